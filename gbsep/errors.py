@@ -1,0 +1,116 @@
+"""What can go wrong, as one tree. Every message names the value, what is allowed, and the next step.
+
+    GbsepError
+      AudioFileError(path, reason)          one file cannot be read or written
+      AudioError(ValueError)                samples that are no audio: shape, NaN, too short
+      ParameterError(ValueError)            a parameter outside its range
+      PresetError(path, json_path, reason)  a preset that says something gbsep does not understand
+      OutputError(path, reason)             an output folder or file that may not be touched
+      BackendError
+        BackendNotInstalled                 an optional dependency is missing
+        WeightsMissing                      model weights are nowhere to be found
+        SeparationFailed                    the separation itself broke
+      PluginError
+        PluginNotFound
+        PluginCrashed
+        PluginTimeout
+
+Library code raises these and nothing else on bad input; the command line is the one place that catches them.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+
+
+class GbsepError(Exception):
+    """Base of every error that gbsep raises on purpose."""
+
+
+class AudioFileError(GbsepError):
+    """A file cannot be read or written as audio."""
+
+    def __init__(self, path: str | Path, reason: str):
+        super().__init__(f"{path}: {reason}")
+        self.path, self.reason = Path(path), reason
+
+
+class AudioError(GbsepError, ValueError):
+    """Samples that are not usable audio: wrong shape, not finite, too short."""
+
+
+class ParameterError(GbsepError, ValueError):
+    """A parameter has a value that is not allowed."""
+
+    def __init__(self, name: str, value: object, allowed: str, unit: str = ""):
+        super().__init__(f"{name} = {value!r}{' ' + unit if unit else ''} is not allowed: {allowed}")
+        self.name, self.value, self.allowed, self.unit = name, value, allowed, unit
+
+
+class PresetError(GbsepError):
+    """A preset is not valid; `json_path` says where, such as `stems.bass.chain[0].cutoff_hz`."""
+
+    def __init__(self, path: str | Path, json_path: str, reason: str):
+        super().__init__(f"{path}: {json_path + ': ' if json_path else ''}{reason}")
+        self.path, self.json_path, self.reason = path, json_path, reason
+
+
+class OutputError(GbsepError):
+    """An output place cannot be written, or holds something that must not be overwritten."""
+
+    def __init__(self, path: str | Path, reason: str):
+        super().__init__(f"{path}: {reason}")
+        self.path, self.reason = Path(path), reason
+
+
+class BackendError(GbsepError):
+    """A separation backend cannot do its work."""
+
+
+class BackendNotInstalled(BackendError):
+    """The backend needs packages that are not installed."""
+
+    def __init__(self, backend: str, reason: str):
+        super().__init__(f"backend {backend!r} cannot run here: {reason}")
+        self.backend = backend
+
+
+class WeightsMissing(BackendError):
+    """Model weights were found nowhere; the message says where gbsep looked and how to bring them."""
+
+    def __init__(self, model: str, looked_in: Iterable[str | Path], next_step: str):
+        self.model, self.looked_in = model, [str(place) for place in looked_in]
+        super().__init__(f"no weights for model {model!r}; looked in {', '.join(self.looked_in)}. {next_step}")
+
+
+class SeparationFailed(BackendError):
+    """A backend broke while separating, or gave stems that are not finite."""
+
+
+class PluginError(GbsepError):
+    """An external plug-in cannot do its work."""
+
+
+class PluginNotFound(PluginError):
+    """No plug-in of that name was found by scanning."""
+
+
+class PluginCrashed(PluginError):
+    """A plug-in took its worker process down."""
+
+
+class PluginTimeout(PluginError):
+    """A plug-in did not answer in time."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A hint for a misspelt `word`: `"; did you mean 'ratio'?"`, or the whole list when nothing is near.
+
+    >>> nearest("cutof_hz", ["cutoff_hz", "order"])
+    "; did you mean 'cutoff_hz'?"
+    """
+    known = sorted(known)
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"
