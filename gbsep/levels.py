@@ -46,6 +46,11 @@ def to_amplitude(db: float) -> float:
     return 10.0 ** (db / 20.0)
 
 
+def as_json(level: float) -> float | None:
+    """A level to three decimals; None (JSON's null) for -inf, which JSON cannot say."""
+    return round(level, 3) if math.isfinite(level) else None
+
+
 @dataclass(frozen=True)
 class Levels:
     """Sample peak, RMS over all channels, and integrated loudness of a whole signal; -inf where there is none."""
@@ -56,7 +61,11 @@ class Levels:
 
     def as_json(self) -> dict[str, float | None]:
         """The fields by name, with None (JSON's null) for -inf, which JSON cannot say."""
-        return {name: value if math.isfinite(value) else None for name, value in asdict(self).items()}
+        return {name: as_json(value) for name, value in asdict(self).items()}
+
+    def raised(self, gain_db: float) -> Levels:
+        """The levels of the same signal with a gain."""
+        return Levels(self.peak_dbfs + gain_db, self.rms_dbfs + gain_db, self.loudness_lufs + gain_db)
 
 
 class Meter:
@@ -105,7 +114,7 @@ class Meter:
         signal = np.empty(chunk.shape[1], self._dtype)
         samples = signal.view(np.float64).reshape(-1, self._channels)
         samples[:] = chunk.T
-        self._energy += float(np.vdot(samples, samples))
+        self._energy += float(np.einsum("nc,nc->", samples, samples))
         weighted, self._state = sosfilt(self._sos, signal, zi=self._state)
         self._state[np.abs(self._state) < 1e-30] = 0.0  # denormals in a long silence are slow
         power = np.square(weighted.view(np.float64))
@@ -202,7 +211,7 @@ class Gram:
             rows = [signal[:, start : start + _CHUNK_FRAMES].astype(np.float64).ravel() for signal in signals]
             for i, row in enumerate(rows):
                 for j, other in enumerate(rows[: i + 1]):
-                    self.matrix[i, j] = self.matrix[j, i] = self.matrix[i, j] + np.vdot(row, other)
+                    self.matrix[i, j] = self.matrix[j, i] = self.matrix[i, j] + np.einsum("n,n->", row, other)
         self.samples += mixture.size
 
 
