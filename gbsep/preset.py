@@ -16,6 +16,7 @@ that names the JSON path. A loaded Preset is complete: `document` holds every de
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
@@ -25,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union
 
-from pydantic import Field, ValidationError, WithJsonSchema, create_model
+from pydantic import Field, ValidationError, create_model
 
 from .chain import Node, chain_schema, dump_chain, parse_chain
 from .errors import PresetError, nearest
@@ -76,7 +77,7 @@ class Stem(StrictModel):
 
     sources: list[str] = Field(alias="from", min_length=1)
     restore: Restore = NoRestore()
-    chain: Annotated[list[Any], WithJsonSchema(chain_schema())] = []
+    chain: list[Any] = []
 
     @property
     def is_complement(self) -> bool:
@@ -172,16 +173,16 @@ def load_preset(
     """
     overrides = tuple(overrides)
     if isinstance(preset, Mapping):
-        label, document = str(preset.get("name", "preset")), json.loads(json.dumps(preset))
+        label, folder, document = str(preset.get("name", "preset")), Path(), copy.deepcopy(dict(preset))
     else:
         path = find_preset(str(preset))
-        label, document = str(preset), _read(path)
+        label, folder, document = str(preset), path.parent, _read(path)
     changes: dict[str, Any] = {"separate.seed": seed, "output.format": format, "output.bit_depth": bit_depth}
     if format is not None and bit_depth is None:
         _set(label, document, "output.bit_depth", None)
     for key, value in (*overrides, *((key, value) for key, value in changes.items() if value is not None)):
         _set(label, document, key, value)
-    return _parse(label, document, overrides)
+    return _parse(label, folder, document, overrides)
 
 
 def preset_folders() -> tuple[Path, ...]:
@@ -218,6 +219,9 @@ def preset_schema() -> dict[str, Any]:
     ]
     separate = Annotated[Union[tuple(models)], Field(discriminator="backend")]  # noqa: UP007
     schema = create_model("Preset", __base__=_Document, separate=(separate, ...)).model_json_schema()
+    effects = chain_schema()
+    schema["$defs"] |= effects.pop("$defs")
+    schema["$defs"]["Stem"]["properties"]["chain"] = {**effects, "default": []}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
@@ -236,7 +240,7 @@ def parse_override(text: str) -> tuple[str, Any]:
         return key, value
 
 
-def _parse(label: str, document: dict[str, Any], overrides: tuple[tuple[str, Any], ...]) -> Preset:
+def _parse(label: str, folder: Path, document: dict[str, Any], overrides: tuple[tuple[str, Any], ...]) -> Preset:
     try:
         checked = _Document.model_validate(document)
     except ValidationError as error:
@@ -256,7 +260,7 @@ def _parse(label: str, document: dict[str, Any], overrides: tuple[tuple[str, Any
 
     try:
         chains = {
-            name: parse_chain(stem.chain, f"stems.{name}.chain") for name, stem in checked.stems.items()
+            name: parse_chain(stem.chain, f"stems.{name}.chain", folder) for name, stem in checked.stems.items()
         }
     except PresetError as error:
         raise PresetError(label, error.json_path, error.reason) from None

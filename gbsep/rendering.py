@@ -150,7 +150,7 @@ def plan(path: Path, preset: Preset, options: Options, track: str | None = None)
     warnings: list[str] = []
     preset.settings.check(reader.sample_rate)
     for name, nodes in preset.chains.items():
-        warnings += [f"{name}: {warning}" for warning in chain.check_chain(nodes, reader.sample_rate)]
+        warnings += [f"stem {name}, {warning}" for warning in chain.check_chain(nodes, reader.sample_rate, preset.stems)]
     files.check_output(output_format(preset), reader.sample_rate, reader.channels)
     context = separation.Context(preset.wanted, preset.seed, options.device, options.models, warn=warnings.append)
     identity = separation.backend_named(preset.backend).load().identity(preset.settings, context)
@@ -365,7 +365,7 @@ def _write(
                 file.write(block)
 
     def watched(track: Track) -> Iterator[Block]:
-        for block in _sound(track, frames - plan.reader.frames, warn):
+        for block in _sound(track, frames - plan.reader.frames):
             if stop.is_set():
                 return
             done[track.name] += block.shape[1]
@@ -403,7 +403,7 @@ def _write(
     return shared_db
 
 
-def _sound(track: Track, tail_frames: int, warn: Callable[[str], None]) -> Iterator[Block]:
+def _sound(track: Track, tail_frames: int) -> Iterator[Block]:
     """The track restored and processed, its levels measured on the way in and out."""
     separated = track.separated
     rate, channels = separated.sample_rate, separated.channels
@@ -416,7 +416,7 @@ def _sound(track: Track, tail_frames: int, warn: Callable[[str], None]) -> Itera
             yield block * gain if track.gain_db else block
 
     same = not (track.chain or track.gain_db or tail_frames)
-    for block in chain.apply_blocks(restored(), track.chain, rate, channels, separated.frames, tail_frames, warn=warn):
+    for block in chain.apply_blocks(restored(), track.chain, rate, channels, separated.frames, tail_frames):
         if not same:
             after.add(block)
         yield block
