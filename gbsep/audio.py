@@ -172,9 +172,7 @@ def zip_blocks(*streams: Iterable[Block]) -> Iterator[tuple[Block, ...]]:
             raise AudioError("signals that belong together differ in length")
         frames = min(block.shape[1] for block in held if block is not None)
         yield tuple(block[:, :frames] for block in held if block is not None)
-        held = [
-            block[:, frames:] if block is not None and block.shape[1] > frames else None for block in held
-        ]
+        held = [block[:, frames:] if block is not None and block.shape[1] > frames else None for block in held]
 
 
 def mix(parts: Iterable[tuple[float, Reader]]) -> Reader:

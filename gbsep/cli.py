@@ -1,4 +1,4 @@
-"""The command line: parse, call, print, exit code. The only place that prints, and the only one that catches GbsepError.
+"""The command line: parse, call, print, exit code. It alone prints, and it alone catches GbsepError.
 
 Exit codes: 0 all well; 1 at least one input failed while running; 2 refused in planning, before anything was written;
 130 interrupted. Results go to stdout; progress, messages and errors to stderr.
@@ -75,15 +75,23 @@ def cli() -> None:
 
 @cli.command(short_help="Separate recordings and write processed stems.")
 @click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--preset", "-p", "presets", metavar="NAME|FILE", multiple=True, help="Preset; may be given again. [default]")
-@click.option("--out", "-o", type=click.Path(path_type=Path), default="gbsep-out", show_default=True, help="Output folder.")
+@click.option(
+    "--preset", "-p", "presets", metavar="NAME|FILE", multiple=True, help="Preset; may be given again. [default]"
+)
+@click.option(
+    "--out", "-o", type=click.Path(path_type=Path), default="gbsep-out", show_default=True, help="Output folder."
+)
 @click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Change one value of the preset.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Seed of everything random, in place of the preset's.")
 @click.option("--start", "start_s", type=float, default=0.0, help="Render from this second on.")
 @click.option("--duration", "duration_s", type=float, help="Render this many seconds.")
-@click.option("--format", "format_", type=click.Choice(["wav", "flac", "mp3"]), help="File format, in place of the preset's.")
+@click.option(
+    "--format", "format_", type=click.Choice(["wav", "flac", "mp3"]), help="File format, in place of the preset's."
+)
 @click.option("--bit-depth", type=click.Choice(["16", "24", "float32"]), help="Of WAV and FLAC.")
-@click.option("--name", default="{stem}", show_default=True, help="Names of the files, of {track}, {preset} and {stem}.")
+@click.option(
+    "--name", default="{stem}", show_default=True, help="Names of the files, of {track}, {preset} and {stem}."
+)
 @click.option("--dry-stems", is_flag=True, help="Also write each stem before its effects, as <stem>.dry.")
 @click.option("--overwrite", is_flag=True, help="Render again, and replace files that gbsep did not write.")
 @click.option("--keep-going", is_flag=True, help="Leave out inputs that cannot be rendered; do the others.")

@@ -68,6 +68,9 @@ class Levels:
         return Levels(self.peak_dbfs + gain_db, self.rms_dbfs + gain_db, self.loudness_lufs + gain_db)
 
 
+SILENCE = Levels(-math.inf, -math.inf, -math.inf)
+
+
 class Meter:
     """Peak, RMS and loudness of a signal, in one pass over its blocks.
 

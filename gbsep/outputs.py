@@ -3,9 +3,9 @@
 A finished render is a folder with a `render.json` that lists every file gbsep wrote there, with size and SHA-256.
 Whatever that list does not name, or names with another content, belongs to the user and is foreign.
 
-A render is written into a staging folder beside its destination, `.<name>.<host>.<process>.partial`. Its render.json is written
-last, so a staging folder that holds one is complete. Publishing moves the files over one by one, render.json
-last again: when that is cut short, the next run finds the complete staging folder and carries on where it stopped.
+A render is written into a staging folder beside its destination, `.<name>.<host>.<process>.partial`. Its render.json
+is written last, so a staging folder that holds one is complete. Publishing moves the files over one by one,
+render.json last again: when that is cut short, the next run finds the complete staging folder and carries on.
 """
 
 from __future__ import annotations
@@ -48,10 +48,14 @@ def inspect(folder: Path, wanted: Mapping[str, str], names: Collection[str]) -> 
     record = read_record(folder)
     listed: Mapping[str, Any] = record["files"] if record else {}
     unlisted = [name for name in names if name not in listed and (folder / name).exists()]
-    altered = [name for name, stamp in listed.items() if (folder / name).exists() and not _is_unaltered(folder / name, stamp)]
+    altered = [
+        name for name, stamp in listed.items() if (folder / name).exists() and not _is_unaltered(folder / name, stamp)
+    ]
     if unlisted or altered:
         culprits = ", ".join(sorted(unlisted + altered))
-        return Existing("foreign", f"{culprits} {'was' if len(unlisted + altered) == 1 else 'were'} not written by gbsep")
+        return Existing(
+            "foreign", f"{culprits} {'was' if len(unlisted + altered) == 1 else 'were'} not written by gbsep"
+        )
     if record is None:
         return Existing("none")
     missing = sorted(name for name in listed if not (folder / name).exists())
@@ -91,7 +95,8 @@ def check_place(folder: Path, size_bytes: int) -> None:
     free_bytes = shutil.disk_usage(above).free
     if free_bytes < size_bytes:
         raise OutputError(
-            above, f"{size_bytes / 1e6:.0f} MB are needed and {free_bytes / 1e6:.0f} MB are free; choose another with --out"
+            above,
+            f"{size_bytes / 1e6:.0f} MB are needed and {free_bytes / 1e6:.0f} MB are free; choose another with --out",
         )
 
 

@@ -77,7 +77,7 @@ class Stem(StrictModel):
 
     sources: list[str] = Field(alias="from", min_length=1)
     restore: Restore = NoRestore()
-    chain: list[Any] = []
+    chain: list[Any] = Field([])
 
     @property
     def is_complement(self) -> bool:
@@ -101,7 +101,7 @@ class _Document(StrictModel):
     title: str = Field(min_length=1, max_length=200)
     description: str = ""
     separate: dict[str, Any]
-    swap: Literal["auto"] | list[Annotated[list[str], Field(min_length=2, max_length=2)]] = []
+    swap: Literal["auto"] | list[Annotated[list[str], Field(min_length=2, max_length=2)]] = Field([])
     stems: dict[Annotated[str, Field(pattern=NAME)], Stem] = Field(min_length=1)
     output: Output = Output()
 
@@ -142,7 +142,7 @@ class Preset:
             if not (term.startswith("-") and term[1:] in self.stems)
         }
         if self.swap == "auto":
-            asked |= {"bass", counterpart(self.outputs)}
+            asked |= {"bass", *counterpart(self.outputs)}
         renamed = {self.renamed(name) for name in asked - {"mixture"}}
         return tuple(name for name in self.outputs if name in renamed)
 
@@ -154,7 +154,7 @@ class Preset:
     def renamed(self, name: str) -> str:
         """The separator's output that goes by `name` after `swap`."""
         pairs = () if isinstance(self.swap, str) else self.swap
-        return {**{a: b for a, b in pairs}, **{b: a for a, b in pairs}}.get(name, name)
+        return {**dict(pairs), **{second: first for first, second in pairs}}.get(name, name)
 
 
 def load_preset(
@@ -208,17 +208,15 @@ def find_preset(preset: str) -> Path:
 
 def preset_schema() -> dict[str, Any]:
     """The JSON Schema (2020-12) of a preset, with every backend's settings and every effect's parameters."""
-    models = [
-        create_model(
-            f"{name.capitalize()}Settings",
-            __base__=row.load().Settings,
-            backend=(Literal[name], ...),
-            seed=(Seed, 0),
+    model: Any = create_model  # its stubs do not know types that are made at run time
+    by_backend = [
+        model(
+            f"{name.capitalize()}Settings", __base__=row.load().Settings, backend=(Literal[name], ...), seed=(Seed, 0)
         )
         for name, row in BACKENDS.items()
     ]
-    separate = Annotated[Union[tuple(models)], Field(discriminator="backend")]  # noqa: UP007
-    schema = create_model("Preset", __base__=_Document, separate=(separate, ...)).model_json_schema()
+    separate: Any = Annotated[Union[tuple(by_backend)], Field(discriminator="backend")]  # noqa: UP007
+    schema = model("Preset", __base__=_Document, separate=(separate, ...)).model_json_schema()
     effects = chain_schema()
     schema["$defs"] |= effects.pop("$defs")
     schema["$defs"]["Stem"]["properties"]["chain"] = {**effects, "default": []}
@@ -259,9 +257,7 @@ def _parse(label: str, folder: Path, document: dict[str, Any], overrides: tuple[
         raise PresetError(label, f"separate.{key}", reason) from None
 
     try:
-        chains = {
-            name: parse_chain(stem.chain, f"stems.{name}.chain", folder) for name, stem in checked.stems.items()
-        }
+        chains = {name: parse_chain(stem.chain, f"stems.{name}.chain", folder) for name, stem in checked.stems.items()}
     except PresetError as error:
         raise PresetError(label, error.json_path, error.reason) from None
 
@@ -316,9 +312,9 @@ def _check_sources(label: str, document: _Document, outputs: tuple[str, ...]) ->
             raise PresetError(label, f"{where}.restore", 'method "loudness" takes either lufs or match')
 
 
-def counterpart(outputs: Iterable[str]) -> str | None:
-    """The output that is not the bass where two are compared: the guitar, or else the other."""
-    return next((name for name in ("guitar", "other") if name in outputs), None)
+def counterpart(outputs: Iterable[str]) -> list[str]:
+    """The output that a bass may be swapped with: the guitar, or else the other; empty where there is neither."""
+    return [name for name in ("guitar", "other") if name in outputs][:1]
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -47,8 +47,9 @@ def _silent(stage: str, fraction: float) -> None:
 class Options:
     """How to render, beside the preset.
 
-    Files land in out/<track>/<preset>/. `name` is a template for their names, of {track}, {preset} and {stem}. `start_s` and
-    `duration_s` cut an excerpt. `models` is a folder searched first for weights; `device` is auto, cpu, cuda or mps.
+    Files land in out/<track>/<preset>/. `name` is a template for their names, of {track}, {preset} and {stem}.
+    `start_s` and `duration_s` cut an excerpt. `models` is a folder searched first for weights; `device` is auto, cpu,
+    cuda or mps.
     """
 
     out: Path = Path("gbsep-out")
@@ -150,7 +151,9 @@ def plan(path: Path, preset: Preset, options: Options, track: str | None = None)
     warnings: list[str] = []
     preset.settings.check(reader.sample_rate)
     for name, nodes in preset.chains.items():
-        warnings += [f"stem {name}, {warning}" for warning in chain.check_chain(nodes, reader.sample_rate, preset.stems)]
+        warnings += [
+            f"stem {name}, {warning}" for warning in chain.check_chain(nodes, reader.sample_rate, preset.stems)
+        ]
     files.check_output(output_format(preset), reader.sample_rate, reader.channels)
     context = separation.Context(preset.wanted, preset.seed, options.device, options.models, warn=warnings.append)
     identity = separation.backend_named(preset.backend).load().identity(preset.settings, context)
@@ -231,8 +234,8 @@ class Track:
     separated: Reader
     gain_db: float = 0.0
     chain: tuple[chain.Node, ...] = ()
-    before: levels.Levels | None = None
-    after: levels.Levels | None = None
+    before: levels.Levels = levels.SILENCE
+    after: levels.Levels = levels.SILENCE
 
     @property
     def restored(self) -> Reader:

@@ -6,7 +6,7 @@ A backend is a module and a row in BACKENDS. The module defines
     stem_names(settings)          the names of the stems it can give, as a tuple
     identity(settings, context)   a JSON-able dict of everything besides the settings and the seed that changes the
                                   stems: weights' hash, engine, precision, threads, library versions. Called while
-                                  planning, so it raises WeightsMissing or BackendNotInstalled before anything is written.
+                                  planning: it raises WeightsMissing before anything is written.
     run(reader, settings, context)
                                   an iterator of {stem name: block} for the names in context.wanted; the blocks have
                                   the reader's channel count and sample rate and are reader.frames long in all.

@@ -23,10 +23,11 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import scipy
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from ..audio import BLOCK_FRAMES, Block, Reader
 from . import Context
+from .settings import BackendSettings
 
 TINY = np.float32(1e-12)
 """Floor of activations and spectra: keeps every ratio finite and float32 clear of denormal numbers, which are slow."""
@@ -35,7 +36,7 @@ BLOCK_WINDOWS = 128
 """Windows handled at once: their part of the spectrogram stays in the processor's cache."""
 
 
-class Settings(BaseModel):
+class Settings(BackendSettings):
     """What a preset may say to this backend.
 
     n_components: spectra to find, shared out between bass and guitar.
@@ -45,8 +46,6 @@ class Settings(BaseModel):
     power: exponent of the magnitudes in a soft mask; 1 compares magnitudes, 2 is a Wiener filter.
     split_hz: a component is bass where the geometric mean of its pitch and its centroid is below.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     n_components: Annotated[int, Field(ge=2, le=512)] = 32
     n_iterations: Annotated[int, Field(ge=1, le=10_000)] = 200

@@ -1,7 +1,8 @@
-"""The base of every backend's settings: strict, frozen, no unknown keys, no NaN; and what pydantic says, in our words."""
+"""The base of every backend's settings: strict, frozen, no unknown keys, no NaN; and errors in our words."""
 
 from __future__ import annotations
 
+import reprlib
 import typing
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -30,28 +31,37 @@ def first_problem(error: ValidationError, model: type[BaseModel]) -> tuple[str, 
     ('x', 'unknown key; known: ')
     """
     problem = error.errors(include_url=False)[0]
-    path = ""
-    for part in problem["loc"]:
-        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
+    path, keys = _follow(model, problem["loc"])
     if problem["type"] == "extra_forbidden":
-        return path, f"unknown key{nearest(str(problem['loc'][-1]), _keys(model, problem['loc'][:-1]))}"
+        return path, f"unknown key{nearest(str(problem['loc'][-1]), keys)}"
     if problem["type"] == "missing":
         return path, "is missing"
-    value = repr(problem["input"])
-    return path, f"{problem['msg'][:1].lower()}{problem['msg'][1:]}, not {value if len(value) < 60 else value[:60] + '...'}"
+    if problem["type"] == "union_tag_invalid":
+        context = problem["ctx"]
+        known = [tag.strip(" '") for tag in context["expected_tags"].split(",")]
+        key = context["discriminator"].strip("'")
+        return f"{path}.{key}", f"{context['tag']!r} is unknown{nearest(context['tag'], known)}"
+    return path, f"{problem['msg'][:1].lower()}{problem['msg'][1:]}, not {reprlib.repr(problem['input'])}"
 
 
-def _keys(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    """The JSON keys of the model at `location` below `model`."""
-    known: typing.Any = model
+def _follow(model: type[BaseModel], location: tuple[int | str, ...]) -> tuple[str, list[str]]:
+    """A location of pydantic's as a JSON path, without the tags of unions, and the keys known at its last step."""
+    path, place, keys = "", typing.cast(typing.Any, model), list[str]()
     for part in location:
-        if isinstance(known, type) and issubclass(known, BaseModel):
-            by_key = {field.alias or name: field.annotation for name, field in known.model_fields.items()}
-            known = by_key.get(str(part), known)
-        models = [kind for kind in _leaves(known) if isinstance(kind, type) and issubclass(kind, BaseModel)]
-        tagged = [kind for kind in models if str(part) in {str(field.default) for field in kind.model_fields.values()}]
-        known = (tagged or models or [known])[0]
-    return [field.alias or name for name, field in known.model_fields.items()]
+        if typing.get_origin(place) in (dict, list):
+            place = typing.get_args(place)[-1]
+        else:
+            models = [leaf for leaf in _leaves(place) if isinstance(leaf, type) and issubclass(leaf, BaseModel)]
+            tagged = [leaf for leaf in models if any(field.default == part for field in leaf.model_fields.values())]
+            if len(models) > 1 and tagged:
+                place = tagged[0]
+                continue
+            fields = {
+                field.alias or name: field.annotation for one in models for name, field in one.model_fields.items()
+            }
+            keys, place = list(fields), fields.get(str(part))
+        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
+    return path, keys
 
 
 def _leaves(annotation: typing.Any) -> typing.Iterator[typing.Any]:

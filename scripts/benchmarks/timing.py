@@ -13,7 +13,9 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def side_by_side(ours: Callable[[], object], theirs: Callable[[], object], rounds: int = 5) -> tuple[float, float, float]:
+def side_by_side(
+    ours: Callable[[], object], theirs: Callable[[], object], rounds: int = 5
+) -> tuple[float, float, float]:
     """Run both in turn `rounds` times; median seconds of ours and theirs, and the median of theirs / ours per round."""
     pairs = [(seconds(ours), seconds(theirs)) for _ in range(rounds)]
     return (
