@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from gbsep.audio import Audio, join
 from gbsep.errors import BackendError, ParameterError, SeparationFailed, WeightsMissing
-from gbsep.separate import Context, openunmix
-from gbsep.separate.openunmix import WIENER_FRAMES, Settings, Transform
+from gbsep.separation import Context, openunmix
+from gbsep.separation.openunmix import WIENER_FRAMES, Settings, Transform
 
 TARGETS = ("vocals", "drums", "bass", "other")
 HIDDEN_SIZE, INPUT_BINS, BINS = 16, 1487, 2049
