@@ -35,7 +35,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -588,7 +588,7 @@ def content_hash(path: str | Path) -> str:
 
 @dataclass(frozen=True)
 class _Container:
-    """A row of FORMATS: libsndfile's names of the container and of its bit depths, the default first; rates in words."""
+    """A row of FORMATS: libsndfile's names for the container and its bit depths, the default first; rates in words."""
 
     name: str
     subtypes: Mapping[str | None, str]
@@ -922,7 +922,7 @@ class Spool:
         opened = ExitStack()
         self._close = weakref.finalize(self, opened.close)
 
-        def new_file() -> IO[bytes]:
+        def new_file() -> Any:
             return opened.enter_context(tempfile.TemporaryFile(dir=self._path.parent))
 
         with _writing(self._path):
