@@ -1,14 +1,15 @@
-"""Files: what is read is what was written, to the last frame; what is not whole is refused; nothing half-written stays."""
+"""What is read is what was written, to the last frame; what is not whole is refused; nothing half-written stays."""
 
 from __future__ import annotations
 
 import gc
-import io
+import hashlib
 import os
 import struct
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import numpy as np
@@ -76,9 +77,8 @@ def make_av(path: Path, samples: np.ndarray, codec: str, rate: int = RATE, title
         container.metadata["title"] = title
         stream = container.add_stream(codec, rate=rate, layout="mono" if samples.shape[1] == 1 else "stereo")
         frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples.T), "fltp", stream.layout.name)
-        frame.sample_rate = rate
-        for part in av.AudioResampler(stream.format, stream.layout, rate, frame_size=1024).resample(frame):
-            container.mux(stream.encode(part))
+        frame.sample_rate, frame.pts = rate, 0
+        container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path
 
@@ -127,7 +127,7 @@ def test_lossy_formats_keep_length_and_place(tmp_path, format, subtype, rate):
     st.integers(1, 6000),
     st.floats(0, 0.999),
     st.floats(0.001, 2),
-    st.sampled_from("wav flac mp3".split()),
+    st.sampled_from(["wav", "flac", "mp3"]),
 )
 @hypothesis_settings
 def test_every_excerpt_in_every_block_size_is_a_slice_of_the_whole(
@@ -203,7 +203,7 @@ def data_at(path: Path, name: bytes = b"data") -> int:
         (lambda path: path.mkdir() or path, "is a folder"),
         (lambda path: path.touch() or path, "is empty"),
         (lambda path: path.write_text("Verse one\n" * 100) and path, "is no audio that gbsep can read"),
-        (lambda path: path.write_text("#EXTM3U\nhttp://example.org/a.ts\n") and path, "is no audio that gbsep can read"),
+        (lambda path: path.write_text("#EXTM3U\nhttp://localhost/a.ts\n") and path, "is no audio that gbsep can read"),
         (lambda path: path.write_bytes(bytes(5000)) and path, "is no audio that gbsep can read"),
         (lambda path: path.write_bytes(b"RIFF") and path, "is no audio that gbsep can read"),
         (lambda path: make(path, np.zeros((0, 2)), "PCM_16", "WAV"), "zero frames"),
@@ -240,14 +240,14 @@ def test_a_file_without_permission_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("format", "subtype"),
     [
-        ("WAV", "PCM_16"), ("WAV", "FLOAT"), ("RF64", "PCM_24"), ("W64", "PCM_16"), ("AIFF", "PCM_16"), ("CAF", "PCM_16"),
-        ("FLAC", "PCM_16"), ("FLAC", "PCM_24"), ("OGG", "VORBIS"), ("OGG", "OPUS"),
+        ("WAV", "PCM_16"), ("WAV", "FLOAT"), ("RF64", "PCM_24"), ("W64", "PCM_16"), ("AIFF", "PCM_16"),
+        ("CAF", "PCM_16"), ("AU", "PCM_16"), ("FLAC", "PCM_16"), ("FLAC", "PCM_24"), ("OGG", "VORBIS"), ("OGG", "OPUS"),
     ],
 )  # fmt: skip
 def test_truncated_files_are_refused(tmp_path, format, subtype, keep):
     path = make(tmp_path / "a.x", noise(48_000), subtype, format, 48_000)
     files.probe(path)
-    with pytest.raises(AudioFileError, match="cut short or damaged|is no audio"):
+    with pytest.raises(AudioFileError, match=r"cut short or damaged|is no audio"):
         files.probe(cut(path, keep))
 
 
@@ -263,7 +263,7 @@ def test_a_header_that_lies_about_its_length_is_refused(tmp_path, name, order, f
     path = make(tmp_path / "a.x", noise(), "PCM_16", name)
     at = data_at(path, {"WAV": b"data", "AIFF": b"SSND"}[name])
     (size,) = struct.unpack_from(order + "I", path.read_bytes(), at)
-    with pytest.raises(AudioFileError, match="cut short|header knows nothing of|is no audio"):
+    with pytest.raises(AudioFileError, match=r"cut short|header knows nothing of|is no audio"):
         files.probe(patched(path, at, struct.pack(order + "I", int(size * factor))))
 
 
@@ -284,6 +284,12 @@ def test_flac_without_a_length_is_read_to_its_last_frame(tmp_path, blocks, subty
     np.testing.assert_array_equal(files.read(path, start / RATE).samples, samples[start:].T)
     with pytest.raises(AudioFileError, match="states no length, and its last FLAC frame is not whole"):
         files.probe(cut(path, 0.95))
+
+
+def test_a_header_without_a_rate_is_refused(tmp_path):
+    path = make(tmp_path / "a.wav", noise(), "PCM_16", "WAV")
+    with pytest.raises(AudioFileError, match=r"0 Hz|is no audio"):
+        files.probe(patched(path, 24, bytes(4)))
 
 
 def test_a_streamed_wav_ends_where_the_file_ends(tmp_path):
@@ -317,24 +323,20 @@ def without_info_frame(raw: bytes) -> bytes:
 
 @pytest.mark.parametrize("channels", [1, 2])
 def test_variable_rate_mp3_without_a_length_is_read_whole(tmp_path, channels):
-    samples = np.concatenate([np.zeros((RATE, channels)), noise(RATE, channels)])
+    samples = np.concatenate([noise(RATE, channels), np.zeros((RATE, channels))])
     stated, bare = tmp_path / "a.mp3", tmp_path / "b.mp3"
     with soundfile.SoundFile(
         stated, "w", RATE, channels, "MPEG_LAYER_III", format="MP3", bitrate_mode="VARIABLE", compression_level=0.5
     ) as sound:
         sound.write(samples)
-    bare.write_bytes(b"ID3\x04\0\0\0\0\0\x05hello" + without_info_frame(stated.read_bytes()) + b"TAG" + bytes(125))
-    assert soundfile.info(bare).frames < RATE * 1.5, "libsndfile alone guesses too short"
-    read = files.read(bare)
+    id3v2, id3v1 = b"ID3\x04\0\0\0\0\0\x20".ljust(42, b"\0"), b"TAG" + bytes(125)
+    bare.write_bytes(id3v2 + without_info_frame(stated.read_bytes()) + id3v1)
+    assert soundfile.info(bare).frames < RATE * 1.7, "libsndfile alone would cut it"
+    read, whole = files.read(bare), files.read(stated)
     assert files.probe(bare).frames == read.frames
-    assert 2 * RATE <= read.frames <= 2 * RATE + 3 * 1152
-    whole = files.read(stated).samples
-    padding = next(
-        at
-        for at in range(2000)
-        if np.allclose(read.samples[:, at + 50_000 : at + 60_000], whole[:, 50_000:60_000], atol=1e-4)
-    )
-    assert padding < 1152
+    assert 2 * RATE <= read.frames <= 2 * RATE + 2 * 1152
+    # The encoder's own delay, which the lost frame told, is all that remains before the audio.
+    np.testing.assert_allclose(read.samples[:, 576 + 5000 : 576 + 2 * RATE], whole.samples[:, 5000:], atol=1e-3)
 
 
 # Containers for PyAV
@@ -342,7 +344,7 @@ def test_variable_rate_mp3_without_a_length_is_read_whole(tmp_path, channels):
 
 @pytest.mark.parametrize(
     ("suffix", "codec", "rate"),
-    [("m4a", "aac", 44100), ("m4a", "alac", 44100), ("mkv", "flac", 48000), ("webm", "libopus", 48000)],
+    [("m4a", "aac", 44100), ("m4a", "alac", 44100), ("mkv", "pcm_f32le", 48000), ("webm", "libopus", 48000)],
 )
 @pytest.mark.parametrize("channels", [1, 2])
 def test_other_containers_are_decoded(tmp_path, suffix, codec, rate, channels):
@@ -355,13 +357,13 @@ def test_other_containers_are_decoded(tmp_path, suffix, codec, rate, channels):
     assert read.shape == (channels, reader.frames)
     assert abs(reader.frames - rate) <= 1024
     assert abs(info.frames - rate) <= 2048
-    assert np.abs(read[:, 5000 : rate - 5000] - tone.T[:, 5000 : rate - 5000]).max() < 0.02
+    assert np.abs(read[:, 5000 : rate - 5000] - tone.T[:, 5000 : rate - 5000]).max() < 0.05
     np.testing.assert_array_equal(files.read(path, 0.25, 0.5).samples, read[:, rate // 4 : rate // 4 + rate // 2])
 
 
 def test_truncated_m4a_is_refused(tmp_path):
     path = make_av(tmp_path / "a.m4a", noise(RATE), "aac")
-    with pytest.raises(AudioFileError, match="cannot be decoded.*cut short or damaged"):
+    with pytest.raises(AudioFileError, match=r"cannot be decoded.*cut short or damaged"):
         files.probe(cut(path, 0.5))
 
 
@@ -446,16 +448,17 @@ def test_float_wav_is_never_clamped(tmp_path):
     np.testing.assert_array_equal(files.read(tmp_path / "a.wav").samples, samples)
 
 
-@pytest.mark.parametrize("format", ALL_FORMATS, ids=label)
-def test_equal_signals_give_equal_bytes(tmp_path, format):
-    names = ("a", "b")
-    script = "import sys, time; time.time = lambda: 1e9; from gbsep import files; " * 0
-    for name in names:
-        files.write(tmp_path / name, Audio(noise().T, RATE), format, TAGS, BROADCAST)
-    assert script == ""
-    first, second = ((tmp_path / name).read_bytes() for name in names)
-    assert first == second
-    assert b"PEAK" not in first
+def test_equal_signals_give_equal_bytes_at_any_time(tmp_path):
+    audio = Audio(noise().T, RATE)
+
+    def written() -> list[bytes]:
+        for format in ALL_FORMATS:
+            files.write(tmp_path / label(format), audio, format, TAGS, BROADCAST)
+        return [(tmp_path / label(format)).read_bytes() for format in ALL_FORMATS]
+
+    before = written()
+    time.sleep(1.1)  # clocks in file headers tick in seconds
+    assert written() == before
 
 
 @pytest.mark.parametrize(
@@ -512,17 +515,21 @@ def test_rf64_is_written_and_read_back_with_tags_and_time(tmp_path, monkeypatch)
 
 @pytest.mark.parametrize("wrong", [99, 101])
 def test_the_number_of_frames_is_checked(tmp_path, wrong):
-    with pytest.raises(AudioFileError, match=r"99 frames written, 100 announced|more frames than the 100"):
-        with files.create(tmp_path / "a.wav", OutputFormat(), RATE, 2, 100) as writer:
-            writer.write(np.zeros((2, wrong), np.float32))
+    with (
+        pytest.raises(AudioFileError, match=r"99 frames written, 100 announced|more frames than the 100"),
+        files.create(tmp_path / "a.wav", OutputFormat(), RATE, 2, 100) as writer,
+    ):
+        writer.write(np.zeros((2, wrong), np.float32))
     assert leftovers(tmp_path) == []
 
 
 @pytest.mark.parametrize("block", [np.zeros((1, 10)), np.zeros(10), np.full((2, 10), np.nan)])
 def test_blocks_that_are_no_audio_are_refused(tmp_path, block):
-    with pytest.raises(AudioError, match="takes blocks of shape|NaN or infinite"):
-        with files.create(tmp_path / "a.wav", OutputFormat(), RATE, 2, 10) as writer:
-            writer.write(block)
+    with (
+        pytest.raises(AudioError, match=r"takes blocks of shape|NaN or infinite"),
+        files.create(tmp_path / "a.wav", OutputFormat(), RATE, 2, 10) as writer,
+    ):
+        writer.write(block)
     assert leftovers(tmp_path) == []
 
 
@@ -531,11 +538,15 @@ def test_blocks_that_are_no_audio_are_refused(tmp_path, block):
 def test_an_exception_leaves_what_was_there(tmp_path, format, error):
     path = tmp_path / "a"
     path.write_text("older")
-    with pytest.raises(error, match="stop"):
+
+    def interrupted():
         with files.create(path, format, RATE, 2, 100) as writer:
             writer.write(np.zeros((2, 50), np.float32))
-            assert leftovers(tmp_path) != ["a"]
+            assert len(leftovers(tmp_path)) == 2
             raise error("stop")
+
+    with pytest.raises(error, match="stop"):
+        interrupted()
     assert leftovers(tmp_path) == ["a"]
     assert path.read_text() == "older"
 
@@ -550,7 +561,7 @@ def test_a_file_takes_the_place_of_another(tmp_path):
 @pytest.mark.parametrize("format", ALL_FORMATS, ids=label)
 @pytest.mark.parametrize("limit", [10, 3000, 60_000, 100_000])
 def test_a_disk_that_is_full_gives_an_error_and_no_file(tmp_path, format, limit):
-    resource = pytest.importorskip("resource")
+    pytest.importorskip("resource")
     script = f"""
         import resource
         import numpy as np
@@ -559,12 +570,12 @@ def test_a_disk_that_is_full_gives_an_error_and_no_file(tmp_path, format, limit)
         from gbsep.errors import AudioFileError
         audio = Audio(np.random.default_rng(0).uniform(-0.5, 0.5, (2, 150_000)), 44100)
         resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
+        format = files.OutputFormat({format.container!r}, {format.bit_depth!r})
         try:
-            files.write({str(tmp_path / "a.x")!r}, audio, files.OutputFormat({format.container!r}, {format.bit_depth!r}))
+            files.write({str(tmp_path / "a.x")!r}, audio, format)
         except AudioFileError as error:
             print(error)
     """
-    assert resource
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=True,
         cwd=Path(files.__file__).parents[1],
@@ -661,7 +672,9 @@ def test_resampling_in_blocks_is_resampling_the_whole(frames, block_frames, from
     assert result.dtype == np.float32
     assert result.shape == (channels, reader.frames) == (channels, max(1, round(frames * to_rate / from_rate)))
     expected = soxr.resample(samples, from_rate, to_rate, quality="VHQ")
-    np.testing.assert_allclose(result[:, : len(expected)], expected.T, atol=1e-6)
+    both = min(len(expected), reader.frames)
+    assert abs(len(expected) - reader.frames) <= 1
+    np.testing.assert_allclose(result[:, :both], expected[:both].T, atol=1e-6)
 
 
 @pytest.mark.parametrize(("from_rate", "to_rate"), [(44100, 48000), (48000, 44100), (192_000, 44100), (8000, 44100)])
@@ -724,20 +737,16 @@ def test_a_spool_refuses_other_shapes_and_folders(tmp_path):
 
 
 def test_the_hash_is_of_the_content(tmp_path):
-    for name in "ab":
-        (tmp_path / name).write_bytes(b"abc" * 10**6)
-    expected = "sha256 of the same bytes by coreutils"
-    assert expected
-    assert files.content_hash(tmp_path / "a") == files.content_hash(tmp_path / "b")
-    (tmp_path / "c").write_bytes(b"abc")
-    assert files.content_hash(tmp_path / "c") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    content = b"abc" * 10**6
+    (tmp_path / "a").write_bytes(content)
+    assert files.content_hash(tmp_path / "a") == hashlib.sha256(content).hexdigest()
     with pytest.raises(AudioFileError, match="cannot be read: No such file"):
         files.content_hash(tmp_path / "none")
 
 
 def test_importing_the_module_loads_no_library_for_files():
-    script = "import sys, gbsep.files; print([name for name in ('soundfile', 'soxr', 'av', 'mutagen') if name in sys.modules])"
+    script = "import sys, gbsep.files; print({'soundfile', 'soxr', 'av', 'mutagen'} & set(sys.modules))"
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=Path(files.__file__).parents[1]
     )
-    assert done.stdout.strip() == "[]"
+    assert done.stdout.strip() == "set()"
