@@ -35,7 +35,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -78,6 +78,10 @@ SFC_GET_BROADCAST_INFO = 0x10F0
 SFC_SET_BROADCAST_INFO = 0x10F1
 _CODEC_FRAMES = 8192
 """More frames than a packet of any common codec holds."""
+_OGG_PAGE = 65307
+"""Bytes in the largest Ogg page."""
+_UNKNOWN_SIZES = (0xFFFFFFFF, 0x7FFFF000)
+"""The data size in a WAV header that ffmpeg and SoX write into a pipe."""
 _TIME_REFERENCE = struct.Struct("=II")
 _TIME_REFERENCE_AT = 340
 _BROADCAST_HEAD = 608
@@ -145,6 +149,8 @@ def probe(path: str | Path) -> FileInfo:
         )  # fmt: skip
     if info.frames == 0:
         raise AudioFileError(path, "holds no audio: zero frames")
+    if info.sample_rate < 1:
+        raise AudioFileError(path, f"header says {info.sample_rate} Hz: {_REPAIR}")
     return info
 
 
@@ -218,7 +224,7 @@ def _sound(path: Path) -> Iterator[soundfile.SoundFile]:
 def _check_log(path: Path, log: str) -> None:
     """Take libsndfile's word for a size in the header that is larger than the file."""
     for stated, there in re.findall(r"(\d+) \(should be (\d+)", log):
-        if int(stated) > int(there):
+        if int(stated) > int(there) and int(stated) not in _UNKNOWN_SIZES:
             raise AudioFileError(path, f"header promises {stated} bytes, {there} are there: {_SHORTENED}")
 
 
@@ -228,46 +234,47 @@ def _check_chunks(path: Path) -> None:
         end = file.seek(0, os.SEEK_END)
         file.seek(0)
         form, form_size = file.read(4), file.read(4)
+        if form not in (b"RIFF", b"RIFX", b"RF64", b"FORM"):
+            return
         u32 = struct.Struct(">I" if form in (b"FORM", b"RIFX") else "<I")
-        size64, data_seen, at = 0, False, 12
+        size_64, audio_seen, at = 0, False, 12
         while at + 8 <= end:
             file.seek(at)
             name, size = file.read(4), u32.unpack(file.read(4))[0]
-            if data_seen and not all(0x20 <= byte < 0x7F for byte in name):
+            if audio_seen and not all(0x20 <= byte < 0x7F for byte in name):
                 break
             if name == b"ds64":
-                size64 = struct.unpack("<QQ", file.read(16))[1]
-            elif name in (b"data", b"SSND") and not data_seen:
-                data_seen, there = True, end - at - 8
+                size_64 = struct.unpack("<QQ", file.read(16))[1]
+            elif name in (b"data", b"SSND") and not audio_seen:
+                audio_seen, there = True, end - at - 8
                 if form == b"RF64" and size == 0xFFFFFFFF:
-                    size = size64
-                elif size in (0xFFFFFFFF, 0x7FFFF000) and u32.unpack(form_size)[0] >= size:
+                    size = size_64
+                elif size in _UNKNOWN_SIZES and u32.unpack(form_size)[0] >= size:
                     return
                 if size > there:
                     raise AudioFileError(
                         path, f"header promises {size} bytes of audio, {there} are there: {_SHORTENED}"
                     )
             at += 8 + size
-            if size % 2:
-                file.seek(at)
-                at += file.read(1) == b"\0" or not data_seen
-        if data_seen and at < end:
+            # Chunks begin at even places, but some programs forget the zero between.
             file.seek(at)
-            rest = file.read(2**16)
-            if rest.strip(b"\0") and not rest.startswith((b"TAG", b"ID3", b"APETAGEX")):
-                raise AudioFileError(
-                    path, f"{end - at} bytes follow the audio that its header knows nothing of: {_REPAIR}"
-                )
+            if size % 2 and file.read(1) == b"\0":
+                at += 1
+        file.seek(min(at, end))
+        rest = file.read(2**16)
+        if audio_seen and rest.strip(b"\0") and not rest.startswith((b"TAG", b"ID3", b"APETAGEX")):
+            raise AudioFileError(path, f"{end - at} bytes follow the audio that the header knows nothing of: {_REPAIR}")
 
 
 def _check_last_ogg_page(path: Path) -> None:
-    """The last page of a whole Ogg stream is marked as such (RFC 3533); libsndfile reads what is left of others."""
+    """The last page of a whole Ogg stream is marked as such (RFC 3533, 6); libsndfile reads what is left of others."""
     with path.open("rb") as file:
-        file.seek(max(0, file.seek(0, os.SEEK_END) - 2 * 65307))
+        file.seek(max(0, file.seek(0, os.SEEK_END) - 2 * _OGG_PAGE))
         tail = file.read()
-    page = tail.rfind(b"OggS\0")
-    if page < 0 or page + 27 > len(tail) or not tail[page + 5] & 4:
-        raise AudioFileError(path, f"the last Ogg page is missing: {_SHORTENED}")
+    page = tail[max(0, tail.rfind(b"OggS\0")) :]
+    segments = page[27 : 27 + page[26]] if len(page) > 27 else b""
+    if not segments or not page[5] & 4 or len(page) < 27 + len(segments) + sum(segments):
+        raise AudioFileError(path, f"the last Ogg page is missing or not whole: {_SHORTENED}")
 
 
 def _check_last_frame(path: Path, sound: soundfile.SoundFile) -> None:
@@ -529,7 +536,10 @@ def _av_stream(path: Path, demuxer: str) -> Iterator[tuple[Any, Any]]:
         with av.open(str(path), format=demuxer, metadata_errors="replace") as container:
             if not container.streams.audio:
                 raise AudioFileError(path, "has no audio track")
-            yield container, container.streams.audio[0]
+            stream = container.streams.audio[0]
+            if stream.codec_context is None or not stream.sample_rate:
+                raise AudioFileError(path, "has an audio track that PyAV cannot decode: convert it to WAV first")
+            yield container, stream
     except av.FFmpegError as error:
         raise AudioFileError(path, f"cannot be decoded ({error.strerror}): {_SHORTENED}") from None
 
@@ -588,7 +598,7 @@ def content_hash(path: str | Path) -> str:
 
 @dataclass(frozen=True)
 class _Container:
-    """A row of FORMATS: libsndfile's names of the container and of its bit depths, the default first; rates in words."""
+    """A row of FORMATS: libsndfile's names for the container and its bit depths, the default first; rates in words."""
 
     name: str
     subtypes: Mapping[str | None, str]
@@ -922,7 +932,7 @@ class Spool:
         opened = ExitStack()
         self._close = weakref.finalize(self, opened.close)
 
-        def new_file() -> IO[bytes]:
+        def new_file() -> Any:
             return opened.enter_context(tempfile.TemporaryFile(dir=self._path.parent))
 
         with _writing(self._path):
