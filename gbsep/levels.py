@@ -29,9 +29,6 @@ from .errors import ParameterError, nearest
 SILENCE_DBFS = -100.0
 """A stem below this is silent, whatever the rounding of the separator left in it: restoration leaves it alone."""
 
-LARGEST_PCM = 1.0 - 2.0**-15
-"""The largest positive sample that 16-bit PCM holds, and therefore 24-bit too."""
-
 _CHUNK_FRAMES = 2**14
 """Frames worked on at once, so that the float64 copies stay in the processor's cache."""
 
@@ -329,16 +326,17 @@ def restoration_gains(
     return gains_db
 
 
-def shared_gain(peaks_dbfs: Iterable[float]) -> float:
-    """The gain in dB, 0 or below, for all files of a render alike, so that none clips in an integer format.
+def shared_gain(peaks_dbfs: Iterable[float], largest_sample: float) -> float:
+    """The gain in dB, 0 or below, for all files of a render alike, so that none clips in their format.
 
-    0 dB when no peak is above full scale; a sample at exactly +1.0 is written one step of the format lower, as -1.0 has
-    no positive twin in PCM. Otherwise the highest peak comes to the largest positive 16-bit sample.
+    `largest_sample` is the largest positive sample of the format, such as 1 - 2**-15 for 16-bit PCM or infinity for
+    float32. 0 dB when no peak is above full scale: a sample at exactly +1.0 is written one step of the format lower, as
+    -1.0 has no positive twin in PCM. Otherwise the highest peak comes to the largest sample.
 
-    >>> shared_gain([-3.0, 0.0])
+    >>> shared_gain([-3.0, 0.0], 1 - 2**-15)
     0.0
-    >>> round(shared_gain([-3.0, 2.0]), 3)
+    >>> round(shared_gain([-3.0, 2.0], 1 - 2**-15), 3)
     -2.0
     """
     highest = max(peaks_dbfs, default=-math.inf)
-    return to_db(LARGEST_PCM) - highest if highest > 0.0 else 0.0
+    return min(0.0, to_db(largest_sample) - highest) if highest > 0.0 else 0.0

@@ -253,13 +253,18 @@ def test_values_out_of_range_are_refused(method, name, value, allowed):
         Restore(method, **{name: value})
 
 
-@given(st.lists(st.floats(-60, 40), max_size=5))
-def test_with_the_shared_gain_nothing_clips(peaks_dbfs):
-    gain_db = levels.shared_gain([*peaks_dbfs, -math.inf])
+@given(st.lists(st.floats(-60, 40), max_size=5), st.sampled_from([16, 24]))
+def test_with_the_shared_gain_nothing_clips(peaks_dbfs, bits):
+    gain_db = levels.shared_gain([*peaks_dbfs, -math.inf], 1 - 2.0 ** (1 - bits))
     highest = max(peaks_dbfs, default=-math.inf)
-    assert gain_db == 0.0 if highest <= 0 else gain_db < 0.0
     if highest > 0:
-        assert round(levels.to_amplitude(highest + gain_db) * 2**15) == 2**15 - 1
+        assert round(levels.to_amplitude(highest + gain_db) * 2 ** (bits - 1)) == 2 ** (bits - 1) - 1
+    else:
+        assert gain_db == 0.0
+
+
+def test_float_files_need_no_shared_gain():
+    assert levels.shared_gain([-3.0, 12.0], math.inf) == 0.0
 
 
 # What the issue asks for, on real playing.
