@@ -314,7 +314,8 @@ class Builtin:
     """A fresh instance of a Pedalboard built-in, taking a signal block by block.
 
     `process` takes (channels, n) and gives as many frames, fewer at first where the effect has latency: what it gives
-    is aligned with what it takes. The first block must have more than two frames and at least `buffer_frames`.
+    is aligned with what it takes. Blocks must have more than two frames, for Pedalboard guesses from the shape which
+    axis is which, and the first at least `buffer_frames`.
     """
 
     latency_frames = 0
@@ -355,11 +356,8 @@ def check_files(name: str, params: Mapping[str, Any]) -> None:
 def _make(name: str, params: Mapping[str, Any]) -> Any:
     import pedalboard
 
-    kind = getattr(pedalboard, name)
-    enumerations = {"quality": "Quality", "mode": "Mode"}
-    return kind(
-        **{
-            key: getattr(getattr(kind, enumerations[key]), value) if key in enumerations else value
-            for key, value in params.items()
-        }
-    )
+    enumerations = {"quality": pedalboard.Resample.Quality, "mode": pedalboard.LadderFilter.Mode}
+    arguments = {
+        key: getattr(enumerations[key], value) if key in enumerations else value for key, value in params.items()
+    }
+    return getattr(pedalboard, name)(**arguments)
