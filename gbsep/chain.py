@@ -264,8 +264,8 @@ def check_chain(
                 warnings += check_chain(branch.chain, sample_rate, sidechains, inner)
             continue
         spec = spec_of(node.name)
-        if spec.max_sample_rate is not None and sample_rate > spec.max_sample_rate:
-            allowed = f"{node.name} ({here}) works up to {spec.max_sample_rate} Hz"
+        if spec.sample_rates and sample_rate not in spec.sample_rates:
+            allowed = f"{node.name} ({here}) works at {', '.join(map(str, spec.sample_rates))} Hz"
             raise ParameterError("sample_rate", sample_rate, allowed, "Hz")
         if not spec.streams:
             warnings.append(f"{here}: {node.name} cannot work block by block and holds the whole stem in memory")

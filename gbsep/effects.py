@@ -90,13 +90,13 @@ class Param:
 
 @dataclass(frozen=True)
 class EffectSpec:
-    """A row of the table. `streams`: can be fed block by block. `max_sample_rate`: the highest it works at."""
+    """A row of the table. `streams`: can be fed block by block. `sample_rates`: those it works at, if not all."""
 
     name: str
     summary: str
     params: tuple[Param, ...] = ()
     streams: bool = True
-    max_sample_rate: int | None = None
+    sample_rates: tuple[int, ...] = ()
 
     def param(self, name: str) -> Param:
         """The parameter of that name; ParameterError with the nearest name when there is none."""
@@ -243,8 +243,8 @@ EFFECTS = {
         EffectSpec(
             "MP3Compressor",
             "what an MP3 leaves of the sound",
-            (_number("vbr_quality", "", 0.0, 10.0, 2.0, automatable=False),),
-            max_sample_rate=48_000,
+            (_number("vbr_quality", "", 0.0, 9.9, 2.0, automatable=False),),
+            sample_rates=(8000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000),
         ),
         EffectSpec(
             "NoiseGate",
