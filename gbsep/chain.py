@@ -14,7 +14,8 @@ Conventions:
 - Times of automation are seconds from the first frame of the song. Lanes of `wet` and `mix_db` are applied to the
   frame. Any other lane is applied in steps of AUTOMATION_STEP_S by two instances of the effect that hear the same
   input: while one fades in, the other fades out, and each takes a new value only when it is silent. So nothing clicks,
-  and between two steps the output, not the parameter, is interpolated.
+  and between two steps the output, not the parameter, is interpolated. The steps begin at the lanes' points; a jump of
+  "hold" is faded in the step after it.
 - A side chain's key is the named stem as it goes into its own chain (separated, restored, dry), so no order of
   chains is needed and no circle can arise.
 - Each stage's output is checked to be finite: one NaN turns the next effect full-scale.
@@ -24,20 +25,21 @@ Memory is a few blocks, except for effects that do not stream (PitchShift, GSMFu
 
 from __future__ import annotations
 
+import math
 import reprlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from itertools import chain as concatenated
-from itertools import pairwise, repeat, tee
+from itertools import count, islice, pairwise, repeat, tee
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from scipy import signal
+from scipy.signal import sosfilt
 
 from .audio import Audio, Block, Reader, check_finite, join, rechunk
-from .automation import Automation, automation_schema, dump_automation, parse_automation, value_at
+from .automation import Automation, automation_schema, dump_automation, parse_automation
 from .ducker import ducker_gains
 from .effects import (
     EFFECTS,
@@ -51,9 +53,9 @@ from .effects import (
     spec_of,
 )
 from .errors import AudioError, ParameterError, PresetError, nearest
-from .filters import butterworth_sos, filter_blocks_zero_phase
+from .filters import butterworth_sos, filter_blocks_zero_phase, moving_butterworth_sos
 
-AUTOMATION_STEP_S = 0.0025
+AUTOMATION_STEP_S = 0.005
 MAX_NESTING = 16
 BUFFER_FRAMES = 8192
 """Frames that an effect is given at a time: Pedalboard's own default."""
@@ -262,8 +264,8 @@ def check_chain(
                 warnings += check_chain(branch.chain, sample_rate, sidechains, inner)
             continue
         spec = spec_of(node.name)
-        if spec.max_sample_rate is not None and sample_rate > spec.max_sample_rate:
-            allowed = f"{node.name} ({here}) works up to {spec.max_sample_rate} Hz"
+        if spec.sample_rates and sample_rate not in spec.sample_rates:
+            allowed = f"{node.name} ({here}) works at {', '.join(map(str, spec.sample_rates))} Hz"
             raise ParameterError("sample_rate", sample_rate, allowed, "Hz")
         if not spec.streams:
             warnings.append(f"{here}: {node.name} cannot work block by block and holds the whole stem in memory")
@@ -375,7 +377,7 @@ def _mixed(blocks: Iterator[Block], node: Node, where: str, run: _Run) -> Iterat
     wet = _stage(heard, node, where, run)
     frame = 0
     for before, after in zip(rechunk(dry, BUFFER_FRAMES), rechunk(wet, BUFFER_FRAMES), strict=True):
-        share = value_at(node.wet, run.times_s(frame, before.shape[1])).astype(np.float32)
+        share = np.float32(_by_frame(node.wet, run.times_s(frame, before.shape[1])))
         yield before + share * (after - before)
         frame += before.shape[1]
 
@@ -394,6 +396,10 @@ def _stage(blocks: Iterator[Block], node: Node, where: str, run: _Run) -> Iterat
     return _processed(blocks, node, run)
 
 
+def _by_frame(value: float | Automation, times_s: np.ndarray) -> np.ndarray | float:
+    return value.at(times_s, AUTOMATION_STEP_S) if isinstance(value, Automation) else value
+
+
 def _parallel(blocks: Iterator[Block], node: Parallel, where: str, run: _Run) -> Iterator[Block]:
     branches = [
         rechunk(_through(heard, branch.chain, f"{where}.branches[{number}].chain", run), BUFFER_FRAMES)
@@ -404,7 +410,7 @@ def _parallel(blocks: Iterator[Block], node: Parallel, where: str, run: _Run) ->
         times_s = run.times_s(frame, together[0].shape[1])
         total = np.zeros(together[0].shape)
         for branch, block in zip(node.branches, together, strict=True):
-            total += block * 10 ** (value_at(branch.mix_db, times_s) / 20)
+            total += block * 10 ** (_by_frame(branch.mix_db, times_s) / 20)
         yield total.astype(np.float32)
         frame += total.shape[1]
 
@@ -437,57 +443,14 @@ class _Butterworth:
         self._state = np.zeros((len(self._sos), channels, 2))
 
     def process(self, block: Block) -> Block:
-        filtered, self._state = signal.sosfilt(self._sos, block.astype(np.float64), axis=1, zi=self._state)
+        filtered, self._state = sosfilt(self._sos, block.astype(np.float64), axis=1, zi=self._state)
         return filtered.astype(np.float32)
 
     def set(self, name: str, value: float) -> None:
         self._params[name] = value
-        self._sos = _butterworth(self._params, self._sample_rate)
-
-
-class _Automated:
-    """Two instances of an effect as one Processor whose parameters follow lanes; see the module's conventions.
-
-    Step k is the frames from k * step_frames on. In it the output moves from the value of its beginning to that of its
-    end. The first instance has the values of the even steps' beginnings and is alone there, the second those of the odd
-    ones. Blocks must be a multiple of two steps long.
-    """
-
-    def __init__(self, pair: tuple[Processor, Processor], lanes: Mapping[str, Automation], step_frames: int, run: _Run):
-        self.latency_frames = pair[0].latency_frames
-        self._pair, self._lanes, self._step_frames, self._run = pair, lanes, step_frames, run
-        self._now: tuple[dict[str, float], dict[str, float]] = ({}, {})
-        self._steps_done = 0
-        rise = np.arange(step_frames, dtype=np.float32) / step_frames
-        self._second = np.concatenate([rise, 1 - rise])
-
-    def process(self, block: Block) -> Block:
-        size = self._step_frames
-        steps = block.shape[1] // size
-        ends = np.arange(self._steps_done, self._steps_done + steps + 1) * size - self.latency_frames
-        times_s = self._run.start_s + ends / self._run.sample_rate
-        step_s = size / self._run.sample_rate
-        # A jump of "hold" comes a step late, so that the fade begins at the jump and not before it.
-        values = {name: lane.at(times_s - step_s * (lane.shape == "hold")) for name, lane in self._lanes.items()}
-        outputs = []
-        for turn, processor in enumerate(self._pair):
-            pieces = []
-            for start, stop in pairwise([0, *range(1 + turn, steps, 2), steps]):
-                step = start + (start + turn) % 2
-                for name, lane_values in values.items():
-                    if self._now[turn].get(name) != lane_values[step]:
-                        processor.set(name, float(lane_values[step]))
-                        self._now[turn][name] = lane_values[step]
-                pieces.append(processor.process(block[:, start * size : stop * size]))
-            outputs.append(np.concatenate(pieces, axis=1))
-        self._steps_done += steps
-        first, second = outputs
-        share = np.tile(self._second, steps // 2)[block.shape[1] - first.shape[1] :]
-        return first + share * (second - first)
-
-    def set(self, name: str, value: float) -> None:
-        for processor in self._pair:
-            processor.set(name, value)
+        self._sos = moving_butterworth_sos(
+            self._params["order"], self._params["cutoff_hz"], self._params["mode"], self._sample_rate
+        )
 
 
 def _open(node: Effect, params: Mapping[str, Any], buffer_frames: int, run: _Run) -> AbstractContextManager[Processor]:
@@ -499,43 +462,86 @@ def _open(node: Effect, params: Mapping[str, Any], buffer_frames: int, run: _Run
 
 def _processed(blocks: Iterator[Block], node: Effect, run: _Run) -> Iterator[Block]:
     lanes = {name: value for name, value in node.params.items() if isinstance(value, Automation)}
+    begin = {name: float(lane.at(np.array(run.start_s))) for name, lane in lanes.items()}
+    signal = concatenated(blocks, _silence(BUFFER_FRAMES, run.channels))
     with ExitStack() as instances:
-        if not lanes:
-            processor = instances.enter_context(_open(node, node.params, BUFFER_FRAMES, run))
-            block_frames = BUFFER_FRAMES
+        if lanes:
+            step = max(8, round(AUTOMATION_STEP_S * run.sample_rate))
+            opened = [_open(node, {**node.params, **begin}, step // 2 - 1, run) for _ in range(2)]
+            pair = [instances.enter_context(instance) for instance in opened]
+            outputs, latency_frames = _automated(signal, pair, lanes, step, run), pair[0].latency_frames
         else:
-            begin = {name: float(lane.at(np.array(run.start_s))) for name, lane in lanes.items()}
-            step_frames = max(4, round(AUTOMATION_STEP_S * run.sample_rate))
-            fixed = {**node.params, **begin}
-            first = instances.enter_context(_open(node, fixed, step_frames, run))
-            second = instances.enter_context(_open(node, fixed, step_frames, run))
-            processor = _Automated((first, second), lanes, step_frames, run)
-            block_frames = 2 * step_frames * max(1, BUFFER_FRAMES // (2 * step_frames))
-        yield from _pumped(blocks, processor, block_frames, run)
+            processor = instances.enter_context(_open(node, node.params, BUFFER_FRAMES, run))
+            outputs = map(processor.process, rechunk(signal, BUFFER_FRAMES))
+            latency_frames = processor.latency_frames
+        yield from _cut(outputs, run.frames, latency_frames)
 
 
-def _pumped(blocks: Iterator[Block], processor: Processor, block_frames: int, run: _Run) -> Iterator[Block]:
-    """The signal through the processor in blocks of one size, then silence until the latency has been flushed."""
-    skip, left = processor.latency_frames, run.frames
-    for block in rechunk(concatenated(blocks, _silence(block_frames, run.channels)), block_frames):
-        out = processor.process(block)
-        skipped = min(skip, out.shape[1])
-        out = out[:, skipped : skipped + left]
-        skip, left = skip - skipped, left - out.shape[1]
-        if out.shape[1]:
-            yield out
-        if not left:
-            return
+def _automated(
+    signal: Iterator[Block], pair: Sequence[Processor], lanes: Mapping[str, Automation], step_frames: int, run: _Run
+) -> Iterator[Block]:
+    """The signal through two instances of an effect whose parameters follow the lanes; see the module's conventions.
+
+    The lanes are read at nodes. Between two of them the output moves from the values at the one to those at the other:
+    the first instance has the values of the even nodes and is alone there, the second those of the odd ones.
+    """
+    latency_frames = pair[0].latency_frames
+    nodes = _nodes(lanes, step_frames, latency_frames, run)
+    steps = 2 * max(1, BUFFER_FRAMES // (2 * step_frames))
+    now: list[dict[str, float]] = [{}, {}]
+    held, end = np.zeros((run.channels, 0), np.float32), next(nodes)
+    while True:
+        group = np.array([end, *islice(nodes, steps)])
+        end = group[-1]
+        edges = group - group[0]
+        while held.shape[1] < edges[-1]:
+            held = np.concatenate([held, next(signal)], axis=1)
+        times_s = run.start_s + (group - latency_frames) / run.sample_rate
+        # A jump of "hold" lies just behind its node, so that it is faded from there to the next.
+        just = {name: 0.5 / run.sample_rate * (lane.shape == "hold") for name, lane in lanes.items()}
+        values = {name: lane.at(times_s - just[name]).tolist() for name, lane in lanes.items()}
+        outputs = []
+        for turn, processor in enumerate(pair):
+            pieces = []
+            for start, stop in pairwise([0, *range(1 + turn, steps, 2), steps]):
+                for name, at_nodes in values.items():
+                    value = at_nodes[start + (start + turn) % 2]
+                    if now[turn].get(name) != value:
+                        processor.set(name, value)
+                        now[turn][name] = value
+                pieces.append(processor.process(held[:, edges[start] : edges[stop]]))
+            outputs.append(np.concatenate(pieces, axis=1))
+        first, second = outputs
+        share = np.interp(np.arange(edges[-1] - first.shape[1], edges[-1]), edges, np.arange(steps + 1) % 2)
+        yield first + share.astype(np.float32) * (second - first)
+        held = held[:, edges[-1] :]
+
+
+def _nodes(lanes: Mapping[str, Automation], step_frames: int, latency_frames: int, run: _Run) -> Iterator[int]:
+    """Where the lanes are read: at their points and, without end, in equal steps of at most `step_frames`."""
+    points_s = {time_s for lane in lanes.values() for time_s, _ in lane.points}
+    corners = [0]
+    for time_s in sorted(points_s):
+        corner = round((time_s - run.start_s) * run.sample_rate) + latency_frames
+        if corners[-1] + step_frames <= corner <= run.frames + latency_frames:
+            corners.append(corner)
+    for start, stop in pairwise(corners):
+        steps = math.ceil((stop - start) / step_frames)
+        yield from (start + step * (stop - start) // steps for step in range(steps))
+    yield from count(corners[-1], step_frames)
 
 
 def _silence(frames: int, channels: int) -> Iterator[Block]:
     return repeat(np.zeros((channels, frames), np.float32))
 
 
-def _cut(blocks: Iterable[Block], frames: int) -> Iterator[Block]:
-    """The first `frames` frames."""
+def _cut(blocks: Iterable[Block], frames: int, skip: int = 0) -> Iterator[Block]:
+    """`frames` frames, after the first `skip`."""
     for block in blocks:
-        yield block[:, :frames]
-        frames -= min(frames, block.shape[1])
+        kept = block[:, skip : skip + frames]
+        skip -= min(skip, block.shape[1])
+        frames -= kept.shape[1]
+        if kept.shape[1]:
+            yield kept
         if not frames:
             return

@@ -90,13 +90,13 @@ class Param:
 
 @dataclass(frozen=True)
 class EffectSpec:
-    """A row of the table. `streams`: can be fed block by block. `max_sample_rate`: the highest it works at."""
+    """A row of the table. `streams`: can be fed block by block. `sample_rates`: those it works at, if not all."""
 
     name: str
     summary: str
     params: tuple[Param, ...] = ()
     streams: bool = True
-    max_sample_rate: int | None = None
+    sample_rates: tuple[int, ...] = ()
 
     def param(self, name: str) -> Param:
         """The parameter of that name; ParameterError with the nearest name when there is none."""
@@ -243,8 +243,8 @@ EFFECTS = {
         EffectSpec(
             "MP3Compressor",
             "what an MP3 leaves of the sound",
-            (_number("vbr_quality", "", 0.0, 10.0, 2.0, automatable=False),),
-            max_sample_rate=48_000,
+            (_number("vbr_quality", "", 0.0, 9.9, 2.0, automatable=False),),
+            sample_rates=(8000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000),
         ),
         EffectSpec(
             "NoiseGate",
@@ -314,7 +314,8 @@ class Builtin:
     """A fresh instance of a Pedalboard built-in, taking a signal block by block.
 
     `process` takes (channels, n) and gives as many frames, fewer at first where the effect has latency: what it gives
-    is aligned with what it takes. The first block must have more than two frames and at least `buffer_frames`.
+    is aligned with what it takes. Blocks must have more than two frames, for Pedalboard guesses from the shape which
+    axis is which, and the first at least `buffer_frames`.
     """
 
     latency_frames = 0
@@ -355,11 +356,8 @@ def check_files(name: str, params: Mapping[str, Any]) -> None:
 def _make(name: str, params: Mapping[str, Any]) -> Any:
     import pedalboard
 
-    kind = getattr(pedalboard, name)
-    enumerations = {"quality": "Quality", "mode": "Mode"}
-    return kind(
-        **{
-            key: getattr(getattr(kind, enumerations[key]), value) if key in enumerations else value
-            for key, value in params.items()
-        }
-    )
+    enumerations = {"quality": pedalboard.Resample.Quality, "mode": pedalboard.LadderFilter.Mode}
+    arguments = {
+        key: getattr(enumerations[key], value) if key in enumerations else value for key, value in params.items()
+    }
+    return getattr(pedalboard, name)(**arguments)

@@ -51,6 +51,27 @@ def butterworth_sos(order: int, cutoff_hz: float, mode: Mode, sample_rate: int) 
     return signal.butter(int(order), float(cutoff_hz), mode, fs=sample_rate, output="sos")
 
 
+def moving_butterworth_sos(order: int, cutoff_hz: float, mode: Mode, sample_rate: int) -> np.ndarray:
+    """The same filter for a cut-off that moves while the filter runs; shape (ceil(order / 2), 6).
+
+    Each section has unit gain in the pass-band, so a state carried over to another cut-off keeps its level, where
+    scipy puts the gain of all into the first; and it is quick enough to be made anew every few milliseconds. Takes what
+    `butterworth_sos` has checked.
+    """
+    w = math.tan(math.pi * cutoff_hz / sample_rate)
+    lowpass = mode == "lowpass"
+    sections = []
+    if order % 2:
+        numerator = (w, w, 0.0) if lowpass else (1.0, -1.0, 0.0)
+        sections.append([*(b / (1 + w) for b in numerator), 1.0, (w - 1) / (w + 1), 0.0])
+    for pair in range(order // 2):
+        damping = 2 * w * math.sin(math.pi * (2 * pair + 1) / (2 * order))
+        a0 = 1 + damping + w * w
+        numerator = (w * w, 2 * w * w, w * w) if lowpass else (1.0, -2.0, 1.0)
+        sections.append([*(b / a0 for b in numerator), 1.0, 2 * (w * w - 1) / a0, (1 - damping + w * w) / a0])
+    return np.array(sections)
+
+
 def response(sos: np.ndarray, frequencies_hz: np.ndarray, sample_rate: int) -> np.ndarray:
     """The complex frequency response of one causal pass, shape of `frequencies_hz`; zero-phase: abs(response) ** 2."""
     return signal.sosfreqz(sos, worN=np.asarray(frequencies_hz, dtype=np.float64), fs=sample_rate)[1]

@@ -8,7 +8,14 @@ from scipy import signal
 
 from gbsep.audio import join
 from gbsep.errors import ParameterError
-from gbsep.filters import butterworth_sos, decay_frames, filter_blocks, filter_blocks_zero_phase, response
+from gbsep.filters import (
+    butterworth_sos,
+    decay_frames,
+    filter_blocks,
+    filter_blocks_zero_phase,
+    moving_butterworth_sos,
+    response,
+)
 
 orders = pytest.mark.parametrize("order", range(1, 9))
 modes = pytest.mark.parametrize("mode", ["lowpass", "highpass"])
@@ -43,6 +50,18 @@ def test_slope_is_6_db_per_octave_and_order(order, mode, octaves, sample_rates):
     cutoff_hz = 44100 / sample_rates
     near, far = gain_db(butterworth_sos(order, cutoff_hz, mode, 44100), cutoff_hz * 2.0 ** np.array(octaves), 44100)
     assert near - far == pytest.approx(20 * np.log10(2) * order, rel=0.02)
+
+
+@orders
+@modes
+@pytest.mark.parametrize("cutoff_hz", [20.0, 400.0, 21000.0])
+def test_the_moving_filter_has_scipys_response(order, mode, cutoff_hz):
+    frequencies_hz = np.geomspace(cutoff_hz / 4, min(4 * cutoff_hz, 22000), 50)
+    moving, fixed = (
+        response(design(order, cutoff_hz, mode, 44100), frequencies_hz, 44100)
+        for design in (moving_butterworth_sos, butterworth_sos)
+    )
+    np.testing.assert_allclose(moving, fixed, rtol=1e-6)
 
 
 @orders
