@@ -141,7 +141,7 @@ def render(
 
     pairs = [parse_override(text) for text in overrides]
     loaded = [
-        load_preset(preset, pairs, seed=seed, format=format_, bit_depth=bit_depth)
+        load_preset(preset, pairs, seed=seed, format=format_, bit_depth=bit_depth, models=models)
         for preset in dict.fromkeys(presets or ("default",))
     ]
     options = Options(out, overwrite, dry_stems, start_s, duration_s, name, device, models, use_cache=not no_cache)

@@ -121,6 +121,7 @@ class Preset:
     settings: BackendSettings
     seed: int
     swap: str | tuple[tuple[str, str], ...]
+    outputs: tuple[str, ...]
     stems: Mapping[str, Stem]
     chains: Mapping[str, tuple[Node, ...]]
     output: Output
@@ -146,11 +147,6 @@ class Preset:
         renamed = {self.renamed(name) for name in asked - {"mixture"}}
         return tuple(name for name in self.outputs if name in renamed)
 
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        """All outputs of the separator."""
-        return backend_named(self.backend).load().stem_names(self.settings)
-
     def renamed(self, name: str) -> str:
         """The separator's output that goes by `name` after `swap`."""
         pairs = () if isinstance(self.swap, str) else self.swap
@@ -164,11 +160,13 @@ def load_preset(
     seed: int | None = None,
     format: str | None = None,
     bit_depth: str | None = None,
+    models: Path | None = None,
 ) -> Preset:
     """A preset by name (shipped, or in the user's folder), from a JSON file, or from a JSON object.
 
     `overrides` are pairs of key path and value, `[("separate.cutoff_hz", 250.0)]`, and give the render a folder of its
-    own; `seed`, `format` and `bit_depth` replace the preset's, in its own folder.
+    own; `seed`, `format` and `bit_depth` replace the preset's, in its own folder. `models` is a folder searched first
+    for weights: only they know the outputs of a model of the user's own.
     Raises PresetError, naming the place and the nearest known word.
     """
     overrides = tuple(overrides)
@@ -182,7 +180,7 @@ def load_preset(
         _set(label, document, "output.bit_depth", None)
     for key, value in (*overrides, *((key, value) for key, value in changes.items() if value is not None)):
         _set(label, document, key, value)
-    return _parse(label, folder, document, overrides)
+    return _parse(label, folder, document, overrides, models)
 
 
 def preset_folders() -> tuple[Path, ...]:
@@ -238,7 +236,9 @@ def parse_override(text: str) -> tuple[str, Any]:
         return key, value
 
 
-def _parse(label: str, folder: Path, document: dict[str, Any], overrides: tuple[tuple[str, Any], ...]) -> Preset:
+def _parse(
+    label: str, folder: Path, document: dict[str, Any], overrides: tuple[tuple[str, Any], ...], models: Path | None
+) -> Preset:
     try:
         checked = _Document.model_validate(document)
     except ValidationError as error:
@@ -248,7 +248,8 @@ def _parse(label: str, folder: Path, document: dict[str, Any], overrides: tuple[
     backend, seed = separate.pop("backend", None), separate.pop("seed", 0)
     if not isinstance(backend, str) or backend not in BACKENDS:
         raise PresetError(label, "separate.backend", f"{backend!r} is no backend{nearest(str(backend), BACKENDS)}")
-    model = backend_named(backend).load().Settings
+    module = backend_named(backend).load()
+    model = module.Settings
     try:
         _SeedOnly.model_validate({"seed": seed})
         settings = model.model_validate(separate)
@@ -261,7 +262,8 @@ def _parse(label: str, folder: Path, document: dict[str, Any], overrides: tuple[
     except PresetError as error:
         raise PresetError(label, error.json_path, error.reason) from None
 
-    _check_sources(label, checked, backend_named(backend).load().stem_names(settings))
+    outputs = module.stem_names(settings, models)
+    _check_sources(label, checked, outputs)
     complete = checked.model_dump(by_alias=True)
     complete["separate"] = {"backend": backend, **settings.model_dump(), "seed": seed}
     for name, nodes in chains.items():
@@ -274,6 +276,7 @@ def _parse(label: str, folder: Path, document: dict[str, Any], overrides: tuple[
         settings=settings,
         seed=seed,
         swap="auto" if checked.swap == "auto" else tuple((first, second) for first, second in checked.swap),
+        outputs=outputs,
         stems=checked.stems,
         chains=chains,
         output=checked.output,

@@ -396,7 +396,8 @@ def _write(
             list(pool.map(process, tracks))
             if not clips:
                 return 0.0
-            shared_db = levels.shared_gain(track.after.peak_dbfs for track in tracks if track.name in plan.names)
+            peaks_dbfs = [track.after.peak_dbfs for track in tracks if track.name in plan.names]
+            shared_db = levels.shared_gain(peaks_dbfs, files.largest_sample(output))
             if shared_db:
                 warn(f"all files are {-shared_db:.2f} dB quieter, so that none clips in {output.container}")
             list(pool.map(convert, plan.names))

@@ -3,7 +3,8 @@
 A backend is a module and a row in BACKENDS. The module defines
 
     Settings                      a BackendSettings: everything in a preset's "separate" but "backend" and "seed"
-    stem_names(settings)          the names of the stems it can give, as a tuple
+    stem_names(settings, models_dir)
+                                  the names of the stems it can give, as a tuple
     identity(settings, context)   a JSON-able dict of everything besides the settings and the seed that changes the
                                   stems: weights' hash, engine, precision, threads, library versions. Called while
                                   planning: it raises WeightsMissing before anything is written.
@@ -51,6 +52,10 @@ BACKENDS = {
     for row in (
         Backend("crossover", ".crossover", "Butterworth low-pass for the bass, the complement for the guitar; instant"),
         Backend("nmf", ".nmf", "non-negative matrix factorisation of the spectrogram, plain or with learned notes"),
+        Backend("openunmix", ".openunmix", "Open-Unmix: a BLSTM network per source and a multichannel Wiener filter"),
+        Backend(
+            "demucs", ".demucs", "Demucs: hybrid transformer networks, the cleanest stems; published models or own"
+        ),
     )
 }
 
@@ -127,7 +132,7 @@ def separate(
     True
     """
     checked = parse_settings(backend, settings)
-    known = backend_named(backend).load().stem_names(checked)
+    known = backend_named(backend).load().stem_names(checked, models)
     for name in wanted or ():
         if name not in known:
             raise ParameterError("wanted", name, f"{backend} has no such stem{nearest(name, known)}")
@@ -146,5 +151,5 @@ def parse_settings(backend: str, settings: Mapping[str, Any]) -> BackendSettings
     try:
         return model.model_validate(settings)
     except ValidationError as error:
-        key, reason = first_problem(error, model.model_fields)
+        key, reason = first_problem(error, model)
         raise ParameterError(key, settings.get(key), reason) from None

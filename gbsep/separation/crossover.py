@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import scipy
@@ -33,7 +34,7 @@ class Settings(BackendSettings):
         butterworth_sos(self.order, self.cutoff_hz, "lowpass", sample_rate)
 
 
-def stem_names(settings: Settings) -> tuple[str, ...]:
+def stem_names(settings: Settings, models_dir: Path | None = None) -> tuple[str, ...]:
     return ("bass", "guitar")
 
 

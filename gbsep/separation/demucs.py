@@ -29,13 +29,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from .. import models
 from ..audio import Block, Reader
 from ..errors import BackendError, ParameterError, SeparationFailed
 from . import Context, demucs_network
 from .compute import pick_device, threads, versions
+from .settings import BackendSettings
 
 MAX_SHIFT_S = 0.5
 """A shifted run starts up to so much before the track, as in Demucs."""
@@ -47,7 +48,7 @@ Forward = Callable[[np.ndarray], np.ndarray]
 """(segments, 2, frames) -> (segments, sources, 2, frames), float32."""
 
 
-class Settings(BaseModel):
+class Settings(BackendSettings):
     """What a preset may say to this backend.
 
     model: a published Demucs model or the name of your own.
@@ -55,8 +56,6 @@ class Settings(BaseModel):
     overlap: of one segment with the next, as a fraction.
     segment_s: length of a segment; None is the length the network was trained on (at most that for HTDemucs).
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
 
     model: str = "htdemucs"
     shifts: Annotated[int, Field(ge=0, le=100)] = 1

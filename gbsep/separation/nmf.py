@@ -19,6 +19,7 @@ References
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -55,7 +56,7 @@ class Settings(BackendSettings):
     split_hz: Annotated[float, Field(ge=20.0, le=2000.0)] = 250.0
 
 
-def stem_names(settings: Settings) -> tuple[str, ...]:
+def stem_names(settings: Settings, models_dir: Path | None = None) -> tuple[str, ...]:
     return ("bass", "guitar")
 
 

@@ -27,13 +27,14 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from .. import files, models
 from ..audio import Audio, Block, Reader, rechunk
 from ..errors import BackendError, ParameterError, SeparationFailed, nearest
 from . import Context
 from .compute import pick_device, threads, versions
+from .settings import BackendSettings
 
 if TYPE_CHECKING:
     import torch
@@ -481,15 +482,13 @@ def _estimates(
 # The backend
 
 
-class Settings(BaseModel):
+class Settings(BackendSettings):
     """What a preset may say to this backend.
 
     model: umx, umxhq, umxl, or a model of your own.
     niter: passes of expectation-maximisation in the filter; 0 gives the networks' own estimates.
     residual: let the filter give what no target explains to a source of its own.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     model: str = "umxl"
     niter: Annotated[int, Field(ge=0, le=20)] = 1
