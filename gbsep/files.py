@@ -185,7 +185,7 @@ def _probe_sound(path: Path) -> FileInfo:
         if frames and frames == sound.frames:
             _check_last_frame(path, sound)
         broadcast = _broadcast(sound) if container in ("wav", "rf64") else None
-        tags = sound.copy_metadata()
+        tags = {name: value for name, value in sound.copy_metadata().items() if value}
         return FileInfo(path, sound.samplerate, sound.channels, frames, container, sound.subtype, tags, broadcast)
 
 
@@ -208,6 +208,10 @@ def _sound(path: Path) -> Iterator[soundfile.SoundFile]:
         if sound.format not in CONTAINERS:
             known = ", ".join(sorted(set(CONTAINERS.values())))
             raise AudioFileError(path, f"is a {sound.format} file; gbsep reads {known}: convert it to WAV first")
+        if sound.format == "MP3" and sound.subtype != "MPEG_LAYER_III":
+            raise AudioFileError(
+                path, f"is {sound.subtype}; of MPEG audio gbsep reads layer III: convert it to WAV first"
+            )
         if sound.format == "MP3" and (info_frame := _missing_info_frame(path)):
             at, data = info_frame
             copy = opened.enter_context(tempfile.TemporaryFile())
