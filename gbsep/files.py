@@ -19,12 +19,10 @@ References: EBU Tech 3285 (Broadcast Wave), EBU Tech 3306 (RF64), RFC 9639 (FLAC
 
 from __future__ import annotations
 
-import hashlib
 import io
 import mmap
 import os
 import re
-import secrets
 import shutil
 import struct
 import tempfile
@@ -85,7 +83,7 @@ _UNKNOWN_SIZES = (0xFFFFFFFF, 0x7FFFF000)
 _TIME_REFERENCE = struct.Struct("=II")
 _TIME_REFERENCE_AT = 340
 _BROADCAST_HEAD = 608
-_BROADCAST_LARGEST = _BROADCAST_HEAD + 15 * 1024
+_BROADCAST_LARGEST = _BROADCAST_HEAD + 16 * 1024
 _SHORTENED = "it is cut short or damaged: copy or export it again"
 _REPAIR = "save it again in the program that made it, or repair it with: ffmpeg -i IN -c copy OUT"
 
@@ -187,7 +185,7 @@ def _probe_sound(path: Path) -> FileInfo:
         if frames and frames == sound.frames:
             _check_last_frame(path, sound)
         broadcast = _broadcast(sound) if container in ("wav", "rf64") else None
-        tags = sound.copy_metadata()
+        tags = {name: value for name, value in sound.copy_metadata().items() if value}
         return FileInfo(path, sound.samplerate, sound.channels, frames, container, sound.subtype, tags, broadcast)
 
 
@@ -210,6 +208,10 @@ def _sound(path: Path) -> Iterator[soundfile.SoundFile]:
         if sound.format not in CONTAINERS:
             known = ", ".join(sorted(set(CONTAINERS.values())))
             raise AudioFileError(path, f"is a {sound.format} file; gbsep reads {known}: convert it to WAV first")
+        if sound.format == "MP3" and sound.subtype != "MPEG_LAYER_III":
+            raise AudioFileError(
+                path, f"is {sound.subtype}; of MPEG audio gbsep reads layer III: convert it to WAV first"
+            )
         if sound.format == "MP3" and (info_frame := _missing_info_frame(path)):
             at, data = info_frame
             copy = opened.enter_context(tempfile.TemporaryFile())
@@ -583,6 +585,8 @@ def _decode_av(path: Path, demuxer: str) -> Reader:
 
 def content_hash(path: str | Path) -> str:
     """SHA-256 of the file's bytes, in hexadecimal."""
+    import hashlib
+
     digest = hashlib.sha256()
     try:
         with Path(path).open("rb") as file:
@@ -631,9 +635,7 @@ class OutputFormat:
 
     def __post_init__(self) -> None:
         if self.container not in FORMATS:
-            raise ParameterError(
-                "format", self.container, f"{', '.join(FORMATS)}{nearest(str(self.container), FORMATS)}"
-            )
+            raise ParameterError("format", self.container, nearest(str(self.container), FORMATS).lstrip("; "))
         if self.bit_depth not in (None, "16", "24", "float32"):
             raise ParameterError("bit_depth", self.bit_depth, "16, 24 or float32")
         if self.bit_depth is None:
@@ -708,29 +710,31 @@ class Writer:
         check_finite(block, self.written)
         if self.written + block.shape[1] > self.frames:
             raise AudioFileError(self.path, f"more frames than the {self.frames} that were announced")
-        samples = self._encode(np.ascontiguousarray(block.T))
-        with _writing(self.path):
-            # libsndfile's encoders put a whole write on the stack: a large one ends the process.
-            for start in range(0, len(samples), 2**16):
-                self._sound.write(samples[start : start + 2**16])
+        # libsndfile's encoders put a whole write on the stack: a large one ends the process.
+        for start in range(0, block.shape[1], 2**16):
+            samples = self._encode(block[:, start : start + 2**16].T)
+            with _writing(self.path):
+                self._sound.write(samples)
         self.written += block.shape[1]
 
     def _encode(self, samples: np.ndarray) -> np.ndarray:
         """(n, channels) as the container takes it: float32, or integers rounded to the nearest step."""
         if not may_clip(self.format):
-            return samples
+            return np.ascontiguousarray(samples)
         bits = int(self.format.bit_depth or 24)
         scale = 2.0 ** (bits - 1)
         # One step over the highest code is +1.0, full scale itself, or a peak that a gain brought to it, rounded.
-        peak = float(np.abs(samples).max(initial=0.0))
+        peak = float(max(samples.max(), -samples.min()))
         if peak > largest_sample(self.format) + 1 / scale:
             raise AudioFileError(
                 self.path, f"a peak of {20 * np.log10(peak):+.2f} dBFS would clip in {self.format.container}: "
                 "turn the gain down, or write float32 WAV",
             )  # fmt: skip
         if self.format.bit_depth is None:
-            return samples
-        codes = np.clip(np.rint(samples * np.float32(scale)), -scale, scale - 1)
+            return np.ascontiguousarray(samples)
+        codes = np.multiply(samples, np.float32(scale), order="C")
+        np.rint(codes, out=codes)
+        np.clip(codes, -scale, scale - 1, out=codes)
         return codes.astype(np.int16) if bits == 16 else codes.astype(np.int32) << (32 - bits)
 
 
@@ -760,7 +764,7 @@ def create(
     row = FORMATS[format.container]
     name = "RF64" if needs_rf64(format, channels, frames) else row.name
     best = {"compression_level": 0.0, "bitrate_mode": "CONSTANT"} if format.container == "mp3" else {}
-    hidden = path.with_name(f".gbsep-{secrets.token_hex(8)}.tmp")
+    hidden = path.with_name(f".gbsep-{os.urandom(8).hex()}.tmp")
     sound = None
     try:
         with _writing(path):

@@ -334,6 +334,7 @@ def test_variable_rate_mp3_without_a_length_is_read_whole(tmp_path, channels):
     assert soundfile.info(bare).frames < RATE * 1.7, "libsndfile alone would cut it"
     read, whole = files.read(bare), files.read(stated)
     assert files.probe(bare).frames == read.frames
+    assert all(files.probe(bare).tags.values()), "an empty ID3v1 tag tells nothing"
     assert 2 * RATE <= read.frames <= 2 * RATE + 2 * 1152
     # The encoder's own delay, which the lost frame told, is all that remains before the audio.
     np.testing.assert_allclose(read.samples[:, 576 + 5000 : 576 + 2 * RATE], whole.samples[:, 5000:], atol=1e-3)
@@ -359,6 +360,11 @@ def test_other_containers_are_decoded(tmp_path, suffix, codec, rate, channels):
     assert abs(info.frames - rate) <= 2048
     assert np.abs(read[:, 5000 : rate - 5000] - tone.T[:, 5000 : rate - 5000]).max() < 0.05
     np.testing.assert_array_equal(files.read(path, 0.25, 0.5).samples, read[:, rate // 4 : rate // 4 + rate // 2])
+
+
+def test_other_layers_of_mpeg_audio_are_refused(tmp_path):
+    with pytest.raises(AudioFileError, match="is MPEG_LAYER_II; of MPEG audio gbsep reads layer III"):
+        files.probe(make_av(tmp_path / "a.mp2", noise(RATE), "mp2"))
 
 
 def test_truncated_m4a_is_refused(tmp_path):
