@@ -229,7 +229,8 @@ def fit_gains(gram: Gram, limits_db: Mapping[str, float]) -> dict[str, float]:
     Figures: scripts/benchmarks/restoration.py. The worst at 0.3 are where one gain rests on its bound of 0 dB.
     """
     frozen = [
-        limits_db.get(name, 0.0) <= 0.0 or gram.matrix[i, i] <= gram.samples * to_amplitude(SILENCE_DBFS) ** 2
+        to_amplitude(limits_db.get(name, 0.0)) <= 1.0
+        or gram.matrix[i, i] <= gram.samples * to_amplitude(SILENCE_DBFS) ** 2
         for i, name in enumerate(gram.names)
     ]
     fitted = np.flatnonzero(np.logical_not(frozen))
@@ -292,24 +293,22 @@ class Restore:
                 raise ParameterError(name, getattr(self, name), f"from {low:g} to {high:g} {unit}", unit)
 
 
-def restoration_gains(
-    restore: Mapping[str, Restore], levels: Mapping[str, Levels], gram: Gram | None = None
-) -> dict[str, float]:
+def restoration_gains(restore: Mapping[str, Restore], levels: Mapping[str, Levels], gram: Gram) -> dict[str, float]:
     """The gain in dB of each stem in `restore`, from the levels it came with and, for mixture_fit, the Gram.
 
     Silence is left alone: 0 dB for a stem with a peak below SILENCE_DBFS, or without loudness where that is measured.
-    A stem of the Gram that is restored in another way takes part in the fit as it came.
+    The Gram holds at least the stems to be fitted; others in it take part in the fit as they came.
     """
-    limits_db = {name: how.limit_db for name, how in restore.items() if how.method == "mixture_fit"}
-    fitted = fit_gains(gram, limits_db) if gram is not None else {}
+    fitted = fit_gains(gram, {name: how.limit_db for name, how in restore.items() if how.method == "mixture_fit"})
     gains_db = {}
     for name, how in restore.items():
-        gain_db = {
-            "none": 0.0,
-            "mixture_fit": fitted.get(name, 0.0),
-            "loudness": how.target_lufs - levels[name].loudness_lufs,
-            "peak": how.target_dbfs - levels[name].peak_dbfs,
-        }[how.method]
+        gain_db = 0.0
+        if how.method == "mixture_fit":
+            gain_db = fitted[name]
+        elif how.method == "loudness":
+            gain_db = how.target_lufs - levels[name].loudness_lufs
+        elif how.method == "peak":
+            gain_db = how.target_dbfs - levels[name].peak_dbfs
         gains_db[name] = gain_db if math.isfinite(gain_db) and levels[name].peak_dbfs > SILENCE_DBFS else 0.0
     return gains_db
 
