@@ -43,6 +43,11 @@ def to_amplitude(db: float) -> float:
     return 10.0 ** (db / 20.0)
 
 
+def _inner(a: np.ndarray, b: np.ndarray) -> float:
+    """Inner product in one thread: BLAS would share so small a job out, at a loss, and round by the thread count."""
+    return float(np.einsum("ij,ij->", a, b))
+
+
 @dataclass(frozen=True)
 class Levels:
     """Sample peak, RMS over all channels, and integrated loudness of a whole signal; -inf where there is none."""
@@ -102,7 +107,7 @@ class Meter:
         signal = np.empty(chunk.shape[1], self._dtype)
         samples = signal.view(np.float64).reshape(-1, self._channels)
         samples[:] = chunk.T
-        self._energy += float(np.vdot(samples, samples))
+        self._energy += _inner(samples, samples)
         weighted, self._state = sosfilt(self._sos, signal, zi=self._state)
         self._state[np.abs(self._state) < 1e-30] = 0.0  # denormals in a long silence are slow
         power = np.square(weighted.view(np.float64))
@@ -196,10 +201,10 @@ class Gram:
         """Take the next block of the mixture and of each named stem, all of shape (channels, n)."""
         signals = [*(stems[name] for name in self.names), mixture]
         for start in range(0, mixture.shape[1], _CHUNK_FRAMES):
-            rows = [signal[:, start : start + _CHUNK_FRAMES].astype(np.float64).ravel() for signal in signals]
+            rows = [signal[:, start : start + _CHUNK_FRAMES].astype(np.float64) for signal in signals]
             for i, row in enumerate(rows):
                 for j, other in enumerate(rows[: i + 1]):
-                    self.matrix[i, j] = self.matrix[j, i] = self.matrix[i, j] + np.vdot(row, other)
+                    self.matrix[i, j] = self.matrix[j, i] = self.matrix[i, j] + _inner(row, other)
         self.samples += mixture.size
 
 
