@@ -160,12 +160,15 @@ def make_demo(seconds: float = 60.0, sample_rate: int = 44100, seed: int = 0) ->
 
     The song lasts a minute; less than that is its beginning, more begins it again. The seed moves what a player does
     not repeat: timing, strength, the sound of each pluck. The same arguments give the same samples.
-    Raises ParameterError for seconds outside 0.1 to 600, or a sample rate outside 8 to 192 kHz.
+    Making it takes 0.5 GB of memory a minute at 44.1 kHz.
+    Raises ParameterError for seconds outside 0.1 to 300, a sample rate outside 8 to 192 kHz, or a negative seed.
     """
-    if not 0.1 <= seconds <= 600.0:
-        raise ParameterError("seconds", seconds, "from 0.1 to 600 s", "s")
+    if not 0.1 <= seconds <= 300.0:
+        raise ParameterError("seconds", seconds, "from 0.1 to 300 s", "s")
     if not 8000 <= sample_rate <= 192000:
         raise ParameterError("sample_rate", sample_rate, "from 8000 to 192000 Hz", "Hz")
+    if seed < 0:
+        raise ParameterError("seed", seed, "0 or a positive whole number")
     frames = round(seconds * sample_rate)
     rngs = np.random.default_rng(seed).spawn(3)
     parts = {

@@ -43,6 +43,11 @@ def to_amplitude(db: float) -> float:
     return 10.0 ** (db / 20.0)
 
 
+def _inner(a: np.ndarray, b: np.ndarray) -> float:
+    """Inner product in one thread: BLAS would share so small a job out, at a loss, and round by the thread count."""
+    return float(np.einsum("ij,ij->", a, b))
+
+
 def as_json(level: float) -> float | None:
     """A level to three decimals; None (JSON's null) for -inf, which JSON cannot say."""
     return round(level, 3) if math.isfinite(level) else None
@@ -114,7 +119,7 @@ class Meter:
         signal = np.empty(chunk.shape[1], self._dtype)
         samples = signal.view(np.float64).reshape(-1, self._channels)
         samples[:] = chunk.T
-        self._energy += float(np.einsum("nc,nc->", samples, samples))
+        self._energy += _inner(samples, samples)
         weighted, self._state = sosfilt(self._sos, signal, zi=self._state)
         self._state[np.abs(self._state) < 1e-30] = 0.0  # denormals in a long silence are slow
         power = np.square(weighted.view(np.float64))
@@ -208,10 +213,10 @@ class Gram:
         """Take the next block of the mixture and of each named stem, all of shape (channels, n)."""
         signals = [*(stems[name] for name in self.names), mixture]
         for start in range(0, mixture.shape[1], _CHUNK_FRAMES):
-            rows = [signal[:, start : start + _CHUNK_FRAMES].astype(np.float64).ravel() for signal in signals]
+            rows = [signal[:, start : start + _CHUNK_FRAMES].astype(np.float64) for signal in signals]
             for i, row in enumerate(rows):
                 for j, other in enumerate(rows[: i + 1]):
-                    self.matrix[i, j] = self.matrix[j, i] = self.matrix[i, j] + np.einsum("n,n->", row, other)
+                    self.matrix[i, j] = self.matrix[j, i] = self.matrix[i, j] + _inner(row, other)
         self.samples += mixture.size
 
 
@@ -241,7 +246,8 @@ def fit_gains(gram: Gram, limits_db: Mapping[str, float]) -> dict[str, float]:
     Figures: scripts/benchmarks/restoration.py. The worst at 0.3 are where one gain rests on its bound of 0 dB.
     """
     frozen = [
-        limits_db.get(name, 0.0) <= 0.0 or gram.matrix[i, i] <= gram.samples * to_amplitude(SILENCE_DBFS) ** 2
+        to_amplitude(limits_db.get(name, 0.0)) <= 1.0
+        or gram.matrix[i, i] <= gram.samples * to_amplitude(SILENCE_DBFS) ** 2
         for i, name in enumerate(gram.names)
     ]
     fitted = np.flatnonzero(np.logical_not(frozen))
@@ -304,24 +310,22 @@ class Restore:
                 raise ParameterError(name, getattr(self, name), f"from {low:g} to {high:g} {unit}", unit)
 
 
-def restoration_gains(
-    restore: Mapping[str, Restore], levels: Mapping[str, Levels], gram: Gram | None = None
-) -> dict[str, float]:
+def restoration_gains(restore: Mapping[str, Restore], levels: Mapping[str, Levels], gram: Gram) -> dict[str, float]:
     """The gain in dB of each stem in `restore`, from the levels it came with and, for mixture_fit, the Gram.
 
     Silence is left alone: 0 dB for a stem with a peak below SILENCE_DBFS, or without loudness where that is measured.
-    A stem of the Gram that is restored in another way takes part in the fit as it came.
+    The Gram holds at least the stems to be fitted; others in it take part in the fit as they came.
     """
-    limits_db = {name: how.limit_db for name, how in restore.items() if how.method == "mixture_fit"}
-    fitted = fit_gains(gram, limits_db) if gram is not None else {}
+    fitted = fit_gains(gram, {name: how.limit_db for name, how in restore.items() if how.method == "mixture_fit"})
     gains_db = {}
     for name, how in restore.items():
-        gain_db = {
-            "none": 0.0,
-            "mixture_fit": fitted.get(name, 0.0),
-            "loudness": how.target_lufs - levels[name].loudness_lufs,
-            "peak": how.target_dbfs - levels[name].peak_dbfs,
-        }[how.method]
+        gain_db = 0.0
+        if how.method == "mixture_fit":
+            gain_db = fitted[name]
+        elif how.method == "loudness":
+            gain_db = how.target_lufs - levels[name].loudness_lufs
+        elif how.method == "peak":
+            gain_db = how.target_dbfs - levels[name].peak_dbfs
         gains_db[name] = gain_db if math.isfinite(gain_db) and levels[name].peak_dbfs > SILENCE_DBFS else 0.0
     return gains_db
 

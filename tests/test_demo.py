@@ -155,8 +155,9 @@ def test_a_longer_song_begins_again():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"seconds": 0.0}, r"seconds = 0.0 s is not allowed: from 0.1 to 600 s"),
+        ({"seconds": 0.0}, r"seconds = 0.0 s is not allowed: from 0.1 to 300 s"),
         ({"seconds": float("nan")}, r"seconds = nan s is not allowed"),
+        ({"seed": -1}, r"seed = -1 is not allowed: 0 or a positive"),
         ({"sample_rate": 4000}, r"sample_rate = 4000 Hz is not allowed: from 8000 to 192000 Hz"),
     ],
 )

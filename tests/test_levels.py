@@ -163,24 +163,32 @@ def test_known_attenuations_of_independent_noise_come_back(attenuations_db, thir
 
 
 @settings(max_examples=60, deadline=None)
-@given(seed=st.integers(0, 10_000), n=st.integers(1, 4), limit_db=st.floats(0.1, 12))
-def test_fit_is_the_best_within_its_bounds(seed, n, limit_db):
-    """Against a general optimiser, on correlated stems: no gains within the bounds leave less over."""
+@given(
+    seed=st.integers(0, 10_000),
+    limits_db=st.lists(st.sampled_from([0.0, 1e-17, 1e-6, 0.5, 3.0, 6.0, 12.0]), min_size=1, max_size=4),
+    rank=st.integers(1, 5),
+)
+def test_fit_is_the_best_within_its_bounds(seed, limits_db, rank):
+    """Against a general optimiser, on correlated and dependent stems: no gains within the bounds leave less over."""
     from scipy.optimize import minimize
 
     rng = np.random.default_rng(seed)
-    signals = (rng.standard_normal((n + 1, n + 1)) @ rng.standard_normal((n + 1, 500)))[:, np.newaxis]
-    mixture, stems = 3 * signals[-1], {str(i): s for i, s in enumerate(signals[:-1])}
-    rows = signals[:-1, 0]
+    n = len(limits_db)
+    signals = rng.standard_normal((n + 1, rank)) @ rng.standard_normal((rank, 500))
+    rows, mixture = signals[:-1], 3 * signals[-1]
+    limits = dict(zip("abcd"[:n], limits_db, strict=True))
 
     def left_over(gains):
-        return np.sum((mixture[0] - gains @ rows) ** 2)
+        return np.sum((mixture - gains @ rows) ** 2)
 
-    gains_db = fit_gains(gram_of(mixture, stems), dict.fromkeys(stems, limit_db))
-    assert all(0.0 <= db <= limit_db + 1e-9 for db in gains_db.values())
-    bounds = [(1.0, levels.to_amplitude(limit_db))] * n
-    best = minimize(left_over, np.ones(n), jac=lambda g: -2 * rows @ (mixture[0] - g @ rows), bounds=bounds)
-    assert left_over(np.array([levels.to_amplitude(db) for db in gains_db.values()])) <= best.fun * (1 + 1e-6)
+    gains_db = fit_gains(
+        gram_of(mixture[None], {name: row[None] for name, row in zip(limits, rows, strict=True)}), limits
+    )
+    assert all(0.0 <= gains_db[name] <= limits[name] + 1e-9 for name in limits)
+    bounds = [(1.0, levels.to_amplitude(limit_db)) for limit_db in limits_db]
+    best = minimize(left_over, np.ones(n), jac=lambda g: -2 * rows @ (mixture - g @ rows), bounds=bounds)
+    found = left_over(np.array([levels.to_amplitude(db) for db in gains_db.values()]))
+    assert found <= best.fun * (1 + 1e-6) + 1e-6 * np.sum(mixture**2)
 
 
 def test_fit_never_attenuates_and_respects_each_limit(rng):
@@ -222,16 +230,25 @@ def test_restored_level_is_the_target(rng):
     stem = gated_programme(rng, 8000, 2)
     before = metered(stem, 8000, 5000)
     how = {"bass": Restore("loudness", target_lufs=-30.0), "guitar": Restore("peak", target_dbfs=-0.5), "x": Restore()}
-    gains_db = restoration_gains(how, dict.fromkeys(how, before))
+    gains_db = restoration_gains(how, dict.fromkeys(how, before), Gram([]))
     after = {name: metered(stem * np.float32(levels.to_amplitude(db)), 8000, 5000) for name, db in gains_db.items()}
     assert after["bass"].loudness_lufs == pytest.approx(-30.0, abs=1e-3)
     assert after["guitar"].peak_dbfs == pytest.approx(-0.5, abs=1e-3)
     assert gains_db["x"] == 0.0
 
 
+def test_each_stem_is_restored_in_its_own_way(rng):
+    bass, guitar = 0.1 * rng.standard_normal((2, 1, 8000))
+    stems = {"bass": bass / 2, "guitar": guitar}
+    found = {name: metered(stem, 8000, 8000) for name, stem in stems.items()}
+    how = {"bass": Restore("mixture_fit", limit_db=12.0), "guitar": Restore("peak", target_dbfs=0.0)}
+    gains_db = restoration_gains(how, found, gram_of(bass + guitar, stems))
+    assert gains_db == pytest.approx({"bass": 6.02, "guitar": -found["guitar"].peak_dbfs}, abs=0.01)
+
+
 def test_stems_under_400_ms_keep_their_loudness():
     short = metered(np.full((1, 100), 0.5, np.float32), 8000, 100)
-    assert restoration_gains({"bass": Restore("loudness")}, {"bass": short}) == {"bass": 0.0}
+    assert restoration_gains({"bass": Restore("loudness")}, {"bass": short}, Gram([])) == {"bass": 0.0}
 
 
 def test_unknown_method_names_the_nearest():
