@@ -57,6 +57,7 @@ from .filters import butterworth_sos, filter_blocks_zero_phase, moving_butterwor
 
 AUTOMATION_STEP_S = 0.005
 MAX_NESTING = 16
+"""Parallel within Parallel."""
 BUFFER_FRAMES = 8192
 """Frames that an effect is given at a time: Pedalboard's own default."""
 
@@ -131,23 +132,24 @@ def parse_chain(items: object, where: str = "chain", folder: Path | None = None)
 
 
 def _parse_node(item: object, where: str, folder: Path | None) -> Node:
-    name, given = _parse_object(
-        item, where, "effect", 'an effect is an object such as {"effect": "Gain", "gain_db": -3}'
-    )
+    if where.count(".branches[") > MAX_NESTING:
+        raise PresetError("", where, f"Parallel is nested more than {MAX_NESTING} deep")
+    form = 'an effect is an object such as {"effect": "Gain", "gain_db": -3}'
+    name, given = _parse_object(item, where, "effect", form)
+    if not isinstance(name, str):
+        raise PresetError("", f"{where}.effect", f"the name of an effect, not {_kind(name)}")
     wet = _parse_value(WET, given.pop("wet", WET.default), where, folder)
     if name == "Parallel":
         branches = given.pop("branches", None)
         _refuse_unknown(given, ["branches", "wet"], where)
         if not isinstance(branches, (list, tuple)) or not branches:
             raise PresetError("", f"{where}.branches", 'a list of one or more {"chain": [...], "mix_db": 0}')
-        return Parallel(
-            tuple(_parse_branch(item, f"{where}.branches[{n}]", folder) for n, item in enumerate(branches)),
-            wet,
-        )
+        parsed = (_parse_branch(branch, f"{where}.branches[{n}]", folder) for n, branch in enumerate(branches))
+        return Parallel(tuple(parsed), wet)
     try:
         spec = spec_of(name)
     except ParameterError as error:
-        raise PresetError("", f"{where}.effect", f"{name!r}: {error.allowed}") from None
+        raise PresetError("", f"{where}.effect", f"{reprlib.repr(name)}: {error.allowed}") from None
     _refuse_unknown(given, [*(param.name for param in spec.params), "wet"], where)
     params = {}
     for param in spec.params:

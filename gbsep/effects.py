@@ -219,7 +219,7 @@ EFFECTS = {
             (_choice("quality", _QUALITIES, "WindowedSinc8"),),
             streams=False,
         ),
-        EffectSpec("Gain", "a gain", (_number("gain_db", "dB", -120.0, 60.0, 1.0),)),
+        EffectSpec("Gain", "a gain; silence at -100 dB", (_number("gain_db", "dB", -100.0, 60.0, 1.0),)),
         EffectSpec("HighShelfFilter", "raises or lowers what is above the cut-off", _SHELF),
         EffectSpec("HighpassFilter", "first-order high-pass, 6 dB per octave", (_cutoff("cutoff_frequency_hz", 50.0),)),
         EffectSpec("Invert", "turns the polarity round"),
