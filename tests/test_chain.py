@@ -375,8 +375,8 @@ def test_nan_is_refused_before_the_first_effect():
 def test_the_effect_that_breaks_is_named(monkeypatch):
     process = Builtin.process
 
-    def explode(self, block):
-        out = process(self, block)
+    def explode(self, block, changes=()):
+        out = process(self, block, changes)
         out[0, 7] = np.inf
         return out
 
