@@ -46,8 +46,10 @@ from .effects import (
     MIX_DB,
     WET,
     Builtin,
+    Changes,
     Param,
     check_files,
+    in_pieces,
     is_lowpass,
     render_whole,
     spec_of,
@@ -57,6 +59,7 @@ from .filters import butterworth_sos, filter_blocks_zero_phase, moving_butterwor
 
 AUTOMATION_STEP_S = 0.005
 MAX_NESTING = 16
+"""Parallel within Parallel."""
 BUFFER_FRAMES = 8192
 """Frames that an effect is given at a time: Pedalboard's own default."""
 
@@ -91,15 +94,18 @@ Node = Effect | Parallel
 class Processor(Protocol):
     """One running instance of an effect, built-in or hosted.
 
-    `process` takes blocks of one size and gives blocks of that size, or shorter ones at first; what it gives is
+    `process` takes blocks of about one size and gives blocks of that size, or shorter ones at first; what it gives is
     `latency_frames` late beyond that.
     """
 
     latency_frames: int
 
-    def process(self, block: Block) -> Block: ...
+    def process(self, block: Block, changes: Changes = ()) -> Block: ...
 
-    def set(self, name: str, value: float) -> None: ...
+
+Opener = Callable[[Mapping[str, Any], int], AbstractContextManager[Processor]]
+"""Gives a fresh instance with fixed parameters; no block, nor any piece between changes, will be shorter than the
+frames that it is told."""
 
 
 @dataclass(frozen=True)
@@ -131,23 +137,24 @@ def parse_chain(items: object, where: str = "chain", folder: Path | None = None)
 
 
 def _parse_node(item: object, where: str, folder: Path | None) -> Node:
-    name, given = _parse_object(
-        item, where, "effect", 'an effect is an object such as {"effect": "Gain", "gain_db": -3}'
-    )
+    if where.count(".branches[") > MAX_NESTING:
+        raise PresetError("", where, f"Parallel is nested more than {MAX_NESTING} deep")
+    form = 'an effect is an object such as {"effect": "Gain", "gain_db": -3}'
+    name, given = _parse_object(item, where, "effect", form)
+    if not isinstance(name, str):
+        raise PresetError("", f"{where}.effect", f"the name of an effect, not {_kind(name)}")
     wet = _parse_value(WET, given.pop("wet", WET.default), where, folder)
     if name == "Parallel":
         branches = given.pop("branches", None)
         _refuse_unknown(given, ["branches", "wet"], where)
         if not isinstance(branches, (list, tuple)) or not branches:
             raise PresetError("", f"{where}.branches", 'a list of one or more {"chain": [...], "mix_db": 0}')
-        return Parallel(
-            tuple(_parse_branch(item, f"{where}.branches[{n}]", folder) for n, item in enumerate(branches)),
-            wet,
-        )
+        parsed = (_parse_branch(branch, f"{where}.branches[{n}]", folder) for n, branch in enumerate(branches))
+        return Parallel(tuple(parsed), wet)
     try:
         spec = spec_of(name)
     except ParameterError as error:
-        raise PresetError("", f"{where}.effect", f"{name!r}: {error.allowed}") from None
+        raise PresetError("", f"{where}.effect", f"{reprlib.repr(name)}: {error.allowed}") from None
     _refuse_unknown(given, [*(param.name for param in spec.params), "wet"], where)
     params = {}
     for param in spec.params:
@@ -393,7 +400,7 @@ def _stage(blocks: Iterator[Block], node: Node, where: str, run: _Run) -> Iterat
         return filter_blocks_zero_phase(blocks, _butterworth(node.params, run.sample_rate))
     if not spec_of(node.name).streams:
         return _whole(blocks, node, run)
-    return _processed(blocks, node, run)
+    return _processed(blocks, _opener(node, run), node.params, run)
 
 
 def _by_frame(value: float | Automation, times_s: np.ndarray) -> np.ndarray | float:
@@ -442,36 +449,37 @@ class _Butterworth:
         self._sos = _butterworth(params, sample_rate)
         self._state = np.zeros((len(self._sos), channels, 2))
 
-    def process(self, block: Block) -> Block:
+    def process(self, block: Block, changes: Changes = ()) -> Block:
+        return in_pieces(block, changes, self._process, self._set)
+
+    def _process(self, block: Block) -> Block:
         filtered, self._state = sosfilt(self._sos, block.astype(np.float64), axis=1, zi=self._state)
         return filtered.astype(np.float32)
 
-    def set(self, name: str, value: float) -> None:
+    def _set(self, name: str, value: float) -> None:
         self._params[name] = value
-        self._sos = moving_butterworth_sos(
-            self._params["order"], self._params["cutoff_hz"], self._params["mode"], self._sample_rate
-        )
+        order, mode, cutoff_hz = self._params["order"], self._params["mode"], self._params["cutoff_hz"]
+        self._sos = moving_butterworth_sos(order, cutoff_hz, mode, self._sample_rate)
 
 
-def _open(node: Effect, params: Mapping[str, Any], buffer_frames: int, run: _Run) -> AbstractContextManager[Processor]:
-    """A fresh instance of the effect with fixed parameters."""
+def _opener(node: Effect, run: _Run) -> Opener:
     if node.name == "Butterworth":
-        return nullcontext(_Butterworth(params, run.sample_rate, run.channels))
-    return nullcontext(Builtin(node.name, params, run.sample_rate, buffer_frames))
+        return lambda params, frames: nullcontext(_Butterworth(params, run.sample_rate, run.channels))
+    return lambda params, frames: nullcontext(Builtin(node.name, params, run.sample_rate, frames))
 
 
-def _processed(blocks: Iterator[Block], node: Effect, run: _Run) -> Iterator[Block]:
-    lanes = {name: value for name, value in node.params.items() if isinstance(value, Automation)}
-    begin = {name: float(lane.at(np.array(run.start_s))) for name, lane in lanes.items()}
+def _processed(blocks: Iterator[Block], open_: Opener, params: Mapping[str, Any], run: _Run) -> Iterator[Block]:
+    """The signal through an effect, its latency taken off: silence follows the signal until all has come out."""
+    lanes = {name: value for name, value in params.items() if isinstance(value, Automation)}
     signal = concatenated(blocks, _silence(BUFFER_FRAMES, run.channels))
     with ExitStack() as instances:
         if lanes:
-            step = max(8, round(AUTOMATION_STEP_S * run.sample_rate))
-            opened = [_open(node, {**node.params, **begin}, step // 2 - 1, run) for _ in range(2)]
-            pair = [instances.enter_context(instance) for instance in opened]
-            outputs, latency_frames = _automated(signal, pair, lanes, step, run), pair[0].latency_frames
+            step_frames = max(8, round(AUTOMATION_STEP_S * run.sample_rate))
+            begin = {name: float(lane.at(np.array(run.start_s))) for name, lane in lanes.items()}
+            pair = [instances.enter_context(open_({**params, **begin}, step_frames // 2 - 1)) for _ in range(2)]
+            outputs, latency_frames = _automated(signal, pair, lanes, step_frames, run), pair[0].latency_frames
         else:
-            processor = instances.enter_context(_open(node, node.params, BUFFER_FRAMES, run))
+            processor = instances.enter_context(open_(params, BUFFER_FRAMES))
             outputs = map(processor.process, rechunk(signal, BUFFER_FRAMES))
             latency_frames = processor.latency_frames
         yield from _cut(outputs, run.frames, latency_frames)
@@ -496,25 +504,23 @@ def _automated(
         edges = group - group[0]
         while held.shape[1] < edges[-1]:
             held = np.concatenate([held, next(signal)], axis=1)
+        block, held = held[:, : edges[-1]], held[:, edges[-1] :]
         times_s = run.start_s + (group - latency_frames) / run.sample_rate
         # A jump of "hold" lies just behind its node, so that it is faded from there to the next.
-        just = {name: 0.5 / run.sample_rate * (lane.shape == "hold") for name, lane in lanes.items()}
-        values = {name: lane.at(times_s - just[name]).tolist() for name, lane in lanes.items()}
+        late_s = {name: 0.5 / run.sample_rate * (lane.shape == "hold") for name, lane in lanes.items()}
+        values = {name: lane.at(times_s - late_s[name]).tolist() for name, lane in lanes.items()}
         outputs = []
         for turn, processor in enumerate(pair):
-            pieces = []
-            for start, stop in pairwise([0, *range(1 + turn, steps, 2), steps]):
-                for name, at_nodes in values.items():
-                    value = at_nodes[start + (start + turn) % 2]
-                    if now[turn].get(name) != value:
-                        processor.set(name, value)
-                        now[turn][name] = value
-                pieces.append(processor.process(held[:, edges[start] : edges[stop]]))
-            outputs.append(np.concatenate(pieces, axis=1))
+            changes = []
+            for step in (0, *range(1 + turn, steps, 2)):
+                wanted = {name: at_nodes[step + (step + turn) % 2] for name, at_nodes in values.items()}
+                if wanted != now[turn]:
+                    changes.append((int(edges[step]), wanted))
+                    now[turn] = wanted
+            outputs.append(processor.process(block, changes))
         first, second = outputs
         share = np.interp(np.arange(edges[-1] - first.shape[1], edges[-1]), edges, np.arange(steps + 1) % 2)
         yield first + share.astype(np.float32) * (second - first)
-        held = held[:, edges[-1] :]
 
 
 def _nodes(lanes: Mapping[str, Automation], step_frames: int, latency_frames: int, run: _Run) -> Iterator[int]:

@@ -14,7 +14,7 @@ others are given the whole signal. Reference: https://spotify.github.io/pedalboa
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -219,7 +219,7 @@ EFFECTS = {
             (_choice("quality", _QUALITIES, "WindowedSinc8"),),
             streams=False,
         ),
-        EffectSpec("Gain", "a gain", (_number("gain_db", "dB", -120.0, 60.0, 1.0),)),
+        EffectSpec("Gain", "a gain; silence at -100 dB", (_number("gain_db", "dB", -100.0, 60.0, 1.0),)),
         EffectSpec("HighShelfFilter", "raises or lowers what is above the cut-off", _SHELF),
         EffectSpec("HighpassFilter", "first-order high-pass, 6 dB per octave", (_cutoff("cutoff_frequency_hz", 50.0),)),
         EffectSpec("Invert", "turns the polarity round"),
@@ -298,6 +298,10 @@ EFFECTS = {
 }
 
 
+Changes = Sequence[tuple[int, Mapping[str, float]]]
+"""Automation within a block: (frame of the block, parameters that hold from there on), in order of the frames."""
+
+
 def spec_of(name: str) -> EffectSpec:
     """The row of that name; ParameterError with the nearest name when there is none."""
     if name not in EFFECTS:
@@ -314,8 +318,8 @@ class Builtin:
     """A fresh instance of a Pedalboard built-in, taking a signal block by block.
 
     `process` takes (channels, n) and gives as many frames, fewer at first where the effect has latency: what it gives
-    is aligned with what it takes. Blocks must have more than two frames, for Pedalboard guesses from the shape which
-    axis is which, and the first at least `buffer_frames`.
+    is aligned with what it takes. A jump of `changes` may click. Blocks, and the pieces between changes, must have more
+    than two frames, for Pedalboard guesses from the shape which axis is which, and the first at least `buffer_frames`.
     """
 
     latency_frames = 0
@@ -325,14 +329,30 @@ class Builtin:
         self._pedal.reset()
         self._sample_rate, self._buffer_frames = sample_rate, buffer_frames
 
-    def process(self, block: Block) -> Block:
+    def process(self, block: Block, changes: Changes = ()) -> Block:
+        return in_pieces(block, changes, self._process, self._set)
+
+    def _process(self, block: Block) -> Block:
         block = np.ascontiguousarray(block, dtype=np.float32)
         out = self._pedal.process(block, self._sample_rate, buffer_size=self._buffer_frames, reset=False)
         return out.reshape(block.shape[0], -1)
 
-    def set(self, name: str, value: float) -> None:
-        """Change an automatable parameter from the next block on; a jump may click."""
+    def _set(self, name: str, value: float) -> None:
         setattr(self._pedal, name, value)
+
+
+def in_pieces(
+    block: Block, changes: Changes, process: Callable[[Block], Block], set_param: Callable[[str, float], None]
+) -> Block:
+    """The block processed in the pieces between the changes, each of which is set before its piece."""
+    pieces, begin = [], 0
+    for frame, values in [*changes, (block.shape[1], {})]:
+        if frame > begin:
+            pieces.append(process(block[:, begin:frame]))
+            begin = frame
+        for name, value in values.items():
+            set_param(name, value)
+    return pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=1)
 
 
 def render_whole(name: str, params: Mapping[str, Any], samples: np.ndarray, sample_rate: int) -> np.ndarray:

@@ -159,10 +159,10 @@ def test_every_allowed_setting_gives_finite_audio(data, name):
 def test_an_automatable_parameter_keeps_the_state(name, param, impulse_response, rng):
     noise = rng.uniform(-0.5, 0.5, (2, 8000)).astype(np.float32)
     params = lively(name, impulse_response)
-    left, touched = Builtin(name, params, 44100, 1000), Builtin(name, params, 44100, 1000)
+    left, touched = (Builtin(name, params, 44100, 400) for _ in range(2))
     for block in np.split(noise, 8, axis=1):
-        touched.set(param.name, params[param.name])
-        np.testing.assert_array_equal(touched.process(block), left.process(block))
+        changes = [(frame, {param.name: params[param.name]}) for frame in (0, 400)]
+        np.testing.assert_array_equal(touched.process(block, changes), left.process(block))
 
 
 @pytest.mark.parametrize(
