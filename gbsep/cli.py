@@ -222,7 +222,8 @@ def _report(outcomes: list[Outcome], refused: list[Outcome], as_json: bool) -> N
         for warning in outcome.warnings:
             click.echo(f"{outcome.input}: warning: {warning}", err=True)
         if outcome.error:
-            _complain(outcome.error)
+            named = outcome.error.startswith(str(outcome.input))
+            _complain(outcome.error if named else f"{outcome.input}: {outcome.error}")
     if not as_json and outcomes:
         _table(
             ("track", "preset", "", "stem", "restored", "loudness", "peak", "seconds"),
@@ -286,6 +287,25 @@ def _show_plans(plans: list[Plan], as_json: bool) -> None:
         click.echo(f"       {', '.join(plan.names.values())}")
         for warning in plan.warnings:
             click.echo(f"       warning: {warning}")
+
+
+@cli.command(short_help="Make a song with known stems to try things on.")
+@click.option("--out", "-o", type=click.Path(path_type=Path), default="gbsep-demo", show_default=True, help="Folder.")
+@click.option("--seconds", type=float, default=60.0, show_default=True, help="Length of the song.")
+@click.option(
+    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Another seed, other playing."
+)
+@click.option("--overwrite", is_flag=True, help="Replace files that are there.")
+@debug_option
+def demo(out: Path, seconds: float, seed: int, overwrite: bool) -> None:
+    """Write a song for two guitars and a bass, played by string models, with its true stems.
+
+    It is there to try commands on, never evidence of quality: real strings are harder.
+    """
+    from .demo import write_demo
+
+    for name, path in write_demo(out, seconds=seconds, seed=seed, overwrite=overwrite).items():
+        click.echo(f"{name:8} {path}")
 
 
 @cli.group(context_settings=HELP)

@@ -12,7 +12,7 @@ import platform
 import string
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -490,17 +490,21 @@ def output_format(preset: Preset) -> files.OutputFormat:
 def track_names(inputs: Iterable[Path]) -> dict[Path, str]:
     """A name for each input, that of its file; inputs of one name are told apart by as many folders as it takes.
 
-    >>> track_names([Path("a/mixture.wav"), Path("b/mixture.wav"), Path("b/solo.wav")]).values()
-    dict_values(['a/mixture', 'b/mixture', 'solo'])
+    An input that is named twice is taken once.
+
+    >>> list(track_names([Path("a/mix.wav"), Path("b/mix.wav"), Path("b/solo.wav"), Path("b/solo.mp3")]).values())
+    ['a/mix', 'b/mix', 'solo.wav', 'solo.mp3']
     """
-    paths = {path: path.resolve().with_suffix("").parts for path in inputs}
+    paths = {path.resolve(): path for path in reversed(list(inputs))}
+    stems = Counter(path.with_suffix("") for path in paths)
+    parts = {path: (path.with_suffix("") if stems[path.with_suffix("")] == 1 else path).parts for path in paths}
     names = {}
-    for path, parts in paths.items():
+    for path, own in parts.items():
         depth = 1
-        while depth < len(parts) - 1 and sum(other[-depth:] == parts[-depth:] for other in paths.values()) > 1:
+        while sum(other[-depth:] == own[-depth:] for other in parts.values()) > 1:
             depth += 1
-        names[path] = "/".join(parts[-depth:])
-    return names
+        names[paths[path]] = "/".join(own[-depth:])
+    return dict(reversed(names.items()))
 
 
 def _file_names(preset: Preset, options: Options, track: str) -> dict[str, str]:
