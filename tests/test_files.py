@@ -302,9 +302,11 @@ def test_damaged_files_are_read_or_refused(tmp_path, format, keep, head, anywher
     try:
         read = files.read(path)
     except AudioFileError as error:
-        assert "\n" not in str(error)
+        reason = error.reason
     else:
+        reason = ""
         assert read.frames == files.probe(path).frames
+    assert "\n" not in reason
 
 
 def test_a_header_without_a_rate_is_refused(tmp_path):
