@@ -246,7 +246,7 @@ def _check_chunks(path: Path) -> None:
             if audio_seen and not all(0x20 <= byte < 0x7F for byte in name):
                 break
             if name == b"ds64":
-                size_64 = struct.unpack("<QQ", file.read(16))[1]
+                size_64 = int.from_bytes(file.read(16)[8:], "little")
             elif name in (b"data", b"SSND") and not audio_seen:
                 audio_seen, there = True, end - at - 8
                 if form == b"RF64" and size == 0xFFFFFFFF:
@@ -407,9 +407,9 @@ def _mp3_frame_length(header: bytes) -> int:
 def _mp3_frames(data: mmap.mmap) -> Iterator[int]:
     """Where the whole layer III frames begin, in bytes; what lies before and between them is passed over."""
     at, found = 0, False
-    while data[at : at + 3] == b"ID3":
-        a, b, c, d = data[at + 6 : at + 10]
-        at += 10 + (a << 21 | b << 14 | c << 7 | d) + (10 if data[at + 5] & 0x10 else 0)
+    while len(tag := data[at : at + 10]) == 10 and tag[:3] == b"ID3":
+        a, b, c, d = tag[6:]
+        at += 10 + (a << 21 | b << 14 | c << 7 | d) + (10 if tag[5] & 0x10 else 0)
     while (at := data.find(b"\xff", at)) >= 0:
         length = _mp3_frame_length(data[at : at + 4])
         # Four bytes look like a header by chance: the first frame must have another behind it.

@@ -286,6 +286,29 @@ def test_flac_without_a_length_is_read_to_its_last_frame(tmp_path, blocks, subty
         files.probe(cut(path, 0.95))
 
 
+@pytest.mark.parametrize("format", ["WAV", "RF64", "AIFF", "W64", "FLAC", "OGG", "MP3"])
+@given(
+    st.floats(0, 1),
+    st.lists(st.tuples(st.integers(0, 200), st.binary(min_size=1, max_size=4)), max_size=3),
+    st.lists(st.tuples(st.integers(0, 10_000), st.binary(min_size=1, max_size=4)), max_size=2),
+)
+@settings(hypothesis_settings, max_examples=40, derandomize=True)
+def test_damaged_files_are_read_or_refused(tmp_path, format, keep, head, anywhere):
+    path = make(tmp_path / "a.x", noise(2000), None, format)
+    for at, value in head + anywhere:
+        patched(path, at, value)
+    if keep < 0.8:
+        cut(path, keep)
+    try:
+        read = files.read(path)
+    except AudioFileError as error:
+        reason = error.reason
+    else:
+        reason = ""
+        assert read.frames == files.probe(path).frames
+    assert "\n" not in reason
+
+
 def test_a_header_without_a_rate_is_refused(tmp_path):
     path = make(tmp_path / "a.wav", noise(), "PCM_16", "WAV")
     with pytest.raises(AudioFileError, match=r"0 Hz|is no audio"):
