@@ -36,7 +36,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from scipy.signal import sosfilt
 
 from .audio import Audio, Block, Reader, check_finite, join, rechunk
 from .automation import Automation, automation_schema, dump_automation, parse_automation
@@ -55,7 +54,7 @@ from .effects import (
     spec_of,
 )
 from .errors import AudioError, ParameterError, PresetError, nearest
-from .filters import butterworth_sos, filter_blocks_zero_phase, moving_butterworth_sos
+from .filters import butterworth_sos, filter_block, filter_blocks_zero_phase, moving_butterworth_sos
 
 AUTOMATION_STEP_S = 0.005
 MAX_NESTING = 16
@@ -338,10 +337,13 @@ def apply_blocks(
     `warn` takes the warnings of `check_chain`, whose errors are raised at once. While running, AudioError
     names the effect and the frame when something is not finite, or when the blocks are not `frames` long.
     """
-    nodes = tuple(nodes)
-    for message in check_chain(nodes, sample_rate, sidechains or {}):
+    nodes, sidechains = tuple(nodes), sidechains or {}
+    for name, reader in sidechains.items():
+        if reader.sample_rate != sample_rate:
+            raise AudioError(f"side chain {name!r} is at {reader.sample_rate} Hz, the chain at {sample_rate} Hz")
+    for message in check_chain(nodes, sample_rate, sidechains):
         warn(message)
-    run = _Run(sample_rate, channels, frames + tail_frames, start_s, sidechains or {})
+    run = _Run(sample_rate, channels, frames + tail_frames, start_s, sidechains)
     return _through(_with_tail(blocks, channels, frames, tail_frames), nodes, "chain", run)
 
 
@@ -444,16 +446,16 @@ class _Butterworth:
 
     latency_frames = 0
 
-    def __init__(self, params: Mapping[str, Any], sample_rate: int, channels: int):
+    def __init__(self, params: Mapping[str, Any], sample_rate: int):
         self._params, self._sample_rate = dict(params), sample_rate
         self._sos = _butterworth(params, sample_rate)
-        self._state = np.zeros((len(self._sos), channels, 2))
+        self._state: np.ndarray | None = None
 
     def process(self, block: Block, changes: Changes = ()) -> Block:
         return in_pieces(block, changes, self._process, self._set)
 
     def _process(self, block: Block) -> Block:
-        filtered, self._state = sosfilt(self._sos, block.astype(np.float64), axis=1, zi=self._state)
+        filtered, self._state = filter_block(block, self._sos, self._state)
         return filtered.astype(np.float32)
 
     def _set(self, name: str, value: float) -> None:
@@ -464,7 +466,7 @@ class _Butterworth:
 
 def _opener(node: Effect, run: _Run) -> Opener:
     if node.name == "Butterworth":
-        return lambda params, frames: nullcontext(_Butterworth(params, run.sample_rate, run.channels))
+        return lambda params, frames: nullcontext(_Butterworth(params, run.sample_rate))
     return lambda params, frames: nullcontext(Builtin(node.name, params, run.sample_rate, frames))
 
 

@@ -481,6 +481,30 @@ def test_a_moving_butterworth_does_not_click(shape):
     assert treble_db(out) < (-60 if shape == "hold" else -90)
 
 
+class Late:
+    """A gain whose output comes 300 frames late, as a hosted plug-in's does."""
+
+    latency_frames = 300
+
+    def __init__(self, name, params, sample_rate, buffer_frames):
+        self.held = np.zeros((2, self.latency_frames), np.float32)
+        self.gain = Builtin(name, params, sample_rate, buffer_frames)
+
+    def process(self, block, changes=()):
+        delayed = np.concatenate([self.held, block], axis=1)
+        self.held = delayed[:, block.shape[1] :]
+        return self.gain.process(delayed[:, : block.shape[1]], changes)
+
+
+@pytest.mark.parametrize("shape", ["linear", "hold"])
+def test_reported_latency_is_taken_off_and_automation_keeps_time(shape, monkeypatch):
+    chains = [[{"effect": "Gain", "gain_db": -6}], moving({"effect": "Gain"}, "gain_db", [[0.1, -20], [0.3, 0]], shape)]
+    prompt = [run(chain, noise(), [999], tail_frames=100) for chain in chains]
+    monkeypatch.setattr("gbsep.chain.Builtin", Late)
+    for chain, expected in zip(chains, prompt, strict=True):
+        np.testing.assert_allclose(run(chain, noise(), [999], tail_frames=100), expected, rtol=0, atol=1e-4)
+
+
 @pytest.mark.parametrize("shape", ["linear", "hold"])
 def test_wet_and_branch_levels_move_by_frames(shape):
     audio = Audio(np.ones((1, RATE), np.float32), RATE)
@@ -532,6 +556,11 @@ def test_the_key_is_ducked_in_time_with_a_latency_before_it():
     chain = [{"effect": "BrickwallLimiter"}, {"effect": "Ducker", "sidechain": "bass", "attack_ms": 0.01}]
     out = run(chain, audio, [1000], sidechains={"bass": Audio(key, RATE).reader()})[0]
     assert abs(np.flatnonzero(out < 0.4)[0] - 20_000) < 0.001 * RATE
+
+
+def test_a_key_at_another_sample_rate_is_refused():
+    with pytest.raises(AudioError, match="'bass' is at 8000 Hz, the chain at 44100 Hz"):
+        run([{"effect": "Gain"}], noise(), sidechains={"bass": Audio(np.zeros((1, 9)), 8000).reader()})
 
 
 def test_a_missing_key_is_refused():
