@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pedalboard
 import pytest
+import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
@@ -392,10 +393,25 @@ def test_another_length_than_promised_is_refused(promised):
         join(apply_blocks([noise().samples], (), RATE, 2, promised))
 
 
+def test_a_real_recording_in_blocks_is_the_recording_in_one(data):
+    paths = sorted(data.glob("jams/*/mixture.flac"))
+    samples, sample_rate = soundfile.read(paths[0], frames=300_000, dtype="float32", always_2d=True)
+    audio = Audio(samples.T, sample_rate)
+    board = pedalboard.Pedalboard([pedalboard.Compressor(-30, 4), pedalboard.Reverb()])
+    chain = [{"effect": "Compressor", "threshold_db": -30, "ratio": 4}, {"effect": "Reverb"}]
+    np.testing.assert_array_equal(run(chain, audio, [44_100, 1, 77_777]), board(audio.samples, sample_rate))
+
+
 def test_apply_is_the_same_over_audio():
     audio = noise()
     out = apply(audio, parse_chain(CHAIN), tail_s=0.5)
     np.testing.assert_array_equal(out.samples, run(CHAIN, audio, [1000], tail_frames=RATE // 2))
+
+
+@pytest.mark.parametrize("tail_s", [-1, math.nan, math.inf, 601])
+def test_a_tail_out_of_range_is_refused(tail_s):
+    with pytest.raises(ParameterError, match=r"tail_s = .* from 0 to 600 s"):
+        apply(noise(), (), tail_s)
 
 
 # --- automation
