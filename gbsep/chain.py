@@ -554,7 +554,7 @@ _STAGES: dict[str, Callable[[Iterator[Block], Any, str, _Run], Iterator[Block]]]
     "Ducker": _duck,
     "Parallel": _parallel,
 }
-"""How nodes that are no Pedalboard built-ins are run: (blocks, node, JSON path, run) -> blocks, as long as they came."""
+"""How nodes that are no Pedalboard built-ins are run: (blocks, node, JSON path, run) to blocks as long as before."""
 
 
 def _silence(frames: int, channels: int) -> Iterator[Block]:
