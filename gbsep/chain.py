@@ -36,7 +36,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from scipy.signal import sosfilt
 
 from .audio import Audio, Block, Reader, check_finite, join, rechunk
 from .automation import Automation, automation_schema, dump_automation, parse_automation
@@ -55,13 +54,15 @@ from .effects import (
     spec_of,
 )
 from .errors import AudioError, ParameterError, PresetError, nearest
-from .filters import butterworth_sos, filter_blocks_zero_phase, moving_butterworth_sos
+from .filters import butterworth_sos, filter_block, filter_blocks_zero_phase, moving_butterworth_sos
 
 AUTOMATION_STEP_S = 0.005
+"""A gain moving by 60 dB in a second is then -76 dB away from one that moves by frames."""
 MAX_NESTING = 16
 """Parallel within Parallel."""
 BUFFER_FRAMES = 8192
 """Frames that an effect is given at a time: Pedalboard's own default."""
+TAIL_S = Param("tail_s", "s", 0.0, 600.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -322,9 +323,15 @@ def apply(
     warn: Callable[[str], None] = lambda message: None,
     sidechains: Mapping[str, Reader] | None = None,
 ) -> Audio:
-    """The chain over a signal in memory, `tail_s` seconds longer than it. Raises what `apply_blocks` raises."""
+    """The chain over a signal in memory, `tail_s` seconds longer than it.
+
+    Raises what `apply_blocks` raises, and ParameterError for a tail outside TAIL_S.
+
+    >>> apply(Audio(np.ones((1, 3)), 44100), parse_chain([{"effect": "Invert"}])).samples.tolist()
+    [[-1.0, -1.0, -1.0]]
+    """
     reader = audio.reader()
-    tail_frames = round(tail_s * audio.sample_rate)
+    tail_frames = round(float(TAIL_S.check(tail_s)) * audio.sample_rate)
     blocks = apply_blocks(
         reader.blocks(), nodes, audio.sample_rate, audio.channels, audio.frames, tail_frames, warn, sidechains
     )
@@ -345,13 +352,16 @@ def apply_blocks(
     """The chain over `frames` frames that come in blocks of any size: exactly frames + tail_frames come out.
 
     `sidechains` are the stems by name, for effects with a key; `start_s` is where in the song the first frame lies.
-    `warn` takes the warnings of `check_chain`, whose errors are raised at once. While running, AudioError
-    names the effect and the frame when something is not finite, or when the blocks are not `frames` long.
+    `warn` takes the warnings of `check_chain`, whose errors are raised at once. While running, AudioError names the
+    effect and the frame when something is not finite, and is raised when the blocks are not `frames` long.
     """
-    nodes = tuple(nodes)
-    for message in check_chain(nodes, sample_rate, sidechains or {}):
+    nodes, sidechains = tuple(nodes), sidechains or {}
+    for name, reader in sidechains.items():
+        if reader.sample_rate != sample_rate:
+            raise AudioError(f"side chain {name!r} is at {reader.sample_rate} Hz, the chain at {sample_rate} Hz")
+    for message in check_chain(nodes, sample_rate, sidechains):
         warn(message)
-    run = _Run(sample_rate, channels, frames + tail_frames, start_s, sidechains or {})
+    run = _Run(sample_rate, channels, frames + tail_frames, start_s, sidechains)
     return _through(_with_tail(blocks, channels, frames, tail_frames), nodes, "chain", run)
 
 
@@ -400,17 +410,9 @@ def _mixed(blocks: Iterator[Block], node: Node, where: str, run: _Run) -> Iterat
 
 
 def _stage(blocks: Iterator[Block], node: Node, where: str, run: _Run) -> Iterator[Block]:
-    if isinstance(node, Parallel):
-        return _parallel(blocks, node, where, run)
-    if _passes_through(node, run.sample_rate):
+    if isinstance(node, Effect) and _passes_through(node, run.sample_rate):
         return blocks
-    if node.name == "Ducker":
-        return _duck(blocks, node, run)
-    if node.name == "Butterworth" and node.params["zero_phase"]:
-        return filter_blocks_zero_phase(blocks, _butterworth(node.params, run.sample_rate))
-    if not spec_of(node.name).streams:
-        return _whole(blocks, node, run)
-    return _processed(blocks, _opener(node, run), node.params, run)
+    return _STAGES.get(node.name, _builtin)(blocks, node, where, run)
 
 
 def _by_frame(value: float | Automation, times_s: np.ndarray) -> np.ndarray | float:
@@ -432,11 +434,27 @@ def _parallel(blocks: Iterator[Block], node: Parallel, where: str, run: _Run) ->
         frame += total.shape[1]
 
 
-def _whole(blocks: Iterator[Block], node: Effect, run: _Run) -> Iterator[Block]:
-    yield render_whole(node.name, node.params, join(blocks), run.sample_rate)
+def _builtin(blocks: Iterator[Block], node: Effect, where: str, run: _Run) -> Iterator[Block]:
+    if not spec_of(node.name).streams:
+        whole = join(blocks)
+        return iter([render_whole(node.name, node.params, whole, run.sample_rate)])
+    return _processed(
+        blocks,
+        lambda params, frames: nullcontext(Builtin(node.name, params, run.sample_rate, frames)),
+        node.params,
+        run,
+    )
 
 
-def _duck(blocks: Iterator[Block], node: Effect, run: _Run) -> Iterator[Block]:
+def _butterworth(blocks: Iterator[Block], node: Effect, where: str, run: _Run) -> Iterator[Block]:
+    if node.params["zero_phase"]:
+        return filter_blocks_zero_phase(blocks, _sos(node.params, run.sample_rate))
+    return _processed(
+        blocks, lambda params, frames: nullcontext(_Butterworth(params, run.sample_rate)), node.params, run
+    )
+
+
+def _duck(blocks: Iterator[Block], node: Effect, where: str, run: _Run) -> Iterator[Block]:
     params = {**node.params}
     reader = run.sidechains[str(params.pop("sidechain"))]
     key = _cut(concatenated(reader.blocks(), _silence(BUFFER_FRAMES, reader.channels)), run.frames)
@@ -445,7 +463,7 @@ def _duck(blocks: Iterator[Block], node: Effect, run: _Run) -> Iterator[Block]:
         yield (block * gain).astype(np.float32)
 
 
-def _butterworth(params: Mapping[str, Any], sample_rate: int) -> np.ndarray:
+def _sos(params: Mapping[str, Any], sample_rate: int) -> np.ndarray:
     return butterworth_sos(params["order"], params["cutoff_hz"], params["mode"], sample_rate)
 
 
@@ -454,28 +472,22 @@ class _Butterworth:
 
     latency_frames = 0
 
-    def __init__(self, params: Mapping[str, Any], sample_rate: int, channels: int):
+    def __init__(self, params: Mapping[str, Any], sample_rate: int):
         self._params, self._sample_rate = dict(params), sample_rate
-        self._sos = _butterworth(params, sample_rate)
-        self._state = np.zeros((len(self._sos), channels, 2))
+        self._sos = _sos(params, sample_rate)
+        self._state: np.ndarray | None = None
 
     def process(self, block: Block, changes: Changes = ()) -> Block:
         return in_pieces(block, changes, self._process, self._set)
 
     def _process(self, block: Block) -> Block:
-        filtered, self._state = sosfilt(self._sos, block.astype(np.float64), axis=1, zi=self._state)
+        filtered, self._state = filter_block(block, self._sos, self._state)
         return filtered.astype(np.float32)
 
     def _set(self, name: str, value: float) -> None:
         self._params[name] = value
         order, mode, cutoff_hz = self._params["order"], self._params["mode"], self._params["cutoff_hz"]
         self._sos = moving_butterworth_sos(order, cutoff_hz, mode, self._sample_rate)
-
-
-def _opener(node: Effect, run: _Run) -> Opener:
-    if node.name == "Butterworth":
-        return lambda params, frames: nullcontext(_Butterworth(params, run.sample_rate, run.channels))
-    return lambda params, frames: nullcontext(Builtin(node.name, params, run.sample_rate, frames))
 
 
 def _processed(blocks: Iterator[Block], open_: Opener, params: Mapping[str, Any], run: _Run) -> Iterator[Block]:
@@ -545,6 +557,14 @@ def _nodes(lanes: Mapping[str, Automation], step_frames: int, latency_frames: in
         steps = math.ceil((stop - start) / step_frames)
         yield from (start + step * (stop - start) // steps for step in range(steps))
     yield from count(corners[-1], step_frames)
+
+
+_STAGES: dict[str, Callable[[Iterator[Block], Any, str, _Run], Iterator[Block]]] = {
+    "Butterworth": _butterworth,
+    "Ducker": _duck,
+    "Parallel": _parallel,
+}
+"""How nodes that are no Pedalboard built-ins are run: (blocks, node, JSON path, run) to blocks as long as before."""
 
 
 def _silence(frames: int, channels: int) -> Iterator[Block]:

@@ -23,7 +23,6 @@ from itertools import chain
 from typing import Literal, get_args
 
 import numpy as np
-from scipy import signal
 
 from .audio import BLOCK_FRAMES, Block, rechunk
 from .errors import ParameterError, nearest
@@ -48,6 +47,8 @@ def butterworth_sos(order: int, cutoff_hz: float, mode: Mode, sample_rate: int) 
     if not 0 < cutoff_hz < sample_rate / 2:
         allowed = f"above 0 and below {sample_rate / 2:g} Hz, half the sample rate"
         raise ParameterError("cutoff_hz", cutoff_hz, allowed, "Hz")
+    from scipy import signal
+
     return signal.butter(int(order), float(cutoff_hz), mode, fs=sample_rate, output="sos")
 
 
@@ -74,6 +75,8 @@ def moving_butterworth_sos(order: int, cutoff_hz: float, mode: Mode, sample_rate
 
 def response(sos: np.ndarray, frequencies_hz: np.ndarray, sample_rate: int) -> np.ndarray:
     """The complex frequency response of one causal pass, shape of `frequencies_hz`; zero-phase: abs(response) ** 2."""
+    from scipy import signal
+
     return signal.sosfreqz(sos, worN=np.asarray(frequencies_hz, dtype=np.float64), fs=sample_rate)[1]
 
 
@@ -86,13 +89,22 @@ def decay_frames(sos: np.ndarray, accuracy: float = 1e-12) -> int:
     return math.ceil(math.log(accuracy) / math.log(slowest)) if slowest > accuracy else 1
 
 
+def filter_block(block: np.ndarray, sos: np.ndarray, state: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """One causal pass over the next block, in float64, and the state after it, shape (sections, channels, 2).
+
+    Without a state the filter starts from silence.
+    """
+    from scipy import signal
+
+    state = np.zeros((len(sos), block.shape[0], 2)) if state is None else state
+    return signal.sosfilt(sos, block.astype(np.float64), axis=1, zi=state)
+
+
 def filter_blocks(blocks: Iterable[Block], sos: np.ndarray) -> Iterator[Block]:
     """The causal filter, starting from silence: one block out for each block in."""
     state = None
     for block in blocks:
-        if state is None:
-            state = np.zeros((len(sos), block.shape[0], 2))
-        filtered, state = signal.sosfilt(sos, block.astype(np.float64), axis=1, zi=state)
+        filtered, state = filter_block(block, sos, state)
         yield filtered.astype(np.float32)
 
 
@@ -105,6 +117,8 @@ def filter_blocks_zero_phase(
     memory are that and max(BLOCK_FRAMES, 4 * look_ahead_frames) frames. A signal too short for scipy's extension,
     which scipy refuses, is extended by its length less one.
     """
+    from scipy import signal
+
     ahead = max(_extension_frames(sos), decay_frames(sos) if look_ahead_frames is None else look_ahead_frames)
     steady = signal.sosfilt_zi(sos)[:, np.newaxis, :]
     blocks = rechunk(blocks, max(BLOCK_FRAMES, 4 * ahead))
@@ -115,12 +129,12 @@ def filter_blocks_zero_phase(
 
     def backward(forward: np.ndarray) -> np.ndarray:
         state = steady * forward[np.newaxis, :, -1:]
-        return signal.sosfilt(sos, forward[:, ::-1], axis=1, zi=state)[0][:, ::-1].astype(np.float32)
+        return filter_block(forward[:, ::-1], sos, state)[0][:, ::-1].astype(np.float32)
 
     held, skip, state = np.zeros((first.shape[0], 0)), extension, None
     for block in _extended(chain([first], blocks), extension):
         state = steady * block[np.newaxis, :, :1] if state is None else state
-        filtered, state = signal.sosfilt(sos, block, axis=1, zi=state)
+        filtered, state = filter_block(block, sos, state)
         held = np.concatenate([held, filtered], axis=1)
         done = held.shape[1] - ahead
         if done > ahead:

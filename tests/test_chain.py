@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pedalboard
 import pytest
+import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
@@ -392,10 +393,25 @@ def test_another_length_than_promised_is_refused(promised):
         join(apply_blocks([noise().samples], (), RATE, 2, promised))
 
 
+def test_a_real_recording_in_blocks_is_the_recording_in_one(data):
+    paths = sorted(data.glob("jams/*/mixture.flac"))
+    samples, sample_rate = soundfile.read(paths[0], frames=300_000, dtype="float32", always_2d=True)
+    audio = Audio(samples.T, sample_rate)
+    board = pedalboard.Pedalboard([pedalboard.Compressor(-30, 4), pedalboard.Reverb()])
+    chain = [{"effect": "Compressor", "threshold_db": -30, "ratio": 4}, {"effect": "Reverb"}]
+    np.testing.assert_array_equal(run(chain, audio, [44_100, 1, 77_777]), board(audio.samples, sample_rate))
+
+
 def test_apply_is_the_same_over_audio():
     audio = noise()
     out = apply(audio, parse_chain(CHAIN), tail_s=0.5)
     np.testing.assert_array_equal(out.samples, run(CHAIN, audio, [1000], tail_frames=RATE // 2))
+
+
+@pytest.mark.parametrize("tail_s", [-1, math.nan, math.inf, 601])
+def test_a_tail_out_of_range_is_refused(tail_s):
+    with pytest.raises(ParameterError, match=r"tail_s = .* from 0 to 600 s"):
+        apply(noise(), (), tail_s)
 
 
 # --- automation
@@ -481,6 +497,30 @@ def test_a_moving_butterworth_does_not_click(shape):
     assert treble_db(out) < (-60 if shape == "hold" else -90)
 
 
+class Late:
+    """A gain whose output comes 300 frames late, as a hosted plug-in's does."""
+
+    latency_frames = 300
+
+    def __init__(self, name, params, sample_rate, buffer_frames):
+        self.held = np.zeros((2, self.latency_frames), np.float32)
+        self.gain = Builtin(name, params, sample_rate, buffer_frames)
+
+    def process(self, block, changes=()):
+        delayed = np.concatenate([self.held, block], axis=1)
+        self.held = delayed[:, block.shape[1] :]
+        return self.gain.process(delayed[:, : block.shape[1]], changes)
+
+
+@pytest.mark.parametrize("shape", ["linear", "hold"])
+def test_reported_latency_is_taken_off_and_automation_keeps_time(shape, monkeypatch):
+    chains = [[{"effect": "Gain", "gain_db": -6}], moving({"effect": "Gain"}, "gain_db", [[0.1, -20], [0.3, 0]], shape)]
+    prompt = [run(chain, noise(), [999], tail_frames=100) for chain in chains]
+    monkeypatch.setattr("gbsep.chain.Builtin", Late)
+    for chain, expected in zip(chains, prompt, strict=True):
+        np.testing.assert_allclose(run(chain, noise(), [999], tail_frames=100), expected, rtol=0, atol=1e-4)
+
+
 @pytest.mark.parametrize("shape", ["linear", "hold"])
 def test_wet_and_branch_levels_move_by_frames(shape):
     audio = Audio(np.ones((1, RATE), np.float32), RATE)
@@ -532,6 +572,11 @@ def test_the_key_is_ducked_in_time_with_a_latency_before_it():
     chain = [{"effect": "BrickwallLimiter"}, {"effect": "Ducker", "sidechain": "bass", "attack_ms": 0.01}]
     out = run(chain, audio, [1000], sidechains={"bass": Audio(key, RATE).reader()})[0]
     assert abs(np.flatnonzero(out < 0.4)[0] - 20_000) < 0.001 * RATE
+
+
+def test_a_key_at_another_sample_rate_is_refused():
+    with pytest.raises(AudioError, match="'bass' is at 8000 Hz, the chain at 44100 Hz"):
+        run([{"effect": "Gain"}], noise(), sidechains={"bass": Audio(np.zeros((1, 9)), 8000).reader()})
 
 
 def test_a_missing_key_is_refused():
