@@ -29,6 +29,7 @@ from typing import Annotated, Any, Literal, Union
 from pydantic import Field, ValidationError, create_model
 
 from .chain import Node, chain_schema, dump_chain, parse_chain
+from .diagnose import PARTNERS
 from .errors import PresetError, nearest
 from .folders import config_folder
 from .separation import BACKENDS, backend_named
@@ -120,7 +121,7 @@ class Preset:
     backend: str
     settings: BackendSettings
     seed: int
-    swap: str | tuple[tuple[str, str], ...]
+    swap: Literal["auto"] | tuple[tuple[str, str], ...]
     outputs: tuple[str, ...]
     stems: Mapping[str, Stem]
     chains: Mapping[str, tuple[Node, ...]]
@@ -143,14 +144,16 @@ class Preset:
             if not (term.startswith("-") and term[1:] in self.stems)
         }
         if self.swap == "auto":
-            asked |= {"bass", *counterpart(self.outputs)}
-        renamed = {self.renamed(name) for name in asked - {"mixture"}}
+            asked |= {"bass", *partners(self.outputs)}
+        names = {} if self.swap == "auto" else exchanged(self.swap)
+        renamed = {names.get(name, name) for name in asked - {"mixture"}}
         return tuple(name for name in self.outputs if name in renamed)
 
-    def renamed(self, name: str) -> str:
-        """The separator's output that goes by `name` after `swap`."""
-        pairs = () if isinstance(self.swap, str) else self.swap
-        return {**dict(pairs), **{second: first for first, second in pairs}}.get(name, name)
+
+def exchanged(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Each name of the pairs, and the one it is exchanged with."""
+    pairs = tuple(pairs)
+    return {**dict(pairs), **{second: first for first, second in pairs}}
 
 
 def load_preset(
@@ -292,7 +295,7 @@ def _check_sources(label: str, document: _Document, outputs: tuple[str, ...]) ->
             raise PresetError(label, "swap", f"the separator gives no {name!r}{nearest(name, outputs)}")
     if len(set(swapped)) != len(swapped):
         raise PresetError(label, "swap", "an output is named twice")
-    if document.swap == "auto" and not ("bass" in outputs and counterpart(outputs)):
+    if document.swap == "auto" and not ("bass" in outputs and partners(outputs)):
         raise PresetError(label, "swap", f'"auto" needs a bass and a guitar or other; the separator gives {outputs}')
     plain = {name for name, stem in document.stems.items() if not stem.is_complement}
     for name, stem in document.stems.items():
@@ -315,9 +318,9 @@ def _check_sources(label: str, document: _Document, outputs: tuple[str, ...]) ->
             raise PresetError(label, f"{where}.restore", 'method "loudness" takes either lufs or match')
 
 
-def counterpart(outputs: Iterable[str]) -> list[str]:
-    """The output that a bass may be swapped with: the guitar, or else the other; empty where there is neither."""
-    return [name for name in ("guitar", "other") if name in outputs][:1]
+def partners(outputs: Iterable[str]) -> list[str]:
+    """The outputs that a bass may be swapped with."""
+    return [name for name in PARTNERS if name in outputs]
 
 
 def _read(path: Path) -> dict[str, Any]:

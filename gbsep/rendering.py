@@ -24,10 +24,10 @@ from typing import Any
 
 import numpy as np
 
-from . import __version__, chain, files, levels, outputs, separation
+from . import __version__, cache, chain, diagnose, files, levels, outputs, separation
 from .audio import Block, Reader, mix, zip_blocks
 from .errors import OutputError, ParameterError, nearest
-from .preset import Loudness, MixtureFit, Peak, Preset, load_preset
+from .preset import Loudness, MixtureFit, Peak, Preset, exchanged, load_preset
 
 PACKAGES = ("numpy", "scipy", "soundfile", "soxr", "pedalboard", "pyloudnorm", "torch", "demucs")
 """Those whose version may change a render, recorded in render.json."""
@@ -160,7 +160,7 @@ def plan(path: Path, preset: Preset, options: Options, track: str | None = None)
 
     folder = options.out / track / preset.folder
     names = _file_names(preset, options, track)
-    input_hash = files.content_hash(path)
+    input_hash = cache.remembered_hash(cache.locate(), path) if options.use_cache else files.content_hash(path)
     fingerprint = outputs.fingerprint(
         {
             "input": [input_hash, options.start_s, options.duration_s],
@@ -209,7 +209,7 @@ def run(plan: Plan, progress: Progress = _silent) -> Outcome:
         with outputs.staging(plan.folder) as place:
             with ExitStack() as spools:
                 with _stage("separate", seconds):
-                    sources = _separate(plan, place, spools, partial(progress, "separate"), warnings.append)
+                    sources, told = _separate(plan, place, spools, partial(progress, "separate"), warnings.append)
                 with _stage("restore", seconds):
                     tracks = _tracks(plan, sources)
                     null = levels.NullTest()
@@ -218,7 +218,7 @@ def run(plan: Plan, progress: Progress = _silent) -> Outcome:
                     dry = [track.unprocessed() for track in tracks.values()] if plan.options.dry_stems else []
                     jobs = [*tracks.values(), *dry, residual]
                     shared_db = _write(plan, jobs, place, partial(progress, "process"), warnings.append)
-            record = _record(plan, tracks, residual, shared_db, null, warnings, seconds)
+            record = _record(plan, tracks, residual, shared_db, null, told, warnings, seconds)
             outputs.publish(place, plan.folder, record)
     except OSError as error:
         reason = f"cannot be written: {error.strerror or error}; free some space, or choose another with --out"
@@ -247,21 +247,60 @@ class Track:
 
 def _separate(
     plan: Plan, place: Path, spools: ExitStack, progress: Callable[[float], None], warn: Callable[[str], None]
-) -> dict[str, Reader]:
-    """The mixture and what the separator makes of it, spooled, under the names that hold after `swap`."""
-    preset, rate, channels = plan.preset, plan.reader.sample_rate, plan.reader.channels
-    original = spools.enter_context(files.Spool(["mixture"], rate, channels, place))
+) -> tuple[dict[str, Reader], dict[str, Any]]:
+    """The mixture and what the separator makes of it, under the names that hold after `swap`; and how it came about."""
+    preset, options, rate, channels = plan.preset, plan.options, plan.reader.sample_rate, plan.reader.channels
+    spool = spools.enter_context(files.Spool(["mixture"], rate, channels, place))
     for block in plan.reader.blocks():
-        original.write({"mixture": block})
-    mixture = original.reader("mixture")
-    spool = spools.enter_context(files.Spool(preset.wanted, rate, channels, place))
-    context = separation.Context(
-        preset.wanted, preset.seed, plan.options.device, plan.options.models, progress=progress, warn=warn
+        spool.write({"mixture": block})
+    mixture = spool.reader("mixture")
+
+    def separated() -> Iterator[dict[str, Block]]:
+        context = separation.Context(
+            preset.wanted, preset.seed, options.device, options.models, progress=progress, warn=warn
+        )
+        return separation.stem_blocks(mixture, preset.backend, preset.settings, context)
+
+    stems = None
+    from_cache = options.use_cache and not separation.backend_named(preset.backend).quick
+    if from_cache:
+        store = cache.locate()
+        stems = cache.get(store, _cache_key(plan))
+        from_cache = stems is not None
+        if stems is None:
+            shape = cache.Shape(preset.wanted, rate, channels, plan.reader.frames)
+            stems = cache.put(store, _cache_key(plan), separated(), shape)
+    if stems is None:
+        spool = spools.enter_context(files.Spool(preset.wanted, rate, channels, place))
+        for blocks in separated():
+            spool.write(blocks)
+        stems = {name: spool.reader(name) for name in preset.wanted}
+
+    told: dict[str, Any] = {"from_cache": from_cache}
+    names = {} if preset.swap == "auto" else exchanged(preset.swap)
+    if preset.swap == "auto":
+        verdict = diagnose.swapped(stems)
+        told["swap"] = verdict.as_dict()
+        if verdict.swapped:
+            names = exchanged([("bass", verdict.partner)])
+            warn(f"bass and {verdict.partner} were swapped back: {verdict.reason}")
+        elif verdict.swapped is None:
+            warn(f"whether bass and {verdict.partner} are swapped cannot be told, so they were left: {verdict.reason}")
+    return {"mixture": mixture, **{names.get(name, name): stem for name, stem in stems.items()}}, told
+
+
+def _cache_key(plan: Plan) -> str:
+    return cache.key(
+        input_sha256=plan.input_hash,
+        start_s=plan.options.start_s,
+        duration_s=plan.options.duration_s,
+        backend=plan.preset.backend,
+        settings=plan.preset.settings.model_dump(),
+        identity=plan.identity,
+        seed=plan.preset.seed,
+        separation_version=separation.SEPARATION_VERSION,
+        wanted=plan.preset.wanted,
     )
-    for stems in separation.stem_blocks(mixture, preset.backend, preset.settings, context):
-        spool.write(stems)
-    separated = {preset.renamed(name): spool.reader(name) for name in preset.wanted}
-    return {"mixture": mixture, **separated}
 
 
 def _tracks(plan: Plan, sources: Mapping[str, Reader]) -> dict[str, Track]:
@@ -357,6 +396,7 @@ def _write(
     rate, channels = plan.reader.sample_rate, plan.reader.channels
     frames = plan.reader.frames + round(plan.preset.output.tail_s * rate)
     clips = files.may_clip(output)
+    sidechains = {track.name: track.restored for track in tracks}
     done = dict.fromkeys((track.name for track in tracks), 0)
     stop = threading.Event()
 
@@ -368,7 +408,7 @@ def _write(
                 file.write(block)
 
     def watched(track: Track) -> Iterator[Block]:
-        for block in _sound(track, frames - plan.reader.frames):
+        for block in _sound(track, frames - plan.reader.frames, sidechains, plan.options.start_s):
             if stop.is_set():
                 return
             done[track.name] += block.shape[1]
@@ -407,7 +447,7 @@ def _write(
     return shared_db
 
 
-def _sound(track: Track, tail_frames: int) -> Iterator[Block]:
+def _sound(track: Track, tail_frames: int, sidechains: Mapping[str, Reader], start_s: float) -> Iterator[Block]:
     """The track restored and processed, its levels measured on the way in and out."""
     separated = track.separated
     rate, channels = separated.sample_rate, separated.channels
@@ -420,7 +460,10 @@ def _sound(track: Track, tail_frames: int) -> Iterator[Block]:
             yield block * gain if track.gain_db else block
 
     same = not (track.chain or track.gain_db or tail_frames)
-    for block in chain.apply_blocks(restored(), track.chain, rate, channels, separated.frames, tail_frames):
+    processed = chain.apply_blocks(
+        restored(), track.chain, rate, channels, separated.frames, tail_frames, sidechains=sidechains, start_s=start_s
+    )
+    for block in processed:
         if not same:
             after.add(block)
         yield block
@@ -434,6 +477,7 @@ def _record(
     residual: Track,
     shared_db: float,
     null: levels.NullTest,
+    told: Mapping[str, Any],
     warnings: list[str],
     seconds: Mapping[str, float],
 ) -> dict[str, Any]:
@@ -461,6 +505,7 @@ def _record(
             "device": options.device,
             "stems": preset.wanted,
             **plan.identity,
+            **told,
         },
         "stems": {
             name: {

@@ -37,11 +37,15 @@ SEPARATION_VERSION = 1
 
 @dataclass(frozen=True)
 class Backend:
-    """A row of the table: where the module is, and what it is for in one line."""
+    """A row of the table: where the module is, and what it is for in one line.
+
+    `quick` says that separating again costs less than keeping the stems.
+    """
 
     name: str
     module: str
     summary: str
+    quick: bool = False
 
     def load(self) -> ModuleType:
         return importlib.import_module(self.module, __package__)
@@ -50,7 +54,7 @@ class Backend:
 BACKENDS = {
     row.name: row
     for row in (
-        Backend("crossover", ".crossover", "Butterworth low-pass for the bass, the complement for the guitar; instant"),
+        Backend("crossover", ".crossover", "Butterworth low-pass: the bass is below, the guitar above", quick=True),
         Backend("nmf", ".nmf", "non-negative matrix factorisation of the spectrogram, plain or with learned notes"),
         Backend("openunmix", ".openunmix", "Open-Unmix: a BLSTM network per source and a multichannel Wiener filter"),
         Backend(

@@ -32,7 +32,15 @@ for name, stem in (("bass", bass), ("guitar", mixture - bass)):
     soundfile.write(f"{sys.argv[2]}/{name}.wav", board(stem, rate).T, rate, subtype="FLOAT")
 """
 
-PEAK = "import resource, sys; sys.argv = ['gbsep', *sys.argv[1:]]\nfrom gbsep.cli import main\ntry: main()\nexcept SystemExit as exit:\n    assert not exit.code\nprint(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)"
+PEAK = """
+import resource, sys
+from gbsep.cli import main
+try:
+    main()
+except SystemExit as exit:
+    assert not exit.code
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)
+"""
 
 
 def song(path: Path, minutes: float) -> Path:
