@@ -306,24 +306,25 @@ def _passes_through(node: Effect, sample_rate: int) -> bool:
 # --- running ----------------------------------------------------------------------------------------------------------
 
 
-def apply(
+def apply_chain(
     audio: Audio,
-    nodes: tuple[Node, ...],
+    chain: tuple[Node, ...] | list[dict[str, Any]],
     tail_s: float = 0.0,
     warn: Callable[[str], None] = lambda message: None,
-    sidechains: Mapping[str, Reader] | None = None,
+    sidechains: Mapping[str, Audio] | None = None,
 ) -> Audio:
-    """The chain over a signal in memory, `tail_s` seconds longer than it.
+    """A chain, as a list of JSON objects or as `parse_chain` gives it, over a signal in memory; `tail_s` seconds longer.
 
-    Raises what `apply_blocks` raises, and ParameterError for a tail outside TAIL_S.
+    Raises what `parse_chain` and `apply_blocks` raise, and ParameterError for a tail outside TAIL_S.
 
-    >>> apply(Audio(np.ones((1, 3)), 44100), parse_chain([{"effect": "Invert"}])).samples.tolist()
+    >>> apply_chain(Audio(np.ones((1, 3)), 44100), [{"effect": "Invert"}]).samples.tolist()
     [[-1.0, -1.0, -1.0]]
     """
-    reader = audio.reader()
+    nodes = chain if isinstance(chain, tuple) else parse_chain(chain)
     tail_frames = round(float(TAIL_S.check(tail_s)) * audio.sample_rate)
+    readers = {name: key.reader() for name, key in (sidechains or {}).items()}
     blocks = apply_blocks(
-        reader.blocks(), nodes, audio.sample_rate, audio.channels, audio.frames, tail_frames, warn, sidechains
+        audio.reader().blocks(), nodes, audio.sample_rate, audio.channels, audio.frames, tail_frames, warn, readers
     )
     return Audio(join(blocks), audio.sample_rate)
 

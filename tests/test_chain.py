@@ -19,8 +19,8 @@ from gbsep.chain import (
     AUTOMATION_STEP_S,
     Effect,
     Parallel,
-    apply,
     apply_blocks,
+    apply_chain,
     chain_schema,
     check_chain,
     dump_chain,
@@ -402,16 +402,20 @@ def test_a_real_recording_in_blocks_is_the_recording_in_one(data):
     np.testing.assert_array_equal(run(chain, audio, [44_100, 1, 77_777]), board(audio.samples, sample_rate))
 
 
-def test_apply_is_the_same_over_audio():
+def test_apply_chain_is_the_same_over_audio():
     audio = noise()
-    out = apply(audio, parse_chain(CHAIN), tail_s=0.5)
-    np.testing.assert_array_equal(out.samples, run(CHAIN, audio, [1000], tail_frames=RATE // 2))
+    expected = run(CHAIN, audio, [1000], tail_frames=RATE // 2)
+    for chain in (CHAIN, parse_chain(CHAIN)):
+        np.testing.assert_array_equal(apply_chain(audio, chain, tail_s=0.5).samples, expected)
+    ducked = apply_chain(audio, [{"effect": "Ducker", "sidechain": "bass"}], sidechains={"bass": audio})
+    assert np.abs(ducked.samples[:, 5000:]).max() < 0.2
+    assert ducked.samples.shape == audio.samples.shape
 
 
 @pytest.mark.parametrize("tail_s", [-1, math.nan, math.inf, 601])
 def test_a_tail_out_of_range_is_refused(tail_s):
     with pytest.raises(ParameterError, match=r"tail_s = .* from 0 to 600 s"):
-        apply(noise(), (), tail_s)
+        apply_chain(noise(), (), tail_s)
 
 
 # --- automation
