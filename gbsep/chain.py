@@ -15,7 +15,7 @@ Conventions:
   frame. Any other lane is applied in steps of AUTOMATION_STEP_S by two instances of the effect that hear the same
   input: while one fades in, the other fades out, and each takes a new value only when it is silent. So nothing clicks,
   and between two steps the output, not the parameter, is interpolated. The steps begin at the lanes' points; a jump of
-  "hold" is faded in the step after it.
+  "hold" is faded in the step after it. (Lanes of BrickwallLimiter act earlier by its look-ahead.)
 - A side chain's key is the named stem as it goes into its own chain (separated, restored, dry), so no order of
   chains is needed and no circle can arise.
 - Each stage's output is checked to be finite: one NaN turns the next effect full-scale.
@@ -185,7 +185,8 @@ def _parse_object(item: object, where: str, key: str, form: str) -> tuple[Any, d
 def _refuse_unknown(given: Mapping[str, Any], known: list[str], where: str) -> None:
     for name in given:
         if name not in known:
-            raise PresetError("", f"{where}.{name}", f"unknown parameter{nearest(str(name), known)}")
+            here = f"{where}.{name}" if str(name).isidentifier() else where
+            raise PresetError("", here, f"unknown parameter {reprlib.repr(name)}{nearest(str(name), known)}")
 
 
 def _parse_value(param: Param, value: Any, where: str, folder: Path | None) -> Any:
@@ -313,7 +314,7 @@ def apply_chain(
     warn: Callable[[str], None] = lambda message: None,
     sidechains: Mapping[str, Audio] | None = None,
 ) -> Audio:
-    """A chain, as a list of JSON objects or as `parse_chain` gives it, over a signal in memory; `tail_s` seconds longer.
+    """A chain, as a list of JSON objects or from `parse_chain`, over a signal in memory: a signal `tail_s` longer.
 
     Raises what `parse_chain` and `apply_blocks` raise, and ParameterError for a tail outside TAIL_S.
 

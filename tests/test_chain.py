@@ -154,6 +154,29 @@ def test_a_wrong_chain_is_refused_by_its_json_path(chain, json_path, reason):
     assert caught.value.json_path.startswith("chain")
 
 
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(["Gain", "Parallel"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.text() | st.sampled_from(["effect", "branches", "chain", "gain_db", "wet", "points"]), inner
+        )
+    ),
+    max_leaves=8,
+)
+
+
+@given(chain=st.lists(json_values | st.dictionaries(st.sampled_from(["effect", "gain_db", "wet"]), json_values)))
+@settings(deadline=None, max_examples=200)
+def test_any_json_is_a_chain_or_an_error_of_one_line(chain):
+    try:
+        parse_chain(chain)
+    except PresetError as error:
+        assert "\n" not in str(error)
+        assert len(str(error)) < 1000
+        assert error.json_path.startswith("chain[")
+
+
 def test_endless_nesting_is_refused():
     chain = []
     for _ in range(20):
