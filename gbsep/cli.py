@@ -293,7 +293,7 @@ def _show_plans(plans: list[Plan], as_json: bool) -> None:
 @click.option("--out", "-o", type=click.Path(path_type=Path), default="gbsep-demo", show_default=True, help="Folder.")
 @click.option("--seconds", type=float, default=60.0, show_default=True, help="Length of the song.")
 @click.option(
-    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Another seed, other playing."
+    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Other seed, other playing."
 )
 @click.option("--overwrite", is_flag=True, help="Replace files that are there.")
 @debug_option

@@ -241,7 +241,7 @@ def test_other_sample_rates_are_resampled_there_and_back(plain, tmp_path, rng):
 
 
 def test_a_stem_that_is_no_target_is_refused(plain, tmp_path, rng):
-    with pytest.raises(ParameterError, match="stem = 'drum'.*did you mean 'drums'"):
+    with pytest.raises(ParameterError, match=r"stem = 'drum'.*did you mean 'drums'"):
         ours(tmp_path, plain, noise(rng, 1000), wanted=("drum",))
 
 

@@ -128,7 +128,7 @@ def separate(
 
     >>> tone = Audio(np.sin(2 * np.pi * 1000 * np.arange(44100) / 44100), 44100)
     >>> stems = separate(tone, "crossover", cutoff_hz=200.0)
-    >>> bool(np.abs(stems.stems["bass"].samples).max() < 1e-2)
+    >>> bool(np.abs(stems.stems["bass"].samples[:, 4410:-4410]).max() < 1e-4)
     True
     """
     checked = parse_settings(backend, settings)

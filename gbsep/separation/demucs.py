@@ -229,8 +229,8 @@ class _Run:
 def triangle(frames: int) -> np.ndarray:
     """Demucs' weights of a segment: rising to 1 in the middle, falling after it, nowhere 0.
 
-    >>> triangle(5)
-    array([0.33333334, 0.6666667 , 1.        , 0.6666667 , 0.33333334], dtype=float32)
+    >>> [round(float(weight), 2) for weight in triangle(5)]
+    [0.33, 0.67, 1.0, 0.67, 0.33]
     """
     rising, falling = np.arange(1, frames // 2 + 1), np.arange(frames - frames // 2, 0, -1)
     weights = np.concatenate([rising, falling]).astype(np.float32)
