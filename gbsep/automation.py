@@ -58,9 +58,8 @@ def parse_automation(value: Mapping[str, Any], param: Param) -> Automation:
         raise ParameterError(param.name, dict(value), f"{param.allowed}, not an automation")
     for key in value:
         if key not in ("points", "shape"):
-            raise ParameterError(
-                f"{param.name}.{key}", value[key], f"unknown key{nearest(str(key), ['points', 'shape'])}"
-            )
+            hint = nearest(str(key), ["points", "shape"])
+            raise ParameterError(param.name, key, f"an automation has no such key{hint}")
     shape, points = value.get("shape", "linear"), value.get("points")
     if shape not in SHAPES:
         hint = nearest(shape, SHAPES) if isinstance(shape, str) else ""

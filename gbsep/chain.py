@@ -15,7 +15,7 @@ Conventions:
   frame. Any other lane is applied in steps of AUTOMATION_STEP_S by two instances of the effect that hear the same
   input: while one fades in, the other fades out, and each takes a new value only when it is silent. So nothing clicks,
   and between two steps the output, not the parameter, is interpolated. The steps begin at the lanes' points; a jump of
-  "hold" is faded in the step after it.
+  "hold" is faded in the step after it. (Lanes of BrickwallLimiter act earlier by its look-ahead.)
 - A side chain's key is the named stem as it goes into its own chain (separated, restored, dry), so no order of
   chains is needed and no circle can arise.
 - Each stage's output is checked to be finite: one NaN turns the next effect full-scale.
@@ -185,7 +185,8 @@ def _parse_object(item: object, where: str, key: str, form: str) -> tuple[Any, d
 def _refuse_unknown(given: Mapping[str, Any], known: list[str], where: str) -> None:
     for name in given:
         if name not in known:
-            raise PresetError("", f"{where}.{name}", f"unknown parameter{nearest(str(name), known)}")
+            here = f"{where}.{name}" if str(name).isidentifier() else where
+            raise PresetError("", here, f"unknown parameter {reprlib.repr(name)}{nearest(str(name), known)}")
 
 
 def _parse_value(param: Param, value: Any, where: str, folder: Path | None) -> Any:
@@ -306,34 +307,25 @@ def _passes_through(node: Effect, sample_rate: int) -> bool:
 # --- running ----------------------------------------------------------------------------------------------------------
 
 
-def apply_chain(audio: Audio, items: list[Mapping[str, Any]], tail_s: float = 0.0) -> Audio:
-    """A chain, as it stands in a preset, over a signal in memory, `tail_s` seconds longer than it.
-
-    >>> quiet = apply_chain(Audio(np.ones(100), 44100), [{"effect": "Gain", "gain_db": -20.0}])
-    >>> round(float(quiet.samples[0, 0]), 3)
-    0.1
-    """
-    return apply(audio, parse_chain(items), tail_s)
-
-
-def apply(
+def apply_chain(
     audio: Audio,
-    nodes: tuple[Node, ...],
+    chain: tuple[Node, ...] | list[dict[str, Any]],
     tail_s: float = 0.0,
     warn: Callable[[str], None] = lambda message: None,
-    sidechains: Mapping[str, Reader] | None = None,
+    sidechains: Mapping[str, Audio] | None = None,
 ) -> Audio:
-    """The chain over a signal in memory, `tail_s` seconds longer than it.
+    """A chain, as a list of JSON objects or from `parse_chain`, over a signal in memory: a signal `tail_s` longer.
 
-    Raises what `apply_blocks` raises, and ParameterError for a tail outside TAIL_S.
+    Raises what `parse_chain` and `apply_blocks` raise, and ParameterError for a tail outside TAIL_S.
 
-    >>> apply(Audio(np.ones((1, 3)), 44100), parse_chain([{"effect": "Invert"}])).samples.tolist()
+    >>> apply_chain(Audio(np.ones((1, 3)), 44100), [{"effect": "Invert"}]).samples.tolist()
     [[-1.0, -1.0, -1.0]]
     """
-    reader = audio.reader()
+    nodes = chain if isinstance(chain, tuple) else parse_chain(chain)
     tail_frames = round(float(TAIL_S.check(tail_s)) * audio.sample_rate)
+    readers = {name: key.reader() for name, key in (sidechains or {}).items()}
     blocks = apply_blocks(
-        reader.blocks(), nodes, audio.sample_rate, audio.channels, audio.frames, tail_frames, warn, sidechains
+        audio.reader().blocks(), nodes, audio.sample_rate, audio.channels, audio.frames, tail_frames, warn, readers
     )
     return Audio(join(blocks), audio.sample_rate)
 

@@ -19,8 +19,8 @@ from gbsep.chain import (
     AUTOMATION_STEP_S,
     Effect,
     Parallel,
-    apply,
     apply_blocks,
+    apply_chain,
     chain_schema,
     check_chain,
     dump_chain,
@@ -152,6 +152,29 @@ def test_a_wrong_chain_is_refused_by_its_json_path(chain, json_path, reason):
         parse_chain(chain)
     assert not Draft202012Validator(chain_schema()).is_valid(chain) or "nan" in reason or "later" in reason
     assert caught.value.json_path.startswith("chain")
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(["Gain", "Parallel"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.text() | st.sampled_from(["effect", "branches", "chain", "gain_db", "wet", "points"]), inner
+        )
+    ),
+    max_leaves=8,
+)
+
+
+@given(chain=st.lists(json_values | st.dictionaries(st.sampled_from(["effect", "gain_db", "wet"]), json_values)))
+@settings(deadline=None, max_examples=200)
+def test_any_json_is_a_chain_or_an_error_of_one_line(chain):
+    try:
+        parse_chain(chain)
+    except PresetError as error:
+        assert "\n" not in str(error)
+        assert len(str(error)) < 1000
+        assert error.json_path.startswith("chain[")
 
 
 def test_endless_nesting_is_refused():
@@ -402,16 +425,20 @@ def test_a_real_recording_in_blocks_is_the_recording_in_one(data):
     np.testing.assert_array_equal(run(chain, audio, [44_100, 1, 77_777]), board(audio.samples, sample_rate))
 
 
-def test_apply_is_the_same_over_audio():
+def test_apply_chain_is_the_same_over_audio():
     audio = noise()
-    out = apply(audio, parse_chain(CHAIN), tail_s=0.5)
-    np.testing.assert_array_equal(out.samples, run(CHAIN, audio, [1000], tail_frames=RATE // 2))
+    expected = run(CHAIN, audio, [1000], tail_frames=RATE // 2)
+    for chain in (CHAIN, parse_chain(CHAIN)):
+        np.testing.assert_array_equal(apply_chain(audio, chain, tail_s=0.5).samples, expected)
+    ducked = apply_chain(audio, [{"effect": "Ducker", "sidechain": "bass"}], sidechains={"bass": audio})
+    assert np.abs(ducked.samples[:, 5000:]).max() < 0.2
+    assert ducked.samples.shape == audio.samples.shape
 
 
 @pytest.mark.parametrize("tail_s", [-1, math.nan, math.inf, 601])
 def test_a_tail_out_of_range_is_refused(tail_s):
     with pytest.raises(ParameterError, match=r"tail_s = .* from 0 to 600 s"):
-        apply(noise(), (), tail_s)
+        apply_chain(noise(), (), tail_s)
 
 
 # --- automation
