@@ -11,15 +11,17 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from . import __version__
-from .errors import GbsepError, ParameterError, nearest
+from .errors import GbsepError, ParameterError, WeightsMissing, nearest
 
 if TYPE_CHECKING:
+    from .models import Found
     from .preset import Preset
     from .rendering import Options, Outcome, Plan, Progress
 
@@ -365,6 +367,119 @@ def schema() -> None:
     from .preset import preset_schema
 
     click.echo(json.dumps(preset_schema(), indent=2))
+
+
+@cli.group(context_settings=HELP)
+def models() -> None:
+    """Weights of separation models: what there is, where it is, fetching, checking.
+
+    Weights are looked for in --models DIR or GBSEP_MODELS, in gbsep's own folder, and in the Hugging Face cache.
+    """
+
+
+models_option = click.option(
+    "--models", "folder", type=click.Path(path_type=Path), envvar="GBSEP_MODELS", help="Folder searched first."
+)
+
+
+@models.command("list")
+@models_option
+@debug_option
+def list_models(folder: Path | None) -> None:
+    """Every published model: stems, size, licence, and whether its weights are here."""
+    from .models import MODELS
+
+    rows = []
+    for model in MODELS.values():
+        try:
+            here = str(_weights(model.name, folder).files[0].parent)
+        except GbsepError as error:
+            here = "not here" if isinstance(error, WeightsMissing) else str(error)
+        rows.append((model.name, model.backend, ", ".join(model.stems), f"{model.size_mb} MB", here))
+    _table(("model", "backend", "stems", "size", "weights"), rows)
+    for model in MODELS.values():
+        click.echo(f"{model.name}: {model.licence}; {model.limits}")
+
+
+@models.command()
+@click.argument("names", metavar="MODEL...", nargs=-1, required=True)
+@debug_option
+def get(names: tuple[str, ...]) -> None:
+    """Download weights into gbsep's own folder; a broken download goes on where it stopped."""
+    from .models import fetch, row
+
+    for model in [row(name) for name in names]:
+        click.echo(f"{model.name}: {model.licence}; {model.limits}", err=True)
+        with _progress(model.name) as progress:
+            try:
+                paths = fetch(model.name, partial(progress, "download"))
+            except OSError as error:
+                reason = f"The download failed ({error}). Bring {', '.join(model.files)} from {model.url} by hand."
+                raise WeightsMissing(model.name, [model.url], reason) from None
+        click.echo("\n".join(map(str, paths)))
+
+
+@models.command("verify")
+@click.argument("names", metavar="MODEL...", nargs=-1, required=True)
+@models_option
+@click.option("--accept", is_flag=True, help="Trust files that have changed since they were first used.")
+@debug_option
+def verify_models(names: tuple[str, ...], folder: Path | None, accept: bool) -> None:
+    """Check weights against the hashes in their names and those recorded when they were first used."""
+    for name in names:
+        found = _weights(name, folder, accept)
+        for path, sha256 in zip(found.files, found.sha256, strict=True):
+            click.echo(f"{sha256}  {path}")
+
+
+@models.command("path")
+@click.argument("name", metavar="MODEL")
+@models_option
+@debug_option
+def path_of_model(name: str, folder: Path | None) -> None:
+    """Print where a model's weights are."""
+    click.echo("\n".join(str(path) for path in _weights(name, folder).files))
+
+
+def _weights(name: str, folder: Path | None, accept: bool = False) -> Found:
+    """The weights of a published model or of one's own, as they are on this machine."""
+    from .models import MODELS, find
+
+    backends = [MODELS[name].backend] if name in MODELS else ["demucs", "openunmix"]
+    for backend in backends:
+        try:
+            return find(name, backend, folder, download=False, accept=accept)
+        except WeightsMissing as error:
+            missing = error
+    raise missing
+
+
+@cli.group("cache", context_settings=HELP)
+def cache_group() -> None:
+    """The cache of separated stems, which makes a changed chain render at once."""
+
+
+@cache_group.command()
+@debug_option
+def info() -> None:
+    """Where the cache is, and how much is in it."""
+    from .cache import locate, usage
+
+    cache = locate()
+    used = usage(cache)
+    click.echo(
+        f"{cache.folder}: {used.entries} separations, {used.bytes / 1e6:.0f} of {cache.limit_bytes / 1e6:.0f} MB"
+    )
+
+
+@cache_group.command()
+@debug_option
+def clear() -> None:
+    """Empty the cache."""
+    from .cache import clear, locate
+
+    gone = clear(locate())
+    click.echo(f"removed {gone.entries} separations, {gone.bytes / 1e6:.0f} MB")
 
 
 def _complain(message: str) -> None:
