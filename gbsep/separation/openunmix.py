@@ -199,7 +199,7 @@ def compute_features(
         step()
     pieces = [(first, min(first + WIENER_FRAMES, total)) for first in range(0, total, WIENER_FRAMES)]
 
-    with contextlib.ExitStack() as scratch:
+    with contextlib.ExitStack() as scratch, torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         pairs = [
             [Rows(scratch.enter_context(tempfile.TemporaryFile()), hidden_size // 2) for _ in range(2)]
             for _ in range(2)
