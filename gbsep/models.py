@@ -571,15 +571,19 @@ def _decode(value: Any) -> Any:
     """Undo the hub's JSON encoding of arguments, where a fraction is an object of its own."""
     if isinstance(value, dict):
         if value.get("_type") == "fraction":
-            return _fraction(f"{value['numerator']}/{value['denominator']}")
+            return _fraction(value["numerator"], value["denominator"])
         return {key: _decode(item) for key, item in value.items()}
     return [_decode(item) for item in value] if isinstance(value, list) else value
 
 
-def _fraction(text: str) -> Fraction:
-    """A fraction of small whole numbers: `Fraction("1e999999999")` would compute that number."""
-    if not re.fullmatch(r"\d{1,9}(/\d{1,9})?", str(text)):
-        raise ValueError(f"{str(text)[:40]!r} is no fraction of small whole numbers")
+def _fraction(numerator: Any, denominator: Any = 1) -> Fraction:
+    """A fraction of small whole numbers: `Fraction("1e999999999")` would compute that number.
+
+    Python pickles fractions as text (`"39/5"`) or, since 3.11, as two numbers.
+    """
+    text = f"{numerator}/{denominator}" if isinstance(numerator, int) else str(numerator)
+    if not re.fullmatch(r"\d{1,9}(/[1-9]\d{0,8})?", text):
+        raise ValueError(f"{text[:40]!r} is no fraction of small whole numbers")
     return Fraction(text)
 
 
