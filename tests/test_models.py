@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 
 from gbsep import models
 from gbsep.errors import BackendError, ParameterError, WeightsMissing
-from gbsep.separate import demucs_network
+from gbsep.separation import demucs_network
 
 _spec = importlib.util.spec_from_file_location("random_models", Path(__file__).parents[1] / "scripts/random_models.py")
 random_models = importlib.util.module_from_spec(_spec)
