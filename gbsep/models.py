@@ -201,10 +201,12 @@ def find(
     models_dir: str | Path | None = None,
     *,
     download: bool = True,
+    accept: bool = False,
     progress: Callable[[float], None] = lambda fraction: None,
 ) -> Found:
     """The verified weights of model `name`, downloaded when they are nowhere and `download` is set.
 
+    `accept` takes files that have changed since gbsep first used them, and records them as they are now.
     Raises ParameterError when `name` is no plain name or belongs to another backend, WeightsMissing when there are no
     such weights here, and BackendError when a file is not what its name or its record says.
     """
@@ -215,7 +217,7 @@ def find(
         raise ParameterError("model", name, f"it is a model of the backend {known.backend!r}, not of {backend!r}")
     looked_in = []
     for place in _places(known, models_dir):
-        found, lacking = _look(place, name, backend)
+        found, lacking = _look(place, name, backend, trust if accept else verify)
         if found is not None:
             return found
         looked_in.append(f"{place} (no {lacking})")
@@ -255,7 +257,7 @@ def _places(model: Model | None, models_dir: str | Path | None) -> Iterator[Path
         yield repository / "snapshots" / (revision.read_text().strip() if revision.is_file() else "")
 
 
-def _look(place: Path, name: str, backend: str) -> tuple[Found | None, str]:
+def _look(place: Path, name: str, backend: str, check: Callable[[Path], str]) -> tuple[Found | None, str]:
     """What `place` holds of the model; without it, None and the first file lacking."""
     find_files = _demucs_files if backend == "demucs" else _openunmix_files
     lacking = ""
@@ -263,7 +265,7 @@ def _look(place: Path, name: str, backend: str) -> tuple[Found | None, str]:
         files, lacking, bag = find_files(folder, name)
         if files:
             licence = MODELS[name].licence if name in MODELS else OWN_LICENCE
-            return Found(name, backend, licence, files, tuple(verify(file) for file in files), **bag), ""
+            return Found(name, backend, licence, files, tuple(check(file) for file in files), **bag), ""
     return None, lacking
 
 
