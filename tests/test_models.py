@@ -257,6 +257,16 @@ def test_a_change_after_first_use_is_refused_until_accepted(folder):
     assert models.trust(path) == models.verify(path) == hashlib.sha256(b"other").hexdigest() != first
 
 
+def test_find_refuses_and_accepts_a_change(network, folder):
+    path = random_models.save_hub(network, folder, "own")
+    first = models.find("own", "demucs", folder).digest
+    edited(path, klass="another")
+    with pytest.raises(BackendError, match="has changed"):
+        models.find("own", "demucs", folder)
+    assert models.find("own", "demucs", folder, accept=True) == models.find("own", "demucs", folder)
+    assert models.find("own", "demucs", folder).digest != first
+
+
 def test_a_settled_file_is_not_hashed_again(folder, monkeypatch):
     path = folder / "own.pth"
     path.write_bytes(b"weights")
