@@ -202,16 +202,11 @@ def find(
     download: bool = True,
     accept: bool = False,
     progress: Callable[[float], None] = lambda fraction: None,
-    accept: bool = False,
 ) -> Found:
     """The verified weights of model `name`, downloaded when they are nowhere and `download` is set.
 
-<<<<<<< HEAD
-    `accept` trusts files that have changed since they were first used.
+    `accept` trusts files that have changed since gbsep first used them, and records them as they are now.
 
-=======
-    `accept` takes files that have changed since gbsep first used them, and records them as they are now.
->>>>>>> demucs
     Raises ParameterError when `name` is no plain name or belongs to another backend, WeightsMissing when there are no
     such weights here, and BackendError when a file is not what its name or its record says.
     """
