@@ -1,4 +1,4 @@
-"""Non-negative matrix factorisation (NMF) of the magnitude spectrogram.
+"""Non-negative matrix factorisation (NMF) of the magnitude spectrogram, blind or guided by recorded bass notes.
 
 Conventions
 - A spectrogram has shape (windows, bins): row t is the spectrum of window t, bin k lies at k * sample_rate / n_fft.
@@ -6,19 +6,32 @@ Conventions
 - One factorisation serves all channels: V is the mean of their magnitudes, and each channel is masked by the same mask.
 - The mask is the bass's share, the guitar takes the rest: bass + guitar is the mixture, for soft and hard masks alike.
 
+Blind (guide "none"), all components start at random, and each is given to bass or guitar by its pitch and its centroid.
+Guided (guide "notes"), the bass line is found first: a dictionary of recorded bass notes says how well each pitch
+explains each window, and the Viterbi algorithm takes the best line of one note at a time. Each note of the line then
+gets a component of its own, which starts as that note in the dictionary, may sound only where the line has it, and
+learns from the recording what the note really sounds like; random components beside them learn the guitars. Pitch and
+centroid decide again, now by degrees, and with more room upwards for a component that is a note of the bass line.
+
 This backend holds the track in memory, unlike the others: about 60 bytes per frame of a stereo track at its peak
-(650 MB for four minutes at 44.1 kHz), of which the spectrogram and the mask are 8 each.
+(650 MB for four minutes at 44.1 kHz).
 
 References
 - D. D. Lee, H. S. Seung: Algorithms for non-negative matrix factorization. NIPS 2001. (multiplicative updates)
 - P. Smaragdis, J. C. Brown: Non-negative matrix factorization for polyphonic music transcription. WASPAA 2003.
+- J.-L. Durrieu, B. David, G. Richard: A musically motivated mid-level representation for pitch estimation and musical
+  audio source separation. IEEE J. Sel. Topics Signal Process. 5(6), 2011. (one line tracked, then refitted)
+- S. Ewert, M. Mueller: Using score-informed constraints for NMF-based source separation. ICASSP 2012.
 - A. M. Noll: Pitch determination of human speech by the harmonic product spectrum, the harmonic sum spectrum, and a
   maximum likelihood estimate. 1969.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -30,24 +43,56 @@ from ..audio import BLOCK_FRAMES, Block, Reader
 from . import Context
 from .settings import BackendSettings
 
-TINY = np.float32(1e-12)
-"""Floor of activations and spectra: keeps every ratio finite and float32 clear of denormal numbers, which are slow."""
+NOTES_FILE = Path(__file__).with_name("bass_notes.npz")
 
 BLOCK_WINDOWS = 128
 """Windows handled at once: their part of the spectrogram stays in the processor's cache."""
+
+TINY = np.float32(1e-9)
+"""Activations and spectra below this are zero (the mean magnitude is one): float32 is slow on denormal numbers."""
+
+BANDWIDTH_HZ = 3200.0
+"""Above this a guided separation leaves everything to the guitar; 99.8 % of a bass guitar's energy is below."""
+
+STEEPNESS = 8
+"""A guided component's share of bass falls with this power of its place (Hz) around the split: by degrees, not at once."""
+
+GUITAR_LOW_HZ = 70.0
+"""Below the lowest string of a guitar, 82 Hz, and its lobe: only the bass line's components reach further down."""
+
+LINE_ROOM = 1.3
+"""How many times higher the split is for the bass line's own components."""
+
+LINE_TILT_HZ = 500.0
+"""Corner of the 6 dB/oct low-pass through which the bass line is looked for."""
+
+LINE_JUMP = 0.15
+"""What a change of note costs the bass line, in nats per unit of mean window level."""
+
+LINE_FLOOR = 0.01
+"""What a note's spectrum, of unit sum, has at least in every bin, so that other instruments do not rule the note out."""
+
+LINE_LOBE_BINS, LOBE_BINS = 2.0, 1.0
+"""Half width of a partial: while looking for the bass line, where strings are out of tune, and as Hann's window has it.
+In bins, as the standard deviation of a Gaussian."""
+
+INHARMONICITY = 5e-5
+"""Stiffness of a string: partial n lies at n * f0 * sqrt(1 + INHARMONICITY * n^2)."""
 
 
 class Settings(BackendSettings):
     """What a preset may say to this backend.
 
-    n_components: spectra to find, shared out between bass and guitar.
+    guide: none, or notes to follow the bass line with the dictionary of recorded bass notes (give it n_fft 8192).
+    n_components: spectra to find; with a guide those of the bass line's notes come on top.
     n_iterations: multiplicative updates of activations and spectra.
-    n_fft: frames in a window (the hop is a quarter of it).
+    n_fft: frames in a window at 44.1 and 48 kHz; other sample rates keep its duration. The hop is a quarter of it.
     mask: soft gives each instrument its share of every cell, hard gives the cell to the stronger one.
     power: exponent of the magnitudes in a soft mask; 1 compares magnitudes, 2 is a Wiener filter.
     split_hz: a component is bass where the geometric mean of its pitch and its centroid is below.
     """
 
+    guide: Literal["none", "notes"] = "none"
     n_components: Annotated[int, Field(ge=2, le=512)] = 32
     n_iterations: Annotated[int, Field(ge=1, le=10_000)] = 200
     n_fft: Annotated[int, Field(ge=1024, le=8192)] = 2048
@@ -56,12 +101,48 @@ class Settings(BackendSettings):
     split_hz: Annotated[float, Field(ge=20.0, le=2000.0)] = 250.0
 
 
+@dataclass(frozen=True, eq=False)
+class Notes:
+    """Recorded bass notes, one per row: MIDI pitch, instrument, and the amplitudes of the partials, of unit sum.
+
+    Shapes (notes,), (notes,) and (notes, partials).
+    """
+
+    pitch: np.ndarray
+    instrument: np.ndarray
+    partials: np.ndarray
+
+    def without(self, instruments: Sequence[str]) -> Notes:
+        """The notes of the other instruments."""
+        keep = ~np.isin(self.instrument, instruments)
+        return Notes(self.pitch[keep], self.instrument[keep], self.partials[keep])
+
+    def spectra(self, frequency: np.ndarray, lobe_bins: float) -> np.ndarray:
+        """Magnitude spectra (notes, bins), of unit sum, at evenly spaced frequencies (bins,) from 0 Hz on.
+
+        Each partial is a Gaussian of standard deviation `lobe_bins`.
+        """
+        spectra = np.empty((len(self.pitch), len(frequency)), np.float32)
+        for pitch in np.unique(self.pitch):
+            series = partials_hz(midi_to_hz(pitch), self.partials.shape[1])
+            lobes = np.exp(-0.5 * ((frequency - series[:, np.newaxis]) / (lobe_bins * frequency[1])) ** 2)
+            spectra[self.pitch == pitch] = self.partials[self.pitch == pitch] @ lobes
+        return spectra / (spectra.sum(axis=1, keepdims=True) + TINY)
+
+
+@cache
+def load_notes() -> Notes:
+    """The dictionary that comes with gbsep, made by scripts/learn_notes.py."""
+    with np.load(NOTES_FILE, allow_pickle=False) as arrays:
+        return Notes(arrays["pitch"].astype(int), arrays["instrument"], arrays["partials"].astype(np.float32))
+
+
 def stem_names(settings: Settings, models_dir: Path | None = None) -> tuple[str, ...]:
     return ("bass", "guitar")
 
 
 def identity(settings: Settings, context: Context) -> dict[str, Any]:
-    """What changes the stems besides settings and seed: the libraries that compute, and their threads."""
+    """What changes the stems besides settings and seed: the notes, the libraries that compute, and their threads."""
     from threadpoolctl import threadpool_info
 
     return {
@@ -69,32 +150,103 @@ def identity(settings: Settings, context: Context) -> dict[str, Any]:
         "numpy": np.__version__,
         "scipy": scipy.__version__,
         "threads": max((pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"), default=1),
+        "notes": hashlib.sha256(NOTES_FILE.read_bytes()).hexdigest() if settings.guide == "notes" else None,
     }
 
 
 def run(reader: Reader, settings: Settings, context: Context) -> Iterator[dict[str, Block]]:
     """Yield the wanted stems' blocks; see the module's conventions for what they add up to."""
     mixture = reader.read().samples
-    magnitude = np.zeros(spectrogram_shape(reader.frames, settings.n_fft), np.float32)
-    for channel in mixture:
-        magnitude += np.abs(stft(channel, settings.n_fft)) / reader.channels
-    mask = blind_mask(magnitude, reader.sample_rate, settings, context)
-    bass = np.stack([istft(stft(channel, settings.n_fft) * mask, reader.frames) for channel in mixture])
+    bass = separate_bass(mixture, reader.sample_rate, settings, context)
     for start in range(0, reader.frames, BLOCK_FRAMES):
         block = slice(start, start + BLOCK_FRAMES)
         stems = {"bass": bass[:, block], "guitar": mixture[:, block] - bass[:, block]}
         yield {name: stems[name] for name in context.wanted}
 
 
-def blind_mask(magnitude: np.ndarray, sample_rate: int, settings: Settings, context: Context) -> np.ndarray:
+def separate_bass(
+    mixture: np.ndarray, sample_rate: int, settings: Settings, context: Context, notes: Notes | None = None
+) -> np.ndarray:
+    """The bass in `mixture`, both float32 (channels, frames). `notes` replaces the dictionary that comes with gbsep."""
+    frames = mixture.shape[1]
+    n_fft = max(16, 4 * round(settings.n_fft * 2.0 ** round(np.log2(sample_rate / 44_100)) / 4))
+    magnitude = np.zeros(spectrogram_shape(frames, n_fft), np.float32)
+    for channel in mixture:
+        magnitude += np.abs(stft(channel, n_fft))
+    magnitude /= max(magnitude.mean(dtype=np.float64), np.finfo(np.float32).tiny)
+    frequency = np.arange(magnitude.shape[1]) * (sample_rate / n_fft)
+    if settings.guide == "notes":
+        mask = np.zeros_like(magnitude)
+        band = slice(int(np.searchsorted(frequency, BANDWIDTH_HZ)))
+        in_band = np.ascontiguousarray(magnitude[:, band])
+        mask[:, band] = guided_mask(in_band, frequency[band], settings, context, notes or load_notes())
+    else:
+        mask = blind_mask(magnitude, frequency, settings, context)
+    return np.stack([istft(stft(channel, n_fft) * mask, frames) for channel in mixture])
+
+
+def blind_mask(magnitude: np.ndarray, frequency: np.ndarray, settings: Settings, context: Context) -> np.ndarray:
     """The bass's share of each cell of `magnitude` (windows, bins), by NMF that knows nothing of the instruments."""
-    scale = np.sqrt(magnitude.mean() / settings.n_components) + TINY
-    windows, bins = magnitude.shape
-    activations = scale * context.rng.random((windows, settings.n_components), dtype=np.float32) + TINY
-    spectra = scale * context.rng.random((settings.n_components, bins), dtype=np.float32) + TINY
+    activations, spectra = random_components(magnitude.shape, settings.n_components, context.rng)
     factorise(magnitude, activations, spectra, settings.n_iterations, context.progress)
-    bass = is_bass(spectra, sample_rate, settings)
-    return share(activations[:, bass], spectra[bass], activations[:, ~bass], spectra[~bass], settings)
+    return bass_mask(activations, spectra, place_hz(spectra, frequency) < settings.split_hz, settings)
+
+
+def guided_mask(
+    magnitude: np.ndarray, frequency: np.ndarray, settings: Settings, context: Context, notes: Notes
+) -> np.ndarray:
+    """The bass's share of each cell of `magnitude` (windows, bins), by NMF that follows the bass line with `notes`."""
+    line = bass_line(magnitude, frequency, notes)
+    pitches = np.unique(line)
+    activations, spectra = random_components(magnitude.shape, len(pitches) + settings.n_components, context.rng)
+    played = line[:, np.newaxis] == pitches
+    near = played.copy()
+    near[1:] |= played[:-1]
+    near[:-1] |= played[1:]
+    activations[:, : len(pitches)] *= near
+    recorded = notes.spectra(frequency, LOBE_BINS)
+    spectra[len(pitches) :, frequency < GUITAR_LOW_HZ] = 0
+    for spectrum, pitch in zip(spectra, pitches, strict=False):
+        spectrum *= len(frequency) * recorded[notes.pitch == pitch].mean(axis=0)
+    factorise(magnitude, activations, spectra, settings.n_iterations, context.progress)
+    split_hz = np.full(len(spectra), settings.split_hz)
+    split_hz[: len(pitches)] *= LINE_ROOM
+    share = 1 / (1 + (place_hz(spectra, frequency) / split_hz) ** STEEPNESS)
+    return bass_mask(activations, spectra, share, settings)
+
+
+def random_components(
+    shape: tuple[int, int], n_components: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Activations and spectra for a spectrogram of `shape`, uniform in 0.5 to 1.5: none at nothing, no two alike."""
+    windows, bins = shape
+    half = np.float32(0.5)
+    activations = rng.random((windows, n_components), dtype=np.float32) + half
+    return activations, rng.random((n_components, bins), dtype=np.float32) + half
+
+
+def bass_line(magnitude: np.ndarray, frequency: np.ndarray, notes: Notes) -> np.ndarray:
+    """MIDI pitch of the bass in each window of `magnitude`: the likeliest line of one note at a time (Viterbi).
+
+    A note's likelihood is that of drawing the window's magnitude, bin by bin, from the note's spectrum.
+    """
+    observed = magnitude / (1 + frequency / LINE_TILT_HZ).astype(np.float32)
+    likelihood = observed @ np.log(notes.spectra(frequency, LINE_LOBE_BINS) + np.float32(LINE_FLOOR)).T
+    likelihood /= observed.sum(axis=1).mean() + TINY
+    pitches = np.unique(notes.pitch)
+    score = np.stack([likelihood[:, notes.pitch == pitch].max(axis=1) for pitch in pitches], axis=1)
+    came_from = np.empty(score.shape, np.intp)
+    best = np.zeros(len(pitches))
+    for window, now in enumerate(score):
+        jump = best.max() - LINE_JUMP
+        came_from[window] = np.where(best >= jump, np.arange(len(pitches)), best.argmax())
+        best = np.maximum(best, jump) + now
+    line = np.empty(len(score), np.intp)
+    state = best.argmax()
+    for window in reversed(range(len(score))):
+        line[window] = state
+        state = came_from[window, state]
+    return pitches[line]
 
 
 def factorise(
@@ -106,59 +258,68 @@ def factorise(
 ) -> None:
     """Fit `activations` (windows, components) @ `spectra` (components, bins) to `magnitude` (windows, bins), in place.
 
-    Multiplicative updates for the Kullback-Leibler divergence (Lee & Seung), activations first, then spectra. Each
-    block of windows is updated and then adds its part of the spectra's update while it is still in the cache.
+    Multiplicative updates for the Kullback-Leibler divergence (Lee & Seung), activations first, then spectra; zeros
+    stay zeros. Each block of windows adds its part of the spectra's update while it is still in the cache.
     """
-    ratio = np.empty((BLOCK_WINDOWS, magnitude.shape[1]), np.float32)
+    buffer = np.empty((BLOCK_WINDOWS, magnitude.shape[1]), np.float32)
     for iteration in range(n_iterations):
-        normalised = np.ascontiguousarray((spectra / spectra.sum(axis=1, keepdims=True)).T)
+        weights = np.ascontiguousarray((spectra / (spectra.sum(axis=1, keepdims=True) + TINY)).T)
         update = np.zeros_like(spectra)
         for start in range(0, len(magnitude), BLOCK_WINDOWS):
-            observed, active = magnitude[start : start + BLOCK_WINDOWS], activations[start : start + BLOCK_WINDOWS]
-            quotient = ratio[: len(observed)]
-            np.divide(observed, np.matmul(active, spectra, out=quotient), out=quotient)
-            np.maximum(active * (quotient @ normalised), TINY, out=active)
-            np.divide(observed, np.matmul(active, spectra, out=quotient), out=quotient)
-            update += active.T @ quotient
-        spectra *= update / activations.sum(axis=0)[:, np.newaxis]
-        np.maximum(spectra, TINY, out=spectra)
+            block = slice(start, start + BLOCK_WINDOWS)
+            active = activations[block]
+            active *= _ratio(magnitude[block], active, spectra, buffer) @ weights
+            active[active < TINY] = 0
+            update += active.T @ _ratio(magnitude[block], active, spectra, buffer)
+        spectra *= update / (activations.sum(axis=0)[:, np.newaxis] + TINY)
+        spectra[spectra < TINY] = 0
         progress((iteration + 1) / n_iterations)
 
 
-def is_bass(spectra: np.ndarray, sample_rate: int, settings: Settings) -> np.ndarray:
-    """Which of the `spectra` (components, bins) are bass: booleans, by pitch and centroid and never by order."""
-    frequency = np.arange(spectra.shape[1]) * sample_rate / settings.n_fft
-    centroid = spectra @ frequency / spectra.sum(axis=1)
-    return np.sqrt(pitch_hz(spectra, frequency) * np.maximum(centroid, 1.0)) < settings.split_hz
+def _ratio(magnitude: np.ndarray, activations: np.ndarray, spectra: np.ndarray, buffer: np.ndarray) -> np.ndarray:
+    """`magnitude` over its model, in `buffer`."""
+    model = np.matmul(activations, spectra, out=buffer[: len(magnitude)])
+    model += TINY
+    return np.divide(magnitude, model, out=model)
+
+
+def bass_mask(activations: np.ndarray, spectra: np.ndarray, share: np.ndarray, settings: Settings) -> np.ndarray:
+    """The mask, float32 (windows, bins) in 0 to 1, when the bass owns a `share` (components,) of each component."""
+    bass_spectra = spectra * share[:, np.newaxis].astype(np.float32)
+    guitar_spectra = spectra - bass_spectra
+    mask = np.empty((len(activations), spectra.shape[1]), np.float32)
+    for start in range(0, len(mask), BLOCK_WINDOWS):
+        block = slice(start, start + BLOCK_WINDOWS)
+        bass = activations[block] @ bass_spectra + TINY
+        guitar = activations[block] @ guitar_spectra + TINY
+        mask[block] = bass > guitar if settings.mask == "hard" else 1 / (1 + (guitar / bass) ** settings.power)
+    return mask
+
+
+def place_hz(spectra: np.ndarray, frequency: np.ndarray) -> np.ndarray:
+    """Geometric mean of pitch and centroid of each spectrum (components, bins)."""
+    centroid = spectra @ frequency / (spectra.sum(axis=1) + TINY)
+    return np.sqrt(pitch_hz(spectra, frequency) * centroid)
 
 
 def pitch_hz(spectra: np.ndarray, frequency: np.ndarray) -> np.ndarray:
-    """Pitch of each spectrum (components, bins): the harmonic series, C1 to C6, with the greatest weighted sum."""
-    candidates = 440.0 * 2.0 ** (np.arange(24 - 69, 84 - 69 + 0.25, 0.5) / 12)
-    harmonics = np.arange(1, 11)
-    weights = 0.8**harmonics
-    series = np.outer(candidates, harmonics).ravel()
-    salience = [
-        np.interp(series, frequency, spectrum, right=0.0).reshape(-1, len(harmonics)) @ weights for spectrum in spectra
-    ]
+    """Pitch of each spectrum (components, bins): the harmonic series, C1 to C6, with the greatest weighted sum (Noll)."""
+    candidates = midi_to_hz(np.arange(24, 84.25, 0.5))
+    number = np.arange(1, 11)
+    series = np.outer(candidates, number)
+    salience = [np.interp(series, frequency, spectrum, right=0.0) @ 0.8**number for spectrum in spectra]
     return candidates[np.argmax(salience, axis=1)]
 
 
-def share(
-    bass_activations: np.ndarray,
-    bass_spectra: np.ndarray,
-    guitar_activations: np.ndarray,
-    guitar_spectra: np.ndarray,
-    settings: Settings,
-) -> np.ndarray:
-    """The bass's share of each cell, float32 (windows, bins) in 0..1; a half where neither instrument is."""
-    mask = np.empty((len(bass_activations), bass_spectra.shape[1]), np.float32)
-    for start in range(0, len(mask), BLOCK_WINDOWS):
-        block = slice(start, start + BLOCK_WINDOWS)
-        bass = bass_activations[block] @ bass_spectra + TINY
-        guitar = guitar_activations[block] @ guitar_spectra + TINY
-        mask[block] = bass > guitar if settings.mask == "hard" else 1.0 / (1.0 + (guitar / bass) ** settings.power)
-    return mask
+def midi_to_hz(pitch: Any) -> Any:
+    """Frequency of MIDI pitches in equal temperament, A4 = 69 = 440 Hz."""
+    return 440.0 * 2.0 ** ((pitch - 69) / 12)
+
+
+def partials_hz(f0_hz: float, count: int) -> np.ndarray:
+    """Frequencies of the first `count` partials of a stiff string with fundamental `f0_hz`."""
+    number = np.arange(1, count + 1)
+    return f0_hz * number * np.sqrt(1 + INHARMONICITY * number**2)
 
 
 def spectrogram_shape(frames: int, n_fft: int) -> tuple[int, int]:
