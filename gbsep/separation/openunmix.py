@@ -31,7 +31,7 @@ import numpy as np
 from pydantic import Field
 
 from .. import files, models
-from ..audio import Audio, Block, Reader, rechunk
+from ..audio import Audio, Block, Reader
 from ..errors import BackendError, ParameterError, SeparationFailed, nearest
 from . import Context, openunmix_network
 from .compute import pick_device, threads, versions
@@ -247,32 +247,45 @@ def stft(blocks: Iterable[Block], transform: Transform) -> Iterator[torch.Tensor
 
     n_fft, hop_length = transform.n_fft, transform.hop_length
     window = torch.hann_window(n_fft)
-    span = (WIENER_FRAMES - 1) * hop_length + n_fft
-    held = np.zeros((2, 0), np.float32)
-    for block in _mirrored(rechunk(blocks, span), n_fft // 2):
-        held = np.concatenate([held, block], axis=1)
-        if held.shape[1] >= span:
-            piece, held = held[:, :span].copy(), held[:, WIENER_FRAMES * hop_length :]
-            yield torch.stft(
-                torch.from_numpy(piece), n_fft, hop_length, window=window, center=False, return_complex=True
-            )
-    if held.shape[1] >= n_fft:
-        yield torch.stft(torch.from_numpy(held), n_fft, hop_length, window=window, center=False, return_complex=True)
+    advance = WIENER_FRAMES * hop_length
+    # One array for all pieces: new ones, as large as the blocks happen to be, would leave ever more holes in the heap.
+    held = np.empty((2, advance - hop_length + n_fft), np.float32)
+    filled = 0
+
+    def transformed(samples: np.ndarray) -> torch.Tensor:
+        return torch.stft(
+            torch.from_numpy(samples), n_fft, hop_length, window=window, center=False, return_complex=True
+        )
+
+    for block in _mirrored(blocks, n_fft // 2):
+        taken = 0
+        while taken < block.shape[1]:
+            count = min(block.shape[1] - taken, held.shape[1] - filled)
+            held[:, filled : filled + count] = block[:, taken : taken + count]
+            taken, filled = taken + count, filled + count
+            if filled == held.shape[1]:
+                yield transformed(held)
+                filled -= advance
+                held[:, :filled] = held[:, advance:].copy()
+    if filled >= n_fft:
+        yield transformed(held[:, :filled].copy())
 
 
 def _mirrored(blocks: Iterable[Block], pad: int) -> Iterator[Block]:
-    """The signal with `pad` frames mirrored at either end; the first block must be longer than that."""
-    last = None
+    """The signal, which is longer than `pad` frames, with so many mirrored at either end."""
+    last = np.zeros((2, 0), np.float32)
+    begun = False
     for block in blocks:
-        if last is None:
-            last = block
+        if not begun:
+            block = np.concatenate([last, block], axis=1)
+            begun = block.shape[1] > pad
+            if not begun:
+                last = block
+                continue
             yield block[:, pad:0:-1]
-        else:
-            last = np.concatenate([last, block], axis=1)
-        last = last[:, -pad - 1 :]
+        last = np.concatenate([last, block[:, -pad - 1 :]], axis=1)[:, -pad - 1 :]
         yield block
-    if last is not None:
-        yield last[:, -2::-1]
+    yield last[:, -2::-1]
 
 
 def istft(spectra: Iterable[Sequence[torch.Tensor]], transform: Transform, frames: int) -> Iterator[Block]:
