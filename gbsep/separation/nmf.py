@@ -55,7 +55,7 @@ BANDWIDTH_HZ = 3200.0
 """Above this a guided separation leaves everything to the guitar; 99.8 % of a bass guitar's energy is below."""
 
 STEEPNESS = 8
-"""A guided component's share of bass falls with this power of its place (Hz) around the split: by degrees, not at once."""
+"""A guided component's share of bass falls with this power of its place around the split: by degrees, not at once."""
 
 GUITAR_LOW_HZ = 70.0
 """Below the lowest string of a guitar, 82 Hz, and its lobe: only the bass line's components reach further down."""
@@ -70,7 +70,7 @@ LINE_JUMP = 0.15
 """What a change of note costs the bass line, in nats per unit of mean window level."""
 
 LINE_FLOOR = 0.01
-"""What a note's spectrum, of unit sum, has at least in every bin, so that other instruments do not rule the note out."""
+"""What a note's spectrum, of unit sum, has at least in every bin: other instruments do not rule the note out."""
 
 LINE_LOBE_BINS, LOBE_BINS = 2.0, 1.0
 """Half width of a partial: while looking for the bass line, where strings are out of tune, and as Hann's window has it.
@@ -142,22 +142,24 @@ def stem_names(settings: Settings, models_dir: Path | None = None) -> tuple[str,
 
 
 def identity(settings: Settings, context: Context) -> dict[str, Any]:
-    """What changes the stems besides settings and seed: the notes, the libraries that compute, and their threads."""
-    from threadpoolctl import threadpool_info
-
+    """What changes the stems besides settings and seed: the notes and the libraries that compute."""
     return {
         "engine": "numpy float32",
         "numpy": np.__version__,
         "scipy": scipy.__version__,
-        "threads": max((pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"), default=1),
+        "threads": 1,
         "notes": hashlib.sha256(NOTES_FILE.read_bytes()).hexdigest() if settings.guide == "notes" else None,
     }
 
 
 def run(reader: Reader, settings: Settings, context: Context) -> Iterator[dict[str, Block]]:
     """Yield the wanted stems' blocks; see the module's conventions for what they add up to."""
+    from threadpoolctl import threadpool_limits
+
     mixture = reader.read().samples
-    bass = separate_bass(mixture, reader.sample_rate, settings, context)
+    # One thread: BLAS shares out products of this size at a loss, and a second busy program stalls it altogether.
+    with threadpool_limits(1, user_api="blas"):
+        bass = separate_bass(mixture, reader.sample_rate, settings, context)
     for start in range(0, reader.frames, BLOCK_FRAMES):
         block = slice(start, start + BLOCK_FRAMES)
         stems = {"bass": bass[:, block], "guitar": mixture[:, block] - bass[:, block]}
@@ -303,7 +305,7 @@ def place_hz(spectra: np.ndarray, frequency: np.ndarray) -> np.ndarray:
 
 
 def pitch_hz(spectra: np.ndarray, frequency: np.ndarray) -> np.ndarray:
-    """Pitch of each spectrum (components, bins): the harmonic series, C1 to C6, with the greatest weighted sum (Noll)."""
+    """Pitch of each spectrum (components, bins): the harmonic series, C1 to C6, of the greatest weighted sum (Noll)."""
     candidates = midi_to_hz(np.arange(24, 84.25, 0.5))
     number = np.arange(1, 11)
     series = np.outer(candidates, number)

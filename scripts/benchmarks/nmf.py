@@ -71,9 +71,9 @@ def command(component_counts: tuple[int, ...], iterations: int, duration_s: floa
             reached["theirs"] = (components @ activations).T
 
         theirs("random")
-        own_s, librosa_s, ratio = side_by_side(ours, lambda: theirs("random"), rounds)  # noqa: B023
+        own_s, librosa_s, ratio = side_by_side(ours, lambda: theirs("random"), rounds)
         own, other = (divergence(magnitude, reached[name]) for name in ("ours", "theirs"))
-        literal = seconds(lambda: theirs(None)) / own_s  # noqa: B023
+        literal = seconds(lambda: theirs(None)) / own_s
         floor = seconds(products_only(magnitude, count, iterations)) / own_s
         click.echo(
             f"{count:4} components: ours {own_s:.2f} s, librosa {librosa_s:.2f} s, {ratio:.2f}x (aim 5x), literal "
@@ -89,6 +89,8 @@ def music(duration_s: float, sample_rate: int = 44_100) -> np.ndarray:
     for onset in range(0, len(signal) - sample_rate, sample_rate // 4):
         hz = nmf.midi_to_hz(rng.integers(28, 76))
         partials = np.arange(1, 21)
-        waves = np.sin(2 * np.pi * hz * np.outer(partials, time)) * np.exp(-np.outer(partials, time)) / partials[:, None]
+        waves = (
+            np.sin(2 * np.pi * hz * np.outer(partials, time)) * np.exp(-np.outer(partials, time)) / partials[:, None]
+        )
         signal[onset : onset + sample_rate] += 0.1 * waves.sum(axis=0)
     return signal.astype(np.float32)
