@@ -1,0 +1,185 @@
+"""A process for one plug-in, seen from outside: started, asked, waited for, killed.
+
+Whatever the plug-in does, the caller gets an answer or one of these, which name the plug-in and the phase (load,
+restore state, set parameters, process):
+
+    ParameterError   a parameter the plug-in does not have, or a value it does not take
+    PluginCrashed    the process ended without an answer, whatever its exit status, or wrote nonsense on the channel
+    PluginTimeout    no answer by the deadline
+    PluginError      the plug-in refused
+
+After any of them but ParameterError the whole process group has been killed, and its folder for temporary files is
+gone. The shared memory never had a name, so it vanishes with the processes, even if gbsep itself is killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from multiprocessing import connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import ParameterError, PluginCrashed, PluginError, PluginTimeout
+from . import channel
+
+MEMORY_LIMIT_BYTES = 8 * 2**30
+
+
+class Sandbox:
+    """A process that one plug-in is loaded into, and the way to talk with it."""
+
+    def __init__(self, label: str, channels: int = 2, memory_limit_bytes: int = MEMORY_LIMIT_BYTES):
+        if os.name != "posix":
+            raise PluginError(f"plug-in {label!r} cannot be used: external plug-ins run on Linux and macOS only")
+        self.label, self.channels = label, channels
+        with contextlib.ExitStack() as stack:
+            folder = tempfile.mkdtemp(prefix="gbsep-plugin-")
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            self._messages, theirs = socket.socketpair()
+            stack.enter_context(self._messages)
+            memory_fd = _anonymous_file(channel.shared_bytes(channels))
+            output, their_output = os.pipe()
+            self._output = stack.enter_context(os.fdopen(output, "rb"))
+            os.set_blocking(output, False)
+            os.set_blocking(their_output, False)  # a plug-in that prints without end loses the rest, and does not wait
+            try:
+                numbers = (theirs.fileno(), memory_fd, os.getpid(), memory_limit_bytes)
+                self._process = subprocess.Popen(
+                    [sys.executable, "-m", "gbsep.host.worker", *map(str, numbers)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=their_output,
+                    stderr=their_output,
+                    pass_fds=numbers[:2],
+                    cwd=folder,
+                    env=_environment(folder),
+                    start_new_session=True,
+                )
+                stack.callback(self._kill)
+                self._memory = stack.enter_context(mmap.mmap(memory_fd, 0))
+            finally:
+                theirs.close()
+                os.close(memory_fd)
+                os.close(their_output)
+            self._stack = stack.pop_all()
+
+    def slot(self, slot: int, frames: int) -> np.ndarray:
+        """One of the pieces of shared memory as an array, shape (channels, frames). Keep no reference to it."""
+        return channel.slot(self._memory, slot, self.channels, frames)
+
+    def ask(self, phase: str, timeout_s: float, verb: str, **arguments: Any) -> Any:
+        """Send one request and wait for its answer."""
+        self.send(phase, timeout_s, verb, **arguments)
+        return self.wait(phase, timeout_s)
+
+    def send(self, phase: str, timeout_s: float, verb: str, **arguments: Any) -> None:
+        if self._process.returncode is not None:
+            raise PluginError(f"plug-in {self.label!r} is closed")
+        with self._watched(phase, timeout_s):
+            self._messages.settimeout(timeout_s)
+            channel.send(self._messages, {"do": verb, **arguments})
+
+    def wait(self, phase: str, timeout_s: float) -> Any:
+        """The answer to the oldest request that has none yet."""
+        deadline = time.monotonic() + timeout_s
+        with self._watched(phase, timeout_s):
+            self._wait_readable(deadline)
+            answer = channel.receive(self._messages, deadline)
+        if "error" not in answer:
+            return answer["ok"]
+        if answer["error"] == "ParameterError":
+            raise ParameterError(*answer["args"])
+        self.close()
+        raise PluginError(f"plug-in {self.label!r} failed during {phase}: {answer['args'][0]}")
+
+    @contextlib.contextmanager
+    def _watched(self, phase: str, timeout_s: float) -> Iterator[None]:
+        """Turn what happens to the process into gbsep's errors, and leave nothing running."""
+        try:
+            yield
+        except TimeoutError:
+            self.close()
+            raise PluginTimeout(
+                f"plug-in {self.label!r} gave no answer within {timeout_s:g} s during {phase} and was stopped"
+            ) from None
+        except (EOFError, BrokenPipeError):
+            raise PluginCrashed(
+                f"plug-in {self.label!r} crashed during {phase}: its process {self._ending()}"
+            ) from None
+        except channel.ChannelBroken as error:
+            self.close()
+            raise PluginCrashed(
+                f"plug-in {self.label!r} crashed during {phase}: it wrote {error} on the control channel"
+            ) from None
+        except BaseException:
+            self.close()
+            raise
+
+    def _wait_readable(self, deadline: float) -> None:
+        """Return when there is something to read; EOFError when there never will be, TimeoutError at the deadline."""
+        while not connection.wait([self._messages], min(0.1, max(deadline - time.monotonic(), 0.0))):
+            # A child of the plug-in may hold the channel open after the plug-in itself is gone.
+            if self._process.poll() is not None and not connection.wait([self._messages], 0.0):
+                raise EOFError
+            if time.monotonic() >= deadline:
+                raise TimeoutError
+
+    def _ending(self) -> str:
+        """How the process ended, and the last line it wrote; closes the sandbox."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(0.5)
+        status = self._process.returncode
+        said = (self._output.read() or b"").decode("utf-8", "replace").strip().splitlines()
+        self.close()
+        if status is None:
+            ended = "closed the control channel"
+        elif status < 0:
+            ended = f"was ended by signal {-status} ({signal.strsignal(-status)})"
+        else:
+            ended = f"ended with exit status {status} and without an answer"
+        return f"{ended}; it last wrote {said[-1][:200]!r}" if said else ended
+
+    def _kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def close(self) -> None:
+        """Kill the process with all its children, and remove what it used. May be called again."""
+        self._stack.close()
+
+    def __enter__(self) -> Sandbox:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def _anonymous_file(size: int) -> int:
+    """A file descriptor of `size` bytes of memory without a name, which vanishes with the last process that uses it."""
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("gbsep-plugin")
+    else:
+        descriptor, name = tempfile.mkstemp(prefix="gbsep-plugin-")
+        os.unlink(name)
+    os.ftruncate(descriptor, size)
+    return descriptor
+
+
+def _environment(folder: str) -> dict[str, str]:
+    """The environment of a worker: gbsep importable, one thread, no display, temporary files in `folder`."""
+    kept = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "WAYLAND_DISPLAY")}
+    package_root = str(Path(__file__).resolve().parents[2])
+    kept["PYTHONPATH"] = os.pathsep.join(filter(None, (package_root, kept.get("PYTHONPATH"))))
+    return kept | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "TMPDIR": folder}

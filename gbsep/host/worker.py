@@ -1,0 +1,322 @@
+"""The process of one plug-in: `python -m gbsep.host.worker CHANNEL MEMORY PARENT MEMORY_LIMIT`.
+
+CHANNEL and MEMORY are inherited file descriptors: the socket of messages (gbsep.host.channel) and the shared memory.
+Every request `{"do": name, ...}` has one answer, `{"ok": ...}` or `{"error": kind, "args": [...]}`; whatever else may
+happen, a crash, a hang, exit(0), is for the other side to notice. The process dies with its parent, in any state.
+
+Instances are made so that renders repeat. Pedalboard sends random noise through a plug-in while loading it, so before
+the first block and at every reset the instance is thrown away and made anew, which keeps its state and parameters, and
+those are written once more. An instance hears one block of silence first, to learn its latency, and is renewed after.
+"""
+
+from __future__ import annotations
+
+import base64
+import ctypes
+import mmap
+import os
+import resource
+import select
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import ParameterError, PluginError
+from . import channel, loader, parameters, state
+
+BUFFER_FRAMES = 8192
+"""The longest piece a plug-in gets at once; pedalboard's own default, so that both give the same bytes."""
+
+SILENCE_FRAMES = 512
+
+SCAN_RATE_HZ = 44100
+
+PR_SET_PDEATHSIG = 1
+"""From `linux/prctl.h`: the signal to get when the parent dies."""
+
+
+Changes = list[tuple[int, dict[str, Any]]]
+
+
+@dataclass
+class Voice:
+    """A plug-in at work: one instance, or two for a mono plug-in on a stereo signal.
+
+    `width` is the channel count of each instance, `buffer_frames` the length of the first piece since the last reset:
+    a longer one later would make pedalboard prepare the plug-in again, and with that silence it.
+    """
+
+    plugins: list[Any]
+    sample_rate: int
+    channels: int
+    width: int
+    class_id: str
+    version: str
+    form: str
+    state: tuple[str, bytes] | None = None
+    values: dict[str, Any] = field(default_factory=dict)
+    before: dict[str, float] = field(default_factory=dict)
+    latency_frames: int = 0
+    held_frames: int = 0
+    buffer_frames: int = 0
+
+
+def load(path: str, name: str | None, sample_rate: int, channels: int) -> Voice:
+    """Load the plug-in, in a width that can carry `channels` channels."""
+    plugin = _load(Path(path), name)
+    if plugin.is_instrument:
+        raise PluginError("it is an instrument, and only effects can process a stem")
+    width = next((width for width in (channels, 3 - channels) if _accepts(plugin, sample_rate, width)), 0)
+    if not width:
+        raise PluginError("it takes neither one channel nor two")
+    plugins = [plugin]
+    if width < channels:
+        plugins.append(_load(Path(path), name))
+        _accepts(plugins[1], sample_rate, width)
+    form = "vstpreset" if hasattr(plugin, "preset_data") else "raw"
+    return Voice(plugins, sample_rate, channels, width, class_id(plugin), plugin.version, form)
+
+
+def _load(path: Path, name: str | None) -> Any:
+    import pedalboard
+
+    pedalboard._pedalboard.get_text_for_raw_value = _text
+    try:
+        loader.check_loadable(path)
+        return pedalboard.load_plugin(str(path), plugin_name=name)
+    except (OSError, ImportError, ValueError, RuntimeError) as error:
+        raise PluginError(str(error)) from error
+
+
+def _text(parameter: Any, raw_value: float, slow: bool = False) -> str:
+    """What `parameter` shows at `raw_value`.
+
+    Stands in for pedalboard's own, which while loading sets a parameter that has one text only to 1001 values to see
+    whether the text changes. A plug-in that loads something for each of them (ZamVerb: its impulse responses) then
+    takes minutes.
+    """
+    return parameter.get_text_for_raw_value(raw_value)
+
+
+def _accepts(plugin: Any, sample_rate: int, width: int) -> bool:
+    """Whether the plug-in takes `width` channels; it then knows that arrays have shape (channels, frames)."""
+    try:
+        plugin.process(np.zeros((width, SILENCE_FRAMES), np.float32), sample_rate)
+    except ValueError:
+        return False
+    return True
+
+
+def class_id(plugin: Any) -> str:
+    """The VST3 class id as its `.vstpreset` spells it; for Audio Units pedalboard's identifier."""
+    return plugin.preset_data[8:40].decode("ascii") if hasattr(plugin, "preset_data") else plugin.identifier
+
+
+def renew(voice: Voice) -> None:
+    """Instances that have heard nothing yet, with the state and the parameters of `voice`."""
+    from pedalboard_native import ExternalPluginReloadType
+
+    for plugin in voice.plugins:
+        plugin._reload_type = ExternalPluginReloadType.PersistsAudioOnReset
+        plugin.reset()
+    restore(voice)
+    voice.held_frames = voice.buffer_frames = 0
+
+
+def restore(voice: Voice) -> None:
+    for plugin in voice.plugins:
+        if voice.state is not None:
+            form, data = voice.state
+            setattr(plugin, "preset_data" if form == "vstpreset" else "raw_state", data)
+        parameters.write(plugin, voice.values)
+        for name, raw_value in voice.before.items():
+            plugin.parameters[name].raw_value = raw_value
+
+
+def start(voice: Voice) -> None:
+    """Learn the latency, under the state and parameters given."""
+    silence = np.zeros((voice.width, SILENCE_FRAMES), np.float32)
+    for plugin in voice.plugins:
+        plugin.process(silence, voice.sample_rate)
+    voice.latency_frames = max(plugin.reported_latency_samples for plugin in voice.plugins)
+    renew(voice)
+
+
+def process(voice: Voice, block: np.ndarray) -> np.ndarray:
+    """The next block, `latency_frames` later than it came in; same shape (channels, n)."""
+    if voice.width > voice.channels:
+        pair = _process(voice, voice.plugins[0], np.repeat(block, voice.width, axis=0))
+        out = pair.mean(axis=0, keepdims=True)
+    elif voice.width < voice.channels:
+        out = np.concatenate([_process(voice, *pair) for pair in zip(voice.plugins, np.split(block, 2), strict=True)])
+    else:
+        out = _process(voice, voice.plugins[0], block)
+    voice.held_frames = min(voice.held_frames + block.shape[1], voice.latency_frames)
+    return out
+
+
+def _process(voice: Voice, plugin: Any, block: np.ndarray) -> np.ndarray:
+    frames = block.shape[1]
+    voice.buffer_frames = voice.buffer_frames or min(frames, BUFFER_FRAMES)
+    made = plugin.process(block, voice.sample_rate, buffer_size=voice.buffer_frames, reset=False)
+    # Pedalboard leaves out what a plug-in puts before its latency.
+    missing = min(frames, voice.latency_frames - voice.held_frames)
+    if made.shape[1] != frames - missing:
+        raise PluginError(f"its latency changed from {voice.latency_frames} frames while processing")
+    return np.pad(made, ((0, 0), (missing, 0))) if missing else made
+
+
+def process_in_place(voice: Voice, block: np.ndarray, changes: Changes) -> None:
+    """Process `block`; each of `changes`, in order, is a frame and the parameters that hold from there on."""
+    begin = 0
+    for frame, values in [*changes, (block.shape[1], {})]:
+        if frame > begin:
+            block[:, begin:frame] = process(voice, block[:, begin:frame])
+            begin = frame
+        automate(voice, values)
+
+
+def automate(voice: Voice, values: dict[str, Any]) -> None:
+    """Set parameters until the next `renew`, which brings back what they were."""
+    for plugin in voice.plugins:
+        known = plugin.parameters
+        for name in values.keys() & known.keys():
+            voice.before.setdefault(name, known[name].raw_value)
+        parameters.write(plugin, values, exact=False)
+
+
+def scan(path: str) -> list[dict[str, Any]]:
+    """What a plug-in file holds: one row for each plug-in."""
+    import pedalboard
+
+    try:
+        loader.check_loadable(Path(path))
+        names = pedalboard.VST3Plugin.get_plugin_names_for_file(path) if path.endswith(".vst3") else [None]
+    except (OSError, ImportError) as error:
+        raise PluginError(str(error)) from error
+    return [_row(_load(Path(path), name)) for name in names]
+
+
+def _row(plugin: Any) -> dict[str, Any]:
+    channels = [] if plugin.is_instrument else [width for width in (1, 2) if _accepts(plugin, SCAN_RATE_HZ, width)]
+    return {
+        "name": plugin.name,
+        "vendor": plugin.manufacturer_name,
+        "version": plugin.version,
+        "category": plugin.category,
+        "class_id": class_id(plugin),
+        "channels": channels,
+        "latency_frames": plugin.reported_latency_samples,
+    }
+
+
+def identity(voice: Voice) -> dict[str, Any]:
+    return {"name": voice.plugins[0].name, "class_id": voice.class_id, "version": voice.version, "width": voice.width}
+
+
+def restore_state(voice: Voice, data: str) -> None:
+    voice.state = state.unpack(base64.b64decode(data), voice.class_id, voice.version)
+    restore(voice)
+
+
+def save_state(voice: Voice) -> str:
+    plugin = voice.plugins[0]
+    data = plugin.preset_data if voice.form == "vstpreset" else plugin.raw_state
+    return base64.b64encode(state.pack(voice.form, data, voice.class_id, voice.version)).decode()
+
+
+def set_parameters(voice: Voice, values: dict[str, Any]) -> dict[str, Any]:
+    for plugin in voice.plugins:
+        back = parameters.write(plugin, values)
+    voice.values |= values
+    return back
+
+
+def started(voice: Voice) -> dict[str, Any]:
+    start(voice)
+    return {"latency_frames": voice.latency_frames, "values": parameters.read(voice.plugins[0])}
+
+
+def describe(voice: Voice) -> list[dict[str, Any]]:
+    return [asdict(parameter) for parameter in parameters.describe(voice.plugins[0])]
+
+
+REQUESTS: dict[str, Callable[..., Any]] = {
+    "state": restore_state,
+    "set": set_parameters,
+    "start": started,
+    "describe": describe,
+    "save": save_state,
+    "reset": renew,
+}
+"""What can be asked of a loaded plug-in, besides `process`."""
+
+
+def serve(messages: socket.socket, memory: mmap.mmap) -> None:
+    """Answer requests until the other side hangs up."""
+    voice: Any = None
+    answer: Any
+    while True:
+        try:
+            request = channel.receive(messages)
+        except EOFError:
+            return
+        verb = request.pop("do")
+        try:
+            if verb == "process":
+                block = channel.slot(memory, request["slot"], voice.channels, request["frames"])
+                process_in_place(voice, block, request["changes"])
+                answer = None
+            elif verb == "scan":
+                answer = scan(**request)
+            elif verb == "load":
+                voice = load(**request)
+                answer = identity(voice)
+            else:
+                answer = REQUESTS[verb](voice, **request)
+            channel.send(messages, {"ok": answer})
+        except ParameterError as error:
+            reason = [error.name, error.value, error.allowed, error.unit]
+            channel.send(messages, {"error": "ParameterError", "args": reason})
+        except PluginError as error:
+            channel.send(messages, {"error": "PluginError", "args": [str(error)]})
+        except Exception as error:  # the boundary of the process: a plug-in may raise anything through pedalboard
+            channel.send(messages, {"error": "PluginError", "args": [f"{type(error).__name__}: {error}"]})
+
+
+def confine(messages: socket.socket, parent: int, memory_limit_bytes: int) -> None:
+    """Limit memory, write no core, and die with the parent, whatever the plug-in is doing."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform == "linux":
+        resource.setrlimit(resource.RLIMIT_AS, (memory_limit_bytes, memory_limit_bytes))
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+    threading.Thread(target=_die_on_hang_up, args=(messages,), daemon=True).start()
+
+
+def _die_on_hang_up(messages: socket.socket) -> None:
+    poll = select.poll()
+    poll.register(messages, 0)  # a hang-up is reported whatever is asked for
+    poll.poll()
+    os.killpg(0, signal.SIGKILL)
+
+
+def main(arguments: list[str]) -> None:
+    messages_fd, memory_fd, parent, memory_limit_bytes = map(int, arguments)
+    for descriptor in (messages_fd, memory_fd):
+        os.set_inheritable(descriptor, False)
+    messages = socket.socket(fileno=messages_fd)
+    confine(messages, parent, memory_limit_bytes)
+    serve(messages, mmap.mmap(memory_fd, 0))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
