@@ -2,7 +2,7 @@
 
     for info in plugins(): ...                                  what is on this machine
     with open_plugin(find("ZamCompX2"), 44100, 2, {"ratio": 12.34}) as instance:
-        for block in stream(instance, reader.blocks()): ...     latency taken out
+        late = instance.process(block)                          by instance.latency_frames
     show(find("ZamCompX2"), probe=True)                         parameters, and whether it repeats itself
 
 A plug-in can crash, hang, end its process, print anywhere, or give NaN: the caller gets PluginCrashed, PluginTimeout or
@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import PluginError
-from .instance import BLOCK_TIMEOUT_S, LOAD_TIMEOUT_S, Changes, PluginInstance, open_path, stream
+from .instance import BLOCK_TIMEOUT_S, LOAD_TIMEOUT_S, Changes, PluginInstance, open_path
 from .parameters import PluginParameter, Value
 from .sandbox import MEMORY_LIMIT_BYTES
 from .scan import PluginInfo, examine, find, plugins
@@ -38,7 +38,6 @@ __all__ = [
     "plugins",
     "read_state",
     "show",
-    "stream",
 ]
 
 PROBE_SAMPLE_RATE = 44100

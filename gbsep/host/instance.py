@@ -1,26 +1,29 @@
 """A plug-in at work, as gbsep sees it: opened for one signal, fed block by block.
 
-What can go wrong is listed in gbsep.host.sandbox; besides, output with NaN or infinity is a PluginError. After any of
-these but ParameterError the instance is closed.
+What can go wrong is listed in gbsep.host.sandbox; besides, output with NaN or infinity is a PluginError. An instance
+that has failed is closed.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..audio import Block, check_finite
-from ..errors import AudioError, PluginError
+from ..errors import AudioError, ParameterError, PluginError
 from . import channel
 from .parameters import PluginParameter, Value
 from .sandbox import MEMORY_LIMIT_BYTES, Sandbox
 
 LOAD_TIMEOUT_S = 30.0
 BLOCK_TIMEOUT_S = 30.0
+
+FIRST_FRAMES = 3
+"""Pedalboard cannot tell channels from frames in a first array of fewer frames."""
 
 Changes = Sequence[tuple[int, Mapping[str, Value]]]
 """Automation within a block: (frame of the block, parameters that hold from there on), in order of the frames."""
@@ -29,8 +32,8 @@ Changes = Sequence[tuple[int, Mapping[str, Value]]]
 class PluginInstance:
     """A fresh instance of one plug-in, for one signal. Close it, or use it in a `with` statement.
 
-    label: what messages call it; latency_frames: by how much `process` delays; values: every parameter as the plug-in
-    showed it before the first block, for the record; class_id, version: what the plug-in calls itself.
+    label: what messages call it; latency_frames: by how much `process` delays; values: every parameter before the first
+    block, as the plug-in shows it; class_id, version: what the plug-in calls itself.
     """
 
     def __init__(self, sandbox: Sandbox, about: Mapping[str, str], started: Mapping[str, Any], block_timeout_s: float):
@@ -40,19 +43,39 @@ class PluginInstance:
         self.latency_frames: int = started["latency_frames"]
         self.values: dict[str, Value] = started["values"]
         self._frames = 0
+        self._pending: dict[str, Value] = {}
 
     def process(self, block: Block, changes: Changes = ()) -> Block:
         """The next block of the signal, delayed by `latency_frames`: same shape, new array.
 
         A mono plug-in treats the channels of a stereo signal each by itself; a stereo plug-in gets a mono signal on
-        both channels, and the mean of what it makes of them comes back. The first block sets the longest piece that
-        the plug-in gets at once (at most 8192 frames), so it should not be the shortest.
+        both channels, and the mean of what it makes of them comes back. The first block has at least FIRST_FRAMES, and
+        the plug-in never gets more at once than that had (or 8192), so it should not be the shortest. A value of
+        `changes` that the plug-in cannot represent is rounded by it; one outside its range is a ParameterError.
         """
         if block.ndim != 2 or block.shape[0] != self.channels:
             raise AudioError(
                 f"plug-in {self.label!r} was opened for blocks of shape ({self.channels}, n), not {block.shape}"
             )
+        if not self._frames and 0 < block.shape[1] < FIRST_FRAMES:
+            raise AudioError(f"the first block for a plug-in needs {FIRST_FRAMES} frames, not {block.shape[1]}")
+        if self._pending:
+            changes, self._pending = [(0, self._pending), *changes], {}
         out = np.empty(block.shape, np.float32)
+        try:
+            self._process(block, changes, out)
+            check_finite(out, self._frames)
+        except AudioError as error:
+            self.close()
+            raise PluginError(f"plug-in {self.label!r} failed during process: {error}") from None
+        except ParameterError:
+            self.close()
+            raise
+        self._frames += block.shape[1]
+        return out
+
+    def _process(self, block: Block, changes: Changes, out: Block) -> None:
+        """While the plug-in works on one piece, the one before is taken out and the next one put in."""
         waiting: list[tuple[int, slice]] = []
         for number, begin in enumerate(range(0, block.shape[1], channel.SLOT_FRAMES)):
             if len(waiting) == channel.SLOTS:
@@ -62,13 +85,6 @@ class PluginInstance:
             waiting.append((slot, piece))
         for slot, piece in waiting:
             self._fetch(out, slot, piece)
-        try:
-            check_finite(out, self._frames)
-        except AudioError as error:
-            self.close()
-            raise PluginError(f"plug-in {self.label!r} failed during process: {error}") from None
-        self._frames += block.shape[1]
-        return out
 
     def _submit(self, block: Block, slot: int, piece: slice, changes: Changes) -> None:
         frames = piece.stop - piece.start
@@ -80,14 +96,9 @@ class PluginInstance:
         self._sandbox.wait("process", self._block_timeout_s)
         out[:, piece] = self._sandbox.slot(slot, piece.stop - piece.start)
 
-    def set(self, name: str, value: Value) -> Value:
-        """Set one parameter from the next block on; the value as read back."""
-        return self._sandbox.ask("set parameters", self._block_timeout_s, "set", values={name: value})[name]
-
-    def reset(self) -> None:
-        """Make the instance anew: nothing heard yet, the state and parameters given by `open_plugin` and `set`."""
-        self._sandbox.ask("process", self._block_timeout_s, "reset")
-        self._frames = 0
+    def set(self, name: str, value: Value) -> None:
+        """Change a parameter from the next block on, which says when it cannot be; as if it stood in its `changes`."""
+        self._pending[name] = value
 
     def parameters(self) -> tuple[PluginParameter, ...]:
         """Every parameter as it is now."""
@@ -140,25 +151,3 @@ def open_path(
         sandbox.close()
         raise
     return PluginInstance(sandbox, about, started, block_timeout_s)
-
-
-def stream(
-    instance: PluginInstance, blocks: Iterable[Block], automation: Callable[[int, int], Changes] | None = None
-) -> Iterator[Block]:
-    """`blocks` through a plug-in, its latency taken out: as many frames come out as went in, each at its own time.
-
-    `automation(first_frame, frames)` gives the changes within a block.
-    """
-    late, begin = instance.latency_frames, 0
-    for block in blocks:
-        frames = block.shape[1]
-        out = instance.process(block, automation(begin, frames) if automation else ())
-        begin += frames
-        ready = max(frames - late, 0)
-        late -= frames - ready
-        if ready:
-            yield out[:, frames - ready :]
-    tail = min(instance.latency_frames, begin)
-    if tail:
-        flushed = instance.process(np.zeros((instance.channels, instance.latency_frames), np.float32))
-        yield flushed[:, -tail:]

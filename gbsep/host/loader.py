@@ -35,9 +35,7 @@ def library(bundle: Path) -> Path:
         return (named or found)[0]
     others = sorted(path.name for path in contents.glob("*") if path.is_dir() and path.name != "Resources")
     if others and folder not in others:
-        raise FileNotFoundError(
-            f"wrong architecture: the bundle holds {', '.join(others)}, this machine needs {folder}"
-        )
+        raise FileNotFoundError(f"wrong architecture: it holds {', '.join(others)}, and this machine needs {folder}")
     raise FileNotFoundError(f"not a plug-in: no shared library in {contents / folder}")
 
 
@@ -69,12 +67,24 @@ def check_loadable(bundle: Path) -> None:
     if not os.path.exists(bundle):
         raise OSError(f"{bundle} does not exist")
     file = library(bundle)
+    _check_whole(file)
     try:
         loaded = ctypes.CDLL(str(file))
     except OSError as error:
         raise OSError(f"{_kind(file, str(error))}: {error}") from error
     if bundle.suffix == ".vst3" and not hasattr(loaded, ENTRY_POINT):
         raise OSError(f"not a plug-in: {file.name} does not export {ENTRY_POINT}")
+
+
+def _check_whole(file: Path) -> None:
+    """A 64-bit ELF file that ends before its last table, the section headers; loading it would raise SIGBUS."""
+    with open(file, "rb") as stream:
+        head = stream.read(64)
+    if head[:6] == b"\x7fELF\x02\x01" and len(head) == 64:
+        (tables_at,) = struct.unpack_from("<Q", head, 0x28)
+        entry_size, entries = struct.unpack_from("<HH", head, 0x3A)
+        if tables_at + entry_size * entries > file.stat().st_size:
+            raise OSError(f"damaged file: {file} is truncated")
 
 
 def _kind(file: Path, said: str) -> str:

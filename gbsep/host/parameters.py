@@ -10,7 +10,6 @@ of the texts; a parameter whose texts are no numbers has choices instead.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -44,22 +43,31 @@ class PluginParameter:
         return f"{self.low:g} to {self.high:g}"
 
 
-def describe(plugin: Any) -> list[PluginParameter]:
-    """Every parameter of a loaded pedalboard plug-in."""
-    return [_describe(name, parameter) for name, parameter in plugin.parameters.items()]
+Known = Mapping[str, Any]
+"""The parameters of a loaded plug-in by name: pedalboard's `plugin.parameters`, which is slow to get."""
+
+
+def describe(known: Known) -> list[PluginParameter]:
+    """Every parameter as it is now."""
+    return [_describe(name, parameter) for name, parameter in known.items()]
 
 
 def _describe(name: str, parameter: Any) -> PluginParameter:
-    unit = (parameter.label or "").strip()
     value = _read(parameter)
     if parameter.type is float:
-        return PluginParameter(name, unit, float(parameter.min_value), float(parameter.max_value), (), value)
-    return PluginParameter(name, unit, None, None, tuple(parameter.valid_values), value)
+        return PluginParameter(
+            name, _unit(parameter), float(parameter.min_value), float(parameter.max_value), (), value
+        )
+    return PluginParameter(name, _unit(parameter), None, None, tuple(parameter.valid_values), value)
 
 
-def read(plugin: Any) -> dict[str, Value]:
+def _unit(parameter: Any) -> str:
+    return (parameter.label or "").strip()
+
+
+def read(known: Known) -> dict[str, Value]:
     """The current value of every parameter, as the plug-in shows it."""
-    return {name: _read(parameter) for name, parameter in plugin.parameters.items()}
+    return {name: _read(parameter) for name, parameter in known.items()}
 
 
 def _read(parameter: Any) -> Value:
@@ -73,38 +81,41 @@ def _number(text: str) -> float | str:
     return float(match.group()) if match else text
 
 
-def write(plugin: Any, values: Mapping[str, Value], exact: bool = True) -> dict[str, Value]:
-    """Set parameters of a loaded pedalboard plug-in; the values as read back.
+def write(known: Known, values: Mapping[str, Value]) -> None:
+    """Set parameters and read them back, numbers to RESOLUTION.
 
-    With `exact` a number that the plug-in cannot represent is refused. Without, the plug-in may round it: automation.
-    Raises ParameterError naming the nearest name, the range or choices, or what came back instead.
+    Raises ParameterError naming the nearest name, the range or choices, or what the plug-in made of a value.
     """
-    known = plugin.parameters
-    return {name: _write(plugin.name, name, known, value, exact) for name, value in values.items()}
+    for name, value in values.items():
+        move(known, name, value)
+        back = _read(known[name])
+        if not _same(known[name], value, back):
+            shape = _describe(name, known[name])
+            raise ParameterError(name, value, f"the plug-in makes it {back!r}; {shape.allowed}", shape.unit)
 
 
-def _write(plugin_name: str, name: str, known: Mapping[str, Any], value: Value, exact: bool) -> Value:
+def move(known: Known, name: str, value: Value) -> None:
+    """Set one parameter, which the plug-in may round. Raises ParameterError for a wrong name, range or choice."""
     if name not in known:
-        raise ParameterError(name, value, f"{plugin_name} has no such parameter{nearest(name, known)}")
+        raise ParameterError(name, value, f"the plug-in has no such parameter{nearest(name, known)}")
     parameter = known[name]
-    shape = _describe(name, parameter)
     if parameter.type is bool and isinstance(value, bool):
         parameter.raw_value = float(value)
-    elif parameter.type is str and value in shape.choices:
-        parameter.raw_value = parameter.get_raw_value_for_text(str(value))
-    elif parameter.type is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        if not (math.isfinite(value) and parameter.min_value <= value <= parameter.max_value):
-            raise ParameterError(name, value, shape.allowed, shape.unit)
-        parameter.raw_value = parameter.get_raw_value_for_text(np.format_float_positional(value, trim="-"))
+    elif parameter.type is str and value in parameter.valid_values:
+        parameter.raw_value = parameter.get_raw_value_for_text(value)
+    elif parameter.type is float and _is_within(value, parameter.min_value, parameter.max_value):
+        parameter.raw_value = parameter.get_raw_value_for_text(np.format_float_positional(float(value), trim="-"))
     else:
+        shape = _describe(name, parameter)
         raise ParameterError(name, value, shape.allowed, shape.unit)
-    back = _read(parameter)
-    if exact and not _same(value, back, shape):
-        raise ParameterError(name, value, f"{plugin_name} makes it {back!r}; {shape.allowed}", shape.unit)
-    return back
 
 
-def _same(asked: Value, back: Value, shape: PluginParameter) -> bool:
-    if shape.low is None or shape.high is None or isinstance(asked, str) or isinstance(back, str):
+def _is_within(value: Value, low: float, high: float) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high
+
+
+def _same(parameter: Any, asked: Value, back: Value) -> bool:
+    if parameter.type is not float or isinstance(back, str):
         return asked == back
-    return abs(asked - back) <= RESOLUTION * max(shape.high - shape.low, abs(shape.low), abs(shape.high))
+    low, high = parameter.min_value, parameter.max_value
+    return abs(float(asked) - back) <= RESOLUTION * max(high - low, abs(low), abs(high))

@@ -24,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import weakref
 from collections.abc import Iterator
 from multiprocessing import connection
 from pathlib import Path
@@ -66,17 +67,22 @@ class Sandbox:
                     env=_environment(folder),
                     start_new_session=True,
                 )
-                stack.callback(self._kill)
+                stack.callback(_kill, self._process)
                 self._memory = stack.enter_context(mmap.mmap(memory_fd, 0))
             finally:
                 theirs.close()
                 os.close(memory_fd)
                 os.close(their_output)
-            self._stack = stack.pop_all()
+            self._finalize = weakref.finalize(self, stack.pop_all().close)
 
     def slot(self, slot: int, frames: int) -> np.ndarray:
         """One of the pieces of shared memory as an array, shape (channels, frames). Keep no reference to it."""
+        self._check_open()
         return channel.slot(self._memory, slot, self.channels, frames)
+
+    def _check_open(self) -> None:
+        if not self._finalize.alive:
+            raise PluginError(f"plug-in {self.label!r} is closed")
 
     def ask(self, phase: str, timeout_s: float, verb: str, **arguments: Any) -> Any:
         """Send one request and wait for its answer."""
@@ -84,8 +90,7 @@ class Sandbox:
         return self.wait(phase, timeout_s)
 
     def send(self, phase: str, timeout_s: float, verb: str, **arguments: Any) -> None:
-        if self._process.returncode is not None:
-            raise PluginError(f"plug-in {self.label!r} is closed")
+        self._check_open()
         with self._watched(phase, timeout_s):
             self._messages.settimeout(timeout_s)
             channel.send(self._messages, {"do": verb, **arguments})
@@ -150,20 +155,24 @@ class Sandbox:
             ended = f"ended with exit status {status} and without an answer"
         return f"{ended}; it last wrote {said[-1][:200]!r}" if said else ended
 
-    def _kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-
     def close(self) -> None:
-        """Kill the process with all its children, and remove what it used. May be called again."""
-        self._stack.close()
+        """Kill the process with all its children, and remove what it used. May be called again.
+
+        Happens by itself when the sandbox is forgotten, or when the interpreter ends.
+        """
+        self._finalize()
 
     def __enter__(self) -> Sandbox:
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def _anonymous_file(size: int) -> int:

@@ -4,9 +4,9 @@ CHANNEL and MEMORY are inherited file descriptors: the socket of messages (gbsep
 Every request `{"do": name, ...}` has one answer, `{"ok": ...}` or `{"error": kind, "args": [...]}`; whatever else may
 happen, a crash, a hang, exit(0), is for the other side to notice. The process dies with its parent, in any state.
 
-Instances are made so that renders repeat. Pedalboard sends random noise through a plug-in while loading it, so before
-the first block and at every reset the instance is thrown away and made anew, which keeps its state and parameters, and
-those are written once more. An instance hears one block of silence first, to learn its latency, and is renewed after.
+Renders repeat because an instance has heard nothing before its first block: pedalboard sends random noise through a
+plug-in while loading it, and silence has to be sent to learn its latency, so then the instance is thrown away and made
+anew with the same state and parameters.
 """
 
 from __future__ import annotations
@@ -49,11 +49,12 @@ Changes = list[tuple[int, dict[str, Any]]]
 class Voice:
     """A plug-in at work: one instance, or two for a mono plug-in on a stereo signal.
 
-    `width` is the channel count of each instance, `buffer_frames` the length of the first piece since the last reset:
-    a longer one later would make pedalboard prepare the plug-in again, and with that silence it.
+    `width` is the channel count of each instance, `known` their parameters. `buffer_frames` is the length of the first
+    piece: a longer one later would make pedalboard prepare the plug-in again, which silences it.
     """
 
     plugins: list[Any]
+    known: list[parameters.Known]
     sample_rate: int
     channels: int
     width: int
@@ -61,10 +62,7 @@ class Voice:
     version: str
     form: str
     state: tuple[str, bytes] | None = None
-    values: dict[str, Any] = field(default_factory=dict)
-    before: dict[str, float] = field(default_factory=dict)
-    latency_frames: int = 0
-    held_frames: int = 0
+    values: dict[str, parameters.Value] = field(default_factory=dict)
     buffer_frames: int = 0
 
 
@@ -81,13 +79,14 @@ def load(path: str, name: str | None, sample_rate: int, channels: int) -> Voice:
         plugins.append(_load(Path(path), name))
         _accepts(plugins[1], sample_rate, width)
     form = "vstpreset" if hasattr(plugin, "preset_data") else "raw"
-    return Voice(plugins, sample_rate, channels, width, class_id(plugin), plugin.version, form)
+    known = [plugin.parameters for plugin in plugins]
+    return Voice(plugins, known, sample_rate, channels, width, class_id(plugin), plugin.version, form)
 
 
 def _load(path: Path, name: str | None) -> Any:
     import pedalboard
 
-    pedalboard._pedalboard.get_text_for_raw_value = _text
+    pedalboard._pedalboard.get_text_for_raw_value = _text  # type: ignore[assignment]
     try:
         loader.check_loadable(path)
         return pedalboard.load_plugin(str(path), plugin_name=name)
@@ -119,58 +118,55 @@ def class_id(plugin: Any) -> str:
     return plugin.preset_data[8:40].decode("ascii") if hasattr(plugin, "preset_data") else plugin.identifier
 
 
-def renew(voice: Voice) -> None:
-    """Instances that have heard nothing yet, with the state and the parameters of `voice`."""
-    from pedalboard_native import ExternalPluginReloadType
-
-    for plugin in voice.plugins:
-        plugin._reload_type = ExternalPluginReloadType.PersistsAudioOnReset
-        plugin.reset()
+def restore_state(voice: Voice, data: str) -> None:
+    voice.state = state.unpack(base64.b64decode(data), voice.class_id, voice.version)
     restore(voice)
-    voice.held_frames = voice.buffer_frames = 0
+
+
+def set_parameters(voice: Voice, values: dict[str, parameters.Value]) -> None:
+    voice.values = values
+    restore(voice)
 
 
 def restore(voice: Voice) -> None:
-    for plugin in voice.plugins:
+    """Give every instance the state and the parameters asked for."""
+    for plugin, known in zip(voice.plugins, voice.known, strict=True):
         if voice.state is not None:
             form, data = voice.state
             setattr(plugin, "preset_data" if form == "vstpreset" else "raw_state", data)
-        parameters.write(plugin, voice.values)
-        for name, raw_value in voice.before.items():
-            plugin.parameters[name].raw_value = raw_value
+        parameters.write(known, voice.values)
 
 
-def start(voice: Voice) -> None:
-    """Learn the latency, under the state and parameters given."""
-    silence = np.zeros((voice.width, SILENCE_FRAMES), np.float32)
+def start(voice: Voice) -> dict[str, Any]:
+    """Make instances that have heard nothing yet, and read them.
+
+    The parameters have to be heard with a block, here of silence, before they are in the state that the new instance
+    takes over, and with it the latency they bring about.
+    """
+    from pedalboard_native import ExternalPluginReloadType
+
     for plugin in voice.plugins:
-        plugin.process(silence, voice.sample_rate)
-    voice.latency_frames = max(plugin.reported_latency_samples for plugin in voice.plugins)
-    renew(voice)
+        plugin.process(np.zeros((voice.width, SILENCE_FRAMES), np.float32), voice.sample_rate)
+        plugin._reload_type = ExternalPluginReloadType.PersistsAudioOnReset
+        plugin.reset()
+    restore(voice)
+    latency_frames = max(plugin.reported_latency_samples for plugin in voice.plugins)
+    return {"latency_frames": latency_frames, "values": parameters.read(voice.known[0]) | voice.values}
 
 
 def process(voice: Voice, block: np.ndarray) -> np.ndarray:
-    """The next block, `latency_frames` later than it came in; same shape (channels, n)."""
+    """The next block, late by the latency; same shape (channels, n)."""
     if voice.width > voice.channels:
-        pair = _process(voice, voice.plugins[0], np.repeat(block, voice.width, axis=0))
-        out = pair.mean(axis=0, keepdims=True)
-    elif voice.width < voice.channels:
-        out = np.concatenate([_process(voice, *pair) for pair in zip(voice.plugins, np.split(block, 2), strict=True)])
-    else:
-        out = _process(voice, voice.plugins[0], block)
-    voice.held_frames = min(voice.held_frames + block.shape[1], voice.latency_frames)
-    return out
+        return _process(voice, voice.plugins[0], np.repeat(block, 2, axis=0)).mean(axis=0, keepdims=True)
+    rows = np.split(block, len(voice.plugins))
+    return np.concatenate([_process(voice, *pair) for pair in zip(voice.plugins, rows, strict=True)])
 
 
 def _process(voice: Voice, plugin: Any, block: np.ndarray) -> np.ndarray:
-    frames = block.shape[1]
-    voice.buffer_frames = voice.buffer_frames or min(frames, BUFFER_FRAMES)
+    voice.buffer_frames = voice.buffer_frames or min(block.shape[1], BUFFER_FRAMES)
     made = plugin.process(block, voice.sample_rate, buffer_size=voice.buffer_frames, reset=False)
-    # Pedalboard leaves out what a plug-in puts before its latency.
-    missing = min(frames, voice.latency_frames - voice.held_frames)
-    if made.shape[1] != frames - missing:
-        raise PluginError(f"its latency changed from {voice.latency_frames} frames while processing")
-    return np.pad(made, ((0, 0), (missing, 0))) if missing else made
+    # Pedalboard leaves out what comes before the latency has passed.
+    return np.pad(made, ((0, 0), (block.shape[1] - made.shape[1], 0)))
 
 
 def process_in_place(voice: Voice, block: np.ndarray, changes: Changes) -> None:
@@ -180,16 +176,9 @@ def process_in_place(voice: Voice, block: np.ndarray, changes: Changes) -> None:
         if frame > begin:
             block[:, begin:frame] = process(voice, block[:, begin:frame])
             begin = frame
-        automate(voice, values)
-
-
-def automate(voice: Voice, values: dict[str, Any]) -> None:
-    """Set parameters until the next `renew`, which brings back what they were."""
-    for plugin in voice.plugins:
-        known = plugin.parameters
-        for name in values.keys() & known.keys():
-            voice.before.setdefault(name, known[name].raw_value)
-        parameters.write(plugin, values, exact=False)
+        for known in voice.known:
+            for name, value in values.items():
+                parameters.move(known, name, value)
 
 
 def scan(path: str) -> list[dict[str, Any]]:
@@ -221,40 +210,22 @@ def identity(voice: Voice) -> dict[str, Any]:
     return {"name": voice.plugins[0].name, "class_id": voice.class_id, "version": voice.version, "width": voice.width}
 
 
-def restore_state(voice: Voice, data: str) -> None:
-    voice.state = state.unpack(base64.b64decode(data), voice.class_id, voice.version)
-    restore(voice)
-
-
 def save_state(voice: Voice) -> str:
     plugin = voice.plugins[0]
     data = plugin.preset_data if voice.form == "vstpreset" else plugin.raw_state
     return base64.b64encode(state.pack(voice.form, data, voice.class_id, voice.version)).decode()
 
 
-def set_parameters(voice: Voice, values: dict[str, Any]) -> dict[str, Any]:
-    for plugin in voice.plugins:
-        back = parameters.write(plugin, values)
-    voice.values |= values
-    return back
-
-
-def started(voice: Voice) -> dict[str, Any]:
-    start(voice)
-    return {"latency_frames": voice.latency_frames, "values": parameters.read(voice.plugins[0])}
-
-
 def describe(voice: Voice) -> list[dict[str, Any]]:
-    return [asdict(parameter) for parameter in parameters.describe(voice.plugins[0])]
+    return [asdict(parameter) for parameter in parameters.describe(voice.known[0])]
 
 
 REQUESTS: dict[str, Callable[..., Any]] = {
     "state": restore_state,
     "set": set_parameters,
-    "start": started,
+    "start": start,
     "describe": describe,
     "save": save_state,
-    "reset": renew,
 }
 """What can be asked of a loaded plug-in, besides `process`."""
 
