@@ -117,6 +117,9 @@ FAULTS = [
     ("state-crash", "restore state", PluginCrashed, CRASH),
     ("state-hang", "restore state", PluginTimeout, "within"),
     ("state-exit", "restore state", PluginCrashed, "exit status 0"),
+    ("parameter-crash", "set parameters", PluginCrashed, CRASH),
+    ("parameter-hang", "set parameters", PluginTimeout, "within"),
+    ("parameter-exit", "set parameters", PluginCrashed, "exit status 0"),
     ("process-crash", "process", PluginCrashed, CRASH),
     ("process-abort", "process", PluginCrashed, "signal 6"),
     ("process-hang", "process", PluginTimeout, "within"),
@@ -129,14 +132,12 @@ FAULTS = [
 
 
 def run(path: Path, timeout_s: float = 20.0) -> np.ndarray:
-    """A second of sound through the plug-in, armed when its fault is one of processing."""
-    name = path.stem
-    state = None
-    if name.startswith("state-"):
-        state = trip_state(path)
+    """Everything that can be done with a plug-in, and its output for a second of sound."""
+    state = trip_state(path) if path.stem.startswith("state-") else None
+    parameters = {"armed": 1.0} if path.stem.startswith("parameter-") else {}
     signal = noise(np.random.default_rng(0), 2, SAMPLE_RATE)
-    timeouts = {"load_timeout_s": timeout_s, "block_timeout_s": timeout_s, "memory_limit_bytes": 2**30}
-    with host.open_plugin(path, SAMPLE_RATE, 2, state=state, **timeouts) as instance:
+    limits = {"load_timeout_s": timeout_s, "block_timeout_s": timeout_s, "memory_limit_bytes": 2**30}
+    with host.open_plugin(path, SAMPLE_RATE, 2, parameters, state, **limits) as instance:
         instance.process(signal)
         instance.set("armed", 1.0)
         return instance.process(signal)

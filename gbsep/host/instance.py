@@ -144,9 +144,7 @@ def open_path(
         )
         if state is not None:
             sandbox.ask("restore state", load_timeout_s, "state", data=base64.b64encode(state).decode())
-        if parameters:
-            sandbox.ask("set parameters", load_timeout_s, "set", values=dict(parameters))
-        started = sandbox.ask("process", block_timeout_s, "start")
+        started = sandbox.ask("set parameters", load_timeout_s, "start", values=dict(parameters or {}))
     except BaseException:
         sandbox.close()
         raise

@@ -18,9 +18,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +101,8 @@ def plugins(refresh: bool = False) -> list[PluginInfo]:
 
     Files that have not changed since the last scan are not examined again, unless `refresh`.
     """
+    from concurrent.futures import ThreadPoolExecutor
+
     cache = {} if refresh else _read_cache()
     found = files()
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
@@ -142,6 +142,8 @@ def _cache_file() -> Path:
 
 
 def _cache_header() -> dict[str, Any]:
+    from importlib.metadata import version
+
     return {"version": CACHE_VERSION, "pedalboard": version("pedalboard")}
 
 

@@ -123,11 +123,6 @@ def restore_state(voice: Voice, data: str) -> None:
     restore(voice)
 
 
-def set_parameters(voice: Voice, values: dict[str, parameters.Value]) -> None:
-    voice.values = values
-    restore(voice)
-
-
 def restore(voice: Voice) -> None:
     """Give every instance the state and the parameters asked for."""
     for plugin, known in zip(voice.plugins, voice.known, strict=True):
@@ -137,14 +132,16 @@ def restore(voice: Voice) -> None:
         parameters.write(known, voice.values)
 
 
-def start(voice: Voice) -> dict[str, Any]:
-    """Make instances that have heard nothing yet, and read them.
+def start(voice: Voice, values: dict[str, parameters.Value]) -> dict[str, Any]:
+    """Set the parameters, make instances that have heard nothing yet, and read them.
 
-    The parameters have to be heard with a block, here of silence, before they are in the state that the new instance
-    takes over, and with it the latency they bring about.
+    A plug-in takes parameters with a block, here of silence. Then they are in the state that the new instance takes
+    over, and the latency is the one they bring about.
     """
     from pedalboard_native import ExternalPluginReloadType
 
+    voice.values = values
+    restore(voice)
     for plugin in voice.plugins:
         plugin.process(np.zeros((voice.width, SILENCE_FRAMES), np.float32), voice.sample_rate)
         plugin._reload_type = ExternalPluginReloadType.PersistsAudioOnReset
@@ -156,6 +153,8 @@ def start(voice: Voice) -> dict[str, Any]:
 
 def process(voice: Voice, block: np.ndarray) -> np.ndarray:
     """The next block, late by the latency; same shape (channels, n)."""
+    if voice.width == voice.channels:
+        return _process(voice, voice.plugins[0], block)
     if voice.width > voice.channels:
         return _process(voice, voice.plugins[0], np.repeat(block, 2, axis=0)).mean(axis=0, keepdims=True)
     rows = np.split(block, len(voice.plugins))
@@ -165,8 +164,8 @@ def process(voice: Voice, block: np.ndarray) -> np.ndarray:
 def _process(voice: Voice, plugin: Any, block: np.ndarray) -> np.ndarray:
     voice.buffer_frames = voice.buffer_frames or min(block.shape[1], BUFFER_FRAMES)
     made = plugin.process(block, voice.sample_rate, buffer_size=voice.buffer_frames, reset=False)
-    # Pedalboard leaves out what comes before the latency has passed.
-    return np.pad(made, ((0, 0), (block.shape[1] - made.shape[1], 0)))
+    missing = block.shape[1] - made.shape[1]  # pedalboard leaves out what comes before the latency has passed
+    return np.pad(made, ((0, 0), (missing, 0))) if missing else made
 
 
 def process_in_place(voice: Voice, block: np.ndarray, changes: Changes) -> None:
@@ -222,7 +221,6 @@ def describe(voice: Voice) -> list[dict[str, Any]]:
 
 REQUESTS: dict[str, Callable[..., Any]] = {
     "state": restore_state,
-    "set": set_parameters,
     "start": start,
     "describe": describe,
     "save": save_state,
