@@ -156,3 +156,37 @@ def rechunk(blocks: Iterable[Block], block_frames: int) -> Iterator[Block]:
         waiting, held = ([whole[:, cut:]], held - cut) if held > cut else ([], 0)
     if held:
         yield waiting[0] if len(waiting) == 1 else np.concatenate(waiting, axis=1)
+
+
+def zip_blocks(*streams: Iterable[Block]) -> Iterator[tuple[Block, ...]]:
+    """Several signals of equal length side by side: tuples of blocks that cover the same frames."""
+    sources = [iter(stream) for stream in streams]
+    held: list[Block | None] = [None] * len(sources)
+    while True:
+        for index, source in enumerate(sources):
+            if held[index] is None:
+                held[index] = next(source, None)
+        if all(block is None for block in held):
+            return
+        if any(block is None for block in held):
+            raise AudioError("signals that belong together differ in length")
+        frames = min(block.shape[1] for block in held if block is not None)
+        yield tuple(block[:, :frames] for block in held if block is not None)
+        held = [block[:, frames:] if block is not None and block.shape[1] > frames else None for block in held]
+
+
+def mix(parts: Iterable[tuple[float, Reader]]) -> Reader:
+    """The weighted sum of signals of one shape, as a Reader; summed in float64, rounded once."""
+    parts = tuple(parts)
+    first = parts[0][1]
+    if len(parts) == 1 and parts[0][0] == 1.0:
+        return first
+
+    def blocks(block_frames: int) -> Iterator[Block]:
+        for pieces in zip_blocks(*(reader.blocks(block_frames) for _, reader in parts)):
+            total = pieces[0] * np.float64(parts[0][0])
+            for (gain, _), piece in zip(parts[1:], pieces[1:], strict=True):
+                total += gain * piece.astype(np.float64)
+            yield total.astype(np.float32)
+
+    return Reader(first.sample_rate, first.channels, first.frames, blocks)

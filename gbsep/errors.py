@@ -53,7 +53,7 @@ class PresetError(GbsepError):
     """A preset is not valid; `json_path` says where, such as `stems.bass.chain[0].cutoff_hz`."""
 
     def __init__(self, path: str | Path, json_path: str, reason: str):
-        super().__init__(f"{path}: {json_path + ': ' if json_path else ''}{reason}")
+        super().__init__(": ".join(str(part) for part in (path, json_path, reason) if str(part)))
         self.path, self.json_path, self.reason = path, json_path, reason
 
 

@@ -1,0 +1,429 @@
+"""The stem cache: what separation made, kept on disk from one run to the next.
+
+    <folder>/entries/<key>/   manifest.json, and one file of raw float32 per stem, frames of interleaved channels
+    <folder>/building/        entries being written, each beside the lock file its writer holds, and entries on their
+                              way out; what a killed process leaves here is swept when the next entry is begun
+    <folder>/hashes/          the content hash of each input file, with the size and times it was seen with
+    <folder>/.lock            held for the moments in which entries come, are opened, or go
+
+An entry appears by one rename, whole or not at all, and leaves by another; so several processes may share a folder.
+Two that build the same entry both finish, and the first one's stays. Stems are opened while the lock is held: on POSIX
+a Reader reads on when its entry has been evicted, on Windows an entry that is open cannot be evicted. Sizes and
+CRC-32 are checked when an entry is opened, before anything is read from it; a damaged one is removed and missed.
+
+The folder is `GBSEP_CACHE` or the user's cache folder (platformdirs), its size `GBSEP_CACHE_SIZE` or 10 GB. The least
+recently used entries go first. What would not fit at all is held for the run in unnamed temporary files instead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+import tempfile
+import threading
+import time
+import weakref
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import platformdirs
+
+from .audio import BLOCK_FRAMES, Block, Reader, check_finite
+from .errors import AudioError, AudioFileError, OutputError, ParameterError, SeparationFailed
+
+FORMAT = 1
+"""Raised whenever the layout of an entry changes; entries of another format are removed and missed."""
+
+DEFAULT_SIZE = "10 GB"
+
+_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
+_LOCK_TIMEOUT_S = 60.0
+_SETTLED_NS = 2 * 10**9
+
+
+@dataclass(frozen=True)
+class Cache:
+    """A cache folder and the bytes that its entries may take together."""
+
+    folder: Path
+    limit_bytes: int
+
+
+@dataclass(frozen=True)
+class Usage:
+    """How much is in a cache."""
+
+    entries: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a set of stems is made of."""
+
+    names: tuple[str, ...]
+    sample_rate: int
+    channels: int
+    frames: int
+
+    @property
+    def bytes_per_stem(self) -> int:
+        return 4 * self.channels * self.frames
+
+
+def locate(folder: str | Path | None = None, size: str | int | None = None) -> Cache:
+    """The cache in `folder` of at most `size` (bytes, or such as "500 MB"); unset ones as in the module's docstring.
+
+    Raises ParameterError for a size that is none.
+    """
+    folder = folder or os.environ.get("GBSEP_CACHE") or platformdirs.user_cache_path("gbsep")
+    size = size if size is not None else os.environ.get("GBSEP_CACHE_SIZE") or DEFAULT_SIZE
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?b|)", str(size).strip().lower())
+    if not match:
+        raise ParameterError("cache size", size, 'a number of bytes, or one with a unit such as "500 MB" or "20 GB"')
+    return Cache(Path(folder).expanduser().absolute(), int(float(match[1]) * _UNITS[match[2]]))
+
+
+def key(
+    *,
+    input_sha256: str,
+    start_s: float,
+    duration_s: float | None,
+    backend: str,
+    settings: Mapping[str, Any],
+    identity: Mapping[str, Any],
+    seed: int,
+    separation_version: int,
+    wanted: Iterable[str],
+) -> str:
+    """The name of an entry: SHA-256 of everything that changes the stems, as JSON with sorted keys.
+
+    `duration_s` None means to the end; the order of `wanted` does not matter.
+    """
+    parts = {
+        "input_sha256": input_sha256,
+        "start_s": float(start_s),
+        "duration_s": None if duration_s is None else float(duration_s),
+        "backend": backend,
+        "settings": dict(settings),
+        "identity": dict(identity),
+        "seed": seed,
+        "separation_version": separation_version,
+        "wanted": sorted(wanted),
+    }
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def get(cache: Cache, key: str) -> dict[str, Reader] | None:
+    """The stems of an entry, or None when there is none, or none that is whole."""
+    if not (cache.folder / "entries").is_dir():
+        return None
+    with _locked(cache):
+        opened = _open(cache, key)
+    if opened is None:
+        return None
+    stems, checksums = opened
+    if all(_checksum(reader) == checksum for reader, checksum in zip(stems.values(), checksums, strict=True)):
+        return stems
+    del stems, opened
+    with _locked(cache):
+        _remove(cache, cache.folder / "entries" / key)
+    return None
+
+
+def put(cache: Cache, key: str, blocks: Iterable[Mapping[str, Block]], shape: Shape) -> dict[str, Reader]:
+    """Write the stems that `blocks` brings, block by block, and return them as they now are in the cache.
+
+    Raises SeparationFailed when the blocks are not of that shape or not finite, OutputError when the folder cannot be
+    written or the disk is full. Either way, and when `blocks` raises, nothing is kept.
+    """
+    size = shape.bytes_per_stem * len(shape.names)
+    if size > cache.limit_bytes:
+        return spool(blocks, shape)
+    with _building(cache) as folder:
+        with contextlib.ExitStack() as stack:
+            files = [stack.enter_context((folder / f"{number}.f32").open("wb")) for number in range(len(shape.names))]
+            checksums = _write(blocks, shape, files, folder)
+        stems = [{"name": name, "crc32": crc32} for name, crc32 in zip(shape.names, checksums, strict=True)]
+        manifest = {
+            "format": FORMAT,
+            "sample_rate": shape.sample_rate,
+            "channels": shape.channels,
+            "frames": shape.frames,
+            "stems": stems,
+        }
+        with _writing(folder):
+            (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+        with _locked(cache), _writing(folder):
+            entry = cache.folder / "entries" / key
+            if not entry.exists():
+                _evict(cache, cache.limit_bytes - size)
+                folder.rename(entry)
+            opened = _open(cache, key)
+    if opened is None:
+        raise OutputError(entry, "was damaged the moment it was written: check the disk, or use --no-cache")
+    return opened[0]
+
+
+def spool(blocks: Iterable[Mapping[str, Block]], shape: Shape) -> dict[str, Reader]:
+    """Like `put`, but kept only as long as the Readers are: in unnamed temporary files."""
+    folder = Path(tempfile.gettempdir())
+    with _writing(folder):
+        files = [_File(tempfile.TemporaryFile()) for _ in shape.names]  # noqa: SIM115 - closed by _File
+    _write(blocks, shape, [held.file for held in files], folder)
+    return {name: _reader(held, shape) for name, held in zip(shape.names, files, strict=True)}
+
+
+def usage(cache: Cache) -> Usage:
+    """How many entries there are, and their size."""
+    sizes = [size for _, size, _ in _entries(cache)]
+    return Usage(len(sizes), sum(sizes))
+
+
+def clear(cache: Cache) -> Usage:
+    """Remove every entry, remembered hash and leftover; what other processes are building stays. Says what is gone."""
+    before = usage(cache)
+    if cache.folder.is_dir():
+        with _locked(cache):
+            _sweep(cache)
+            _evict(cache, 0)
+            shutil.rmtree(cache.folder / "hashes", ignore_errors=True)
+    after = usage(cache)
+    return Usage(before.entries - after.entries, before.bytes - after.bytes)
+
+
+def remembered_hash(cache: Cache, path: str | Path) -> str:
+    """SHA-256 of a file's content, remembered as long as its size, times and inode stay.
+
+    Raises AudioFileError when the file cannot be read.
+    """
+    path = Path(path).absolute()
+    record = cache.folder / "hashes" / f"{hashlib.sha256(str(path).encode()).hexdigest()[:32]}.json"
+    stamp = _stamp(path)
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+        known = json.loads(record.read_text(encoding="utf-8"))
+        if known["stamp"] == stamp:
+            return str(known["sha256"])
+    seen_ns = time.time_ns()
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(2**20):
+                digest.update(chunk)
+    except OSError as error:
+        raise AudioFileError(path, f"cannot be read: {error.strerror}") from error
+    # A file changed a moment ago may change once more within the clock's tick: its times prove nothing yet.
+    if _stamp(path) == stamp and seen_ns - max(stamp[1:3]) > _SETTLED_NS:
+        temporary = record.with_suffix(f".{secrets.token_hex(4)}")
+        with contextlib.suppress(OSError):
+            record.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_text(json.dumps({"stamp": stamp, "sha256": digest.hexdigest()}), encoding="utf-8")
+            temporary.replace(record)
+    return digest.hexdigest()
+
+
+def _stamp(path: Path) -> list[int]:
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise AudioFileError(path, f"cannot be read: {error.strerror}") from error
+    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+
+
+# Entries
+
+
+@contextlib.contextmanager
+def _locked(cache: Cache) -> Iterator[None]:
+    import filelock
+
+    with _writing(cache.folder):
+        cache.folder.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(cache.folder / ".lock", timeout=_LOCK_TIMEOUT_S)
+        try:
+            lock.acquire()
+        except filelock.Timeout:
+            raise OutputError(
+                cache.folder, "another process does not let go of the cache: end it, or use --no-cache"
+            ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            path, f"cannot be written: {error.strerror}; name another folder with GBSEP_CACHE or TMPDIR, or make room"
+        ) from error
+
+
+@contextlib.contextmanager
+def _building(cache: Cache) -> Iterator[Path]:
+    """An empty folder to build an entry in, whose lock says that its builder lives."""
+    import filelock
+
+    folder = cache.folder / "building" / secrets.token_hex(8)
+    lock = filelock.FileLock(f"{folder}.lock")
+    with _locked(cache), _writing(folder):
+        _sweep(cache)
+        (cache.folder / "entries").mkdir(exist_ok=True)
+        folder.parent.mkdir(exist_ok=True)
+        lock.acquire()
+        folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        lock.release()
+        Path(lock.lock_file).unlink(missing_ok=True)
+
+
+def _sweep(cache: Cache) -> None:
+    """Remove what processes that are no more left under building/. The cache must be locked."""
+    import filelock
+
+    building = cache.folder / "building"
+    for path in building.iterdir() if building.is_dir() else ():
+        lock = path.with_suffix(".lock")
+        try:
+            with filelock.FileLock(lock, timeout=0):
+                shutil.rmtree(path.with_suffix(""), ignore_errors=True)
+        except filelock.Timeout:
+            continue
+        lock.unlink(missing_ok=True)
+
+
+def _entries(cache: Cache) -> list[tuple[int, int, Path]]:
+    """When each entry was last used (ns), its bytes, its folder."""
+    found = []
+    folder = cache.folder / "entries"
+    for entry in folder.iterdir() if folder.is_dir() else ():
+        with contextlib.suppress(FileNotFoundError):
+            size = sum(path.stat().st_size for path in entry.iterdir())
+            found.append((entry.stat().st_mtime_ns, size, entry))
+    return found
+
+
+def _evict(cache: Cache, limit_bytes: int) -> None:
+    """Remove the least recently used entries until the others fit `limit_bytes`. The cache must be locked."""
+    entries = sorted(_entries(cache))
+    total = sum(size for _, size, _ in entries)
+    for _, size, entry in entries:
+        if total > limit_bytes:
+            _remove(cache, entry)
+            total -= size
+
+
+def _remove(cache: Cache, entry: Path) -> None:
+    leaving = cache.folder / "building" / secrets.token_hex(8)
+    # Where an open file pins its folder (Windows) the entry stays until a later time.
+    with contextlib.suppress(OSError):
+        leaving.parent.mkdir(exist_ok=True)
+        entry.rename(leaving)
+        shutil.rmtree(leaving)
+
+
+def _open(cache: Cache, key: str) -> tuple[dict[str, Reader], list[int]] | None:
+    """The stems of an entry and their checksums, now the last used; removes one that is damaged at first sight."""
+    entry = cache.folder / "entries" / key
+    if not entry.is_dir():
+        return None
+    try:
+        manifest = json.loads((entry / "manifest.json").read_text(encoding="utf-8"))
+        if manifest["format"] != FORMAT:
+            raise ValueError(f"format {manifest['format']!r}")
+        names = tuple(str(stem["name"]) for stem in manifest["stems"])
+        checksums = [int(stem["crc32"]) for stem in manifest["stems"]]
+        shape = Shape(names, int(manifest["sample_rate"]), int(manifest["channels"]), int(manifest["frames"]))
+        stems = {}
+        for number, name in enumerate(names):
+            path = entry / f"{number}.f32"
+            if path.stat().st_size != shape.bytes_per_stem:
+                raise ValueError(f"{path.name} has {path.stat().st_size} bytes")
+            stems[name] = _reader(_File(path.open("rb")), shape)
+        os.utime(entry)
+    except (OSError, ValueError, TypeError, KeyError):
+        _remove(cache, entry)
+        return None
+    return stems, checksums
+
+
+# Files of samples
+
+
+class _File:
+    """A file read from any place by whoever holds it, and closed when nobody does."""
+
+    def __init__(self, file: IO[bytes]):
+        self.file, self._lock = file, threading.Lock()
+        weakref.finalize(self, file.close)
+
+    def read(self, first_byte: int, into: np.ndarray) -> None:
+        with self._lock:
+            self.file.seek(first_byte)
+            read = self.file.readinto(into.data)  # type: ignore[attr-defined]
+        if read != into.nbytes:
+            raise AudioError("a stem in the cache lost its end while it was read: clear the cache and render again")
+
+
+def _reader(file: _File, shape: Shape) -> Reader:
+    channels = shape.channels
+
+    def blocks(block_frames: int) -> Iterator[Block]:
+        for first in range(0, shape.frames, block_frames):
+            interleaved = np.empty((min(block_frames, shape.frames - first), channels), np.float32)
+            file.read(4 * channels * first, interleaved)
+            yield np.ascontiguousarray(interleaved.T)
+
+    return Reader(shape.sample_rate, channels, shape.frames, blocks)
+
+
+def _write(blocks: Iterable[Mapping[str, Block]], shape: Shape, files: Sequence[IO[bytes]], folder: Path) -> list[int]:
+    """Write each stem into its file in `folder`; the CRC-32 of each."""
+    checksums = [0] * len(files)
+    frames = 0
+    for block in blocks:
+        count = next(iter(block.values())).shape[1]
+        for number, (name, file) in enumerate(zip(shape.names, files, strict=True)):
+            if name not in block or block[name].shape != (shape.channels, count):
+                found = block[name].shape if name in block else "nothing"
+                raise SeparationFailed(
+                    f"stem {name!r} brought {found}, not {(shape.channels, count)}, at frame {frames}"
+                )
+            try:
+                check_finite(block[name], frames)
+            except AudioError as error:
+                raise SeparationFailed(f"stem {name!r}: {error}") from error
+            interleaved = np.ascontiguousarray(block[name].T, np.float32).data
+            checksums[number] = zlib.crc32(interleaved, checksums[number])
+            with _writing(folder):
+                file.write(interleaved)
+        frames += count
+    if frames != shape.frames:
+        raise SeparationFailed(f"separation gave {frames} frames of {shape.frames}")
+    with _writing(folder):
+        for file in files:
+            file.flush()
+    return checksums
+
+
+def _checksum(reader: Reader) -> int:
+    crc32 = 0
+    for block in reader.blocks(BLOCK_FRAMES):
+        crc32 = zlib.crc32(np.ascontiguousarray(block.T).data, crc32)
+    return crc32

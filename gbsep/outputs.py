@@ -1,0 +1,196 @@
+"""A render's folder on disk: what is there already, and how a new render takes its place without losing anything.
+
+A finished render is a folder with a `render.json` that lists every file gbsep wrote there, with size and SHA-256.
+Whatever that list does not name, or names with another content, belongs to the user and is foreign.
+
+A render is written into a staging folder beside its destination, `.<name>.<host>.<process>.partial`. Its render.json
+is written last, so a staging folder that holds one is complete. Publishing moves the files over one by one,
+render.json last again: when that is cut short, the next run finds the complete staging folder and carries on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import shutil
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import OutputError, nearest
+
+RECORD = "render.json"
+
+
+@dataclass(frozen=True)
+class Existing:
+    """What a destination holds: "none", "same" (this very render), "stale" (an older render) or "foreign"."""
+
+    state: str
+    reason: str = ""
+
+
+def fingerprint(parts: Mapping[str, Any]) -> dict[str, str]:
+    """A hash for each part of what a render depends on, so that a change can be told by its name."""
+    return {name: _hash(json.dumps(part, sort_keys=True).encode()) for name, part in parts.items()}
+
+
+def inspect(folder: Path, wanted: Mapping[str, str], names: Collection[str]) -> Existing:
+    """Compare a destination with the render of fingerprint `wanted` that would write files called `names`."""
+    if not folder.exists():
+        return Existing("none")
+    if not folder.is_dir():
+        return Existing("foreign", "is a file, not a folder")
+    record = read_record(folder)
+    listed: Mapping[str, Any] = record["files"] if record else {}
+    unlisted = [name for name in names if name not in listed and (folder / name).exists()]
+    altered = [
+        name for name, stamp in listed.items() if (folder / name).exists() and not _is_unaltered(folder / name, stamp)
+    ]
+    if unlisted or altered:
+        culprits = ", ".join(sorted(unlisted + altered))
+        return Existing(
+            "foreign", f"{culprits} {'was' if len(unlisted + altered) == 1 else 'were'} not written by gbsep"
+        )
+    if record is None:
+        return Existing("none")
+    missing = sorted(name for name in listed if not (folder / name).exists())
+    if missing:
+        return Existing("stale", f"{missing[0]} is missing")
+    changed = [part for part, value in wanted.items() if record.get("fingerprint", {}).get(part) != value]
+    if changed:
+        return Existing("stale", f"{', '.join(changed)} changed")
+    return Existing("same", "unchanged")
+
+
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """The render.json of a folder, or None where there is none that gbsep wrote."""
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) and isinstance(record.get("files"), dict) else None
+
+
+def stem_file(folder: Path, stem: str) -> Path:
+    """The file of a stem in the folder of a finished render. Raises OutputError when there is none."""
+    record = read_record(folder)
+    stems = record["stems"] if record else {}
+    if stem not in stems:
+        raise OutputError(folder, f"holds no render with a stem {stem!r}{nearest(stem, stems)}")
+    return folder / stems[stem]["file"]
+
+
+def check_place(folder: Path, size_bytes: int) -> None:
+    """Raise OutputError when `folder` cannot be made or written to, or its disk has not `size_bytes` left."""
+    above = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    if not above.is_dir():
+        raise OutputError(above, "is a file, not a folder; choose another with --out")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise OutputError(above, "cannot be written to; choose another with --out")
+    free_bytes = shutil.disk_usage(above).free
+    if free_bytes < size_bytes:
+        raise OutputError(
+            above,
+            f"{size_bytes / 1e6:.0f} MB are needed and {free_bytes / 1e6:.0f} MB are free; choose another with --out",
+        )
+
+
+@contextlib.contextmanager
+def staging(folder: Path) -> Iterator[Path]:
+    """A new staging folder for `folder`; removed on the way out, with folders made for it that are left empty.
+
+    Raises OutputError when it cannot be made.
+    """
+    made = [parent for parent in folder.parents if not parent.exists()]
+    place = folder.parent / f".{folder.name}.{platform.node()}.{os.getpid()}.partial"
+    try:
+        place.mkdir(parents=True)
+    except OSError as error:
+        _remove_empty(made)
+        raise OutputError(folder.parent, f"cannot be written to: {error.strerror}; choose another with --out") from None
+    try:
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+        _remove_empty(made)
+
+
+def publish(place: Path, folder: Path, record: Mapping[str, Any]) -> None:
+    """Complete a staging folder with its render.json and move it to `folder`, in place of the render that is there."""
+    files = {path.name: _stamp(path) for path in sorted(place.iterdir())}
+    temporary = place / f".{RECORD}"
+    temporary.write_text(json.dumps({**record, "files": files}, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    temporary.replace(place / RECORD)
+    _move(place, folder)
+
+
+def _move(place: Path, folder: Path) -> None:
+    old, new = read_record(folder), read_record(place)
+    if not folder.exists():
+        place.rename(folder)
+        return
+    for name in set(old["files"] if old else ()) - set(new["files"] if new else ()):
+        (folder / name).unlink(missing_ok=True)
+    for path in sorted(place.iterdir(), key=lambda path: path.name == RECORD):
+        path.replace(folder / path.name)
+
+
+def recover(folder: Path) -> None:
+    """Finish or sweep what processes that are no more left beside `folder`."""
+    prefix = f".{folder.name}.{platform.node()}."
+    if not folder.parent.is_dir():
+        return
+    for place in folder.parent.iterdir():
+        process = place.name.removeprefix(prefix).removesuffix(".partial")
+        if place.name == f"{prefix}{process}.partial" and process.isdigit() and not _is_running(int(process)):
+            if read_record(place) is not None:
+                _move(place, folder)
+            shutil.rmtree(place, ignore_errors=True)
+
+
+def _remove_empty(folders: Collection[Path]) -> None:
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
+def _is_running(process: int) -> bool:
+    if os.name == "nt":
+        return True  # os.kill would end it there; what it left is swept by the user
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _stamp(path: Path) -> dict[str, Any]:
+    status = path.stat()
+    return {"bytes": status.st_size, "modified_ns": status.st_mtime_ns, "sha256": file_hash(path)}
+
+
+def _is_unaltered(path: Path, stamp: Mapping[str, Any]) -> bool:
+    status = path.stat()
+    if status.st_size != stamp.get("bytes"):
+        return False
+    return status.st_mtime_ns == stamp.get("modified_ns") or file_hash(path) == stamp.get("sha256")
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

@@ -1,0 +1,580 @@
+"""One recording, start to finish: separate, restore the level, send through the chains, write.
+
+A render has two halves. `plan` reads no more than headers and touches nothing: all that can be known to be wrong is
+raised there. `run` does the work, block by block; what separators give is spooled, so memory does not grow with
+the recording, and the spools and half-written files lie in a staging folder that becomes the result in one step.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import string
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import __version__, cache, chain, diagnose, files, levels, outputs, separation
+from .audio import Block, Reader, mix, zip_blocks
+from .errors import OutputError, ParameterError, nearest
+from .preset import Loudness, MixtureFit, Peak, Preset, exchanged, load_preset
+
+PACKAGES = ("numpy", "scipy", "soundfile", "soxr", "pedalboard", "pyloudnorm", "torch", "demucs")
+"""Those whose version may change a render, recorded in render.json."""
+
+RENDERING_VERSION = 1
+"""Raised whenever the same request would give other files than before."""
+
+Progress = Callable[[str, float], None]
+"""Told the stage and how much of it is done, 0 to 1."""
+
+
+def _silent(stage: str, fraction: float) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to render, beside the preset.
+
+    Files land in out/<track>/<preset>/. `name` is a template for their names, of {track}, {preset} and {stem}.
+    `start_s` and `duration_s` cut an excerpt. `models` is a folder searched first for weights; `device` is auto, cpu,
+    cuda or mps.
+    """
+
+    out: Path = Path("gbsep-out")
+    overwrite: bool = False
+    dry_stems: bool = False
+    start_s: float = 0.0
+    duration_s: float | None = None
+    name: str = "{stem}"
+    device: str = "auto"
+    models: Path | None = None
+    use_cache: bool = True
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A render that can be done: everything was checked that can be without doing it.
+
+    `action` is "render" or "skip" (the very same render is there already); `reason` says why.
+    """
+
+    input: Path
+    track: str
+    info: files.FileInfo
+    input_hash: str
+    reader: Reader
+    preset: Preset
+    options: Options
+    identity: Mapping[str, Any]
+    targets_lufs: Mapping[str, float]
+    folder: Path
+    names: Mapping[str, str]
+    fingerprint: Mapping[str, str]
+    action: str
+    reason: str
+    warnings: tuple[str, ...]
+
+    @property
+    def start_frame(self) -> int:
+        """Where the excerpt begins in the file."""
+        return files.excerpt(self.info, self.options.start_s, self.options.duration_s)[0]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one input: status "ok", "skipped" or "failed", and the files by stem name."""
+
+    input: Path
+    preset: str
+    status: str
+    folder: Path | None = None
+    files: Mapping[str, Path] = field(default_factory=dict)
+    levels: Mapping[str, Any] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    error: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """The same as one JSON object."""
+        return {
+            "input": str(self.input),
+            "preset": self.preset,
+            "status": self.status,
+            "folder": None if self.folder is None else str(self.folder),
+            "files": {name: str(path) for name, path in self.files.items()},
+            "levels": dict(self.levels),
+            "seconds": dict(self.seconds),
+            "warnings": list(self.warnings),
+            "error": self.error,
+        }
+
+
+def render(
+    path: str | Path,
+    preset: str | Path | Mapping[str, Any] | Preset = "default",
+    out: str | Path = "gbsep-out",
+    *,
+    progress: Progress = _silent,
+    **options: Any,
+) -> Outcome:
+    """Separate and process one recording; see Options for the keywords.
+
+    Raises GbsepError (a subclass that says what is wrong) and leaves no partial file.
+
+    >>> render("song.wav", "exp002", "stems").files["bass"]  # doctest: +SKIP
+    PosixPath('stems/song/exp002/bass.wav')
+    """
+    unknown = set(options) - set(Options.__dataclass_fields__)
+    if unknown:
+        raise ParameterError("option", min(unknown), f"unknown{nearest(min(unknown), Options.__dataclass_fields__)}")
+    loaded = preset if isinstance(preset, Preset) else load_preset(preset)
+    return run(plan(Path(path), loaded, Options(Path(out), **options)), progress)
+
+
+def plan(path: Path, preset: Preset, options: Options, track: str | None = None) -> Plan:
+    """Check everything that can be checked without rendering, and look at what is there already."""
+    info = files.probe(path)
+    reader = files.open(path, options.start_s, options.duration_s)
+    track = track or path.stem
+    warnings: list[str] = []
+    preset.settings.check(reader.sample_rate)
+    for name, nodes in preset.chains.items():
+        warnings += [
+            f"stem {name}, {warning}" for warning in chain.check_chain(nodes, reader.sample_rate, preset.stems)
+        ]
+    files.check_output(output_format(preset), reader.sample_rate, reader.channels)
+    context = separation.Context(preset.wanted, preset.seed, options.device, options.models, warn=warnings.append)
+    identity = separation.backend_named(preset.backend).load().identity(preset.settings, context)
+
+    folder = options.out / track / preset.folder
+    names = _file_names(preset, options, track)
+    input_hash = cache.remembered_hash(cache.locate(), path) if options.use_cache else files.content_hash(path)
+    fingerprint = outputs.fingerprint(
+        {
+            "input": [input_hash, options.start_s, options.duration_s],
+            "preset": preset.document,
+            "options": [options.dry_stems, names],
+            "backend": identity,
+            "version": [__version__, RENDERING_VERSION, separation.SEPARATION_VERSION],
+        }
+    )
+    outputs.recover(folder)
+    existing = outputs.inspect(folder, fingerprint, names.values())
+    if existing.state == "foreign" and not options.overwrite:
+        raise OutputError(folder, f"{existing.reason}; give --overwrite to replace it, or another --out")
+    skip = existing.state == "same" and not options.overwrite
+    if not skip:
+        signals = 1 + len(preset.wanted) + 2 * len(names)
+        outputs.check_place(folder, signals * reader.frames * reader.channels * 4)
+    return Plan(
+        input=path,
+        track=track,
+        info=info,
+        input_hash=input_hash,
+        reader=reader,
+        preset=preset,
+        options=options,
+        identity=identity,
+        targets_lufs=_loudness_targets(preset),
+        folder=folder,
+        names=names,
+        fingerprint=fingerprint,
+        action="skip" if skip else "render",
+        reason=existing.reason,
+        warnings=tuple(warnings),
+    )
+
+
+def run(plan: Plan, progress: Progress = _silent) -> Outcome:
+    """Carry out a plan. Raises GbsepError; nothing partial is left at the destination or beside it."""
+    paths = {name: plan.folder / file_name for name, file_name in plan.names.items()}
+    outcome = partial(Outcome, plan.input, plan.preset.folder, folder=plan.folder, files=paths)
+    if plan.action == "skip":
+        return outcome("skipped", warnings=plan.warnings)
+    seconds: dict[str, float] = {}
+    warnings = list(plan.warnings)
+    try:
+        with outputs.staging(plan.folder) as place:
+            with ExitStack() as spools:
+                with _stage("separate", seconds):
+                    sources, told = _separate(plan, place, spools, partial(progress, "separate"), warnings.append)
+                with _stage("restore", seconds):
+                    tracks = _tracks(plan, sources)
+                    null = levels.NullTest()
+                    residual = Track("residual", _residual(sources["mixture"], tracks, null))
+                with _stage("process", seconds):
+                    dry = [track.unprocessed() for track in tracks.values()] if plan.options.dry_stems else []
+                    jobs = [*tracks.values(), *dry, residual]
+                    shared_db = _write(plan, jobs, place, partial(progress, "process"), warnings.append)
+            record = _record(plan, tracks, residual, shared_db, null, told, warnings, seconds)
+            outputs.publish(place, plan.folder, record)
+    except OSError as error:
+        reason = f"cannot be written: {error.strerror or error}; free some space, or choose another with --out"
+        raise OutputError(plan.folder, reason) from None
+    return outcome("ok", levels=record["stems"], seconds=seconds, warnings=tuple(warnings))
+
+
+@dataclass
+class Track:
+    """One file of the render on its way: what was separated, the gain that restores it, the chain it goes through."""
+
+    name: str
+    separated: Reader
+    gain_db: float = 0.0
+    chain: tuple[chain.Node, ...] = ()
+    before: levels.Levels = levels.SILENCE
+    after: levels.Levels = levels.SILENCE
+
+    @property
+    def restored(self) -> Reader:
+        return mix([(levels.to_amplitude(self.gain_db), self.separated)])
+
+    def unprocessed(self) -> Track:
+        return Track(f"{self.name}.dry", self.separated, self.gain_db)
+
+
+def _separate(
+    plan: Plan, place: Path, spools: ExitStack, progress: Callable[[float], None], warn: Callable[[str], None]
+) -> tuple[dict[str, Reader], dict[str, Any]]:
+    """The mixture and what the separator makes of it, under the names that hold after `swap`; and how it came about."""
+    preset, options, rate, channels = plan.preset, plan.options, plan.reader.sample_rate, plan.reader.channels
+    spool = spools.enter_context(files.Spool(["mixture"], rate, channels, place))
+    for block in plan.reader.blocks():
+        spool.write({"mixture": block})
+    mixture = spool.reader("mixture")
+
+    def separated() -> Iterator[dict[str, Block]]:
+        context = separation.Context(
+            preset.wanted, preset.seed, options.device, options.models, progress=progress, warn=warn
+        )
+        return separation.stem_blocks(mixture, preset.backend, preset.settings, context)
+
+    stems = None
+    from_cache = options.use_cache and not separation.backend_named(preset.backend).quick
+    if from_cache:
+        store = cache.locate()
+        stems = cache.get(store, _cache_key(plan))
+        from_cache = stems is not None
+        if stems is None:
+            shape = cache.Shape(preset.wanted, rate, channels, plan.reader.frames)
+            stems = cache.put(store, _cache_key(plan), separated(), shape)
+    if stems is None:
+        spool = spools.enter_context(files.Spool(preset.wanted, rate, channels, place))
+        for blocks in separated():
+            spool.write(blocks)
+        stems = {name: spool.reader(name) for name in preset.wanted}
+
+    told: dict[str, Any] = {"from_cache": from_cache}
+    names = {} if preset.swap == "auto" else exchanged(preset.swap)
+    if preset.swap == "auto":
+        verdict = diagnose.swapped(stems)
+        told["swap"] = verdict.as_dict()
+        if verdict.swapped:
+            names = exchanged([("bass", verdict.partner)])
+            warn(f"bass and {verdict.partner} were swapped back: {verdict.reason}")
+        elif verdict.swapped is None:
+            warn(f"whether bass and {verdict.partner} are swapped cannot be told, so they were left: {verdict.reason}")
+    return {"mixture": mixture, **{names.get(name, name): stem for name, stem in stems.items()}}, told
+
+
+def _cache_key(plan: Plan) -> str:
+    return cache.key(
+        input_sha256=plan.input_hash,
+        start_s=plan.options.start_s,
+        duration_s=plan.options.duration_s,
+        backend=plan.preset.backend,
+        settings=plan.preset.settings.model_dump(),
+        identity=plan.identity,
+        seed=plan.preset.seed,
+        separation_version=separation.SEPARATION_VERSION,
+        wanted=plan.preset.wanted,
+    )
+
+
+def _tracks(plan: Plan, sources: Mapping[str, Reader]) -> dict[str, Track]:
+    """The stems of the preset with their restored gains; a complement is what the restored others leave."""
+    preset = plan.preset
+    tracks = {
+        name: Track(name, _sum(stem.sources, sources), chain=preset.chains[name])
+        for name, stem in preset.stems.items()
+        if not stem.is_complement
+    }
+    for name, gain_db in _restored_gains(plan, sources["mixture"], tracks).items():
+        tracks[name].gain_db = gain_db
+    known = {**sources, **{name: track.restored for name, track in tracks.items()}}
+    for name, stem in preset.stems.items():
+        if stem.is_complement:
+            tracks[name] = Track(name, _sum(stem.sources, known), chain=preset.chains[name])
+    return {name: tracks[name] for name in preset.stems}
+
+
+def _sum(terms: list[str], known: Mapping[str, Reader]) -> Reader:
+    return mix([(-1.0 if term.startswith("-") else 1.0, known[term.removeprefix("-")]) for term in terms])
+
+
+def _restored_gains(plan: Plan, mixture: Reader, tracks: Mapping[str, Track]) -> dict[str, float]:
+    """The gain in dB for each stem, from one pass over mixture and stems where a method asks for one."""
+    methods = {name: _method(plan, name) for name in tracks}
+    if all(how.method == "none" for how in methods.values()):
+        return {}
+    gram = levels.Gram(list(tracks))
+    meters = {name: levels.Meter(mixture.sample_rate, mixture.channels) for name in tracks}
+    signals = [mixture, *(track.separated for track in tracks.values())]
+    for whole, *pieces in zip_blocks(*(signal.blocks() for signal in signals)):
+        stems = dict(zip(tracks, pieces, strict=True))
+        gram.add(whole, stems)
+        for name, piece in stems.items():
+            meters[name].add(piece)
+    return levels.restoration_gains(methods, {name: meter.levels() for name, meter in meters.items()}, gram)
+
+
+def _method(plan: Plan, name: str) -> levels.Restore:
+    restore = plan.preset.stems[name].restore
+    if isinstance(restore, MixtureFit):
+        return levels.Restore("mixture_fit", limit_db=restore.limit_db)
+    if isinstance(restore, Loudness):
+        return levels.Restore("loudness", target_lufs=plan.targets_lufs[name])
+    if isinstance(restore, Peak):
+        return levels.Restore("peak", target_dbfs=restore.dbfs)
+    return levels.Restore()
+
+
+def _loudness_targets(preset: Preset) -> dict[str, float]:
+    """The loudness in LUFS that each stem restored by loudness is brought to."""
+    targets = {}
+    for name, stem in preset.stems.items():
+        if not isinstance(stem.restore, Loudness):
+            continue
+        if stem.restore.lufs is not None:
+            targets[name] = stem.restore.lufs
+            continue
+        match = Path(stem.restore.match or "")
+        path = outputs.stem_file(match, name) if match.is_dir() else match
+        loudness = levels.measure(files.open(path)).loudness_lufs
+        if loudness < -70:
+            raise ParameterError("match", str(path), "a file loud enough to have a loudness (BS.1770: above -70 LUFS)")
+        targets[name] = loudness
+    return targets
+
+
+def _residual(mixture: Reader, tracks: Mapping[str, Track], null: levels.NullTest) -> Reader:
+    """Mixture less the restored, unprocessed stems; `null` sees how exactly all of them add up again."""
+
+    def blocks(block_frames: int) -> Iterator[Block]:
+        signals = [mixture, *(track.restored for track in tracks.values())]
+        for whole, *stems in zip_blocks(*(signal.blocks(block_frames) for signal in signals)):
+            left = whole.astype(np.float64)
+            for stem in stems:
+                left -= stem
+            residual = left.astype(np.float32)
+            null.add(whole, [*stems, residual])
+            yield residual
+
+    return Reader(mixture.sample_rate, mixture.channels, mixture.frames, blocks)
+
+
+def _write(
+    plan: Plan, tracks: list[Track], place: Path, progress: Callable[[float], None], warn: Callable[[str], None]
+) -> float:
+    """Send every track through its chain, in threads, and write those that have a file; the gain in dB they all share.
+
+    A format that can clip is written in a second step, when all peaks are known.
+    """
+    output = output_format(plan.preset)
+    rate, channels = plan.reader.sample_rate, plan.reader.channels
+    frames = plan.reader.frames + round(plan.preset.output.tail_s * rate)
+    clips = files.may_clip(output)
+    sidechains = {track.name: track.restored for track in tracks}
+    done = dict.fromkeys((track.name for track in tracks), 0)
+    stop = threading.Event()
+
+    def write(name: str, blocks: Iterable[Block]) -> None:
+        broadcast = plan.info.broadcast and files.shift_time_reference(plan.info.broadcast, plan.start_frame)
+        path = place / plan.names[name]
+        with files.create(path, output, rate, channels, frames, plan.info.tags, broadcast) as file:
+            for block in blocks:
+                file.write(block)
+
+    def watched(track: Track) -> Iterator[Block]:
+        for block in _sound(track, frames - plan.reader.frames, sidechains, plan.options.start_s):
+            if stop.is_set():
+                return
+            done[track.name] += block.shape[1]
+            progress(sum(done.values()) / (len(done) * frames))
+            yield block
+
+    def process(track: Track) -> None:
+        if track.name not in plan.names:
+            deque(watched(track), maxlen=0)
+        elif clips:
+            for block in watched(track):
+                processed[track.name].write({track.name: block})
+        else:
+            write(track.name, watched(track))
+
+    def convert(name: str) -> None:
+        gain = np.float32(levels.to_amplitude(shared_db))
+        write(name, (block * gain for block in processed[name].reader(name).blocks()))
+
+    with ExitStack() as spools, ThreadPoolExecutor(min(len(tracks), os.cpu_count() or 1)) as pool:
+        processed = {
+            name: spools.enter_context(files.Spool([name], rate, channels, place)) for name in plan.names if clips
+        }
+        try:
+            list(pool.map(process, tracks))
+            if not clips:
+                return 0.0
+            peaks_dbfs = [track.after.peak_dbfs for track in tracks if track.name in plan.names]
+            shared_db = levels.shared_gain(peaks_dbfs, files.largest_sample(output))
+            if shared_db:
+                warn(f"all files are {-shared_db:.2f} dB quieter, so that none clips in {output.container}")
+            list(pool.map(convert, plan.names))
+        except BaseException:
+            stop.set()
+            raise
+    return shared_db
+
+
+def _sound(track: Track, tail_frames: int, sidechains: Mapping[str, Reader], start_s: float) -> Iterator[Block]:
+    """The track restored and processed, its levels measured on the way in and out."""
+    separated = track.separated
+    rate, channels = separated.sample_rate, separated.channels
+    before, after = levels.Meter(rate, channels), levels.Meter(rate, channels)
+    gain = np.float32(levels.to_amplitude(track.gain_db))
+
+    def restored() -> Iterator[Block]:
+        for block in separated.blocks():
+            before.add(block)
+            yield block * gain if track.gain_db else block
+
+    same = not (track.chain or track.gain_db or tail_frames)
+    processed = chain.apply_blocks(
+        restored(), track.chain, rate, channels, separated.frames, tail_frames, sidechains=sidechains, start_s=start_s
+    )
+    for block in processed:
+        if not same:
+            after.add(block)
+        yield block
+    track.before = before.levels()
+    track.after = track.before if same else after.levels()
+
+
+def _record(
+    plan: Plan,
+    tracks: Mapping[str, Track],
+    residual: Track,
+    shared_db: float,
+    null: levels.NullTest,
+    told: Mapping[str, Any],
+    warnings: list[str],
+    seconds: Mapping[str, float],
+) -> dict[str, Any]:
+    """What render.json says: everything needed to know how the files came about, and to make them again."""
+    info, preset, options = plan.info, plan.preset, plan.options
+    return {
+        "gbsep": {"version": __version__, "rendering": RENDERING_VERSION, "separation": separation.SEPARATION_VERSION},
+        "input": {
+            "path": str(plan.input.resolve()),
+            "sha256": plan.input_hash,
+            "container": info.container,
+            "subtype": info.subtype,
+            "sample_rate": info.sample_rate,
+            "channels": info.channels,
+            "frames": info.frames,
+            "tags": dict(info.tags),
+            "time_reference": info.time_reference,
+        },
+        "excerpt": {"start_s": options.start_s, "duration_s": options.duration_s, "frames": plan.reader.frames},
+        "preset": preset.document,
+        "overrides": dict(preset.overrides),
+        "separation": {
+            "backend": preset.backend,
+            "seed": preset.seed,
+            "device": options.device,
+            "stems": preset.wanted,
+            **plan.identity,
+            **told,
+        },
+        "stems": {
+            name: {
+                "file": plan.names[name],
+                "from": preset.stems[name].sources,
+                "restored_gain_db": round(track.gain_db, 4),
+                "before": track.before.as_json(),
+                "after": track.after.raised(shared_db).as_json(),
+            }
+            for name, track in tracks.items()
+        },
+        "residual": residual.after.raised(shared_db).as_json(),
+        "null_test": {"peak_dbfs": levels.as_json(null.peak_dbfs)},
+        "shared_gain_db": round(shared_db, 4),
+        "warnings": warnings,
+        "seconds": {name: round(value, 3) for name, value in seconds.items()},
+        "machine": {"system": platform.platform(), "threads": os.cpu_count()},
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "fingerprint": dict(plan.fingerprint),
+    }
+
+
+def output_format(preset: Preset) -> files.OutputFormat:
+    return files.OutputFormat(preset.output.format, preset.output.bit_depth)
+
+
+def track_names(inputs: Iterable[Path]) -> dict[Path, str]:
+    """A name for each input, that of its file; inputs of one name are told apart by as many folders as it takes.
+
+    An input that is named twice is taken once.
+
+    >>> list(track_names([Path("a/mix.wav"), Path("b/mix.wav"), Path("b/solo.wav"), Path("b/solo.mp3")]).values())
+    ['a/mix', 'b/mix', 'solo.wav', 'solo.mp3']
+    """
+    paths = {path.resolve(): path for path in reversed(list(inputs))}
+    stems = Counter(path.with_suffix("") for path in paths)
+    parts = {path: (path.with_suffix("") if stems[path.with_suffix("")] == 1 else path).parts for path in paths}
+    names = {}
+    for path, own in parts.items():
+        depth = 1
+        while sum(other[-depth:] == own[-depth:] for other in parts.values()) > 1:
+            depth += 1
+        names[paths[path]] = "/".join(own[-depth:])
+    return dict(reversed(names.items()))
+
+
+def _file_names(preset: Preset, options: Options, track: str) -> dict[str, str]:
+    """The file name of every track that is written, by the template."""
+    words = {"track": Path(track).name, "preset": preset.name, "stem": ""}
+    try:
+        fields = {name for _, name, _, _ in string.Formatter().parse(options.name) if name is not None}
+    except ValueError as error:
+        raise ParameterError("name", options.name, f"a template such as '{{track}} - {{stem}}' ({error})") from None
+    for unknown in fields - set(words):
+        raise ParameterError("name", options.name, f"no field {{{unknown}}}{nearest(unknown, words)}")
+    if "stem" not in fields:
+        raise ParameterError("name", options.name, "{stem} must be in it, or all files would have one name")
+    tracks = [*preset.stems, *([f"{name}.dry" for name in preset.stems] if options.dry_stems else [])]
+    tracks += ["residual"] if preset.output.residual else []
+    suffix = output_format(preset).suffix
+    names = {name: options.name.format(**{**words, "stem": name}) + suffix for name in tracks}
+    for name in names.values():
+        if set(name) & set('/\\\0:*?"<>|') or name.startswith("."):
+            raise ParameterError("name", options.name, f"{name!r} cannot be the name of a file everywhere")
+    return names
+
+
+@contextmanager
+def _stage(name: str, seconds: dict[str, float]) -> Iterator[None]:
+    begun = time.perf_counter()
+    yield
+    seconds[name] = time.perf_counter() - begun

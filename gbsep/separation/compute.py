@@ -1,0 +1,65 @@
+"""Where networks run: device, threads and library versions, told without loading torch wherever that can be.
+
+A cached render asks all of this (it is part of the stems' key) and must stay quick.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+from pathlib import Path
+
+from ..errors import BackendError, ParameterError
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+def pick_device(requested: str) -> str:
+    """The device that `requested` (one of DEVICES) means on this machine: cpu, cuda or mps.
+
+    Raises ParameterError for another word, BackendError when that device is not here.
+    """
+    if requested not in DEVICES:
+        raise ParameterError("device", requested, f"one of {', '.join(DEVICES)}")
+    if requested == "cpu" or (requested == "auto" and not (_may_have_cuda() or _may_have_mps())):
+        return "cpu"
+    import torch
+
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if requested == "auto":
+        return next(device for device, available in there.items() if available)
+    if not there[requested]:
+        raise BackendError(f"device {requested!r} is not available to torch {torch.__version__} here; use --device cpu")
+    return requested
+
+
+def _may_have_cuda() -> bool:
+    if importlib.metadata.version("torch").endswith("+cpu"):
+        return False
+    return bool(shutil.which("nvidia-smi")) or any(map(os.path.exists, ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")))
+
+
+def _may_have_mps() -> bool:
+    return platform.system() == "Darwin" and platform.machine() == "arm64"
+
+
+def threads() -> int:
+    """CPU threads a network runs on: `OMP_NUM_THREADS`, else the cores this process may use.
+
+    Sums are split among threads, so another number gives results that differ in the last bits.
+    """
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    if asked.isdigit() and int(asked) > 0:
+        return int(asked)
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    hyperthreading = Path("/sys/devices/system/cpu/smt/active")
+    return max(
+        1, processors // 2 if hyperthreading.is_file() and hyperthreading.read_text().strip() == "1" else processors
+    )
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Installed version of each package."""
+    return {package: importlib.metadata.version(package) for package in packages}

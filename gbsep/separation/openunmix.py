@@ -1,0 +1,532 @@
+"""Open-Unmix: a bidirectional LSTM per target estimates magnitudes, a multichannel Wiener filter does the rest.
+
+Conventions: T is the number of spectrogram frames, F of bins, C = 2 channels, J of targets, H the hidden size.
+Magnitudes are float32, spectra complex. The mixture is brought to the model's sample rate and to stereo, and what
+comes out back to the mixture's own.
+
+Memory is bounded by WIENER_FRAMES spectrogram frames, and the result is that of the whole track at once: a forward
+LSTM hands its state from one piece to the next, a backward one does the same from the end, and what lies between the
+layers waits in unnamed temporary files (2 H to 3 H float32 values per frame and one target, H for each finished one).
+
+- network: Stöter, Uhlich, Liutkus, Mitsufuji, "Open-Unmix - A Reference Implementation for Music Source Separation",
+  Journal of Open Source Software 4(41), 2019; weights umx, umxhq and umxl as published by its authors.
+- filter: Duong, Vincent, Gribonval, "Under-determined reverberant audio source separation using a full-rank spatial
+  covariance model", IEEE TASLP 18(7), 2010, in the form of Uhlich et al., ICASSP 2017; each WIENER_FRAMES frames on
+  their own, as published.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+from pydantic import Field
+
+from .. import files, models
+from ..audio import Audio, Block, Reader, rechunk
+from ..errors import BackendError, ParameterError, SeparationFailed, nearest
+from . import Context
+from .compute import pick_device, threads, versions
+from .settings import BackendSettings
+
+if TYPE_CHECKING:
+    import torch
+
+WIENER_FRAMES = 300
+"""Spectrogram frames that the filter looks at together, 7 s at the published hop: part of the published method."""
+
+EPS = 1e-10
+"""Power below which a bin counts as silent; its root is the noise the filter assumes in each channel."""
+
+BATCH_NORM_EPS = 1e-5
+
+MAX_HIDDEN_SIZE, MAX_LAYERS, MAX_N_FFT = 8192, 16, 2**16
+
+
+# The filter
+
+
+def wiener(magnitudes: torch.Tensor, mixture: torch.Tensor, niter: int, residual: bool = False) -> torch.Tensor:
+    """Share out a stereo mixture among sources of roughly known magnitudes.
+
+    magnitudes: (J, C, F, T); mixture: complex (C, F, T). Returns complex64 (J, C, F, T), computed in double precision,
+    for channels that are alike make the covariances nearly singular. With `niter` 0 the magnitudes get the mixture's
+    phase. Otherwise each pass estimates, per source and bin, its power over time and one spatial covariance, and
+    filters the mixture accordingly, so that the sources sum to the mixture, less EPS. `residual` adds the rest of the
+    mixture as one more source while filtering; it is not returned.
+    """
+    import torch
+
+    mixture = mixture.to(torch.complex128)
+    magnitude = mixture.abs()
+    phase = torch.where(magnitude > 0, mixture / magnitude, 1.0)
+    scale = max(1.0, magnitude.max().item() / 10.0)
+    estimates = torch.empty(magnitudes.shape, dtype=torch.complex64)
+    for first in range(0, mixture.shape[1], 64):  # bins are independent; few at a time stay in the processor's cache
+        bins = slice(first, first + 64)
+        y = magnitudes[:, :, bins] * phase[:, bins]
+        x = mixture[:, bins]
+        if residual:
+            y = torch.cat([y, (x - y.sum(0))[None]])
+        if niter:
+            y = _expectation_maximisation(y / scale, x / scale, niter) * scale
+        estimates[:, :, bins] = y[: len(magnitudes)]
+    return estimates
+
+
+def _expectation_maximisation(y: torch.Tensor, x: torch.Tensor, niter: int) -> torch.Tensor:
+    """Refine source spectra y (J, 2, F, T) of the mixture x (2, F, T)."""
+    for _ in range(niter):
+        left, right = y[:, 0], y[:, 1]
+        power = (left.abs().square() + right.abs().square()) / 2
+        weight = EPS + power.sum(-1, keepdim=True)
+        # The spatial covariance of each source and bin, (J, F, 1): Hermitian, so two real numbers and a complex one.
+        r00 = left.abs().square().sum(-1, keepdim=True) / weight
+        r11 = right.abs().square().sum(-1, keepdim=True) / weight
+        r01 = (left * right.conj()).sum(-1, keepdim=True) / weight
+        # The mixture's covariance, (F, T), and its inverse applied to the mixture.
+        c00 = EPS**0.5 + (power * r00).sum(0)
+        c11 = EPS**0.5 + (power * r11).sum(0)
+        c01 = (power * r01).sum(0)
+        determinant = c00 * c11 - c01.abs().square()
+        u0 = (c11 * x[0] - c01 * x[1]) / determinant
+        u1 = (c00 * x[1] - c01.conj() * x[0]) / determinant
+        y[:, 0] = power * (r00 * u0 + r01 * u1)
+        y[:, 1] = power * (r01.conj() * u0 + r11 * u1)
+    return y
+
+
+# The network
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """One target's network: its state dict, and its LSTM as one module per layer and direction."""
+
+    state: Mapping[str, torch.Tensor]
+    layers: tuple[tuple[torch.nn.LSTM, torch.nn.LSTM], ...]
+
+    @property
+    def hidden_size(self) -> int:
+        return len(self.state["fc1.weight"])
+
+    @property
+    def device(self) -> torch.device:
+        return self.state["fc1.weight"].device
+
+
+def build(state: Mapping[str, Any], bins: int, device: str = "cpu") -> Network:
+    """The network in a published state dict, its sizes taken from the tensors; other entries are ignored.
+
+    `bins` is n_fft / 2 + 1. Raises BackendError when a tensor is missing, is not finite, or has a shape that does
+    not follow from the others.
+    """
+    import torch
+
+    layers = sum(f"lstm.weight_ih_l{layer}" in state for layer in range(MAX_LAYERS + 1))
+    shape = tuple(state["fc1.weight"].shape) if "fc1.weight" in state else ()
+    hidden_size = shape[0] if len(shape) == 2 else 0
+    if not (2 <= hidden_size <= MAX_HIDDEN_SIZE and hidden_size % 2 == 0 and 1 <= layers <= MAX_LAYERS):
+        raise BackendError(
+            f"not an Open-Unmix network: fc1.weight has shape {shape} and there are {layers} LSTM layers; allowed are "
+            f"an even hidden size up to {MAX_HIDDEN_SIZE} and 1 to {MAX_LAYERS} layers"
+        )
+    shapes = _shapes(hidden_size, layers, shape[1] // 2, bins)
+    for name, expected in shapes.items():
+        found = state.get(name)
+        if not isinstance(found, torch.Tensor) or tuple(found.shape) != expected or not found.is_floating_point():
+            what = f"is {found.dtype} {tuple(found.shape)}" if isinstance(found, torch.Tensor) else "is missing"
+            raise BackendError(f"not an Open-Unmix network for {bins} bins in stereo: {name} {what}, not {expected}")
+        if not found.isfinite().all() or (name.endswith("running_var") and (found < 0).any()):
+            raise BackendError(f"{name} holds NaN, infinity or a negative variance: the weight file is damaged")
+    state = {name: state[name].detach().to(device, torch.float32) for name in shapes}
+    pairs = ((_lstm(state, f"l{layer}"), _lstm(state, f"l{layer}_reverse")) for layer in range(layers))
+    return Network(state, tuple(pairs))
+
+
+def _shapes(hidden_size: int, layers: int, input_bins: int, bins: int) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the tensors in a published state dict of a stereo network."""
+    shapes: dict[str, tuple[int, ...]] = {
+        "input_mean": (input_bins,),
+        "input_scale": (input_bins,),
+        "output_mean": (bins,),
+        "output_scale": (bins,),
+        "fc1.weight": (hidden_size, 2 * input_bins),
+        "fc2.weight": (hidden_size, 2 * hidden_size),
+        "fc3.weight": (2 * bins, hidden_size),
+    }
+    for norm, size in {"bn1": hidden_size, "bn2": hidden_size, "bn3": 2 * bins}.items():
+        shapes |= {f"{norm}.{name}": (size,) for name in ("weight", "bias", "running_mean", "running_var")}
+    for layer in range(layers):
+        for end in (f"l{layer}", f"l{layer}_reverse"):
+            shapes |= {
+                f"lstm.weight_ih_{end}": (2 * hidden_size, hidden_size),
+                f"lstm.weight_hh_{end}": (2 * hidden_size, hidden_size // 2),
+                f"lstm.bias_ih_{end}": (2 * hidden_size,),
+                f"lstm.bias_hh_{end}": (2 * hidden_size,),
+            }
+    return shapes
+
+
+def _lstm(state: Mapping[str, torch.Tensor], end: str) -> torch.nn.LSTM:
+    import torch
+
+    weights = {f"{kind}_l0": state[f"lstm.{kind}_{end}"] for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")}
+    size = weights["weight_hh_l0"].shape[1]
+    lstm = torch.nn.LSTM(weights["weight_ih_l0"].shape[1], size, device="meta")
+    lstm.load_state_dict(weights, assign=True)
+    return lstm.requires_grad_(False)
+
+
+def _batch_norm(network: Network, name: str, x: torch.Tensor) -> torch.Tensor:
+    import torch
+
+    mean, variance, weight, bias = (
+        network.state[f"{name}.{what}"] for what in ("running_mean", "running_var", "weight", "bias")
+    )
+    return torch.nn.functional.batch_norm(x, mean, variance, weight, bias, eps=BATCH_NORM_EPS)
+
+
+def _encode(network: Network, magnitude: torch.Tensor) -> torch.Tensor:
+    """Magnitudes (C, F, n) to the LSTM's input (n, H)."""
+    import torch
+
+    state = network.state
+    x = magnitude.permute(2, 0, 1)[..., : len(state["input_mean"])]
+    x = (x + state["input_mean"]) * state["input_scale"]
+    x = torch.nn.functional.linear(x.flatten(1), state["fc1.weight"])
+    return torch.tanh(_batch_norm(network, "bn1", x))
+
+
+def _squeeze(network: Network, encoded: torch.Tensor, recurrent: torch.Tensor) -> torch.Tensor:
+    """The LSTM's input and output, (n, H) each, to the features (n, H) that the mask is made from."""
+    import torch
+
+    x = torch.nn.functional.linear(torch.cat([encoded, recurrent], 1), network.state["fc2.weight"])
+    return torch.relu(_batch_norm(network, "bn2", x))
+
+
+def _decode(network: Network, features: torch.Tensor, magnitude: torch.Tensor) -> torch.Tensor:
+    """Features (n, H) and the mixture's magnitudes (C, F, n) to the target's magnitudes (C, F, n)."""
+    import torch
+
+    state = network.state
+    x = torch.nn.functional.linear(features.to(network.device), state["fc3.weight"])
+    x = _batch_norm(network, "bn3", x).unflatten(1, (2, -1)) * state["output_scale"] + state["output_mean"]
+    return torch.relu(x).permute(1, 2, 0).cpu() * magnitude
+
+
+# The network over a track
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """A table of float32 rows in a file, written and read in pieces."""
+
+    file: IO[bytes]
+    width: int
+
+    def write(self, first: int, rows: torch.Tensor) -> None:
+        self.file.seek(first * self.width * 4)
+        self.file.write(rows.cpu().contiguous().numpy().data)
+
+    def read(self, first: int, stop: int) -> torch.Tensor:
+        import torch
+
+        rows = torch.empty(stop - first, self.width)
+        self.file.seek(first * self.width * 4)
+        self.file.readinto(rows.numpy().data)  # type: ignore[attr-defined]
+        return rows
+
+
+def compute_features(
+    network: Network, spectra: Iterable[torch.Tensor], features: Rows, step: Callable[[], None] = lambda: None
+) -> None:
+    """Run all of a network but its last layer over a track of spectra (C, F, n <= WIENER_FRAMES) into `features`.
+
+    One reading forward encodes the spectra; then each layer reads what the one before it left on disk, once in either
+    direction. `step` is called after each piece.
+    """
+    import torch
+
+    hidden_size, device = network.hidden_size, network.device
+    total = 0
+    for spectrum in spectra:
+        features.write(total, _encode(network, spectrum.abs().to(device)))
+        total += spectrum.shape[2]
+        step()
+    pieces = [(first, min(first + WIENER_FRAMES, total)) for first in range(0, total, WIENER_FRAMES)]
+
+    with contextlib.ExitStack() as scratch:
+        pairs = [
+            [Rows(scratch.enter_context(tempfile.TemporaryFile()), hidden_size // 2) for _ in range(2)]
+            for _ in range(2)
+        ]
+        inputs = [features]
+        for layer, outputs in zip(network.layers, itertools.cycle(pairs)):
+            for lstm, output, backward in zip(layer, outputs, (False, True), strict=True):
+                state = None
+                for first, stop in reversed(pieces) if backward else pieces:
+                    x = torch.cat([rows.read(first, stop) for rows in inputs], 1).to(device)
+                    y, state = lstm(x.flip(0) if backward else x, state)
+                    output.write(first, y.flip(0) if backward else y)
+                    step()
+            inputs = outputs
+        for first, stop in pieces:
+            encoded, *recurrent = (rows.read(first, stop).to(device) for rows in (features, *inputs))
+            features.write(first, _squeeze(network, encoded, torch.cat(recurrent, 1)))
+            step()
+
+
+# Spectra in blocks
+
+
+@dataclass(frozen=True)
+class Transform:
+    """The short-time Fourier transform of a model: Hann window, centred, the signal mirrored at both ends."""
+
+    sample_rate: int = 44100
+    n_fft: int = 4096
+    hop_length: int = 1024
+
+    @property
+    def bins(self) -> int:
+        return self.n_fft // 2 + 1
+
+    @property
+    def shortest(self) -> int:
+        """Frames that a signal must have to be mirrored."""
+        return self.n_fft // 2 + 1
+
+
+def stft(blocks: Iterable[Block], transform: Transform) -> Iterator[torch.Tensor]:
+    """Spectra (C, F, WIENER_FRAMES), the last one shorter, of a signal of at least `transform.shortest` frames."""
+    import torch
+
+    n_fft, hop_length = transform.n_fft, transform.hop_length
+    window = torch.hann_window(n_fft)
+    span = (WIENER_FRAMES - 1) * hop_length + n_fft
+    held = np.zeros((2, 0), np.float32)
+    for block in _mirrored(rechunk(blocks, span), n_fft // 2):
+        held = np.concatenate([held, block], axis=1)
+        if held.shape[1] >= span:
+            piece, held = held[:, :span].copy(), held[:, WIENER_FRAMES * hop_length :]
+            yield torch.stft(
+                torch.from_numpy(piece), n_fft, hop_length, window=window, center=False, return_complex=True
+            )
+    if held.shape[1] >= n_fft:
+        yield torch.stft(torch.from_numpy(held), n_fft, hop_length, window=window, center=False, return_complex=True)
+
+
+def _mirrored(blocks: Iterable[Block], pad: int) -> Iterator[Block]:
+    """The signal with `pad` frames mirrored at either end; the first block must be longer than that."""
+    last = None
+    for block in blocks:
+        if last is None:
+            last = block
+            yield block[:, pad:0:-1]
+        else:
+            last = np.concatenate([last, block], axis=1)
+        last = last[:, -pad - 1 :]
+        yield block
+    if last is not None:
+        yield last[:, -2::-1]
+
+
+def istft(spectra: Iterable[torch.Tensor], transform: Transform, frames: int) -> Iterator[Block]:
+    """The inverse: float32 (S, n), `frames` long in all, from spectra (S, F, n)."""
+    import torch
+
+    n_fft, hop_length = transform.n_fft, transform.hop_length
+    window = torch.hann_window(n_fft)
+    held: torch.Tensor | None = None
+    start, stop = n_fft // 2, n_fft // 2 + frames  # where the signal lies in what is still to come
+    for spectrum in spectra:
+        windows = torch.fft.irfft(spectrum, n_fft, dim=1) * window[:, None]
+        # One more row adds up the squared window, by which the sums are divided in the end.
+        windows = torch.cat([windows, window.square()[:, None].expand(1, -1, windows.shape[2])])
+        complete = hop_length * windows.shape[2]
+        length = complete + n_fft - hop_length
+        total = torch.nn.functional.fold(windows, (1, length), (1, n_fft), stride=(1, hop_length))[:, 0, 0]
+        if held is not None:
+            total[:, : held.shape[1]] += held
+        held = total[:, complete:]
+        yield (total[:-1, start : min(complete, stop)] / total[-1:, start : min(complete, stop)]).numpy()
+        start, stop = max(start - complete, 0), stop - complete
+    if held is not None and stop > start:
+        yield (held[:-1, start:stop] / held[-1:, start:stop]).numpy()
+
+
+# A track
+
+
+def load(model: str, folder: Path | None, device: str = "cpu") -> tuple[dict[str, Network], Transform]:
+    """The networks of a model, one per target, and its transform, from the weights that `models.find` finds."""
+    found = models.find(model, "openunmix", folder)
+    transform = _transform(found)
+    networks = {}
+    for path in found.files:
+        try:
+            networks[models.target_of(path)] = build(models.load_state(path), transform.bins, device)
+        except BackendError as error:
+            raise BackendError(f"{path}: {error}") from None
+    return networks, transform
+
+
+def _transform(found: models.Found) -> Transform:
+    """What a `separator.json` beside the weights says; the published models' transform without one."""
+    path = found.files[0].parent / "separator.json"
+    if not path.is_file():
+        return Transform()
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        sizes = {key: content[key] for key in ("sample_rate", "nfft", "nhop", "nb_channels")}
+        rate, n_fft, hop_length, channels = (int(size) for size in sizes.values())
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise BackendError(f"{path} is not Open-Unmix's description of a model: {error!r}") from error
+    if not (
+        8000 <= rate <= 192000
+        and 64 <= n_fft <= MAX_N_FFT
+        and n_fft % 2 == 0
+        and n_fft // 8 <= hop_length <= n_fft // 2
+    ):
+        raise BackendError(
+            f"{path}: {sizes} is out of range; allowed are a sample_rate of 8000 to 192000 Hz, an even nfft of 64 to "
+            f"{MAX_N_FFT} and an nhop of an eighth to half of it"
+        )
+    if channels != 2:
+        raise BackendError(f"{path}: nb_channels is {channels}; only stereo models (2) can be used")
+    return Transform(rate, n_fft, hop_length)
+
+
+def separate(
+    reader: Reader,
+    networks: Mapping[str, Network],
+    transform: Transform,
+    wanted: Sequence[str],
+    niter: int = 1,
+    residual: bool = False,
+    progress: Callable[[float], None] = lambda fraction: None,
+) -> Iterator[dict[str, Block]]:
+    """Yield blocks of the wanted targets, in the reader's sample rate and channels.
+
+    All `networks` run, whatever is wanted, for the filter weighs the targets against each other. A mono track is given
+    to both channels, and the mean of both comes back. One too short for the transform is followed by silence.
+    """
+    source = files.resample(reader, transform.sample_rate)
+    frames = source.frames
+    if frames < transform.shortest:
+        padding = ((0, 0), (0, transform.shortest - frames))
+        source = Audio(np.pad(source.read().samples, padding), source.sample_rate).reader()
+    pieces = -(-(1 + source.frames // transform.hop_length) // WIENER_FRAMES)
+    steps = pieces * (1 + sum(2 + 2 * len(network.layers) for network in networks.values()))
+    done = itertools.count(1)
+
+    def step() -> None:
+        progress(next(done) / steps)
+
+    def mixture() -> Iterator[torch.Tensor]:
+        return stft((np.broadcast_to(block, (2, block.shape[1])) for block in source.blocks()), transform)
+
+    with contextlib.ExitStack() as stack:
+        features = {}
+        for target, network in networks.items():
+            features[target] = Rows(stack.enter_context(tempfile.TemporaryFile()), network.hidden_size)
+            compute_features(network, mixture(), features[target], step)
+        estimates = _estimates(mixture(), networks, features, wanted, niter, residual, step)
+        blocks = (
+            block if reader.channels == 2 else block.reshape(-1, 2, block.shape[1]).mean(1)
+            for block in istft(estimates, transform, frames)
+        )
+        channels = len(wanted) * reader.channels
+        for block in files.resample_blocks(blocks, transform.sample_rate, reader.sample_rate, channels, reader.frames):
+            if not np.isfinite(block).all():
+                raise SeparationFailed("the network gave samples that are NaN or infinite: its weights are unusable")
+            yield dict(zip(wanted, np.split(block, len(wanted)), strict=True))
+
+
+def _estimates(
+    mixture: Iterable[torch.Tensor],
+    networks: Mapping[str, Network],
+    features: Mapping[str, Rows],
+    wanted: Sequence[str],
+    niter: int,
+    residual: bool,
+    step: Callable[[], None],
+) -> Iterator[torch.Tensor]:
+    """Spectra of the wanted targets, (len(wanted) * C, F, n), from the mixture's and all targets' features."""
+    import torch
+
+    chosen = [list(networks).index(name) for name in wanted]
+    first = 0
+    for spectrum in mixture:
+        stop = first + spectrum.shape[2]
+        magnitudes = torch.stack(
+            [
+                _decode(network, features[target].read(first, stop), spectrum.abs())
+                for target, network in networks.items()
+            ]
+        )
+        yield wiener(magnitudes, spectrum, niter, residual)[chosen].flatten(0, 1)
+        first = stop
+        step()
+
+
+# The backend
+
+
+class Settings(BackendSettings):
+    """What a preset may say to this backend.
+
+    model: umx, umxhq, umxl, or a model of your own.
+    niter: passes of expectation-maximisation in the filter; 0 gives the networks' own estimates.
+    residual: let the filter give what no target explains to a source of its own.
+    """
+
+    model: str = "umxl"
+    niter: Annotated[int, Field(ge=0, le=20)] = 1
+    residual: bool = False
+
+
+def stem_names(settings: Settings, models_dir: Path | None = None) -> tuple[str, ...]:
+    """A published model's targets from the table, another's from its files (raises WeightsMissing without them)."""
+    if settings.model in models.MODELS:
+        return models.MODELS[settings.model].stems
+    return tuple(models.target_of(path) for path in models.find(settings.model, "openunmix", models_dir).files)
+
+
+def identity(settings: Settings, context: Context) -> dict[str, Any]:
+    """What changes the stems besides the settings. Raises WeightsMissing, or BackendError for damaged files."""
+    found = models.find(settings.model, "openunmix", context.models, progress=context.progress)
+    return {
+        "engine": "torch",
+        "precision": "float32",
+        "device": pick_device(context.device),
+        "threads": threads(),
+        "weights_sha256": found.digest,
+        "transform": asdict(_transform(found)),
+        "licence": found.licence,
+        **versions("torch"),
+    }
+
+
+def run(reader: Reader, settings: Settings, context: Context) -> Iterator[dict[str, Block]]:
+    """Yield the wanted stems' blocks; every target's network runs first, so the first block takes a while.
+
+    Raises WeightsMissing or BackendError for missing or damaged weights, ParameterError for a stem that is no target of
+    the model, SeparationFailed for stems that are not finite.
+    """
+    networks, transform = load(settings.model, context.models, pick_device(context.device))
+    for name in context.wanted:
+        if name not in networks:
+            raise ParameterError("stem", name, f"{settings.model} does not give it{nearest(name, networks)}")
+    yield from separate(
+        reader, networks, transform, context.wanted, settings.niter, settings.residual, context.progress
+    )

@@ -1,0 +1,1 @@
+"""Benchmarks: one module each, with a click command named `command`; scripts/bench.py gathers them."""

@@ -1,0 +1,406 @@
+"""Renders from Python: what the files hold, what render.json says, and what happens to what is there already."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal as signals
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from scipy import signal
+
+import gbsep
+from gbsep import outputs
+from gbsep.audio import Audio
+from gbsep.errors import AudioFileError, GbsepError, OutputError, ParameterError, PresetError
+from gbsep.preset import load_preset
+from gbsep.rendering import track_names
+
+RATE = 44100
+CROSSOVER: dict[str, Any] = {
+    "schema_version": 1,
+    "name": "cross",
+    "title": "A crossover",
+    "separate": {"backend": "crossover", "cutoff_hz": 200.0},
+    "stems": {"bass": {"from": ["bass"]}, "guitar": {"from": ["guitar"]}},
+}
+
+
+def preset(**changes: Any) -> dict[str, Any]:
+    return {**json.loads(json.dumps(CROSSOVER)), **changes}
+
+
+def with_stems(
+    bass: dict[str, Any] | None = None, guitar: dict[str, Any] | None = None, **changes: Any
+) -> dict[str, Any]:
+    stems = {"bass": {"from": ["bass"], **(bass or {})}, "guitar": {"from": ["guitar"], **(guitar or {})}}
+    return preset(stems=stems, **changes)
+
+
+@pytest.fixture
+def song(tmp_path: Path, rng: np.random.Generator) -> Path:
+    """Two seconds of stereo noise with a strong low tone."""
+    time_s = np.arange(2 * RATE) / RATE
+    samples = 0.05 * rng.standard_normal((2, time_s.size)) + 0.3 * np.sin(2 * np.pi * 80 * time_s)
+    path = tmp_path / "song.wav"
+    gbsep.write(path, Audio(samples, RATE))
+    return path
+
+
+def read(path: Path) -> np.ndarray:
+    return soundfile.read(path, dtype="float64", always_2d=True)[0].T
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.glob("*.wav")}
+
+
+def record(outcome: gbsep.Outcome) -> dict[str, Any]:
+    return json.loads((outcome.folder / "render.json").read_text())
+
+
+def left_behind(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.name.startswith(".")]
+
+
+# What is in the files
+
+
+def test_stems_residual_and_mixture_add_up(song: Path, tmp_path: Path) -> None:
+    outcome = gbsep.render(song, CROSSOVER, tmp_path / "out")
+    assert set(outcome.files) == {"bass", "guitar", "residual"}
+    mixture = read(song)
+    parts = [read(path) for path in outcome.files.values()]
+    assert np.abs(sum(parts) - mixture).max() < 1e-6
+    assert np.abs(parts[-1]).max() < 1e-6
+    sos = signal.butter(4, 200, fs=RATE, output="sos")
+    np.testing.assert_allclose(parts[0], signal.sosfiltfilt(sos, mixture), atol=1e-6)
+
+
+def test_24_bit_files_add_up_as_well(song: Path, tmp_path: Path) -> None:
+    outcome = gbsep.render(song, preset(output={"bit_depth": "24"}), tmp_path / "out")
+    assert soundfile.info(outcome.files["bass"]).subtype == "PCM_24"
+    assert np.abs(sum(read(path) for path in outcome.files.values()) - read(song)).max() < 1e-6
+
+
+def test_the_chain_is_applied_and_dry_stems_are_not(song: Path, tmp_path: Path) -> None:
+    louder = with_stems(bass={"chain": [{"effect": "Gain", "gain_db": 6.0}]})
+    outcome = gbsep.render(song, louder, tmp_path / "out", dry_stems=True)
+    dry, wet = read(outcome.files["bass.dry"]), read(outcome.files["bass"])
+    np.testing.assert_allclose(wet, dry * 10 ** (6 / 20), rtol=1e-5, atol=1e-7)
+    np.testing.assert_array_equal(read(outcome.files["guitar.dry"]), read(outcome.files["guitar"]))
+    assert np.abs(read(outcome.files["residual"])).max() < 1e-6
+    stem = record(outcome)["stems"]["bass"]
+    assert stem["after"]["rms_dbfs"] - stem["before"]["rms_dbfs"] == pytest.approx(6.0, abs=0.01)
+
+
+def test_a_complement_is_the_mixture_without_the_restored_stem(song: Path, tmp_path: Path) -> None:
+    stems = {
+        "bass": {"from": ["bass"], "restore": {"method": "peak", "dbfs": -3.0}},
+        "rest": {"from": ["mixture", "-bass"]},
+        "both": {"from": ["bass", "guitar"]},
+    }
+    outcome = gbsep.render(song, preset(stems=stems), tmp_path / "out")
+    bass, rest, both = (read(outcome.files[name]) for name in stems)
+    assert np.abs(bass).max() == pytest.approx(10 ** (-3 / 20), rel=1e-4)
+    np.testing.assert_allclose(bass + rest, read(song), atol=1e-6)
+    np.testing.assert_allclose(both, read(song), atol=1e-6)
+
+
+def test_swapped_outputs_change_names(song: Path, tmp_path: Path) -> None:
+    straight = gbsep.render(song, CROSSOVER, tmp_path / "a")
+    swapped = gbsep.render(song, preset(swap=[["bass", "guitar"]]), tmp_path / "b")
+    np.testing.assert_array_equal(read(straight.files["bass"]), read(swapped.files["guitar"]))
+    np.testing.assert_array_equal(read(straight.files["guitar"]), read(swapped.files["bass"]))
+
+
+def test_mixture_fit_restores_what_a_filter_took(song: Path, tmp_path: Path) -> None:
+    outcome = gbsep.render(song, with_stems(bass={"restore": {"method": "mixture_fit"}}), tmp_path / "out")
+    assert record(outcome)["stems"]["bass"]["restored_gain_db"] == pytest.approx(0.0, abs=0.3)
+    alone = preset(stems={"bass": {"from": ["bass"], "restore": {"method": "loudness", "lufs": -30.0}}})
+    outcome = gbsep.render(song, alone, tmp_path / "out2")
+    assert record(outcome)["stems"]["bass"]["after"]["loudness_lufs"] == pytest.approx(-30.0, abs=0.05)
+
+
+def test_loudness_can_match_another_render(song: Path, tmp_path: Path) -> None:
+    first = gbsep.render(song, CROSSOVER, tmp_path / "a")
+    louder = gbsep.read(song)
+    loud = tmp_path / "loud.wav"
+    gbsep.write(loud, Audio(louder.samples * 2, RATE))
+    match = {"restore": {"method": "loudness", "match": str(first.folder)}}
+    second = gbsep.render(loud, with_stems(bass=match), tmp_path / "b")
+    levels = [record(outcome)["stems"]["bass"]["after"]["loudness_lufs"] for outcome in (first, second)]
+    assert levels[0] == pytest.approx(levels[1], abs=0.02)
+    with pytest.raises(OutputError, match="holds no render with a stem 'bass'"):
+        gbsep.render(loud, with_stems(bass={"restore": {"method": "loudness", "match": str(tmp_path)}}), tmp_path / "c")
+
+
+def test_a_tail_lengthens_every_file(song: Path, tmp_path: Path) -> None:
+    delayed = with_stems(
+        bass={"chain": [{"effect": "Delay", "delay_seconds": 0.25, "mix": 1.0, "feedback": 0.0}]},
+        output={"tail_s": 0.5},
+    )
+    outcome = gbsep.render(song, delayed, tmp_path / "out")
+    frames = {soundfile.info(path).frames for path in outcome.files.values()}
+    assert frames == {2 * RATE + RATE // 2}
+    assert np.abs(read(outcome.files["bass"])[:, 2 * RATE : 2 * RATE + RATE // 5]).max() > 0.1
+
+
+def test_one_gain_is_shared_where_a_format_would_clip(song: Path, tmp_path: Path) -> None:
+    loud = with_stems(bass={"chain": [{"effect": "Gain", "gain_db": 20.0}]}, output={"bit_depth": "16"})
+    outcome = gbsep.render(song, loud, tmp_path / "pcm")
+    shared_db = record(outcome)["shared_gain_db"]
+    assert shared_db < -5
+    assert any("quieter" in warning for warning in outcome.warnings)
+    unclipped = gbsep.render(
+        song, with_stems(bass={"chain": [{"effect": "Gain", "gain_db": 20.0}]}), tmp_path / "float"
+    )
+    for name in ("bass", "guitar"):
+        expected = read(unclipped.files[name]) * 10 ** (shared_db / 20)
+        np.testing.assert_allclose(read(outcome.files[name]), expected, atol=2e-5)
+    assert np.abs(read(unclipped.files["bass"])).max() > 1
+    assert np.abs(read(outcome.files["bass"])).max() <= 1
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("sample_rate", [8000, 192000])
+@pytest.mark.parametrize("frames", [1, 100])
+def test_short_and_odd_recordings(tmp_path: Path, channels: int, sample_rate: int, frames: int) -> None:
+    path = tmp_path / "odd.wav"
+    gbsep.write(path, Audio(np.full((channels, frames), 0.25), sample_rate))
+    outcome = gbsep.render(path, CROSSOVER, tmp_path / "out")
+    info = soundfile.info(outcome.files["bass"])
+    assert (info.frames, info.channels, info.samplerate) == (frames, channels, sample_rate)
+
+
+def test_silence(tmp_path: Path) -> None:
+    path = tmp_path / "silence.wav"
+    gbsep.write(path, Audio(np.zeros((2, RATE)), RATE))
+    fit = {"restore": {"method": "mixture_fit"}}
+    outcome = gbsep.render(path, with_stems(bass=fit, guitar=fit), tmp_path / "out")
+    assert all(np.all(read(stem) == 0) for stem in outcome.files.values())
+    stem = record(outcome)["stems"]["bass"]
+    assert stem["restored_gain_db"] == 0
+    assert stem["after"] == {"peak_dbfs": None, "rms_dbfs": None, "loudness_lufs": None}
+
+
+def test_an_excerpt_is_the_same_piece_of_the_mixture(song: Path, tmp_path: Path) -> None:
+    outcome = gbsep.render(song, CROSSOVER, tmp_path / "out", start_s=0.5, duration_s=1.0)
+    total = sum(read(path) for path in outcome.files.values())
+    np.testing.assert_allclose(total, read(song)[:, RATE // 2 : RATE // 2 + RATE], atol=1e-6)
+    with pytest.raises(AudioFileError, match="start 9 s is beyond its end"):
+        gbsep.render(song, CROSSOVER, tmp_path / "out", start_s=9.0)
+
+
+def test_names_follow_the_template(song: Path, tmp_path: Path) -> None:
+    outcome = gbsep.render(song, CROSSOVER, tmp_path / "out", name="{track} - {stem}")
+    assert sorted(path.name for path in outcome.files.values()) == [
+        "song - bass.wav",
+        "song - guitar.wav",
+        "song - residual.wav",
+    ]
+    for name, message in (
+        ("{track}", "{stem} must be in it"),
+        ("{stem}{stm}", "no field {stm}; did you mean 'stem'"),
+        ("{stem", "a template"),
+        ("../{stem}", "cannot be the name of a file"),
+    ):
+        with pytest.raises(ParameterError, match=message):
+            gbsep.render(song, CROSSOVER, tmp_path / "no", name=name)
+
+
+def test_two_renders_are_byte_identical(song: Path, tmp_path: Path) -> None:
+    effects = [{"effect": "Compressor", "threshold_db": -30.0}, {"effect": "Reverb"}]
+    both = [
+        gbsep.render(song, with_stems(bass={"chain": effects}), tmp_path / out, use_cache=False) for out in ("a", "b")
+    ]
+    assert hashes(both[0].folder) == hashes(both[1].folder)
+
+
+def test_the_record_tells_the_whole_story(song: Path, tmp_path: Path) -> None:
+    outcome = gbsep.render(song, CROSSOVER, tmp_path / "out")
+    told = record(outcome)
+    assert told["input"]["sha256"] == hashlib.sha256(song.read_bytes()).hexdigest()
+    assert told["preset"] == load_preset(CROSSOVER).document
+    assert told["separation"]["backend"] == "crossover"
+    assert {"numpy", "scipy", "pedalboard", "python"} <= set(told["versions"])
+    assert set(told["seconds"]) == {"separate", "restore", "process"}
+    assert told["residual"]["peak_dbfs"] < -120
+    for name, stamp in told["files"].items():
+        assert hashlib.sha256((outcome.folder / name).read_bytes()).hexdigest() == stamp["sha256"]
+    peak_dbfs = 20 * np.log10(np.abs(read(outcome.files["bass"])).max())
+    assert told["stems"]["bass"]["after"]["peak_dbfs"] == pytest.approx(peak_dbfs, abs=1e-3)
+
+
+# What is there already
+
+
+def test_an_unchanged_render_is_skipped_and_a_changed_one_replaced(song: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    first = gbsep.render(song, CROSSOVER, out)
+    stamps = {path: path.stat().st_mtime_ns for path in first.folder.iterdir()}
+    again = gbsep.render(song, CROSSOVER, out)
+    assert again.status == "skipped"
+    assert {path: path.stat().st_mtime_ns for path in first.folder.iterdir()} == stamps
+    changed = gbsep.render(song, preset(separate={"backend": "crossover", "cutoff_hz": 300.0}), out)
+    assert changed.status == "ok"
+    assert changed.folder == first.folder
+    assert gbsep.render(song, preset(output={"format": "flac"}), out).status == "ok"
+    assert sorted(path.name for path in first.folder.iterdir()) == [
+        "bass.flac",
+        "guitar.flac",
+        "render.json",
+        "residual.flac",
+    ]
+
+
+def test_a_changed_input_is_rendered_again(song: Path, tmp_path: Path) -> None:
+    gbsep.render(song, CROSSOVER, tmp_path / "out")
+    gbsep.write(song, Audio(gbsep.read(song).samples * 0.5, RATE))
+    assert gbsep.render(song, CROSSOVER, tmp_path / "out").status == "ok"
+
+
+def test_a_deleted_file_is_made_again(song: Path, tmp_path: Path) -> None:
+    outcome = gbsep.render(song, CROSSOVER, tmp_path / "out")
+    outcome.files["bass"].unlink()
+    assert gbsep.render(song, CROSSOVER, tmp_path / "out").status == "ok"
+    assert outcome.files["bass"].exists()
+
+
+def test_foreign_files_are_never_touched(song: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    outcome = gbsep.render(song, CROSSOVER, out)
+    mine = outcome.folder / "my notes.txt"
+    mine.write_text("take two")
+    outcome.files["bass"].write_bytes(b"edited by hand")
+    for document in (CROSSOVER, preset(title="changed")):
+        with pytest.raises(OutputError, match=r"bass\.wav was not written by gbsep; give --overwrite"):
+            gbsep.render(song, document, out)
+    assert outcome.files["bass"].read_bytes() == b"edited by hand"
+    assert gbsep.render(song, CROSSOVER, out, overwrite=True).status == "ok"
+    assert mine.read_text() == "take two"
+    assert soundfile.info(outcome.files["bass"]).frames == 2 * RATE
+
+
+def test_a_foreign_file_of_the_same_name_is_in_the_way(song: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "out" / "song" / "cross"
+    folder.mkdir(parents=True)
+    (folder / "bass.wav").write_bytes(b"mine")
+    with pytest.raises(OutputError, match=r"bass\.wav was not written by gbsep"):
+        gbsep.render(song, CROSSOVER, tmp_path / "out")
+
+
+def test_a_touched_but_unaltered_file_is_still_ours(song: Path, tmp_path: Path) -> None:
+    outcome = gbsep.render(song, CROSSOVER, tmp_path / "out")
+    os.utime(outcome.files["bass"])
+    assert gbsep.render(song, CROSSOVER, tmp_path / "out").status == "skipped"
+
+
+# What can go wrong
+
+
+@pytest.mark.parametrize("out", ["file", "file/below"])
+def test_an_output_folder_that_cannot_be(song: Path, tmp_path: Path, out: str) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OutputError, match="is a file, not a folder"):
+        gbsep.render(song, CROSSOVER, tmp_path / out)
+
+
+def test_too_little_space_is_found_before(song: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = type("usage", (), {"free": 1000})
+    monkeypatch.setattr(outputs.shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(OutputError, match="are needed and 0 MB are free"):
+        gbsep.render(song, CROSSOVER, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_samples_that_are_not_finite_leave_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "nan.wav"
+    samples = np.zeros((RATE, 2))
+    samples[30000, 1] = np.nan
+    soundfile.write(path, samples, RATE, subtype="FLOAT")
+    with pytest.raises(AudioFileError, match=r"1 samples are NaN or infinite, the first at frame 30000"):
+        gbsep.render(path, CROSSOVER, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_effect_beyond_half_the_sample_rate(tmp_path: Path) -> None:
+    path = tmp_path / "low.wav"
+    gbsep.write(path, Audio(np.zeros((1, 8000)) + 0.1, 8000))
+    high = {"chain": [{"effect": "HighpassFilter", "cutoff_frequency_hz": 5000.0}]}
+    with pytest.raises(ParameterError, match=r"cutoff_frequency_hz = 5000\.0 Hz is not allowed: below 4000 Hz"):
+        gbsep.render(path, with_stems(bass=high), tmp_path / "out")
+    low = {"chain": [{"effect": "LowpassFilter", "cutoff_frequency_hz": 5000.0}]}
+    outcome = gbsep.render(path, with_stems(bass=low), tmp_path / "out")
+    assert any("passes everything" in warning for warning in outcome.warnings)
+
+
+def test_unknown_words_of_the_api() -> None:
+    with pytest.raises(ParameterError, match="did you mean 'overwrite'"):
+        gbsep.render("song.wav", CROSSOVER, overwrit=True)
+    with pytest.raises(PresetError, match="no preset of this name"):
+        gbsep.render("song.wav", "nothing")
+    with pytest.raises(AttributeError, match="has no attribute 'rendr'"):
+        gbsep.rendr  # noqa: B018
+
+
+def test_a_full_disk_leaves_nothing(song: Path, tmp_path: Path) -> None:
+    """The process may write no file above 300 kB: less than a stem needs."""
+    script = (
+        "import resource, signal, sys, gbsep\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))\n"
+        "try: gbsep.render(sys.argv[1], 'exp002', sys.argv[2])\n"
+        "except gbsep.GbsepError as error: print(error); sys.exit(3)\n"
+    )
+    pytest.importorskip("resource", reason="no limits on the size of files on this platform")
+    done = subprocess.run([sys.executable, "-c", script, song, tmp_path / "out"], capture_output=True, text=True)
+    assert done.returncode == 3, done.stderr
+    assert "cannot be written" in done.stdout or "could not be written" in done.stdout
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="kills a process the POSIX way")
+def test_a_killed_render_is_swept_by_the_next(song: Path, tmp_path: Path) -> None:
+    """Kill where a render is complete but not yet in place, and where it is half way."""
+    script = (
+        "import os, signal, sys, gbsep\nfrom gbsep import outputs, rendering\n"
+        "def die(*_): os.kill(os.getpid(), signal.SIGKILL)\n"
+        "setattr(*{'move': (outputs, '_move', die), 'write': (rendering, '_write', die)}[sys.argv[3]])\n"
+        "gbsep.render(sys.argv[1], 'exp002', sys.argv[2])\n"
+    )
+    expected = hashes(gbsep.render(song, "exp002", tmp_path / "undisturbed").folder)
+    for moment, status in (("write", "ok"), ("move", "skipped")):
+        out = tmp_path / moment
+        done = subprocess.run([sys.executable, "-c", script, song, out, moment])
+        assert done.returncode == -signals.SIGKILL
+        assert left_behind(out)
+        outcome = gbsep.render(song, "exp002", out)
+        assert outcome.status == status
+        assert hashes(outcome.folder) == expected
+        assert not left_behind(out)
+
+
+def test_inputs_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    paths = [tmp_path / "a" / "mix.wav", tmp_path / "b" / "mix.wav", tmp_path / "b" / "solo.wav"]
+    assert list(track_names(paths).values()) == ["a/mix", "b/mix", "solo"]
+    same = [tmp_path / "mix.wav", tmp_path / "mix.flac"]
+    assert list(track_names(same).values()) == ["mix.wav", "mix.flac"]
+    twice = [tmp_path / "mix.wav", tmp_path / "a" / ".." / "mix.wav"]
+    assert list(track_names(twice).values()) == ["mix"]
+
+
+def test_every_error_is_one_line(tmp_path: Path) -> None:
+    for content in (b"", b"hello", b"RIFF\0\0\0\0WAVE"):
+        path = tmp_path / "bad.wav"
+        path.write_bytes(content)
+        with pytest.raises(GbsepError, match=r"bad\.wav") as caught:
+            gbsep.render(path, CROSSOVER, tmp_path / "out")
+        assert "\n" not in str(caught.value)
