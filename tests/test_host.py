@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 from gbsep import host
 from gbsep.errors import AudioError, ParameterError, PluginCrashed, PluginError, PluginNotFound, PluginTimeout
+from gbsep.folders import cache_folder
 from gbsep.host import loader, scan
 from gbsep.host.parameters import PluginParameter
 from gbsep.host.state import pack, read_state, unpack
@@ -488,7 +489,7 @@ def test_a_damaged_state_is_refused_or_whole(cut, at, bits):
     try:
         form, data = unpack(bytes(damaged), "C" * 32, "1.0")
     except PluginError as error:
-        assert str(error)  # noqa: PT017  (any PluginError will do, and nothing else)
+        assert str(error)
     else:
         assert (form, data) == ("vstpreset", bytes(damaged))
 
@@ -509,7 +510,6 @@ def plugin_path(tmp_path, monkeypatch):
     """Scanning sees only the folder of `bundle`, with an empty cache."""
     monkeypatch.setattr(scan, "FOLDERS", {})
     monkeypatch.setenv("GBSEP_PLUGIN_PATH", str(tmp_path))
-    monkeypatch.setattr(scan, "_cache_file", lambda: tmp_path / "cache" / "plugins.json")
     return tmp_path
 
 
@@ -560,7 +560,7 @@ def test_a_file_is_examined_again_only_when_it_changes(bundle, plugin_path, monk
     assert len(examined) == 2
     host.plugins(refresh=True)
     assert len(examined) == 3
-    (plugin_path / "cache" / "plugins.json").write_text("{}")
+    (cache_folder() / "plugins.json").write_text("{}")
     host.plugins()
     assert len(examined) == 4
 

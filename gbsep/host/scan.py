@@ -22,9 +22,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-
 from ..errors import PluginError, PluginNotFound, nearest
+from ..folders import cache_folder
 from .instance import LOAD_TIMEOUT_S
 from .sandbox import Sandbox
 
@@ -138,7 +137,7 @@ def _hash(parts: Iterable[Path]) -> str:
 
 
 def _cache_file() -> Path:
-    return platformdirs.user_cache_path("gbsep") / "plugins.json"
+    return cache_folder() / "plugins.json"
 
 
 def _cache_header() -> dict[str, Any]:
@@ -162,7 +161,7 @@ def _write_cache(entries: dict[str, Any]) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(dir=file.parent, prefix="plugins-", suffix=".json")
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            json.dump({"header": _cache_header(), "files": entries}, stream, indent=1, default=list)
+            json.dump({"header": _cache_header(), "files": entries}, stream, indent=1)
         os.replace(name, file)
 
 

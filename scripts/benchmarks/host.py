@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -18,6 +19,8 @@ import psutil
 from gbsep import host
 from gbsep.audio import BLOCK_FRAMES
 from gbsep.errors import PluginError
+
+from .timing import side_by_side
 
 SAMPLE_RATE = 44100
 PLUGINS = {
@@ -36,47 +39,49 @@ FAULTS = [
 ]
 
 
-def inside(path: Path, parameters: dict[str, float], blocks: list[np.ndarray]) -> tuple[float, float, bytes]:
-    """Seconds to load, seconds to process, output: pedalboard alone."""
-    begin = time.perf_counter()
+def load(path: Path, parameters: dict[str, float]) -> Any:
     plugin = pedalboard.load_plugin(str(path))
     for name, value in parameters.items():
         parameter = plugin.parameters[name]
         parameter.raw_value = parameter.get_raw_value_for_text(str(value))
     plugin.reset()
-    loaded = time.perf_counter()
-    out = [plugin.process(block, SAMPLE_RATE, reset=False) for block in blocks]
-    processed = time.perf_counter()
-    return loaded - begin, processed - loaded, np.concatenate(out, axis=1).tobytes()
+    return plugin
 
 
-def outside(path: Path, parameters: dict[str, float], blocks: list[np.ndarray]) -> tuple[float, float, bytes]:
-    """The same in a sandbox."""
-    begin = time.perf_counter()
+def inside(plugin: Any, blocks: list[np.ndarray]) -> bytes:
+    return np.concatenate([plugin.process(block, SAMPLE_RATE, reset=False) for block in blocks], axis=1).tobytes()
+
+
+def outside(instance: host.PluginInstance, blocks: list[np.ndarray]) -> bytes:
+    out = np.concatenate([instance.process(block) for block in blocks], axis=1)
+    return out[:, instance.latency_frames :].tobytes()
+
+
+def ratios(path: Path, parameters: dict[str, float], blocks: list[np.ndarray], rounds: int) -> tuple[float, float]:
+    """Time in a sandbox / time in this process: of processing alone, and with loading."""
+    plugin = load(path, parameters)
     with host.open_plugin(path, SAMPLE_RATE, 2, parameters) as instance:
-        loaded = time.perf_counter()
-        out = [instance.process(block) for block in blocks]
-        processed = time.perf_counter()
-        late = instance.latency_frames
-    return loaded - begin, processed - loaded, np.concatenate(out, axis=1)[:, late:].tobytes()
+        if inside(plugin, blocks) != outside(instance, blocks):
+            raise click.ClickException(f"{path.stem} gives other bytes in a sandbox")
+        *_, processing = side_by_side(lambda: inside(plugin, blocks), lambda: outside(instance, blocks), rounds)
+
+    def sandboxed() -> None:
+        with host.open_plugin(path, SAMPLE_RATE, 2, parameters) as instance:
+            outside(instance, blocks)
+
+    *_, whole = side_by_side(lambda: inside(load(path, parameters), blocks), sandboxed, rounds)
+    return processing, whole
 
 
 def compare(seconds: float, rounds: int) -> None:
     signal = (0.2 * np.random.default_rng(0).standard_normal((2, round(seconds * SAMPLE_RATE)))).astype(np.float32)
-    click.echo(f"{seconds:g} s of stereo, the best of {rounds} rounds; in-process = 1")
+    click.echo(f"{seconds:g} s of stereo: time in a sandbox / time in-process, median of {rounds} rounds, same bytes")
     for name, parameters in PLUGINS.items():
-        path = host.find(name).path
         for block_frames in (2**13, 2**16, BLOCK_FRAMES):
             blocks = np.split(signal, range(block_frames, signal.shape[1], block_frames), axis=1)
-            runs = [(inside(path, parameters, blocks), outside(path, parameters, blocks)) for _ in range(rounds)]
-            (in_load, in_time, in_bytes), (out_load, out_time, out_bytes) = (
-                (min(run[side][0] for run in runs), min(run[side][1] for run in runs), runs[0][side][2])
-                for side in (0, 1)
-            )
+            processing, whole = ratios(host.find(name).path, parameters, blocks, rounds)
             click.echo(
-                f"{name:10} blocks of {block_frames:6} frames: processing {out_time / in_time:.3f}, "
-                f"with loading {(out_load + out_time) / (in_load + in_time):.3f}; in-process {in_load:.2f} "
-                f"+ {in_time:.2f} s; {'same bytes' if in_bytes == out_bytes else 'OTHER BYTES'}"
+                f"{name:10} blocks of {block_frames:6} frames: processing {processing:.3f}, with loading {whole:.3f}"
             )
 
 
@@ -119,9 +124,9 @@ def leaks(path: Path, opens: int) -> None:
             click.echo(f"after {number:3} opens: {me.memory_info().rss / 1e6:.1f} MB, {me.num_fds()} open files")
 
 
-@click.command(help=__doc__)
+@click.command("host", help=__doc__)
 @click.option("--seconds", default=240.0, help="Length of the stem.")
-@click.option("--rounds", default=3, help="Rounds of which the best counts.")
+@click.option("--rounds", default=3, help="Rounds, of which the median counts.")
 @click.option("--opens", default=300, help="Instances opened one after the other.")
 @click.option("--timeout", "timeout_s", default=2.0, help="Deadline for the faults, in seconds.")
 def command(seconds: float, rounds: int, opens: int, timeout_s: float) -> None:
@@ -132,7 +137,3 @@ def command(seconds: float, rounds: int, opens: int, timeout_s: float) -> None:
         library = next(Path(folder).rglob("*.so"))
         faults(library, Path(folder), timeout_s)
         leaks(library.parents[2], opens)
-
-
-if __name__ == "__main__":
-    command()
