@@ -58,7 +58,9 @@ class PluginInstance:
             raise AudioError(
                 f"plug-in {self.label!r} was opened for blocks of shape ({self.channels}, n), not {block.shape}"
             )
-        if not self._frames and 0 < block.shape[1] < FIRST_FRAMES:
+        if not block.shape[1]:
+            return np.empty(block.shape, np.float32)
+        if not self._frames and block.shape[1] < FIRST_FRAMES:
             raise AudioError(f"the first block for a plug-in needs {FIRST_FRAMES} frames, not {block.shape[1]}")
         if self._pending:
             changes, self._pending = [(0, self._pending), *changes], {}

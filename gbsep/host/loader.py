@@ -98,4 +98,4 @@ def _kind(file: Path, said: str) -> str:
         return "too new a C library"
     if "cannot open shared object file" in said or "Library not loaded" in said:
         return "missing library"
-    return "damaged file"
+    return "cannot be loaded"

@@ -27,7 +27,6 @@ import time
 import weakref
 from collections.abc import Iterator
 from multiprocessing import connection
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,6 +35,9 @@ from ..errors import ParameterError, PluginCrashed, PluginError, PluginTimeout
 from . import channel
 
 MEMORY_LIMIT_BYTES = 8 * 2**30
+
+LAUNCH = "import sys; sys.path[:] = sys.argv[5:]; from gbsep.host.worker import main; main(sys.argv[1:5])"
+"""The worker imports what this process would: its `sys.path` comes along."""
 
 
 class Sandbox:
@@ -58,7 +60,7 @@ class Sandbox:
             try:
                 numbers = (theirs.fileno(), memory_fd, os.getpid(), memory_limit_bytes)
                 self._process = subprocess.Popen(
-                    [sys.executable, "-m", "gbsep.host.worker", *map(str, numbers)],
+                    [sys.executable, "-c", LAUNCH, *map(str, numbers), *map(os.path.abspath, sys.path)],
                     stdin=subprocess.DEVNULL,
                     stdout=their_output,
                     stderr=their_output,
@@ -118,7 +120,7 @@ class Sandbox:
             raise PluginTimeout(
                 f"plug-in {self.label!r} gave no answer within {timeout_s:g} s during {phase} and was stopped"
             ) from None
-        except (EOFError, BrokenPipeError):
+        except (EOFError, ConnectionError):
             raise PluginCrashed(
                 f"plug-in {self.label!r} crashed during {phase}: its process {self._ending()}"
             ) from None
@@ -187,8 +189,6 @@ def _anonymous_file(size: int) -> int:
 
 
 def _environment(folder: str) -> dict[str, str]:
-    """The environment of a worker: gbsep importable, one thread, no display, temporary files in `folder`."""
+    """The environment of a worker: no display, one thread for linear algebra, temporary files in `folder`."""
     kept = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "WAYLAND_DISPLAY")}
-    package_root = str(Path(__file__).resolve().parents[2])
-    kept["PYTHONPATH"] = os.pathsep.join(filter(None, (package_root, kept.get("PYTHONPATH"))))
     return kept | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "TMPDIR": folder}

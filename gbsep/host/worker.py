@@ -1,6 +1,5 @@
-"""The process of one plug-in: `python -m gbsep.host.worker CHANNEL MEMORY PARENT MEMORY_LIMIT`.
+"""The process of one plug-in, seen from inside; gbsep.host.sandbox starts it.
 
-CHANNEL and MEMORY are inherited file descriptors: the socket of messages (gbsep.host.channel) and the shared memory.
 Every request `{"do": name, ...}` has one answer, `{"ok": ...}` or `{"error": kind, "args": [...]}`; whatever else may
 happen, a crash, a hang, exit(0), is for the other side to notice. The process dies with its parent, in any state.
 
@@ -205,10 +204,6 @@ def _row(plugin: Any) -> dict[str, Any]:
     }
 
 
-def identity(voice: Voice) -> dict[str, Any]:
-    return {"name": voice.plugins[0].name, "class_id": voice.class_id, "version": voice.version, "width": voice.width}
-
-
 def save_state(voice: Voice) -> str:
     plugin = voice.plugins[0]
     data = plugin.preset_data if voice.form == "vstpreset" else plugin.raw_state
@@ -247,7 +242,7 @@ def serve(messages: socket.socket, memory: mmap.mmap) -> None:
                 answer = scan(**request)
             elif verb == "load":
                 voice = load(**request)
-                answer = identity(voice)
+                answer = {"class_id": voice.class_id, "version": voice.version}
             else:
                 answer = REQUESTS[verb](voice, **request)
             channel.send(messages, {"ok": answer})
@@ -264,6 +259,9 @@ def confine(messages: socket.socket, parent: int, memory_limit_bytes: int) -> No
     """Limit memory, write no core, and die with the parent, whatever the plug-in is doing."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform == "linux":
+        allowed_bytes = resource.getrlimit(resource.RLIMIT_AS)[1]
+        if allowed_bytes != resource.RLIM_INFINITY:
+            memory_limit_bytes = min(memory_limit_bytes, allowed_bytes)
         resource.setrlimit(resource.RLIMIT_AS, (memory_limit_bytes, memory_limit_bytes))
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
@@ -279,13 +277,10 @@ def _die_on_hang_up(messages: socket.socket) -> None:
 
 
 def main(arguments: list[str]) -> None:
+    """Arguments: the file descriptors of the messages and of the shared memory, the parent's id, bytes of memory."""
     messages_fd, memory_fd, parent, memory_limit_bytes = map(int, arguments)
     for descriptor in (messages_fd, memory_fd):
         os.set_inheritable(descriptor, False)
     messages = socket.socket(fileno=messages_fd)
     confine(messages, parent, memory_limit_bytes)
     serve(messages, mmap.mmap(memory_fd, 0))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,13 +73,13 @@ def ratios(path: Path, parameters: dict[str, float], blocks: list[np.ndarray], r
     return processing, whole
 
 
-def compare(seconds: float, rounds: int) -> None:
+def compare(names: Sequence[str], seconds: float, rounds: int) -> None:
     signal = (0.2 * np.random.default_rng(0).standard_normal((2, round(seconds * SAMPLE_RATE)))).astype(np.float32)
     click.echo(f"{seconds:g} s of stereo: time in a sandbox / time in-process, median of {rounds} rounds, same bytes")
-    for name, parameters in PLUGINS.items():
+    for name in names:
         for block_frames in (2**13, 2**16, BLOCK_FRAMES):
             blocks = np.split(signal, range(block_frames, signal.shape[1], block_frames), axis=1)
-            processing, whole = ratios(host.find(name).path, parameters, blocks, rounds)
+            processing, whole = ratios(host.find(name).path, PLUGINS[name], blocks, rounds)
             click.echo(
                 f"{name:10} blocks of {block_frames:6} frames: processing {processing:.3f}, with loading {whole:.3f}"
             )
@@ -126,11 +126,12 @@ def leaks(path: Path, opens: int) -> None:
 
 @click.command("host", help=__doc__)
 @click.option("--seconds", default=240.0, help="Length of the stem.")
+@click.option("--plugin", "names", multiple=True, type=click.Choice(list(PLUGINS)), default=list(PLUGINS))
 @click.option("--rounds", default=3, help="Rounds, of which the median counts.")
 @click.option("--opens", default=300, help="Instances opened one after the other.")
 @click.option("--timeout", "timeout_s", default=2.0, help="Deadline for the faults, in seconds.")
-def command(seconds: float, rounds: int, opens: int, timeout_s: float) -> None:
-    compare(seconds, rounds)
+def command(seconds: float, names: tuple[str, ...], rounds: int, opens: int, timeout_s: float) -> None:
+    compare(names, seconds, rounds)
     with tempfile.TemporaryDirectory() as folder:
         build = Path(__file__).parents[2] / "tests" / "plugin" / "build.sh"
         subprocess.run([build, folder], check=True, stdout=sys.stderr)
