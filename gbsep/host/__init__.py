@@ -20,9 +20,10 @@ import numpy as np
 
 from ..errors import PluginError
 from .instance import BLOCK_TIMEOUT_S, LOAD_TIMEOUT_S, Changes, PluginInstance, open_path
+from .loader import library
 from .parameters import PluginParameter, Value
 from .sandbox import MEMORY_LIMIT_BYTES
-from .scan import PluginInfo, examine, find, plugins
+from .scan import PluginInfo, examine, find, folders, plugins
 from .state import read_state
 
 __all__ = [
@@ -34,6 +35,8 @@ __all__ = [
     "Value",
     "examine",
     "find",
+    "folders",
+    "library",
     "open_plugin",
     "plugins",
     "read_state",
