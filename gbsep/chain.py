@@ -294,6 +294,19 @@ def check_chain(
     return warnings
 
 
+def chain_files(chains: Iterable[Iterable[Node]]) -> list[Path]:
+    """The files that chains read, such as impulse responses."""
+    found = set()
+    for nodes in chains:
+        for node in nodes:
+            if isinstance(node, Parallel):
+                found.update(chain_files(branch.chain for branch in node.branches))
+            else:
+                paths = [param.name for param in spec_of(node.name).params if param.kind == "path"]
+                found.update(Path(node.params[name]) for name in paths)
+    return sorted(found)
+
+
 def _values(value: Any) -> tuple[float, ...]:
     return value.values if isinstance(value, Automation) else (value,)
 

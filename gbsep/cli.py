@@ -467,9 +467,8 @@ def info() -> None:
 
     cache = locate()
     used = usage(cache)
-    click.echo(
-        f"{cache.folder}: {used.entries} separations, {used.bytes / 1e6:.0f} of {cache.limit_bytes / 1e6:.0f} MB"
-    )
+    size, limit = used.bytes / 1e6, cache.limit_bytes / 1e6
+    click.echo(f"{cache.folder}: {used.entries} separations, {size:.0f} of {limit:.0f} MB")
 
 
 @cache_group.command()

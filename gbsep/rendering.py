@@ -144,7 +144,10 @@ def render(
 
 
 def plan(path: Path, preset: Preset, options: Options, track: str | None = None) -> Plan:
-    """Check everything that can be checked without rendering, and look at what is there already."""
+    """Check everything that can be checked without rendering, and look at what is there already.
+
+    Raises GbsepError. What a killed render left at the destination is put in place or swept.
+    """
     info = files.probe(path)
     reader = files.open(path, options.start_s, options.duration_s)
     track = track or path.stem
@@ -158,6 +161,7 @@ def plan(path: Path, preset: Preset, options: Options, track: str | None = None)
     context = separation.Context(preset.wanted, preset.seed, options.device, options.models, warn=warnings.append)
     identity = separation.backend_named(preset.backend).load().identity(preset.settings, context)
 
+    targets_lufs = _loudness_targets(preset)
     folder = options.out / track / preset.folder
     names = _file_names(preset, options, track)
     input_hash = cache.remembered_hash(cache.locate(), path) if options.use_cache else files.content_hash(path)
@@ -165,8 +169,9 @@ def plan(path: Path, preset: Preset, options: Options, track: str | None = None)
         {
             "input": [input_hash, options.start_s, options.duration_s],
             "preset": preset.document,
-            "options": [options.dry_stems, names],
+            "options": [options.dry_stems, names, targets_lufs],
             "backend": identity,
+            "files": {str(file): files.content_hash(file) for file in chain.chain_files(preset.chains.values())},
             "version": [__version__, RENDERING_VERSION, separation.SEPARATION_VERSION],
         }
     )
@@ -187,7 +192,7 @@ def plan(path: Path, preset: Preset, options: Options, track: str | None = None)
         preset=preset,
         options=options,
         identity=identity,
-        targets_lufs=_loudness_targets(preset),
+        targets_lufs=targets_lufs,
         folder=folder,
         names=names,
         fingerprint=fingerprint,
@@ -261,22 +266,19 @@ def _separate(
         )
         return separation.stem_blocks(mixture, preset.backend, preset.settings, context)
 
-    stems = None
-    from_cache = options.use_cache and not separation.backend_named(preset.backend).quick
-    if from_cache:
-        store = cache.locate()
-        stems = cache.get(store, _cache_key(plan))
-        from_cache = stems is not None
-        if stems is None:
-            shape = cache.Shape(preset.wanted, rate, channels, plan.reader.frames)
-            stems = cache.put(store, _cache_key(plan), separated(), shape)
-    if stems is None:
+    quick = separation.backend_named(preset.backend).quick
+    store = cache.locate() if options.use_cache and not quick else None
+    stems = cache.get(store, _cache_key(plan)) if store else None
+    told: dict[str, Any] = {"from_cache": stems is not None}
+    if stems is None and store:
+        shape = cache.Shape(preset.wanted, rate, channels, plan.reader.frames)
+        stems = cache.put(store, _cache_key(plan), separated(), shape)
+    elif stems is None:
         spool = spools.enter_context(files.Spool(preset.wanted, rate, channels, place))
         for blocks in separated():
             spool.write(blocks)
         stems = {name: spool.reader(name) for name in preset.wanted}
 
-    told: dict[str, Any] = {"from_cache": from_cache}
     names = {} if preset.swap == "auto" else exchanged(preset.swap)
     if preset.swap == "auto":
         verdict = diagnose.swapped(stems)
@@ -449,26 +451,25 @@ def _write(
 
 def _sound(track: Track, tail_frames: int, sidechains: Mapping[str, Reader], start_s: float) -> Iterator[Block]:
     """The track restored and processed, its levels measured on the way in and out."""
-    separated = track.separated
-    rate, channels = separated.sample_rate, separated.channels
+    restored = track.restored
+    rate, channels, frames = restored.sample_rate, restored.channels, restored.frames
     before, after = levels.Meter(rate, channels), levels.Meter(rate, channels)
-    gain = np.float32(levels.to_amplitude(track.gain_db))
+    blocks = _metered(restored.blocks(), before)
+    if track.chain or tail_frames:
+        blocks = chain.apply_blocks(
+            blocks, track.chain, rate, channels, frames, tail_frames, sidechains=sidechains, start_s=start_s
+        )
+        yield from _metered(blocks, after)
+    else:
+        yield from blocks
+        after = before
+    track.before, track.after = before.levels().raised(-track.gain_db), after.levels()
 
-    def restored() -> Iterator[Block]:
-        for block in separated.blocks():
-            before.add(block)
-            yield block * gain if track.gain_db else block
 
-    same = not (track.chain or track.gain_db or tail_frames)
-    processed = chain.apply_blocks(
-        restored(), track.chain, rate, channels, separated.frames, tail_frames, sidechains=sidechains, start_s=start_s
-    )
-    for block in processed:
-        if not same:
-            after.add(block)
+def _metered(blocks: Iterable[Block], meter: levels.Meter) -> Iterator[Block]:
+    for block in blocks:
+        meter.add(block)
         yield block
-    track.before = before.levels()
-    track.after = track.before if same else after.levels()
 
 
 def _record(
