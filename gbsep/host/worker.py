@@ -188,13 +188,13 @@ def scan(path: str) -> list[dict[str, Any]]:
         names = pedalboard.VST3Plugin.get_plugin_names_for_file(path) if path.endswith(".vst3") else [None]
     except (OSError, ImportError) as error:
         raise PluginError(str(error)) from error
-    return [_row(_load(Path(path), name)) for name in names]
+    return [_row(name, _load(Path(path), name)) for name in names]
 
 
-def _row(plugin: Any) -> dict[str, Any]:
+def _row(name: str | None, plugin: Any) -> dict[str, Any]:
     channels = [] if plugin.is_instrument else [width for width in (1, 2) if _accepts(plugin, SCAN_RATE_HZ, width)]
     return {
-        "name": plugin.name,
+        "name": name or plugin.name,
         "vendor": plugin.manufacturer_name,
         "version": plugin.version,
         "category": plugin.category,
