@@ -42,9 +42,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-
 from .errors import BackendError, ParameterError, WeightsMissing, nearest
+from .folders import data_folder, state_folder
 
 STEMS = ("drums", "bass", "other", "vocals")
 HUB = "https://huggingface.co"
@@ -172,12 +171,12 @@ class Package:
 
 def data_dir() -> Path:
     """gbsep's own folder of weights."""
-    return platformdirs.user_data_path("gbsep") / "models"
+    return data_folder() / "models"
 
 
 def state_dir() -> Path:
     """Where the SHA-256 of every file used is recorded."""
-    return platformdirs.user_state_path("gbsep") / "weights"
+    return state_folder() / "weights"
 
 
 def row(name: str) -> Model:

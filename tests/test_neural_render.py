@@ -130,7 +130,7 @@ def test_without_weights_and_network_it_ends_soon_and_says_how(
     song: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
 ) -> None:
     """Sockets are refused outright."""
-    for variable in ("GBSEP_MODELS", "XDG_DATA_HOME", "HF_HOME"):
+    for variable in ("GBSEP_MODELS", "GBSEP_HOME", "HF_HOME"):
         monkeypatch.setenv(variable, str(tmp_path / "nothing"))
     script = (
         "import socket, sys\n"
@@ -151,7 +151,7 @@ def test_missing_weights_are_a_clear_error_from_python(
 ) -> None:
     monkeypatch.delenv("GBSEP_MODELS")
     mine = load_preset("exp005", [("separate.model", "htdemucs_ft"), ("stems.guitar.from", ["other"])])
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "nothing"))
+    monkeypatch.setenv("GBSEP_HOME", str(tmp_path / "nothing"))
     monkeypatch.setattr("gbsep.models.fetch", lambda *_: (_ for _ in ()).throw(OSError("no network")))
     with pytest.raises(WeightsMissing, match="no weights for model 'htdemucs_ft'; looked in"):
         gbsep.render(song, mine, tmp_path / "out")

@@ -32,8 +32,6 @@ def published():
 @pytest.fixture(autouse=True)
 def places(tmp_path, monkeypatch):
     """Nothing is read from or left in the user's own folders, and temporary files are where a test can see them."""
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     monkeypatch.delenv("GBSEP_MODELS", raising=False)
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))

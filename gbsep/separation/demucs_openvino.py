@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import platformdirs
 
 from .. import models
 from ..errors import BackendError
+from ..folders import cache_folder
 from .compute import versions
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def _export_path(weights: Path, length: int) -> Path:
     name = f"{weights.stem}.{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:12]}.xml"
     if os.access(weights.parent, os.W_OK):
         return weights.parent / name
-    folder = platformdirs.user_cache_path("gbsep") / "openvino"
+    folder = cache_folder() / "openvino"
     folder.mkdir(parents=True, exist_ok=True)
     return folder / name
 
