@@ -193,7 +193,7 @@ def _parse_plugin(given: dict[str, Any], wet: float | Automation, where: str, fo
         raise PresetError("", f"{where}.parameters", f"an object of names and values, not {_kind(parameters)}")
     try:
         state = None if texts["state"] is None else host.read_state(texts["state"], folder or Path())
-    except (PluginError, OSError) as error:
+    except (PluginError, OSError, ValueError) as error:
         raise PresetError("", f"{where}.state", str(error)) from None
     return Plugin(
         texts["name"] or "",
@@ -206,6 +206,8 @@ def _parse_plugin(given: dict[str, Any], wet: float | Automation, where: str, fo
 
 
 def _parse_setting(name: str, value: object, where: str) -> Any:
+    if not name.isprintable():
+        raise PresetError("", where, f"{reprlib.repr(name)} cannot be the name of a parameter")
     return value if isinstance(value, (bool, str)) else _parse_value(replace(SETTING, name=name), value, where, None)
 
 

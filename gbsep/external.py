@@ -72,16 +72,22 @@ def locate(node: Plugin) -> host.PluginInfo:
     """The plug-in on this machine. Raises PluginNotFound, or PluginError when it is there and does not load."""
     if node.path is None:
         return host.find(node.plugin)
-    if not Path(node.path).exists():
-        raise PluginNotFound(f"no plug-in file {node.path}")
-    found = host.examine(Path(node.path))
+    path = Path(node.path)
+    if not path.exists():
+        raise PluginNotFound(f"no plug-in file {path}")
+    found = _examined(path, path.stat().st_mtime_ns)
     if found and found[0].reason:
-        raise PluginError(f"{node.path} does not load: {found[0].reason}")
+        raise PluginError(f"{path} does not load: {found[0].reason}")
     for info in found:
         if info.name == node.plugin or (not node.plugin and len(found) == 1):
             return info
     names = [info.name for info in found]
-    raise PluginNotFound(f"{node.path} holds no plug-in {node.plugin!r}{nearest(node.plugin, names)}")
+    raise PluginNotFound(f"{path} holds no plug-in {node.plugin!r}{nearest(node.plugin, names)}")
+
+
+@lru_cache(maxsize=256)
+def _examined(path: Path, time_ns: int) -> list[host.PluginInfo]:
+    return host.examine(path)
 
 
 def check_plugin(node: Plugin, where: str, allow_path: bool) -> list[str]:

@@ -159,19 +159,8 @@ def plan(path: Path, preset: Preset, options: Options, track: str | None = None)
     info = files.probe(path)
     reader = files.open(path, options.start_s, options.duration_s)
     track = track or path.stem
-    warnings: list[str] = []
     preset.settings.check(reader.sample_rate)
-    failure = None
-    for name, nodes in preset.chains.items():
-        try:
-            told = chain.check_chain(
-                nodes, reader.sample_rate, preset.stems, allow_plugin_paths=options.allow_plugin_paths
-            )
-        except PluginNotFound:
-            raise
-        except PluginError as error:
-            failure, told = error, [str(error)]
-        warnings += [f"stem {name}, {warning}" for warning in told]
+    warnings, failure = _check_chains(preset.chains, reader.sample_rate, preset.stems, options)
     files.check_output(output_format(preset), reader.sample_rate, reader.channels)
     context = separation.Context(preset.wanted, preset.seed, options.device, options.models, warn=warnings.append)
     identity = separation.backend_named(preset.backend).load().identity(preset.settings, context)
@@ -216,6 +205,23 @@ def plan(path: Path, preset: Preset, options: Options, track: str | None = None)
         warnings=tuple(warnings),
         failure=failure,
     )
+
+
+def _check_chains(
+    chains: Mapping[str, tuple[chain.Node, ...]], sample_rate: int, sidechains: Iterable[str], options: Options
+) -> tuple[list[str], PluginError | None]:
+    """Warnings, and what a plug-in that is there and does not work will fail with."""
+    warnings: list[str] = []
+    failure = None
+    for name, nodes in chains.items():
+        try:
+            told = chain.check_chain(nodes, sample_rate, sidechains, allow_plugin_paths=options.allow_plugin_paths)
+        except PluginNotFound:
+            raise
+        except PluginError as error:
+            failure, told = error, [str(error)]
+        warnings += [f"stem {name}, {warning}" for warning in told]
+    return warnings, failure
 
 
 def run(plan: Plan, progress: Progress = _silent) -> Outcome:
@@ -264,6 +270,7 @@ class ChainPlan:
     output: files.OutputFormat
     sidechains: Mapping[str, Reader]
     warnings: tuple[str, ...]
+    failure: PluginError | None
 
     @property
     def names(self) -> Mapping[str, str]:
@@ -301,9 +308,7 @@ def plan_chain(
         if key.sample_rate != reader.sample_rate:
             allowed = f"{reader.sample_rate} Hz, the sample rate of {path}"
             raise ParameterError(f"sidechain {name}", key.sample_rate, allowed, "Hz")
-    warnings = chain.check_chain(
-        preset.chains[stem], reader.sample_rate, keys, allow_plugin_paths=options.allow_plugin_paths
-    )
+    warnings, failure = _check_chains({stem: preset.chains[stem]}, reader.sample_rate, keys, options)
     files.check_output(output, reader.sample_rate, reader.channels)
     if out.is_dir():
         raise OutputError(out, "is a folder; choose another with --out")
@@ -311,11 +316,13 @@ def plan_chain(
         reason = "is the input" if out.samefile(path) else "is there already; give --overwrite to replace it"
         raise OutputError(out, f"{reason}, or choose another with --out")
     outputs.check_place(out.parent, 2 * reader.frames * reader.channels * 4)
-    return ChainPlan(path, info, reader, preset, stem, options, out, output, keys, tuple(warnings))
+    return ChainPlan(path, info, reader, preset, stem, options, out, output, keys, tuple(warnings), failure)
 
 
 def run_chain(plan: ChainPlan, progress: Progress = _silent) -> dict[str, Any]:
     """Carry out a plan; what was done, as a JSON object. Raises GbsepError and leaves no partial file."""
+    if plan.failure is not None:
+        raise plan.failure
     warnings = list(plan.warnings)
     track = Track(plan.stem, plan.reader, chain=plan.preset.chains[plan.stem])
     with outputs.staging(plan.path) as place:

@@ -121,6 +121,8 @@ ARMED_AFTER_A_SECOND = {"armed": {"points": [[0, 0], [1.0, 1]], "shape": "hold"}
         ({"name": "A", "parameters": {"ratio": None}}, "chain[0].parameters.ratio", "a number"),
         ({"name": "A", "parameters": {"ratio": float("nan")}}, "chain[0].parameters.ratio", "nan"),
         ({"name": "A", "parameters": {"ratio": float("inf")}}, "chain[0].parameters.ratio", "inf"),
+        ({"name": "A", "parameters": {"a\nb": 1}}, "chain[0].parameters", "cannot be the name"),
+        ({"name": "A", "state": "\N{GREEK SMALL LETTER MU}"}, "chain[0].state", "."),
         (
             {"name": "A", "parameters": {"gain": {"points": [[0, -1], [1, 1]], "shape": "exponential"}}},
             "chain[0].parameters.gain.points",

@@ -16,6 +16,7 @@ import numpy as np
 import pedalboard
 import psutil
 
+import gbsep
 from gbsep import host
 from gbsep.audio import BLOCK_FRAMES
 from gbsep.errors import PluginError
@@ -124,13 +125,33 @@ def leaks(path: Path, opens: int) -> None:
             click.echo(f"after {number:3} opens: {me.memory_info().rss / 1e6:.1f} MB, {me.num_fds()} open files")
 
 
+def batch(plugin: Path, folder: Path, renders: int) -> None:
+    """The same song again and again, through a chain with the plug-in on one stem and nothing on the other."""
+    me, song = psutil.Process(), folder / "song.wav"
+    gbsep.write(song, gbsep.Audio(np.ones((2, SAMPLE_RATE // 2), np.float32) / 4, SAMPLE_RATE))
+    chain = [{"effect": "Plugin", "name": "gbsep test", "path": str(plugin)}]
+    preset = {
+        "schema_version": 1,
+        "name": "batch",
+        "title": "A crossover with a plug-in",
+        "separate": {"backend": "crossover"},
+        "stems": {"bass": {"from": ["bass"], "chain": chain}, "guitar": {"from": ["guitar"]}},
+    }
+    for number in range(1, renders + 1):
+        gbsep.render(song, preset, folder / "out", overwrite=True, allow_plugin_paths=True)
+        if number in (10, renders // 2, renders):
+            size, files = me.memory_info().rss / 1e6, me.num_fds()
+            click.echo(f"after {number:3} renders: {size:.1f} MB, {files} open files, {len(me.children())} processes")
+
+
 @click.command("host", help=__doc__)
 @click.option("--seconds", default=240.0, help="Length of the stem.")
 @click.option("--plugin", "names", multiple=True, type=click.Choice(list(PLUGINS)), default=list(PLUGINS))
 @click.option("--rounds", default=3, help="Rounds, of which the median counts.")
 @click.option("--opens", default=300, help="Instances opened one after the other.")
+@click.option("--renders", default=300, help="Renders one after the other.")
 @click.option("--timeout", "timeout_s", default=2.0, help="Deadline for the faults, in seconds.")
-def command(seconds: float, names: tuple[str, ...], rounds: int, opens: int, timeout_s: float) -> None:
+def command(seconds: float, names: tuple[str, ...], rounds: int, opens: int, renders: int, timeout_s: float) -> None:
     compare(names, seconds, rounds)
     with tempfile.TemporaryDirectory() as folder:
         build = Path(__file__).parents[2] / "tests" / "plugin" / "build.sh"
@@ -138,3 +159,4 @@ def command(seconds: float, names: tuple[str, ...], rounds: int, opens: int, tim
         library = next(Path(folder).rglob("*.so"))
         faults(library, Path(folder), timeout_s)
         leaks(library.parents[2], opens)
+        batch(library.parents[2], Path(folder), renders)
