@@ -12,6 +12,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -219,27 +220,24 @@ def test_an_interrupted_caller_leaves_nothing_behind(bundle, nothing_left):
 
 
 @pytest.mark.parametrize("name", ["library-hang", "process-spin"])
-def test_a_plugin_dies_with_its_parent(bundle, name):
+def test_a_plugin_does_not_outlive_a_killed_gbsep(bundle, nothing_left, name):
     script = f"""
-import threading, time
+import numpy as np
 from gbsep import host
-import numpy as np, psutil
-def work():
-    with host.open_plugin({str(bundle(name))!r}, 44100, 2, {{"armed": 1.0}}) as instance:
-        instance.process(np.ones((2, 100), np.float32))
-threading.Thread(target=work, daemon=True).start()
-while not psutil.Process().children():
-    time.sleep(0.01)
-time.sleep(1.0)
-print(*(child.pid for child in psutil.Process().children()), flush=True)
-time.sleep(60)
+with host.open_plugin({str(bundle(name))!r}, 44100, 2) as instance:
+    instance.set("armed", 1.0)
+    instance.process(np.ones((2, 100), np.float32))
 """
-    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as parent:
-        children = [psutil.Process(int(pid)) for pid in parent.stdout.readline().split()]
-        parent.kill()
-    assert children
-    _, alive = psutil.wait_procs(children, timeout=10)
-    assert not alive
+    with subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL) as gbsep:
+        started: list[psutil.Process] = []
+        while len(started) < 2 and gbsep.poll() is None:
+            time.sleep(0.1)
+            started = psutil.Process(gbsep.pid).children()
+        time.sleep(1.0)
+        gbsep.kill()
+    assert len(started) == 2
+    _, alive = psutil.wait_procs(started, timeout=10)
+    assert not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
 
 
 def test_a_closed_instance_says_so(bundle, nothing_left):

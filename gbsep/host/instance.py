@@ -33,8 +33,7 @@ class PluginInstance:
     """A fresh instance of one plug-in, for one signal. Close it, or use it in a `with` statement.
 
     label: what messages call it; latency_frames: by how much `process` delays; values: every parameter before the first
-    block, as the plug-in shows it; class_id, version: what the plug-in calls itself. An instance belongs to the thread
-    that opened it: on Linux its process ends with that thread.
+    block, as the plug-in shows it; class_id, version: what the plug-in calls itself.
     """
 
     def __init__(self, sandbox: Sandbox, about: Mapping[str, str], started: Mapping[str, Any], block_timeout_s: float):

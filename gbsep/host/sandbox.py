@@ -9,7 +9,8 @@ restore state, set parameters, process):
     PluginError      the plug-in refused
 
 After any of them but ParameterError the whole process group has been killed, and its folder for temporary files is
-gone. The shared memory never had a name, so it vanishes with the processes, even if gbsep itself is killed.
+gone. The shared memory never had a name, so it vanishes with the processes. If gbsep itself is killed, a small shell
+process, which waits for just that, does the same.
 """
 
 from __future__ import annotations
@@ -36,8 +37,11 @@ from . import channel
 
 MEMORY_LIMIT_BYTES = 8 * 2**30
 
-LAUNCH = "import sys; sys.path[:] = sys.argv[5:]; from gbsep.host.worker import main; main(sys.argv[1:5])"
+LAUNCH = "import sys; sys.path[:] = sys.argv[4:]; from gbsep.host.worker import main; main(sys.argv[1:4])"
 """The worker imports what this process would: its `sys.path` comes along."""
+
+WATCH = 'read -r _; kill -9 "-$1"; rm -rf "$2"'
+"""A shell script that waits for the end of its input, then ends process group $1 and removes folder $2."""
 
 
 class Sandbox:
@@ -58,7 +62,7 @@ class Sandbox:
             os.set_blocking(output, False)
             os.set_blocking(their_output, False)  # a plug-in that prints without end loses the rest, and does not wait
             try:
-                numbers = (theirs.fileno(), memory_fd, os.getpid(), memory_limit_bytes)
+                numbers = (theirs.fileno(), memory_fd, memory_limit_bytes)
                 self._process = subprocess.Popen(
                     [sys.executable, "-c", LAUNCH, *map(str, numbers), *map(os.path.abspath, sys.path)],
                     stdin=subprocess.DEVNULL,
@@ -70,6 +74,7 @@ class Sandbox:
                     start_new_session=True,
                 )
                 stack.callback(_kill, self._process)
+                stack.callback(_stop, _watch(self._process.pid, folder))
                 self._memory = stack.enter_context(mmap.mmap(memory_fd, 0))
             finally:
                 theirs.close()
@@ -175,6 +180,23 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+def _watch(group: int, folder: str) -> subprocess.Popen[bytes]:
+    """Start a process that cleans up after the plug-in in case this one is killed, which ends its input."""
+    return subprocess.Popen(
+        ["/bin/sh", "-c", WATCH, "gbsep-plugin-watch", str(group), folder],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd="/",
+        start_new_session=True,
+    )
+
+
+def _stop(watch: subprocess.Popen[bytes]) -> None:
+    watch.kill()
+    watch.communicate()
 
 
 def _anonymous_file(size: int) -> int:

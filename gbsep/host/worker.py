@@ -1,7 +1,7 @@
 """The process of one plug-in, seen from inside; gbsep.host.sandbox starts it.
 
 Every request `{"do": name, ...}` has one answer, `{"ok": ...}` or `{"error": kind, "args": [...]}`; whatever else may
-happen, a crash, a hang, exit(0), is for the other side to notice. The process dies with its parent, in any state.
+happen, a crash, a hang, exit(0), is for the other side to notice.
 
 Renders repeat because an instance has heard nothing before its first block: pedalboard sends random noise through a
 plug-in while loading it, and silence has to be sent to learn its latency, so then the instance is thrown away and made
@@ -11,15 +11,11 @@ anew with the same state and parameters.
 from __future__ import annotations
 
 import base64
-import ctypes
 import mmap
 import os
 import resource
-import select
-import signal
 import socket
 import sys
-import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -36,9 +32,6 @@ BUFFER_FRAMES = 8192
 SILENCE_FRAMES = 512
 
 SCAN_RATE_HZ = 44100
-
-PR_SET_PDEATHSIG = 1
-"""From `linux/prctl.h`: the signal to get when the parent dies."""
 
 
 Changes = list[tuple[int, dict[str, Any]]]
@@ -255,32 +248,20 @@ def serve(messages: socket.socket, memory: mmap.mmap) -> None:
             channel.send(messages, {"error": "PluginError", "args": [f"{type(error).__name__}: {error}"]})
 
 
-def confine(messages: socket.socket, parent: int, memory_limit_bytes: int) -> None:
-    """Limit memory, write no core, and die with the parent, whatever the plug-in is doing."""
+def confine(memory_limit_bytes: int) -> None:
+    """Write no core, and on Linux, where the system has it, limit memory."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform == "linux":
         allowed_bytes = resource.getrlimit(resource.RLIMIT_AS)[1]
         if allowed_bytes != resource.RLIM_INFINITY:
             memory_limit_bytes = min(memory_limit_bytes, allowed_bytes)
         resource.setrlimit(resource.RLIMIT_AS, (memory_limit_bytes, memory_limit_bytes))
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
-            os._exit(1)
-    threading.Thread(target=_die_on_hang_up, args=(messages,), daemon=True).start()
-
-
-def _die_on_hang_up(messages: socket.socket) -> None:
-    poll = select.poll()
-    poll.register(messages, 0)  # a hang-up is reported whatever is asked for
-    poll.poll()
-    os.killpg(0, signal.SIGKILL)
 
 
 def main(arguments: list[str]) -> None:
-    """Arguments: the file descriptors of the messages and of the shared memory, the parent's id, bytes of memory."""
-    messages_fd, memory_fd, parent, memory_limit_bytes = map(int, arguments)
+    """Arguments: the file descriptors of the messages and of the shared memory, and the most bytes of memory to use."""
+    messages_fd, memory_fd, memory_limit_bytes = map(int, arguments)
     for descriptor in (messages_fd, memory_fd):
         os.set_inheritable(descriptor, False)
-    messages = socket.socket(fileno=messages_fd)
-    confine(messages, parent, memory_limit_bytes)
-    serve(messages, mmap.mmap(memory_fd, 0))
+    confine(memory_limit_bytes)
+    serve(socket.socket(fileno=messages_fd), mmap.mmap(memory_fd, 0))
