@@ -6,6 +6,7 @@ import base64
 import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from gbsep import host
 from gbsep.audio import Audio, join
 from gbsep.chain import Node, apply_blocks, apply_chain, chain_schema, dump_chain, parse_chain
 from gbsep.cli import main
-from gbsep.errors import ParameterError, PluginCrashed, PluginNotFound, PresetError
+from gbsep.errors import ParameterError, PluginCrashed, PluginNotFound, PluginTimeout, PresetError
 from gbsep.external import PluginReport
 
 from . import test_host
@@ -30,7 +31,7 @@ RATE = 44100
 IMPULSE_FRAME = 5000
 TEST_PLUGIN = "gbsep test"
 
-library_file, bundle = test_host.library_file, test_host.bundle
+library_file, bundle, nothing_left = test_host.library_file, test_host.bundle, test_host.nothing_left
 
 
 @pytest.fixture(scope="session")
@@ -44,8 +45,12 @@ def scanned(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def scanned_before(scanned: Path, own_folders: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def scanned_before(
+    scanned: Path, own_folders: None, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Plug-ins are known, and temporary files lie where no other process leaves any."""
     monkeypatch.setenv("GBSEP_CACHE", str(scanned))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("temporary")))
 
 
 @pytest.fixture
@@ -291,7 +296,7 @@ def test_a_held_parameter_gives_the_pieces_rendered_alone(installed: Callable[..
 
 
 def test_a_crash_in_a_batch_is_reported_and_the_others_are_done(
-    run: Any, tmp_path: Path, installed: Callable[..., Path]
+    run: Any, tmp_path: Path, installed: Callable[..., Path], nothing_left: None
 ) -> None:
     installed("process-crash")
     chain = [plugin(TEST_PLUGIN, parameters=ARMED_AFTER_A_SECOND)]
@@ -337,7 +342,7 @@ def test_bypass_does_not_hide_the_crash_of_another(installed: Callable[..., Path
 
 
 def test_a_plugin_that_does_not_load_fails_its_render_alone(
-    run: Any, tmp_path: Path, installed: Callable[..., Path]
+    run: Any, tmp_path: Path, installed: Callable[..., Path], nothing_left: None
 ) -> None:
     installed("load-crash")
     write_song(tmp_path / "song.wav", 0.5)
@@ -354,6 +359,41 @@ def test_a_plugin_that_does_not_load_fails_its_render_alone(
     assert "will be bypassed" in err
     folder = tmp_path / "gbsep-out/song"
     np.testing.assert_array_equal(read(folder / "bypassed/bass.wav"), read(folder / "good/bass.wav"))
+
+
+IN_A_BATCH: dict[str, Callable[[bytes], bytes] | None] = {
+    **{name: None for name, _, error, _ in test_host.FAULTS if error is not PluginTimeout},
+    **{name: edit for name, edit, _ in test_host.FILES},
+}
+NOT_IN_A_BATCH = ("load-allocate", "state-")
+"""One takes all the memory that a plug-in may have, the others need a state that was saved from themselves."""
+
+
+@pytest.mark.slow
+def test_whatever_goes_wrong_the_rest_of_the_batch_is_done(
+    run: Any, tmp_path: Path, bundle: Callable[..., Path], nothing_left: None
+) -> None:
+    write_song(tmp_path / "song.wav", 0.2)
+    lane = {"points": [[0, 0], [0.1, 1]], "shape": "hold"}
+    armed = {"parameter": {"armed": 1.0}, "process": {"armed": lane}}
+    names = [name for name in IN_A_BATCH if not name.startswith(NOT_IN_A_BATCH)]
+    assert len(names) >= 20
+    for name in [*names, "good"]:
+        node = {
+            "effect": "Plugin",
+            "path": bundle(name, IN_A_BATCH.get(name)).name,
+            "parameters": armed.get(name.partition("-")[0], {}),
+        }
+        (tmp_path / f"{name}.json").write_text(json.dumps(preset([node], name)))
+    presets = [word for name in [*names, "good"] for word in ("-p", f"{name}.json")]
+    code, out, _ = run("render", "song.wav", *presets, "--allow-plugin-paths", "--json")
+    assert code == 1
+    outcomes = {outcome["preset"]: outcome for outcome in map(json.loads, out.splitlines())}
+    assert outcomes.pop("good")["status"] == "ok"
+    assert set(outcomes) == set(names)
+    for name, outcome in outcomes.items():
+        assert (outcome["status"], name in outcome["error"] or TEST_PLUGIN in outcome["error"]) == ("failed", True)
+    assert [path.name for path in (tmp_path / "gbsep-out/song").iterdir()] == ["good"]
 
 
 def test_a_plugin_that_is_missing_is_refused_before_anything_is_written(run: Any, tmp_path: Path) -> None:
