@@ -297,9 +297,7 @@ def _separate(reader: Reader, voices: Sequence[_Voice], settings: Settings, cont
         runs += [_Run(voice, -shift, length, int((1 - settings.overlap) * length)) for shift in voice.shifts]
     segments = [(start, run) for run in runs for start in range(run.start, reader.frames, run.stride)]
     segments = sorted((pair for pair in segments if pair[0] + pair[1].length > 0), key=itemgetter(0))
-    at_once = 1
-    if pick_device(context.device) != "cpu":
-        at_once = max(1, int(GPU_BATCH_S / max(voice.segment_s for voice in voices))) * len(voices)
+    at_once = _batch(voices, pick_device(context.device))
     take = _window((block - mean) / std for block in reader.blocks())
     buffer, first = np.zeros((len(context.wanted), 2, 0), np.float32), 0
     for index in range(0, len(segments), at_once):
@@ -321,6 +319,13 @@ def _separate(reader: Reader, voices: Sequence[_Voice], settings: Settings, cont
             yield block.reshape(-1, finished)
         buffer, first = buffer[:, :, finished:], first + finished
         context.progress(min(1.0, (index + at_once) / len(segments)))
+
+
+def _batch(voices: Sequence[_Voice], device: str) -> int:
+    """Segments to take at once: one on a CPU, where more would only cost memory."""
+    if device == "cpu":
+        return 1
+    return max(1, int(GPU_BATCH_S / max(voice.segment_s for voice in voices))) * len(voices)
 
 
 def _estimates(

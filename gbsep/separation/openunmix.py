@@ -199,7 +199,7 @@ def compute_features(
         step()
     pieces = [(first, min(first + WIENER_FRAMES, total)) for first in range(0, total, WIENER_FRAMES)]
 
-    with contextlib.ExitStack() as scratch:
+    with contextlib.ExitStack() as scratch, torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         pairs = [
             [Rows(scratch.enter_context(tempfile.TemporaryFile()), hidden_size // 2) for _ in range(2)]
             for _ in range(2)
@@ -275,8 +275,8 @@ def _mirrored(blocks: Iterable[Block], pad: int) -> Iterator[Block]:
         yield last[:, -2::-1]
 
 
-def istft(spectra: Iterable[torch.Tensor], transform: Transform, frames: int) -> Iterator[Block]:
-    """The inverse: float32 (S, n), `frames` long in all, from spectra (S, F, n)."""
+def istft(spectra: Iterable[Sequence[torch.Tensor]], transform: Transform, frames: int) -> Iterator[Block]:
+    """The inverse: float32 (S, n), `frames` long in all, from S spectra (F, n) at a time."""
     import torch
 
     n_fft, hop_length = transform.n_fft, transform.hop_length
@@ -289,7 +289,7 @@ def istft(spectra: Iterable[torch.Tensor], transform: Transform, frames: int) ->
     held: torch.Tensor | None = None
     start, stop = n_fft // 2, n_fft // 2 + frames  # where the signal lies in what is still to come
     for spectrum in spectra:
-        count = spectrum.shape[2]
+        count = spectrum[0].shape[1]
         complete = hop_length * count
         # One more row adds up the squared window, by which the sums are divided in the end.
         total = torch.stack(
@@ -413,20 +413,20 @@ def _estimates(
     niter: int,
     residual: bool,
     step: Callable[[], None],
-) -> Iterator[torch.Tensor]:
-    """Spectra of the wanted targets, (len(wanted) * C, F, n), from the mixture's and all targets' features."""
+) -> Iterator[list[torch.Tensor]]:
+    """Spectra (F, n) of the wanted targets' channels from the mixture's (C, F, n) and all targets' features."""
     import torch
 
     chosen = [list(networks).index(name) for name in wanted]
     first = 0
+    # One array for all pieces: so large a one, made anew each time, would leave ever more holes in the heap.
+    buffer = torch.empty(0)
     for spectrum in mixture:
         stop = first + spectrum.shape[2]
-        magnitudes = torch.stack(
-            [
-                openunmix_network.decode(network, features[target].read(first, stop), spectrum.abs())
-                for target, network in networks.items()
-            ]
-        )
-        yield wiener(magnitudes, spectrum, niter, residual)[chosen].flatten(0, 1)
+        magnitudes = buffer.resize_(len(networks), *spectrum.shape)
+        for target, (name, network) in zip(magnitudes, networks.items(), strict=True):
+            target[:] = openunmix_network.decode(network, features[name].read(first, stop), spectrum.abs())
+        estimates = wiener(magnitudes, spectrum, niter, residual)
+        yield [channel for index in chosen for channel in estimates[index]]
         first = stop
         step()
