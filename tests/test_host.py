@@ -82,21 +82,21 @@ def compensated(instance: host.PluginInstance, signal: np.ndarray, edges: list[i
 # --- nothing is left behind -------------------------------------------------------------------------------------------
 
 
-def _ours() -> tuple[set[int], set[str], int]:
-    """Child processes, temporary folders and shared memory, open files."""
+def _left(temporary: Path) -> tuple[list[psutil.Process], list[str], int]:
+    """Child processes, what lies in the folder of temporary files, and how many files are open."""
+    gc.collect()
     me = psutil.Process()
-    places = [place for place in (tempfile.gettempdir(), "/dev/shm") if os.path.isdir(place)]
-    named = {name for place in places for name in os.listdir(place) if name.startswith(("gbsep-", "psm_"))}
-    return {child.pid for child in me.children(recursive=True)}, named, me.num_fds()
+    return me.children(recursive=True), os.listdir(temporary), me.num_fds()
 
 
 @pytest.fixture
-def nothing_left() -> Iterator[None]:
-    gc.collect()
-    before = _ours()
+def nothing_left(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    temporary = tmp_path_factory.mktemp("temporary")
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    before = _left(temporary)
     yield
-    gc.collect()
-    assert _ours() == before
+    assert _left(temporary) == before
 
 
 # --- faults -----------------------------------------------------------------------------------------------------------
