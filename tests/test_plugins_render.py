@@ -6,7 +6,6 @@ import base64
 import json
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -45,12 +44,8 @@ def scanned(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def scanned_before(
-    scanned: Path, own_folders: None, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Plug-ins are known, and temporary files lie where no other process leaves any."""
+def scanned_before(scanned: Path, own_folders: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GBSEP_CACHE", str(scanned))
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("temporary")))
 
 
 @pytest.fixture
