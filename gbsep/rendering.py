@@ -376,6 +376,8 @@ def _separate(
 
     quick = separation.backend_named(preset.backend).quick
     store = cache.locate() if options.use_cache and not quick else None
+    if not preset.wanted:
+        return {"mixture": mixture}, {"from_cache": False}
     stems = cache.get(store, _cache_key(plan)) if store else None
     told: dict[str, Any] = {"from_cache": stems is not None}
     if stems is None and store:

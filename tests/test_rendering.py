@@ -421,3 +421,9 @@ def test_a_stem_can_be_the_key_of_anothers_ducker(song: Path, tmp_path: Path) ->
     outcome = gbsep.render(song, ducked, tmp_path / "out", dry_stems=True)
     levels = record(outcome)["stems"]["guitar"]
     assert levels["after"]["rms_dbfs"] < levels["before"]["rms_dbfs"] - 3
+
+
+def test_a_preset_may_use_the_mixture_alone(song: Path, tmp_path: Path) -> None:
+    only = preset(stems={"all": {"from": ["mixture"], "chain": [{"effect": "Gain", "gain_db": -6.0}]}})
+    outcome = gbsep.render(song, only, tmp_path / "out")
+    np.testing.assert_allclose(read(outcome.files["all"]), read(song) * 10 ** (-6 / 20), atol=1e-6)
