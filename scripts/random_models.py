@@ -2,7 +2,7 @@
 """Write randomly initialised Demucs networks in the published formats: for tests and benchmarks without downloads.
 
     scripts/random_models.py DIR htdemucs_6s htdemucs_ft      networks of the published sizes, as legacy packages
-    scripts/random_models.py DIR tiny                         a network of 20,000 parameters
+    scripts/random_models.py DIR tiny                         a network that does next to nothing, quickly
 
 The folder serves gbsep (`--models DIR`) and the demucs command line (`--repo DIR`) alike.
 """
@@ -20,7 +20,7 @@ import click
 
 SOURCES = ["drums", "bass", "other", "vocals"]
 _HTDEMUCS = {"channels": 48, "depth": 4, "dconv_mode": 3, "t_layers": 5, "segment": Fraction(39, 5)}
-_TINY = {"channels": 8, "depth": 3, "nfft": 2048, "t_layers": 1, "t_heads": 2, "segment": Fraction(39, 5)}
+_TINY = {"channels": 2, "depth": 2, "nfft": 2048, "t_layers": 0, "dconv_mode": 0, "segment": Fraction(39, 5)}
 _ONE_SOURCE_EACH = [[float(row == column) for column in range(4)] for row in range(4)]
 
 BAGS: dict[str, tuple[dict[str, Any], list[str], list[list[float]] | None]] = {

@@ -15,7 +15,7 @@ not depend on which others are wanted.
 
 References
 - A. Défossez et al.: Music source separation in the waveform domain. 2019. (overlapping segments, shifts)
-- see also demucs_network
+- see also demucs_network, demucs_openvino
 """
 
 from __future__ import annotations
@@ -207,6 +207,7 @@ def _forward(network: Any, weights: Path, stems: Sequence[str], settings: Settin
     demucs_network.decode_only(network, stems)
     if accelerated is None:
         return _torch_forward(network, device, context.warn)
+    network.to("meta")  # OpenVINO has the weights; what is left of the network needs none
     rows = [sources.index(source) for source in network.sources]
     return lambda mixtures: np.concatenate([accelerated(mixture[np.newaxis], rows) for mixture in mixtures])
 
@@ -267,8 +268,8 @@ class _Run:
 def triangle(frames: int) -> np.ndarray:
     """Demucs' weights of a segment: rising to 1 in the middle, falling after it, nowhere 0.
 
-    >>> [round(float(weight), 2) for weight in triangle(5)]
-    [0.33, 0.67, 1.0, 0.67, 0.33]
+    >>> triangle(4)
+    array([0.5, 1. , 1. , 0.5], dtype=float32)
     """
     rising, falling = np.arange(1, frames // 2 + 1), np.arange(frames - frames // 2, 0, -1)
     weights = np.concatenate([rising, falling]).astype(np.float32)
