@@ -155,3 +155,11 @@ def test_missing_weights_are_a_clear_error_from_python(
     monkeypatch.setattr("gbsep.models.fetch", lambda *_: (_ for _ in ()).throw(OSError("no network")))
     with pytest.raises(WeightsMissing, match="no weights for model 'htdemucs_ft'; looked in"):
         gbsep.render(song, mine, tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["exp004", "exp005"])
+def test_the_licence_is_told_once_and_always_recorded(song: Path, tmp_path: Path, name: str) -> None:
+    outcomes = [gbsep.render(song, name, tmp_path / out, use_cache=False) for out in ("a", "b")]
+    licences = [record(outcome)["separation"]["licence"] for outcome in outcomes]
+    assert licences[0] == licences[1]
+    assert [any(licences[0] in warning for warning in outcome.warnings) for outcome in outcomes] == [True, False]

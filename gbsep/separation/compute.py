@@ -1,4 +1,4 @@
-"""Where networks run: device, threads and library versions, told without loading torch wherever that can be.
+"""Where networks run, and on what weights: told without loading torch wherever that can be.
 
 A cached render asks all of this (it is part of the stems' key) and must stay quick.
 """
@@ -11,7 +11,9 @@ import platform
 import shutil
 from pathlib import Path
 
+from .. import models
 from ..errors import BackendError, ParameterError
+from . import Context
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
@@ -63,3 +65,12 @@ def threads() -> int:
 def versions(*packages: str) -> dict[str, str]:
     """Installed version of each package."""
     return {package: importlib.metadata.version(package) for package in packages}
+
+
+def find_weights(model: str, backend: str, context: Context) -> models.Found:
+    """The weights of a model, as `models.find` finds them; its licence is told the first time it is used here."""
+    found = models.find(model, backend, context.models, progress=context.progress)
+    licence = models.notice(found)
+    if licence:
+        context.warn(licence)
+    return found

@@ -36,7 +36,7 @@ from .. import models
 from ..audio import Block, Reader
 from ..errors import BackendError, BackendNotInstalled, ParameterError, SeparationFailed
 from . import Context, demucs_network, demucs_openvino
-from .compute import pick_device, threads, versions
+from .compute import find_weights, pick_device, threads, versions
 from .settings import BackendSettings
 
 MAX_SHIFT_S = 0.5
@@ -109,10 +109,7 @@ def run(reader: Reader, settings: Settings, context: Context) -> Iterator[dict[s
     """
     import torch
 
-    found = models.find(settings.model, "demucs", context.models, progress=context.progress)
-    licence = models.notice(found)
-    if licence:
-        context.warn(licence)
+    found = find_weights(settings.model, "demucs", context)
     torch.set_num_threads(threads())
     voices = _voices(found, settings, context)
     sample_rate = voices[0].network.samplerate

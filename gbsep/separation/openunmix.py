@@ -34,7 +34,7 @@ from .. import files, models
 from ..audio import Audio, Block, Reader
 from ..errors import BackendError, ParameterError, SeparationFailed, nearest
 from . import Context, openunmix_network
-from .compute import pick_device, threads, versions
+from .compute import find_weights, pick_device, threads, versions
 from .openunmix_network import Network
 from .settings import BackendSettings
 
@@ -91,7 +91,7 @@ def run(reader: Reader, settings: Settings, context: Context) -> Iterator[dict[s
     Raises WeightsMissing or BackendError for missing or damaged weights, ParameterError for a stem that is no target of
     the model, SeparationFailed for stems that are not finite.
     """
-    networks, transform = load(settings.model, context.models, pick_device(context.device))
+    networks, transform = load(find_weights(settings.model, "openunmix", context), pick_device(context.device))
     for name in context.wanted:
         if name not in networks:
             raise ParameterError("stem", name, f"{settings.model} does not give it{nearest(name, networks)}")
@@ -321,9 +321,8 @@ def istft(spectra: Iterable[Sequence[torch.Tensor]], transform: Transform, frame
 # A track
 
 
-def load(model: str, folder: Path | None, device: str = "cpu") -> tuple[dict[str, Network], Transform]:
-    """The networks of a model, one per target, and its transform, from the weights that `models.find` finds."""
-    found = models.find(model, "openunmix", folder)
+def load(found: models.Found, device: str = "cpu") -> tuple[dict[str, Network], Transform]:
+    """The networks of a model, one per target, and its transform."""
     transform = _transform(found)
     networks = {}
     for path in found.files:
