@@ -11,7 +11,7 @@ Two that build the same entry both finish, and the first one's stays. Stems are 
 a Reader reads on when its entry has been evicted, on Windows an entry that is open cannot be evicted. Sizes and
 CRC-32 are checked when an entry is opened, before anything is read from it; a damaged one is removed and missed.
 
-The folder is `GBSEP_CACHE` or the user's cache folder (platformdirs), its size `GBSEP_CACHE_SIZE` or 10 GB. The least
+The folder is `GBSEP_CACHE` or the user's cache folder, its size `GBSEP_CACHE_SIZE` or 10 GB. The least
 recently used entries go first. What would not fit at all is held for the run in unnamed temporary files instead.
 """
 
@@ -35,10 +35,10 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-import platformdirs
 
 from .audio import BLOCK_FRAMES, Block, Reader, check_finite
 from .errors import AudioError, AudioFileError, OutputError, ParameterError, SeparationFailed
+from .folders import cache_folder
 
 FORMAT = 1
 """Raised whenever the layout of an entry changes; entries of another format are removed and missed."""
@@ -85,7 +85,7 @@ def locate(folder: str | Path | None = None, size: str | int | None = None) -> C
 
     Raises ParameterError for a size that is none.
     """
-    folder = folder or os.environ.get("GBSEP_CACHE") or platformdirs.user_cache_path("gbsep")
+    folder = folder or cache_folder()
     size = size if size is not None else os.environ.get("GBSEP_CACHE_SIZE") or DEFAULT_SIZE
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?b|)", str(size).strip().lower())
     if not match:

@@ -1,9 +1,10 @@
-"""A chain of effects over blocks: routing, latency, dry and wet, automation, side chains, finiteness.
+"""A chain of effects and plug-ins over blocks: routing, latency, dry and wet, automation, side chains, finiteness.
 
 A chain is a tuple of nodes, each a stage that takes `frames` frames and gives as many. In JSON:
 
     [{"effect": "Compressor", "threshold_db": -18, "ratio": 2, "wet": 0.5},
-     {"effect": "Parallel", "branches": [{"chain": []}, {"chain": [{"effect": "Reverb"}], "mix_db": -12}]}]
+     {"effect": "Parallel", "branches": [{"chain": []}, {"chain": [{"effect": "Reverb"}], "mix_db": -12}]},
+     {"effect": "Plugin", "name": "ZamCompX2", "parameters": {"ratio": 4}, "on_failure": "bypass"}]
 
 Conventions:
 
@@ -19,17 +20,21 @@ Conventions:
 - A side chain's key is the named stem as it goes into its own chain (separated, restored, dry), so no order of
   chains is needed and no circle can arise.
 - Each stage's output is checked to be finite: one NaN turns the next effect full-scale.
+- A plug-in that may be bypassed keeps its input and output on disk until the last frame is there. So whenever it fails,
+  all of the signal passes unprocessed, and nothing is heard of it from half-way.
 
 Memory is a few blocks, except for effects that do not stream (PitchShift, GSMFullRateCompressor): they hold the signal.
+So do Parallel and a `wet` below 1 around a plug-in that may be bypassed, for the dry signal has to wait.
 """
 
 from __future__ import annotations
 
+import base64
 import math
 import reprlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain as concatenated
 from itertools import count, islice, pairwise, repeat, tee
 from pathlib import Path
@@ -37,6 +42,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from . import host
 from .audio import Audio, Block, Reader, check_finite, join, rechunk
 from .automation import Automation, automation_schema, dump_automation, parse_automation
 from .ducker import ducker_gains
@@ -53,7 +59,9 @@ from .effects import (
     render_whole,
     spec_of,
 )
-from .errors import AudioError, ParameterError, PresetError, nearest
+from .errors import AudioError, ParameterError, PluginError, PresetError, nearest
+from .external import ON_FAILURE, SETTING, Plugin, PluginReport, check_plugin, locate, plugin_files
+from .files import Spool
 from .filters import butterworth_sos, filter_block, filter_blocks_zero_phase, moving_butterworth_sos
 
 AUTOMATION_STEP_S = 0.005
@@ -62,6 +70,8 @@ MAX_NESTING = 16
 """Parallel within Parallel."""
 BUFFER_FRAMES = 8192
 """Frames that an effect is given at a time: Pedalboard's own default."""
+PLUGIN_FRAMES = 2**17
+"""Frames that the process of a plug-in is given at a time: large, so that the way there and back costs little."""
 TAIL_S = Param("tail_s", "s", 0.0, 600.0, 0.0)
 
 
@@ -89,7 +99,7 @@ class Parallel:
     name = "Parallel"
 
 
-Node = Effect | Parallel
+Node = Effect | Parallel | Plugin
 
 
 class Processor(Protocol):
@@ -118,6 +128,8 @@ class _Run:
     frames: int
     start_s: float
     sidechains: Mapping[str, Reader] = field(repr=False)
+    report: Callable[[PluginReport], None]
+    folder: Path | None
 
     def times_s(self, first_frame: int, frames: int) -> np.ndarray:
         return self.start_s + np.arange(first_frame, first_frame + frames) / self.sample_rate
@@ -152,6 +164,8 @@ def _parse_node(item: object, where: str, folder: Path | None) -> Node:
             raise PresetError("", f"{where}.branches", 'a list of one or more {"chain": [...], "mix_db": 0}')
         parsed = (_parse_branch(branch, f"{where}.branches[{n}]", folder) for n, branch in enumerate(branches))
         return Parallel(tuple(parsed), wet)
+    if name == "Plugin":
+        return _parse_plugin(given, wet, where, folder)
     try:
         spec = spec_of(name)
     except ParameterError as error:
@@ -163,6 +177,38 @@ def _parse_node(item: object, where: str, folder: Path | None) -> Node:
             raise PresetError("", where, f"{name} needs {param.help}")
         params[param.name] = _parse_value(param, given.get(param.name, param.default), where, folder)
     return Effect(name, params, wet)
+
+
+def _parse_plugin(given: dict[str, Any], wet: float | Automation, where: str, folder: Path | None) -> Plugin:
+    known = ["name", "parameters", "state", "path", "on_failure"]
+    _refuse_unknown(given, [*known, "wet"], where)
+    texts = {key: given.get(key) for key in ("name", "state", "path")}
+    for key, text in texts.items():
+        if text is not None and not (isinstance(text, str) and text):
+            raise PresetError("", f"{where}.{key}", f"a text, not {_kind(text) if text != '' else 'an empty one'}")
+    if texts["name"] is None and texts["path"] is None:
+        raise PresetError("", where, "'name' is missing: what the plug-in calls itself, as `gbsep plugins list` has it")
+    parameters = given.get("parameters", {})
+    if not isinstance(parameters, Mapping):
+        raise PresetError("", f"{where}.parameters", f"an object of names and values, not {_kind(parameters)}")
+    try:
+        state = None if texts["state"] is None else host.read_state(texts["state"], folder or Path())
+    except (PluginError, OSError, ValueError) as error:
+        raise PresetError("", f"{where}.state", str(error)) from None
+    return Plugin(
+        texts["name"] or "",
+        {str(name): _parse_setting(str(name), value, f"{where}.parameters") for name, value in parameters.items()},
+        state,
+        texts["path"] and str((folder or Path()) / texts["path"]),
+        _parse_value(ON_FAILURE, given.get("on_failure", ON_FAILURE.default), where, folder),
+        wet,
+    )
+
+
+def _parse_setting(name: str, value: object, where: str) -> Any:
+    if not name.isprintable():
+        raise PresetError("", where, f"{reprlib.repr(name)} cannot be the name of a parameter")
+    return value if isinstance(value, (bool, str)) else _parse_value(replace(SETTING, name=name), value, where, None)
 
 
 def _parse_branch(item: object, where: str, folder: Path | None) -> Branch:
@@ -216,6 +262,16 @@ def dump_chain(nodes: Iterable[Node]) -> list[dict[str, Any]]:
         if isinstance(node, Parallel):
             branches = [{"chain": dump_chain(b.chain), "mix_db": plain(b.mix_db)} for b in node.branches]
             return {"effect": "Parallel", "branches": branches, "wet": plain(node.wet)}
+        if isinstance(node, Plugin):
+            state = None if node.state is None else base64.b64encode(node.state).decode()
+            texts = {"name": node.plugin or None, "path": node.path, "state": state}
+            return {
+                "effect": "Plugin",
+                **{key: text for key, text in texts.items() if text is not None},
+                "parameters": {name: plain(value) for name, value in node.parameters.items()},
+                "on_failure": node.on_failure,
+                "wet": plain(node.wet),
+            }
         params = {name: plain(value) for name, value in node.params.items()}
         return {"effect": node.name, **params, "wet": plain(node.wet)}
 
@@ -249,6 +305,24 @@ def chain_schema() -> dict[str, Any]:
         "title": "branches that hear the same input, summed",
         **closed({"effect": {"const": "Parallel"}, "branches": branches, **wet}, ["effect", "branches"]),
     }
+    setting = {"anyOf": [value(SETTING), {"type": "boolean"}, {"type": "string"}]}
+    text = {"type": "string", "minLength": 1}
+    definitions["Plugin"] = {
+        "title": "an external plug-in; needs a name, or a path where that is allowed",
+        **closed(
+            {
+                "effect": {"const": "Plugin"},
+                "name": {**text, "description": "as `gbsep plugins list` has it"},
+                "path": {**text, "description": "of the plug-in's file; needs --allow-plugin-paths"},
+                "state": {**text, "description": "base64, or a file, relative to the preset: a .vstpreset"},
+                "parameters": {"type": "object", "additionalProperties": setting, "default": {}},
+                "on_failure": ON_FAILURE.schema,
+                **wet,
+            },
+            ["effect"],
+        ),
+        "anyOf": [{"required": ["name"]}, {"required": ["path"]}],
+    }
     effects = [{"$ref": f"#/$defs/{name}"} for name in definitions]
     return {**chain, "$defs": {"chain": {"type": "array", "items": {"oneOf": effects}}, **definitions}}
 
@@ -257,12 +331,17 @@ def chain_schema() -> dict[str, Any]:
 
 
 def check_chain(
-    nodes: Iterable[Node], sample_rate: int, sidechains: Iterable[str] | None = None, where: str = "chain"
+    nodes: Iterable[Node],
+    sample_rate: int,
+    sidechains: Iterable[str] | None = None,
+    where: str = "chain",
+    allow_plugin_paths: bool = False,
 ) -> list[str]:
     """Warnings about a chain at this sample rate: a low-pass whose cut-off is at or above half of it passes through.
 
     Raises ParameterError for any other cut-off there, for an effect that does not work at the sample rate, for a file
-    that is missing or no audio, and, when the names of the `sidechains` are given, for a key that is not among them.
+    that is missing or no audio, and, when the names of the `sidechains` are given, for a key that is not among them;
+    for plug-ins what `external.check_plugin` raises.
     """
     warnings = []
     for index, node in enumerate(nodes):
@@ -270,7 +349,10 @@ def check_chain(
         if isinstance(node, Parallel):
             for number, branch in enumerate(node.branches):
                 inner = f"{here}.branches[{number}].chain"
-                warnings += check_chain(branch.chain, sample_rate, sidechains, inner)
+                warnings += check_chain(branch.chain, sample_rate, sidechains, inner, allow_plugin_paths)
+            continue
+        if isinstance(node, Plugin):
+            warnings += check_plugin(node, here, allow_plugin_paths)
             continue
         spec = spec_of(node.name)
         if spec.sample_rates and sample_rate not in spec.sample_rates:
@@ -294,6 +376,21 @@ def check_chain(
     return warnings
 
 
+def chain_files(chains: Iterable[Iterable[Node]]) -> list[Path]:
+    """The files that chains read: impulse responses, the libraries of plug-ins."""
+    found = set()
+    for nodes in chains:
+        for node in nodes:
+            if isinstance(node, Parallel):
+                found.update(chain_files(branch.chain for branch in node.branches))
+            elif isinstance(node, Plugin):
+                found.update(plugin_files(node))
+            else:
+                paths = [param.name for param in spec_of(node.name).params if param.kind == "path"]
+                found.update(Path(node.params[name]) for name in paths)
+    return sorted(found)
+
+
 def _values(value: Any) -> tuple[float, ...]:
     return value.values if isinstance(value, Automation) else (value,)
 
@@ -313,6 +410,7 @@ def apply_chain(
     tail_s: float = 0.0,
     warn: Callable[[str], None] = lambda message: None,
     sidechains: Mapping[str, Audio] | None = None,
+    allow_plugin_paths: bool = False,
 ) -> Audio:
     """A chain, as a list of JSON objects or from `parse_chain`, over a signal in memory: a signal `tail_s` longer.
 
@@ -323,9 +421,17 @@ def apply_chain(
     """
     nodes = chain if isinstance(chain, tuple) else parse_chain(chain)
     tail_frames = round(float(TAIL_S.check(tail_s)) * audio.sample_rate)
-    readers = {name: key.reader() for name, key in (sidechains or {}).items()}
     blocks = apply_blocks(
-        audio.reader().blocks(), nodes, audio.sample_rate, audio.channels, audio.frames, tail_frames, warn, readers
+        audio.reader().blocks(),
+        nodes,
+        audio.sample_rate,
+        audio.channels,
+        audio.frames,
+        tail_frames,
+        warn,
+        {name: key.reader() for name, key in (sidechains or {}).items()},
+        report=lambda report: warn(report.bypassed) if report.bypassed else None,
+        allow_plugin_paths=allow_plugin_paths,
     )
     return Audio(join(blocks), audio.sample_rate)
 
@@ -340,20 +446,25 @@ def apply_blocks(
     warn: Callable[[str], None] = lambda message: None,
     sidechains: Mapping[str, Reader] | None = None,
     start_s: float = 0.0,
+    report: Callable[[PluginReport], None] = lambda report: None,
+    folder: Path | None = None,
+    allow_plugin_paths: bool = False,
 ) -> Iterator[Block]:
     """The chain over `frames` frames that come in blocks of any size: exactly frames + tail_frames come out.
 
     `sidechains` are the stems by name, for effects with a key; `start_s` is where in the song the first frame lies.
-    `warn` takes the warnings of `check_chain`, whose errors are raised at once. While running, AudioError names the
-    effect and the frame when something is not finite, and is raised when the blocks are not `frames` long.
+    `warn` takes the warnings of `check_chain`, whose errors are raised at once; `report` is told of each plug-in when
+    it is loaded or bypassed; `folder` is for what has to wait on disk. While running, AudioError names the effect and
+    the frame when something is not finite, and is raised when the blocks are not `frames` long; PluginError and
+    ParameterError come from plug-ins.
     """
     nodes, sidechains = tuple(nodes), sidechains or {}
     for name, reader in sidechains.items():
         if reader.sample_rate != sample_rate:
             raise AudioError(f"side chain {name!r} is at {reader.sample_rate} Hz, the chain at {sample_rate} Hz")
-    for message in check_chain(nodes, sample_rate, sidechains):
+    for message in check_chain(nodes, sample_rate, sidechains, allow_plugin_paths=allow_plugin_paths):
         warn(message)
-    run = _Run(sample_rate, channels, frames + tail_frames, start_s, sidechains)
+    run = _Run(sample_rate, channels, frames + tail_frames, start_s, sidechains, report, folder)
     return _through(_with_tail(blocks, channels, frames, tail_frames), nodes, "chain", run)
 
 
@@ -455,6 +566,39 @@ def _duck(blocks: Iterator[Block], node: Effect, where: str, run: _Run) -> Itera
         yield (block * gain).astype(np.float32)
 
 
+def _plugin(blocks: Iterator[Block], node: Plugin, where: str, run: _Run) -> Iterator[Block]:
+    return (_hosted if node.on_failure == "fail" else _hosted_or_bypassed)(blocks, node, where, run)
+
+
+def _hosted(blocks: Iterator[Block], node: Plugin, where: str, run: _Run) -> Iterator[Block]:
+    info, opened = locate(node), False
+
+    def open_(parameters: Mapping[str, Any], frames: int) -> host.PluginInstance:
+        nonlocal opened
+        instance = host.open_plugin(info, run.sample_rate, run.channels, parameters, node.state)
+        if not opened:
+            about = instance.class_id, instance.version, instance.latency_frames, instance.values
+            run.report(PluginReport(where, info.name, *about))
+        opened = True
+        return instance
+
+    yield from _processed(blocks, open_, node.parameters, run, PLUGIN_FRAMES)
+
+
+def _hosted_or_bypassed(blocks: Iterator[Block], node: Plugin, where: str, run: _Run) -> Iterator[Block]:
+    with Spool(["dry", "wet"], run.sample_rate, run.channels, run.folder) as spool:
+        for block in blocks:
+            spool.write({"dry": block})
+        chosen = "wet"
+        try:
+            for block in _hosted(spool.reader("dry").blocks(), node, where, run):
+                spool.write({"wet": block})
+        except PluginError as error:
+            run.report(PluginReport(where, node.label, bypassed=f"{where}: {node.label} was bypassed: {error}"))
+            chosen = "dry"
+        yield from spool.reader(chosen).blocks()
+
+
 def _sos(params: Mapping[str, Any], sample_rate: int) -> np.ndarray:
     return butterworth_sos(params["order"], params["cutoff_hz"], params["mode"], sample_rate)
 
@@ -482,7 +626,9 @@ class _Butterworth:
         self._sos = moving_butterworth_sos(order, cutoff_hz, mode, self._sample_rate)
 
 
-def _processed(blocks: Iterator[Block], open_: Opener, params: Mapping[str, Any], run: _Run) -> Iterator[Block]:
+def _processed(
+    blocks: Iterator[Block], open_: Opener, params: Mapping[str, Any], run: _Run, block_frames: int = BUFFER_FRAMES
+) -> Iterator[Block]:
     """The signal through an effect, its latency taken off: silence follows the signal until all has come out."""
     lanes = {name: value for name, value in params.items() if isinstance(value, Automation)}
     signal = concatenated(blocks, _silence(BUFFER_FRAMES, run.channels))
@@ -493,8 +639,8 @@ def _processed(blocks: Iterator[Block], open_: Opener, params: Mapping[str, Any]
             pair = [instances.enter_context(open_({**params, **begin}, step_frames // 2 - 1)) for _ in range(2)]
             outputs, latency_frames = _automated(signal, pair, lanes, step_frames, run), pair[0].latency_frames
         else:
-            processor = instances.enter_context(open_(params, BUFFER_FRAMES))
-            outputs = map(processor.process, rechunk(signal, BUFFER_FRAMES))
+            processor = instances.enter_context(open_(params, block_frames))
+            outputs = map(processor.process, rechunk(signal, block_frames))
             latency_frames = processor.latency_frames
         yield from _cut(outputs, run.frames, latency_frames)
 
@@ -555,6 +701,7 @@ _STAGES: dict[str, Callable[[Iterator[Block], Any, str, _Run], Iterator[Block]]]
     "Butterworth": _butterworth,
     "Ducker": _duck,
     "Parallel": _parallel,
+    "Plugin": _plugin,
 }
 """How nodes that are no Pedalboard built-ins are run: (blocks, node, JSON path, run) to blocks as long as before."""
 

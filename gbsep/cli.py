@@ -75,6 +75,11 @@ def cli() -> None:
     """
 
 
+plugin_paths_option = click.option(
+    "--allow-plugin-paths", is_flag=True, help="Let presets name plug-in files: native code of their choice."
+)
+
+
 @cli.command(short_help="Separate recordings and write processed stems.")
 @click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
@@ -101,6 +106,7 @@ def cli() -> None:
 @click.option("--no-cache", is_flag=True, help="Separate again, even if the stems are at hand.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
 @click.option("--models", type=click.Path(path_type=Path), envvar="GBSEP_MODELS", help="Folder with model weights.")
+@plugin_paths_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per render on stdout, and nothing else there.")
 @debug_option
 def render(
@@ -121,6 +127,7 @@ def render(
     no_cache: bool,
     device: str,
     models: Path | None,
+    allow_plugin_paths: bool,
     as_json: bool,
 ) -> int:
     """Separate recordings and write their processed stems to OUT/<track>/<preset>/.
@@ -146,7 +153,18 @@ def render(
         load_preset(preset, pairs, seed=seed, format=format_, bit_depth=bit_depth, models=models)
         for preset in dict.fromkeys(presets or ("default",))
     ]
-    options = Options(out, overwrite, dry_stems, start_s, duration_s, name, device, models, use_cache=not no_cache)
+    options = Options(
+        out,
+        overwrite,
+        dry_stems,
+        start_s,
+        duration_s,
+        name,
+        device,
+        models,
+        use_cache=not no_cache,
+        allow_plugin_paths=allow_plugin_paths,
+    )
     plans, refused = _plan(inputs, loaded, options)
     if refused and not keep_going:
         _report([], refused, as_json)
@@ -289,6 +307,73 @@ def _show_plans(plans: list[Plan], as_json: bool) -> None:
         click.echo(f"       {', '.join(plan.names.values())}")
         for warning in plan.warnings:
             click.echo(f"       warning: {warning}")
+
+
+@cli.command("chain", short_help="Send a file through a chain, without separating.")
+@click.argument("path", metavar="INPUT", type=click.Path(path_type=Path))
+@click.option("--preset", "-p", metavar="NAME|FILE", required=True, help="Preset that holds the chain.")
+@click.option("--stem", metavar="NAME", required=True, help="The stem of the preset whose chain it is.")
+@click.option(
+    "--out", "-o", metavar="FILE", type=click.Path(path_type=Path), help="Output file. [default: INPUT.<stem>.wav]"
+)
+@click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Change one value of the preset.")
+@click.option("--sidechain", "sidechains", metavar="STEM=FILE", multiple=True, help="What a Ducker hears as that stem.")
+@click.option("--start", "start_s", type=float, default=0.0, help="Process from this second on.")
+@click.option("--duration", "duration_s", type=float, help="Process this many seconds.")
+@click.option("--overwrite", is_flag=True, help="Replace the output file.")
+@plugin_paths_option
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, and nothing else there.")
+@debug_option
+def apply_chain(
+    path: Path,
+    preset: str,
+    stem: str,
+    out: Path | None,
+    overrides: tuple[str, ...],
+    sidechains: tuple[str, ...],
+    start_s: float,
+    duration_s: float | None,
+    overwrite: bool,
+    allow_plugin_paths: bool,
+    as_json: bool,
+) -> int:
+    """Send any file through the chain of a preset's stem: effects and plug-ins, no separation, no restored level.
+
+    \b
+    gbsep chain bounce.wav -p exp005_1 --stem guitar                  writes bounce.guitar.wav
+    gbsep chain bounce.wav -p mine.json --stem guitar --sidechain bass=bass.wav --out ducked.flac
+
+    \b
+    Exit codes: 0 all well, 1 failed while running, 2 refused before anything was written.
+    """
+    from .preset import load_preset, parse_override
+    from .rendering import Options, plan_chain, run_chain
+
+    keys = {}
+    for text in sidechains:
+        name, equals, file = text.partition("=")
+        if not (name and equals and file):
+            raise ParameterError("sidechain", text, "STEM=FILE, such as bass=bass.wav")
+        keys[name] = Path(file)
+    options = Options(
+        overwrite=overwrite, start_s=start_s, duration_s=duration_s, allow_plugin_paths=allow_plugin_paths
+    )
+    loaded = load_preset(preset, [parse_override(text) for text in overrides])
+    plan = plan_chain(path, loaded, stem, out, options, keys)
+    try:
+        with _progress(path.name) as progress:
+            done = run_chain(plan, progress)
+    except GbsepError as error:
+        if click.get_current_context().obj["debug"]:
+            raise
+        _complain(f"{path}: {error}")
+        return 1
+    for warning in done["warnings"]:
+        click.echo(f"{path}: warning: {warning}", err=True)
+    after = done["after"]
+    figures = f"{_figure(after['loudness_lufs'], 'LUFS')}, {_figure(after['peak_dbfs'], 'dBFS')}"
+    click.echo(json.dumps(done, ensure_ascii=False) if as_json else f"{done['file']}: {figures}")
+    return 0
 
 
 @cli.command(short_help="Make a song with known stems to try things on.")
@@ -454,6 +539,72 @@ def _weights(name: str, folder: Path | None, accept: bool = False) -> Found:
     raise missing
 
 
+@cli.group(context_settings=HELP)
+def plugins() -> None:
+    """External plug-ins, VST3 and Audio Units: what there is, and what presets can say about it.
+
+    They are looked for in the folders of GBSEP_PLUGIN_PATH and in the standard ones. Each runs in a process of its own.
+    """
+
+
+@plugins.command("scan")
+@debug_option
+def scan_plugins() -> None:
+    """Look at every plug-in again, also at those that crashed or did not load."""
+    _list_plugins(refresh=True)
+
+
+@plugins.command("list")
+@debug_option
+def list_plugins() -> None:
+    """Every plug-in, and why those in quarantine are not used. What has not changed is not looked at again."""
+    _list_plugins(refresh=False)
+
+
+def _list_plugins(refresh: bool) -> None:
+    from . import host
+
+    found = host.plugins(refresh)
+    rows = [
+        (info.name, info.vendor, info.version, info.format, _channels(info.channels), f"{info.latency_frames} frames")
+        for info in found
+        if not info.reason
+    ]
+    if rows:
+        _table(("plug-in", "vendor", "version", "format", "channels", "latency"), rows)
+    for info in found:
+        if info.reason:
+            click.echo(f"quarantined: {info.path}: {info.reason}")
+    if not found:
+        click.echo(f"no plug-ins in {', '.join(map(str, host.folders()))}", err=True)
+
+
+def _channels(counts: Iterable[int]) -> str:
+    return " or ".join({1: "mono", 2: "stereo"}[count] for count in counts) or "instrument"
+
+
+@plugins.command("show")
+@click.argument("name", metavar="NAME")
+@click.option("--probe", is_flag=True, help="Render twice, to tell whether the plug-in repeats itself.")
+@debug_option
+def show_plugin(name: str, probe: bool) -> None:
+    """One plug-in and its parameters, by the names that presets use."""
+    from . import host
+
+    details = host.show(name, probe)
+    info = details.info
+    click.echo(f"{info.name} {info.version}, {info.vendor}, {info.format}, {info.category}")
+    click.echo(f"{info.path}, class {info.class_id}")
+    click.echo(f"{_channels(info.channels)}, latency {info.latency_frames} frames")
+    if probe:
+        same = (
+            "nondeterministic: two renders differ" if details.nondeterministic else "deterministic: two renders agree"
+        )
+        click.echo(same)
+    rows = [(row.name, row.unit, row.allowed, f"{row.value}") for row in details.parameters]
+    _table(("parameter", "unit", "allowed", "now"), rows)
+
+
 @cli.group("cache", context_settings=HELP)
 def cache_group() -> None:
     """The cache of separated stems, which makes a changed chain render at once."""
@@ -467,9 +618,8 @@ def info() -> None:
 
     cache = locate()
     used = usage(cache)
-    click.echo(
-        f"{cache.folder}: {used.entries} separations, {used.bytes / 1e6:.0f} of {cache.limit_bytes / 1e6:.0f} MB"
-    )
+    size, limit = used.bytes / 1e6, cache.limit_bytes / 1e6
+    click.echo(f"{cache.folder}: {used.entries} separations, {size:.0f} of {limit:.0f} MB")
 
 
 @cache_group.command()

@@ -305,7 +305,7 @@ Changes = Sequence[tuple[int, Mapping[str, float]]]
 def spec_of(name: str) -> EffectSpec:
     """The row of that name; ParameterError with the nearest name when there is none."""
     if name not in EFFECTS:
-        raise ParameterError("effect", name, f"no effect of that name{nearest(name, [*EFFECTS, 'Parallel'])}")
+        raise ParameterError("effect", name, f"no effect of that name{nearest(name, [*EFFECTS, 'Parallel', 'Plugin'])}")
     return EFFECTS[name]
 
 

@@ -53,7 +53,7 @@ class PresetError(GbsepError):
     """A preset is not valid; `json_path` says where, such as `stems.bass.chain[0].cutoff_hz`."""
 
     def __init__(self, path: str | Path, json_path: str, reason: str):
-        super().__init__(": ".join(str(part) for part in (path, json_path, reason) if str(part)))
+        super().__init__(printable(": ".join(str(part) for part in (path, json_path, reason) if str(part))))
         self.path, self.json_path, self.reason = path, json_path, reason
 
 
@@ -103,6 +103,11 @@ class PluginCrashed(PluginError):
 
 class PluginTimeout(PluginError):
     """A plug-in did not answer in time."""
+
+
+def printable(text: str) -> str:
+    r"""One line, whatever a file put into it: `printable("a\nb")` is `a\\nb`."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

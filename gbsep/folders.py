@@ -1,4 +1,4 @@
-"""The user's own folders: an environment variable names each, else it is where the platform wants it."""
+"""The user's own folders, where the platform wants them; an environment variable puts one elsewhere."""
 
 from __future__ import annotations
 
@@ -8,22 +8,27 @@ from pathlib import Path
 
 def config_folder() -> Path:
     """Presets and defaults.json: GBSEP_CONFIG."""
-    return _folder("GBSEP_CONFIG", "user_config_dir")
+    return _folder("GBSEP_CONFIG", "user_config_path")
 
 
 def cache_folder() -> Path:
     """What can be made again, such as separated stems: GBSEP_CACHE."""
-    return _folder("GBSEP_CACHE", "user_cache_dir")
+    return _folder("GBSEP_CACHE", "user_cache_path")
 
 
 def data_folder() -> Path:
-    """What was fetched or trained, such as model weights: GBSEP_DATA_DIR."""
-    return _folder("GBSEP_DATA_DIR", "user_data_dir")
+    """What was fetched or trained, such as model weights: GBSEP_HOME."""
+    return _folder("GBSEP_HOME", "user_data_path")
+
+
+def state_folder() -> Path:
+    """What gbsep remembers of what it saw, such as the hashes of weights: GBSEP_STATE."""
+    return _folder("GBSEP_STATE", "user_state_path")
 
 
 def _folder(variable: str, kind: str) -> Path:
-    if variable in os.environ:
-        return Path(os.environ[variable])
+    if os.environ.get(variable):
+        return Path(os.environ[variable]).expanduser().absolute()
     import platformdirs
 
-    return Path(getattr(platformdirs, kind)("gbsep", appauthor=False))
+    return getattr(platformdirs, kind)("gbsep", appauthor=False)

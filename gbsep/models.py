@@ -42,9 +42,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-
 from .errors import BackendError, ParameterError, WeightsMissing, nearest
+from .folders import data_folder, state_folder
 
 STEMS = ("drums", "bass", "other", "vocals")
 HUB = "https://huggingface.co"
@@ -172,12 +171,12 @@ class Package:
 
 def data_dir() -> Path:
     """gbsep's own folder of weights."""
-    return platformdirs.user_data_path("gbsep") / "models"
+    return data_folder() / "models"
 
 
 def state_dir() -> Path:
     """Where the SHA-256 of every file used is recorded."""
-    return platformdirs.user_state_path("gbsep") / "weights"
+    return state_folder() / "weights"
 
 
 def row(name: str) -> Model:
@@ -201,12 +200,12 @@ def find(
     models_dir: str | Path | None = None,
     *,
     download: bool = True,
-    progress: Callable[[float], None] = lambda fraction: None,
     accept: bool = False,
+    progress: Callable[[float], None] = lambda fraction: None,
 ) -> Found:
     """The verified weights of model `name`, downloaded when they are nowhere and `download` is set.
 
-    `accept` trusts files that have changed since they were first used.
+    `accept` trusts files that have changed since gbsep first used them, and records them as they are now.
 
     Raises ParameterError when `name` is no plain name or belongs to another backend, WeightsMissing when there are no
     such weights here, and BackendError when a file is not what its name or its record says.
@@ -572,15 +571,19 @@ def _decode(value: Any) -> Any:
     """Undo the hub's JSON encoding of arguments, where a fraction is an object of its own."""
     if isinstance(value, dict):
         if value.get("_type") == "fraction":
-            return _fraction(f"{value['numerator']}/{value['denominator']}")
+            return _fraction(value["numerator"], value["denominator"])
         return {key: _decode(item) for key, item in value.items()}
     return [_decode(item) for item in value] if isinstance(value, list) else value
 
 
-def _fraction(text: str) -> Fraction:
-    """A fraction of small whole numbers: `Fraction("1e999999999")` would compute that number."""
-    if not re.fullmatch(r"\d{1,9}(/\d{1,9})?", str(text)):
-        raise ValueError(f"{str(text)[:40]!r} is no fraction of small whole numbers")
+def _fraction(numerator: Any, denominator: Any = 1) -> Fraction:
+    """A fraction of small whole numbers: `Fraction("1e999999999")` would compute that number.
+
+    Python pickles fractions as text (`"39/5"`) or, since 3.11, as two numbers.
+    """
+    text = f"{numerator}/{denominator}" if isinstance(numerator, int) else str(numerator)
+    if not re.fullmatch(r"\d{1,9}(/[1-9]\d{0,8})?", text):
+        raise ValueError(f"{text[:40]!r} is no fraction of small whole numbers")
     return Fraction(text)
 
 

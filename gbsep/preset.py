@@ -28,7 +28,7 @@ from typing import Annotated, Any, Literal, Union
 
 from pydantic import Field, ValidationError, create_model
 
-from .chain import TAIL_S, Node, chain_schema, dump_chain, parse_chain
+from .chain import Node, chain_schema, dump_chain, parse_chain
 from .diagnose import PARTNERS
 from .errors import PresetError, nearest
 from .folders import config_folder
@@ -94,10 +94,7 @@ class Output(StrictModel):
     )
     residual: bool = Field(True, description="also write what no stem took")
     tail_s: float = Field(
-        TAIL_S.default,
-        ge=TAIL_S.low,
-        le=TAIL_S.high,
-        description="all files go on this long, for effects that ring out",
+        0.0, ge=0, le=600, description="all files go on this long, for effects that ring out, seconds"
     )
 
 

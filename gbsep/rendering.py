@@ -26,7 +26,8 @@ import numpy as np
 
 from . import __version__, cache, chain, diagnose, files, levels, outputs, separation
 from .audio import Block, Reader, mix, zip_blocks
-from .errors import OutputError, ParameterError, nearest
+from .errors import OutputError, ParameterError, PluginError, PluginNotFound, nearest
+from .external import PluginReport
 from .preset import Loudness, MixtureFit, Peak, Preset, exchanged, load_preset
 
 PACKAGES = ("numpy", "scipy", "soundfile", "soxr", "pedalboard", "pyloudnorm", "torch", "demucs")
@@ -49,7 +50,7 @@ class Options:
 
     Files land in out/<track>/<preset>/. `name` is a template for their names, of {track}, {preset} and {stem}.
     `start_s` and `duration_s` cut an excerpt. `models` is a folder searched first for weights; `device` is auto, cpu,
-    cuda or mps.
+    cuda or mps. `allow_plugin_paths` lets presets name plug-in files, which is native code of the preset's choice.
     """
 
     out: Path = Path("gbsep-out")
@@ -61,13 +62,15 @@ class Options:
     device: str = "auto"
     models: Path | None = None
     use_cache: bool = True
+    allow_plugin_paths: bool = False
 
 
 @dataclass(frozen=True)
 class Plan:
     """A render that can be done: everything was checked that can be without doing it.
 
-    `action` is "render" or "skip" (the very same render is there already); `reason` says why.
+    `action` is "render" or "skip" (the very same render is there already); `reason` says why. `failure` is a plug-in
+    that is there and does not work: it ends this render before it begins, and no other.
     """
 
     input: Path
@@ -85,11 +88,16 @@ class Plan:
     action: str
     reason: str
     warnings: tuple[str, ...]
+    failure: PluginError | None = None
 
     @property
     def start_frame(self) -> int:
         """Where the excerpt begins in the file."""
         return files.excerpt(self.info, self.options.start_s, self.options.duration_s)[0]
+
+    @property
+    def output(self) -> files.OutputFormat:
+        return output_format(self.preset)
 
 
 @dataclass(frozen=True)
@@ -144,20 +152,20 @@ def render(
 
 
 def plan(path: Path, preset: Preset, options: Options, track: str | None = None) -> Plan:
-    """Check everything that can be checked without rendering, and look at what is there already."""
+    """Check everything that can be checked without rendering, and look at what is there already.
+
+    Raises GbsepError. What a killed render left at the destination is put in place or swept.
+    """
     info = files.probe(path)
     reader = files.open(path, options.start_s, options.duration_s)
     track = track or path.stem
-    warnings: list[str] = []
     preset.settings.check(reader.sample_rate)
-    for name, nodes in preset.chains.items():
-        warnings += [
-            f"stem {name}, {warning}" for warning in chain.check_chain(nodes, reader.sample_rate, preset.stems)
-        ]
+    warnings, failure = _check_chains(preset.chains, reader.sample_rate, preset.stems, options)
     files.check_output(output_format(preset), reader.sample_rate, reader.channels)
     context = separation.Context(preset.wanted, preset.seed, options.device, options.models, warn=warnings.append)
     identity = separation.backend_named(preset.backend).load().identity(preset.settings, context)
 
+    targets_lufs = _loudness_targets(preset)
     folder = options.out / track / preset.folder
     names = _file_names(preset, options, track)
     input_hash = cache.remembered_hash(cache.locate(), path) if options.use_cache else files.content_hash(path)
@@ -165,8 +173,9 @@ def plan(path: Path, preset: Preset, options: Options, track: str | None = None)
         {
             "input": [input_hash, options.start_s, options.duration_s],
             "preset": preset.document,
-            "options": [options.dry_stems, names],
+            "options": [options.dry_stems, names, targets_lufs],
             "backend": identity,
+            "files": {str(file): files.content_hash(file) for file in chain.chain_files(preset.chains.values())},
             "version": [__version__, RENDERING_VERSION, separation.SEPARATION_VERSION],
         }
     )
@@ -187,18 +196,38 @@ def plan(path: Path, preset: Preset, options: Options, track: str | None = None)
         preset=preset,
         options=options,
         identity=identity,
-        targets_lufs=_loudness_targets(preset),
+        targets_lufs=targets_lufs,
         folder=folder,
         names=names,
         fingerprint=fingerprint,
         action="skip" if skip else "render",
         reason=existing.reason,
         warnings=tuple(warnings),
+        failure=failure,
     )
+
+
+def _check_chains(
+    chains: Mapping[str, tuple[chain.Node, ...]], sample_rate: int, sidechains: Iterable[str], options: Options
+) -> tuple[list[str], PluginError | None]:
+    """Warnings, and what a plug-in that is there and does not work will fail with."""
+    warnings: list[str] = []
+    failure = None
+    for name, nodes in chains.items():
+        try:
+            told = chain.check_chain(nodes, sample_rate, sidechains, allow_plugin_paths=options.allow_plugin_paths)
+        except PluginNotFound:
+            raise
+        except PluginError as error:
+            failure, told = error, [str(error)]
+        warnings += [f"stem {name}, {warning}" for warning in told]
+    return warnings, failure
 
 
 def run(plan: Plan, progress: Progress = _silent) -> Outcome:
     """Carry out a plan. Raises GbsepError; nothing partial is left at the destination or beside it."""
+    if plan.failure is not None:
+        raise plan.failure
     paths = {name: plan.folder / file_name for name, file_name in plan.names.items()}
     outcome = partial(Outcome, plan.input, plan.preset.folder, folder=plan.folder, files=paths)
     if plan.action == "skip":
@@ -217,13 +246,96 @@ def run(plan: Plan, progress: Progress = _silent) -> Outcome:
                 with _stage("process", seconds):
                     dry = [track.unprocessed() for track in tracks.values()] if plan.options.dry_stems else []
                     jobs = [*tracks.values(), *dry, residual]
-                    shared_db = _write(plan, jobs, place, partial(progress, "process"), warnings.append)
+                    keys = {name: track.restored for name, track in tracks.items()}
+                    shared_db = _write(plan, jobs, keys, place, partial(progress, "process"), warnings.append)
             record = _record(plan, tracks, residual, shared_db, null, told, warnings, seconds)
             outputs.publish(place, plan.folder, record)
     except OSError as error:
         reason = f"cannot be written: {error.strerror or error}; free some space, or choose another with --out"
         raise OutputError(plan.folder, reason) from None
     return outcome("ok", levels=record["stems"], seconds=seconds, warnings=tuple(warnings))
+
+
+@dataclass(frozen=True)
+class ChainPlan:
+    """A chain of a preset that can be applied to a file as it is, without separating; see `plan_chain`."""
+
+    input: Path
+    info: files.FileInfo
+    reader: Reader
+    preset: Preset
+    stem: str
+    options: Options
+    path: Path
+    output: files.OutputFormat
+    sidechains: Mapping[str, Reader]
+    warnings: tuple[str, ...]
+    failure: PluginError | None
+
+    @property
+    def names(self) -> Mapping[str, str]:
+        return {self.stem: self.path.name}
+
+    @property
+    def start_frame(self) -> int:
+        return files.excerpt(self.info, self.options.start_s, self.options.duration_s)[0]
+
+
+def plan_chain(
+    path: Path,
+    preset: Preset,
+    stem: str,
+    out: Path | None = None,
+    options: Options | None = None,
+    sidechains: Mapping[str, Path] | None = None,
+) -> ChainPlan:
+    """Check that a stem's chain can be applied to a file, such as a stem from elsewhere; nothing is restored.
+
+    Its suffix says the format of `out`, which is `<path>.<stem>.wav` beside the file, or whatever the preset writes.
+    Of the options `overwrite`, the excerpt and `allow_plugin_paths` count. `sidechains` are files by names of stems.
+    Raises GbsepError.
+    """
+    options = options or Options()
+    if stem not in preset.chains:
+        raise ParameterError("stem", stem, f"preset {preset.name!r} has no such stem{nearest(stem, preset.chains)}")
+    out = out or path.with_name(f"{path.stem}.{stem}{output_format(preset).suffix}")
+    container = out.suffix.removeprefix(".").lower()
+    same = container == preset.output.format
+    output = output_format(preset) if same else files.OutputFormat(container)
+    info, reader = files.probe(path), files.open(path, options.start_s, options.duration_s)
+    keys = {name: files.open(file, options.start_s, options.duration_s) for name, file in (sidechains or {}).items()}
+    for name, key in keys.items():
+        if key.sample_rate != reader.sample_rate:
+            allowed = f"{reader.sample_rate} Hz, the sample rate of {path}"
+            raise ParameterError(f"sidechain {name}", key.sample_rate, allowed, "Hz")
+    warnings, failure = _check_chains({stem: preset.chains[stem]}, reader.sample_rate, keys, options)
+    files.check_output(output, reader.sample_rate, reader.channels)
+    if out.is_dir():
+        raise OutputError(out, "is a folder; choose another with --out")
+    if out.exists() and (out.samefile(path) or not options.overwrite):
+        reason = "is the input" if out.samefile(path) else "is there already; give --overwrite to replace it"
+        raise OutputError(out, f"{reason}, or choose another with --out")
+    outputs.check_place(out.parent, 2 * reader.frames * reader.channels * 4)
+    return ChainPlan(path, info, reader, preset, stem, options, out, output, keys, tuple(warnings), failure)
+
+
+def run_chain(plan: ChainPlan, progress: Progress = _silent) -> dict[str, Any]:
+    """Carry out a plan; what was done, as a JSON object. Raises GbsepError and leaves no partial file."""
+    if plan.failure is not None:
+        raise plan.failure
+    warnings = list(plan.warnings)
+    track = Track(plan.stem, plan.reader, chain=plan.preset.chains[plan.stem])
+    with outputs.staging(plan.path) as place:
+        shared_db = _write(plan, [track], plan.sidechains, place, partial(progress, "process"), warnings.append)
+        (place / plan.path.name).replace(plan.path)
+    return {
+        "input": str(plan.input),
+        "file": str(plan.path),
+        "before": track.before.as_json(),
+        "after": track.after.raised(shared_db).as_json(),
+        "plugins": [report.as_json() for report in track.plugins.values()],
+        "warnings": warnings,
+    }
 
 
 @dataclass
@@ -236,6 +348,7 @@ class Track:
     chain: tuple[chain.Node, ...] = ()
     before: levels.Levels = levels.SILENCE
     after: levels.Levels = levels.SILENCE
+    plugins: dict[str, PluginReport] = field(default_factory=dict)
 
     @property
     def restored(self) -> Reader:
@@ -261,22 +374,21 @@ def _separate(
         )
         return separation.stem_blocks(mixture, preset.backend, preset.settings, context)
 
-    stems = None
-    from_cache = options.use_cache and not separation.backend_named(preset.backend).quick
-    if from_cache:
-        store = cache.locate()
-        stems = cache.get(store, _cache_key(plan))
-        from_cache = stems is not None
-        if stems is None:
-            shape = cache.Shape(preset.wanted, rate, channels, plan.reader.frames)
-            stems = cache.put(store, _cache_key(plan), separated(), shape)
-    if stems is None:
+    quick = separation.backend_named(preset.backend).quick
+    store = cache.locate() if options.use_cache and not quick else None
+    if not preset.wanted:
+        return {"mixture": mixture}, {"from_cache": False}
+    stems = cache.get(store, _cache_key(plan)) if store else None
+    told: dict[str, Any] = {"from_cache": stems is not None}
+    if stems is None and store:
+        shape = cache.Shape(preset.wanted, rate, channels, plan.reader.frames)
+        stems = cache.put(store, _cache_key(plan), separated(), shape)
+    elif stems is None:
         spool = spools.enter_context(files.Spool(preset.wanted, rate, channels, place))
         for blocks in separated():
             spool.write(blocks)
         stems = {name: spool.reader(name) for name in preset.wanted}
 
-    told: dict[str, Any] = {"from_cache": from_cache}
     names = {} if preset.swap == "auto" else exchanged(preset.swap)
     if preset.swap == "auto":
         verdict = diagnose.swapped(stems)
@@ -386,17 +498,21 @@ def _residual(mixture: Reader, tracks: Mapping[str, Track], null: levels.NullTes
 
 
 def _write(
-    plan: Plan, tracks: list[Track], place: Path, progress: Callable[[float], None], warn: Callable[[str], None]
+    plan: Plan | ChainPlan,
+    tracks: list[Track],
+    sidechains: Mapping[str, Reader],
+    place: Path,
+    progress: Callable[[float], None],
+    warn: Callable[[str], None],
 ) -> float:
     """Send every track through its chain, in threads, and write those that have a file; the gain in dB they all share.
 
     A format that can clip is written in a second step, when all peaks are known.
     """
-    output = output_format(plan.preset)
+    output = plan.output
     rate, channels = plan.reader.sample_rate, plan.reader.channels
     frames = plan.reader.frames + round(plan.preset.output.tail_s * rate)
     clips = files.may_clip(output)
-    sidechains = {track.name: track.restored for track in tracks}
     done = dict.fromkeys((track.name for track in tracks), 0)
     stop = threading.Event()
 
@@ -408,7 +524,7 @@ def _write(
                 file.write(block)
 
     def watched(track: Track) -> Iterator[Block]:
-        for block in _sound(track, frames - plan.reader.frames, sidechains, plan.options.start_s):
+        for block in _sound(plan, track, sidechains, place, warn):
             if stop.is_set():
                 return
             done[track.name] += block.shape[1]
@@ -447,28 +563,46 @@ def _write(
     return shared_db
 
 
-def _sound(track: Track, tail_frames: int, sidechains: Mapping[str, Reader], start_s: float) -> Iterator[Block]:
+def _sound(
+    plan: Plan | ChainPlan, track: Track, sidechains: Mapping[str, Reader], place: Path, warn: Callable[[str], None]
+) -> Iterator[Block]:
     """The track restored and processed, its levels measured on the way in and out."""
-    separated = track.separated
-    rate, channels = separated.sample_rate, separated.channels
+    restored = track.restored
+    rate, channels, frames = restored.sample_rate, restored.channels, restored.frames
     before, after = levels.Meter(rate, channels), levels.Meter(rate, channels)
-    gain = np.float32(levels.to_amplitude(track.gain_db))
+    blocks = _metered(restored.blocks(), before)
+    tail_frames = round(plan.preset.output.tail_s * rate)
 
-    def restored() -> Iterator[Block]:
-        for block in separated.blocks():
-            before.add(block)
-            yield block * gain if track.gain_db else block
+    def note(report: PluginReport) -> None:
+        track.plugins[report.where] = report
+        if report.bypassed:
+            warn(f"stem {track.name}, {report.bypassed}")
 
-    same = not (track.chain or track.gain_db or tail_frames)
-    processed = chain.apply_blocks(
-        restored(), track.chain, rate, channels, separated.frames, tail_frames, sidechains=sidechains, start_s=start_s
-    )
-    for block in processed:
-        if not same:
-            after.add(block)
+    if track.chain or tail_frames:
+        blocks = chain.apply_blocks(
+            blocks,
+            track.chain,
+            rate,
+            channels,
+            frames,
+            tail_frames,
+            sidechains=sidechains,
+            start_s=plan.options.start_s,
+            report=note,
+            folder=place,
+            allow_plugin_paths=plan.options.allow_plugin_paths,
+        )
+        yield from _metered(blocks, after)
+    else:
+        yield from blocks
+        after = before
+    track.before, track.after = before.levels().raised(-track.gain_db), after.levels()
+
+
+def _metered(blocks: Iterable[Block], meter: levels.Meter) -> Iterator[Block]:
+    for block in blocks:
+        meter.add(block)
         yield block
-    track.before = before.levels()
-    track.after = track.before if same else after.levels()
 
 
 def _record(
@@ -514,6 +648,7 @@ def _record(
                 "restored_gain_db": round(track.gain_db, 4),
                 "before": track.before.as_json(),
                 "after": track.after.raised(shared_db).as_json(),
+                "plugins": [report.as_json() for report in track.plugins.values()],
             }
             for name, track in tracks.items()
         },

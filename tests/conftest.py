@@ -28,5 +28,5 @@ def rng() -> np.random.Generator:
 def own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes the user's own configuration, cache or models."""
     home = tmp_path_factory.mktemp("home")
-    for name in ("CONFIG", "CACHE", "MODELS"):
+    for name in ("CONFIG", "CACHE", "HOME", "STATE", "MODELS"):
         monkeypatch.setenv(f"GBSEP_{name}", str(home / name.lower()))

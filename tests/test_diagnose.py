@@ -41,7 +41,8 @@ def silence(frames=RATE):
 def test_the_pitch_of_a_note_is_its_fundamental(pitch_hz, sample_rate, channels, gain):
     found = register(tone(pitch_hz, 1.0, gain, channels, sample_rate))
     assert abs(found.pitch_hz - pitch_hz) < 5.0
-    assert found.low_share_db == pytest.approx(register(tone(pitch_hz, 1.0, 0.3, channels, sample_rate)).low_share_db)
+    quieter = register(tone(pitch_hz, 1.0, 0.3, channels, sample_rate))
+    assert found.low_share_db == pytest.approx(quieter.low_share_db, abs=1e-4)
 
 
 def test_the_pitch_of_a_chord_is_its_lowest_note():

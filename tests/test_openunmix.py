@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import shutil
 import sys
 import tempfile
 import types
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from gbsep.audio import Audio, join
 from gbsep.errors import BackendError, ParameterError, SeparationFailed, WeightsMissing
-from gbsep.separation import Context, openunmix
+from gbsep.separation import Context, openunmix, openunmix_network
 from gbsep.separation.openunmix import WIENER_FRAMES, Settings, Transform
 from tests.networks import BINS, HIDDEN_SIZE, INPUT_BINS, TARGETS, random_state, write_model
 
@@ -31,8 +32,6 @@ def published():
 @pytest.fixture(autouse=True)
 def places(tmp_path, monkeypatch):
     """Nothing is read from or left in the user's own folders, and temporary files are where a test can see them."""
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     monkeypatch.delenv("GBSEP_MODELS", raising=False)
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
@@ -133,7 +132,7 @@ def test_pieces_without_carried_states_are_visibly_wrong(published, tmp_path, rn
 @pytest.mark.parametrize("layers", [1, 2, 3, 4])
 def test_the_lstm_over_pieces_is_torchs_bidirectional_one(frames, layers, rng):
     state = random_state(1, layers=layers, forget_bias=3.0)
-    network = openunmix.build(state, BINS)
+    network = openunmix_network.build(state, BINS)
     spectra = torch.tensor(rng.normal(size=(2, BINS, frames)), dtype=torch.complex64)
     with tempfile.TemporaryFile() as file:
         features = openunmix.Rows(file, HIDDEN_SIZE)
@@ -243,6 +242,20 @@ def test_other_sample_rates_are_resampled_there_and_back(plain, tmp_path, rng):
 def test_a_stem_that_is_no_target_is_refused(plain, tmp_path, rng):
     with pytest.raises(ParameterError, match=r"stem = 'drum'.*did you mean 'drums'"):
         ours(tmp_path, plain, noise(rng, 1000), wanted=("drum",))
+
+
+def test_one_target_alone_is_not_given_the_whole_mixture(tmp_path, rng):
+    alone, audio = {"bass": random_state(2)}, noise(rng, 10_000)
+    with pytest.raises(ParameterError, match="residual = False is not allowed: mine has one target"):
+        ours(tmp_path, alone, audio, wanted=("bass",))
+    stem = ours(tmp_path, alone, audio, wanted=("bass",), residual=True)["bass"]
+    assert relative_error(stem, audio.samples) > 0.1
+
+
+def test_too_little_room_for_temporary_files_is_told_at_once(plain, tmp_path, rng, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: types.SimpleNamespace(free=1000))
+    with pytest.raises(SeparationFailed, match=r"GB of temporary files are needed.*TMPDIR"):
+        ours(tmp_path, plain, noise(rng, 10_000))
 
 
 def test_progress_rises_to_one(plain, tmp_path, rng):

@@ -404,3 +404,26 @@ def test_every_error_is_one_line(tmp_path: Path) -> None:
         with pytest.raises(GbsepError, match=r"bad\.wav") as caught:
             gbsep.render(path, CROSSOVER, tmp_path / "out")
         assert "\n" not in str(caught.value)
+
+
+def test_another_impulse_response_renders_again(song: Path, tmp_path: Path) -> None:
+    response = tmp_path / "room.wav"
+    room = with_stems(bass={"chain": [{"effect": "Convolution", "impulse_response_filename": str(response)}]})
+    gbsep.write(response, Audio(np.eye(1, 100), RATE))
+    assert gbsep.render(song, room, tmp_path / "out").status == "ok"
+    assert gbsep.render(song, room, tmp_path / "out").status == "skipped"
+    gbsep.write(response, Audio(0.5 * np.eye(1, 100), RATE))
+    assert gbsep.render(song, room, tmp_path / "out").status == "ok"
+
+
+def test_a_stem_can_be_the_key_of_anothers_ducker(song: Path, tmp_path: Path) -> None:
+    ducked = with_stems(guitar={"chain": [{"effect": "Ducker", "sidechain": "bass", "threshold_db": -40.0}]})
+    outcome = gbsep.render(song, ducked, tmp_path / "out", dry_stems=True)
+    levels = record(outcome)["stems"]["guitar"]
+    assert levels["after"]["rms_dbfs"] < levels["before"]["rms_dbfs"] - 3
+
+
+def test_a_preset_may_use_the_mixture_alone(song: Path, tmp_path: Path) -> None:
+    only = preset(stems={"all": {"from": ["mixture"], "chain": [{"effect": "Gain", "gain_db": -6.0}]}})
+    outcome = gbsep.render(song, only, tmp_path / "out")
+    np.testing.assert_allclose(read(outcome.files["all"]), read(song) * 10 ** (-6 / 20), atol=1e-6)

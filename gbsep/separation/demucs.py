@@ -15,26 +15,27 @@ not depend on which others are wanted.
 
 References
 - A. Défossez et al.: Music source separation in the waveform domain. 2019. (overlapping segments, shifts)
-- see also demucs_network
+- see also demucs_network, demucs_openvino
 """
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
 
 from .. import models
 from ..audio import Block, Reader
-from ..errors import BackendError, ParameterError, SeparationFailed
-from . import Context, demucs_network
+from ..errors import BackendError, BackendNotInstalled, ParameterError, SeparationFailed
+from . import Context, demucs_network, demucs_openvino
 from .compute import pick_device, threads, versions
 from .settings import BackendSettings
 
@@ -55,12 +56,15 @@ class Settings(BackendSettings):
     shifts: runs at random starts that are averaged; 0 is one run without a shift.
     overlap: of one segment with the next, as a fraction.
     segment_s: length of a segment; None is the length the network was trained on (at most that for HTDemucs).
+    engine: what the networks run on. auto takes OpenVINO (`pip install gbsep[fast]`) for HTDemucs on a CPU when it is
+    installed, else torch.
     """
 
     model: str = "htdemucs"
     shifts: Annotated[int, Field(ge=0, le=100)] = 1
     overlap: Annotated[float, Field(ge=0.0, le=0.99)] = 0.25
     segment_s: Annotated[float, Field(ge=0.5, le=120.0)] | None = None
+    engine: Literal["auto", "torch", "openvino"] = "auto"
 
 
 def stem_names(settings: Settings, models_dir: Path | None = None) -> tuple[str, ...]:
@@ -73,17 +77,28 @@ def stem_names(settings: Settings, models_dir: Path | None = None) -> tuple[str,
 
 def identity(settings: Settings, context: Context) -> dict[str, Any]:
     """What changes the stems besides settings and seed. Raises WeightsMissing, or BackendError for broken weights."""
-    found = models.find(settings.model, "demucs", context.models, progress=context.progress)
     device = pick_device(context.device)
+    fast = _takes_openvino(settings, device)
+    found = models.find(settings.model, "demucs", context.models, progress=context.progress)
     return {
-        "engine": "torch",
+        "engine": "openvino for HTDemucs" if fast else "torch",
         "precision": "float32",
         "device": device,
         "threads": threads(),
         "weights_sha256": found.digest,
         "licence": found.licence,
-        **versions("torch", "demucs"),
+        **versions("torch", "demucs", *(["openvino"] if fast else [])),
     }
+
+
+def _takes_openvino(settings: Settings, device: str) -> bool:
+    """Whether HTDemucs runs on OpenVINO. Raises BackendNotInstalled or ParameterError when it should but cannot."""
+    installed = importlib.util.find_spec("openvino") is not None
+    if settings.engine == "openvino" and device != "cpu":
+        raise ParameterError("engine", "openvino", "it runs on the CPU only; choose --device cpu")
+    if settings.engine == "openvino" and not installed:
+        raise BackendNotInstalled("demucs", "engine 'openvino' needs OpenVINO: pip install 'gbsep[fast]'")
+    return installed and settings.engine != "torch" and device == "cpu"
 
 
 def run(reader: Reader, settings: Settings, context: Context) -> Iterator[dict[str, Block]]:
@@ -150,7 +165,6 @@ def _voices(found: models.Found, settings: Settings, context: Context) -> list[_
     longest = int(MAX_SHIFT_S * networks[0].samplerate)
     # Drawn for every network, heard or not: a stem does not depend on which others are wanted.
     shifts = longest - context.rng.integers(0, longest + 1, (len(found.files), settings.shifts))
-    device = pick_device(context.device)
     voices = []
     for index, network in zip(heard, networks, strict=True):
         if tuple(network.sources) != stems:
@@ -158,15 +172,14 @@ def _voices(found: models.Found, settings: Settings, context: Context) -> list[_
         if hasattr(network, "use_train_segment") and settings.segment_s and settings.segment_s > network.segment:
             longest_s = f"{found.name} takes at most {float(network.segment):g}"
             raise ParameterError("segment_s", settings.segment_s, longest_s, "s")
-        demucs_network.decode_only(network, [stems[column] for column in columns if weights[index, column]])
-        shares = [
-            (row, network.sources.index(stems[column]), weights[index, column] / totals[column])
-            for row, column in enumerate(columns)
-            if weights[index, column]
-        ]
-        forward = _forward(network, device, context.warn)
+        rows = [row for row, column in enumerate(columns) if weights[index, column]]
+        forward = _forward(network, found.files[index], [context.wanted[row] for row in rows], settings, context)
+        shares = tuple(
+            (row, network.sources.index(context.wanted[row]), weights[index, columns[row]] / totals[columns[row]])
+            for row in rows
+        )
         own_shifts = tuple(shifts[index].tolist()) or (0,)
-        voices.append(_Voice(network, forward, tuple(shares), settings.segment_s or network.segment, own_shifts))
+        voices.append(_Voice(network, forward, shares, settings.segment_s or network.segment, own_shifts))
     return voices
 
 
@@ -182,12 +195,39 @@ def _networks(found: models.Found, indices: Iterable[int]) -> list[Any]:
     return networks
 
 
-def _forward(network: Any, device: str, warn: Callable[[str], None]) -> Forward:
+def _forward(network: Any, weights: Path, stems: Sequence[str], settings: Settings, context: Context) -> Forward:
+    """The network, cut to `stems`, on its engine."""
+    device = pick_device(context.device)
+    sources, accelerated = list(network.sources), None
+    if hasattr(network, "use_train_segment") and _takes_openvino(settings, device):
+        try:
+            accelerated = demucs_openvino.forward(network, weights, threads())
+        except Exception as error:
+            context.warn(f"OpenVINO cannot run {weights.name}, going on with torch: {' '.join(str(error).split())}")
+    demucs_network.decode_only(network, stems)
+    if accelerated is None:
+        return _torch_forward(network, device, context.warn)
+    network.to("meta")  # OpenVINO has the weights; what is left of the network needs none
+    rows = [sources.index(source) for source in network.sources]
+    return lambda mixtures: np.concatenate([accelerated(mixture[np.newaxis], rows) for mixture in mixtures])
+
+
+def _torch_forward(network: Any, device: str, warn: Callable[[str], None]) -> Forward:
     """The network on `device`; when a batch is too much for its memory, in smaller ones from then on."""
     import torch
 
     network.to(device)
     limit = sys.maxsize
+
+    def infer(batch: np.ndarray) -> np.ndarray:
+        # The fast path of torch's attention holds the whole matrix and is a third slower than its flash attention.
+        fast_path = torch.backends.mha.get_fastpath_enabled()
+        torch.backends.mha.set_fastpath_enabled(False)
+        try:
+            with torch.inference_mode():
+                return network(torch.from_numpy(batch).to(device)).cpu().numpy()
+        finally:
+            torch.backends.mha.set_fastpath_enabled(fast_path)
 
     def forward(mixtures: np.ndarray) -> np.ndarray:
         nonlocal limit
@@ -196,8 +236,7 @@ def _forward(network: Any, device: str, warn: Callable[[str], None]) -> Forward:
         while done < len(mixtures):
             batch = mixtures[done : done + limit]
             try:
-                with torch.inference_mode():
-                    outputs.append(network(torch.from_numpy(batch).to(device)).cpu().numpy())
+                outputs.append(infer(batch))
                 done += len(batch)
             except RuntimeError as error:
                 if "out of memory" not in str(error):
@@ -229,8 +268,8 @@ class _Run:
 def triangle(frames: int) -> np.ndarray:
     """Demucs' weights of a segment: rising to 1 in the middle, falling after it, nowhere 0.
 
-    >>> [round(float(weight), 2) for weight in triangle(5)]
-    [0.33, 0.67, 1.0, 0.67, 0.33]
+    >>> triangle(4)
+    array([0.5, 1. , 1. , 0.5], dtype=float32)
     """
     rising, falling = np.arange(1, frames // 2 + 1), np.arange(frames - frames // 2, 0, -1)
     weights = np.concatenate([rising, falling]).astype(np.float32)
@@ -259,9 +298,7 @@ def _separate(reader: Reader, voices: Sequence[_Voice], settings: Settings, cont
         runs += [_Run(voice, -shift, length, int((1 - settings.overlap) * length)) for shift in voice.shifts]
     segments = [(start, run) for run in runs for start in range(run.start, reader.frames, run.stride)]
     segments = sorted((pair for pair in segments if pair[0] + pair[1].length > 0), key=itemgetter(0))
-    at_once = 1
-    if pick_device(context.device) != "cpu":
-        at_once = max(1, int(GPU_BATCH_S / max(voice.segment_s for voice in voices))) * len(voices)
+    at_once = _batch(voices, pick_device(context.device))
     take = _window((block - mean) / std for block in reader.blocks())
     buffer, first = np.zeros((len(context.wanted), 2, 0), np.float32), 0
     for index in range(0, len(segments), at_once):
@@ -283,6 +320,13 @@ def _separate(reader: Reader, voices: Sequence[_Voice], settings: Settings, cont
             yield block.reshape(-1, finished)
         buffer, first = buffer[:, :, finished:], first + finished
         context.progress(min(1.0, (index + at_once) / len(segments)))
+
+
+def _batch(voices: Sequence[_Voice], device: str) -> int:
+    """Segments to take at once: one on a CPU, where more would only cost memory."""
+    if device == "cpu":
+        return 1
+    return max(1, int(GPU_BATCH_S / max(voice.segment_s for voice in voices))) * len(voices)
 
 
 def _estimates(

@@ -14,7 +14,6 @@ from __future__ import annotations
 import importlib
 import inspect
 import math
-import warnings
 from collections.abc import Iterable
 from fractions import Fraction
 from typing import Any
@@ -68,8 +67,9 @@ def build(package: Package) -> Any:
         arguments = inspect.signature(architecture).bind(*package.args, **known).arguments
         for key, value in arguments.items():
             _check_argument(key, value, parameters[key].default)
-        with torch.device("meta"), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the initial values, which are never used, of very small layers
+        # What these two do to the initial values is lost with them.
+        arguments |= {key: 0 for key in ("rescale", "emb_smooth") if key in parameters}
+        with torch.device("meta"), _without_initial_values():
             network = architecture(**arguments)
     except Exception as error:
         raise BackendError(f"{package.path} asks for an impossible {name}: {' '.join(str(error).split())}") from error
@@ -81,6 +81,19 @@ def build(package: Package) -> Any:
     state = {key: tensor.to(torch.float32) for key, tensor in given.items()}
     torch.nn.Module.load_state_dict(network, state, assign=True)
     return network.eval().requires_grad_(False)
+
+
+def _without_initial_values() -> Any:
+    """A context in which torch's initialisers do nothing: on the meta device they would load half of torch to do it."""
+    from torch.overrides import TorchFunctionMode
+
+    class WithoutInitialValues(TorchFunctionMode):
+        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if function.__name__ in ("kaiming_uniform_", "uniform_", "normal_"):
+                return args[0] if args else kwargs["tensor"]
+            return function(*args, **(kwargs or {}))
+
+    return WithoutInitialValues()
 
 
 def _check_argument(name: str, value: Any, default: Any) -> None:

@@ -148,22 +148,24 @@ def stem_names(settings: Settings, models_dir: Path | None = None) -> tuple[str,
 
 
 def identity(settings: Settings, context: Context) -> dict[str, Any]:
-    """What changes the stems besides settings and seed: the notes, the libraries that compute, and their threads."""
-    from threadpoolctl import threadpool_info
-
+    """What changes the stems besides settings and seed: the notes and the libraries that compute."""
     return {
         "engine": "numpy float32",
         "numpy": np.__version__,
         "scipy": scipy.__version__,
-        "threads": max((pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"), default=1),
+        "threads": 1,
         "notes": hashlib.sha256(NOTES_FILE.read_bytes()).hexdigest() if settings.guide == "notes" else None,
     }
 
 
 def run(reader: Reader, settings: Settings, context: Context) -> Iterator[dict[str, Block]]:
     """Yield the wanted stems' blocks; see the module's conventions for what they add up to."""
+    from threadpoolctl import threadpool_limits
+
     mixture = reader.read().samples
-    bass = separate_bass(mixture, reader.sample_rate, settings, context)
+    # BLAS shares out products of this size at a loss, and a busy machine stalls it: `factorise` shares out the windows.
+    with threadpool_limits(1, user_api="blas"):
+        bass = separate_bass(mixture, reader.sample_rate, settings, context)
     for start in range(0, reader.frames, BLOCK_FRAMES):
         block = slice(start, start + BLOCK_FRAMES)
         stems = {"bass": bass[:, block], "guitar": mixture[:, block] - bass[:, block]}
@@ -268,11 +270,9 @@ def factorise(
     stay zeros. SPANS parts of the track are worked on in parallel, block by block while a block is in the cache, and
     what they add to the spectra's update is summed in order: the result does not depend on the number of threads.
     """
-    from threadpoolctl import threadpool_limits
-
     bounds = np.linspace(0, len(magnitude), SPANS + 1).astype(int)
     spans = [slice(*bound) for bound in itertools.pairwise(bounds)]
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor(min(SPANS, threads())) as pool:
+    with ThreadPoolExecutor(min(SPANS, threads())) as pool:
         for iteration in range(n_iterations):
             weights = np.ascontiguousarray((spectra / (spectra.sum(axis=1, keepdims=True) + TINY)).T)
             update = sum(

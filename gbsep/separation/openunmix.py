@@ -8,8 +8,8 @@ Memory is bounded by WIENER_FRAMES spectrogram frames, and the result is that of
 LSTM hands its state from one piece to the next, a backward one does the same from the end, and what lies between the
 layers waits in unnamed temporary files (2 H to 3 H float32 values per frame and one target, H for each finished one).
 
-- network: Stöter, Uhlich, Liutkus, Mitsufuji, "Open-Unmix - A Reference Implementation for Music Source Separation",
-  Journal of Open Source Software 4(41), 2019; weights umx, umxhq and umxl as published by its authors.
+References
+- network: see openunmix_network
 - filter: Duong, Vincent, Gribonval, "Under-determined reverberant audio source separation using a full-rank spatial
   covariance model", IEEE TASLP 18(7), 2010, in the form of Uhlich et al., ICASSP 2017; each WIENER_FRAMES frames on
   their own, as published.
@@ -20,6 +20,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -30,10 +31,11 @@ import numpy as np
 from pydantic import Field
 
 from .. import files, models
-from ..audio import Audio, Block, Reader, rechunk
+from ..audio import Audio, Block, Reader
 from ..errors import BackendError, ParameterError, SeparationFailed, nearest
-from . import Context
+from . import Context, openunmix_network
 from .compute import pick_device, threads, versions
+from .openunmix_network import Network
 from .settings import BackendSettings
 
 if TYPE_CHECKING:
@@ -45,9 +47,61 @@ WIENER_FRAMES = 300
 EPS = 1e-10
 """Power below which a bin counts as silent; its root is the noise the filter assumes in each channel."""
 
-BATCH_NORM_EPS = 1e-5
+MAX_N_FFT = 2**14
 
-MAX_HIDDEN_SIZE, MAX_LAYERS, MAX_N_FFT = 8192, 16, 2**16
+
+class Settings(BackendSettings):
+    """What a preset may say to this backend.
+
+    model: umx, umxhq, umxl, or a model of your own.
+    niter: passes of expectation-maximisation in the filter; 0 gives the networks' own estimates.
+    residual: let the filter give what no target explains to a source of its own.
+    """
+
+    model: str = "umxl"
+    niter: Annotated[int, Field(ge=0, le=20)] = 1
+    residual: bool = False
+
+
+def stem_names(settings: Settings, models_dir: Path | None = None) -> tuple[str, ...]:
+    """A published model's targets from the table, another's from its files (raises WeightsMissing without them)."""
+    if settings.model in models.MODELS:
+        return models.MODELS[settings.model].stems
+    return tuple(models.target_of(path) for path in models.find(settings.model, "openunmix", models_dir).files)
+
+
+def identity(settings: Settings, context: Context) -> dict[str, Any]:
+    """What changes the stems besides the settings. Raises WeightsMissing, or BackendError for damaged files."""
+    found = models.find(settings.model, "openunmix", context.models, progress=context.progress)
+    return {
+        "engine": "torch",
+        "precision": "float32",
+        "device": pick_device(context.device),
+        "threads": threads(),
+        "weights_sha256": found.digest,
+        "transform": asdict(_transform(found)),
+        "licence": found.licence,
+        **versions("torch"),
+    }
+
+
+def run(reader: Reader, settings: Settings, context: Context) -> Iterator[dict[str, Block]]:
+    """Yield the wanted stems' blocks; every target's network runs first, so the first block takes a while.
+
+    Raises WeightsMissing or BackendError for missing or damaged weights, ParameterError for a stem that is no target of
+    the model, SeparationFailed for stems that are not finite.
+    """
+    networks, transform = load(settings.model, context.models, pick_device(context.device))
+    for name in context.wanted:
+        if name not in networks:
+            raise ParameterError("stem", name, f"{settings.model} does not give it{nearest(name, networks)}")
+    if len(networks) == 1 and settings.niter and not settings.residual:
+        raise ParameterError(
+            "residual", False, f"{settings.model} has one target, which the filter would give all of the mixture; true"
+        )
+    yield from separate(
+        reader, networks, transform, context.wanted, settings.niter, settings.residual, context.progress
+    )
 
 
 # The filter
@@ -64,15 +118,12 @@ def wiener(magnitudes: torch.Tensor, mixture: torch.Tensor, niter: int, residual
     """
     import torch
 
-    mixture = mixture.to(torch.complex128)
-    magnitude = mixture.abs()
-    phase = torch.where(magnitude > 0, mixture / magnitude, 1.0)
-    scale = max(1.0, magnitude.max().item() / 10.0)
+    scale = max(1.0, mixture.abs().max().item() / 10.0)
     estimates = torch.empty(magnitudes.shape, dtype=torch.complex64)
-    for first in range(0, mixture.shape[1], 64):  # bins are independent; few at a time stay in the processor's cache
-        bins = slice(first, first + 64)
-        y = magnitudes[:, :, bins] * phase[:, bins]
-        x = mixture[:, bins]
+    for first in range(0, mixture.shape[1], 32):  # bins are independent; few at a time stay in the processor's cache
+        bins = slice(first, first + 32)
+        x = mixture[:, bins].to(torch.complex128)
+        y = magnitudes[:, :, bins] * torch.where(x == 0, 1.0, x / x.abs())
         if residual:
             y = torch.cat([y, (x - y.sum(0))[None]])
         if niter:
@@ -103,126 +154,6 @@ def _expectation_maximisation(y: torch.Tensor, x: torch.Tensor, niter: int) -> t
     return y
 
 
-# The network
-
-
-@dataclass(frozen=True, eq=False)
-class Network:
-    """One target's network: its state dict, and its LSTM as one module per layer and direction."""
-
-    state: Mapping[str, torch.Tensor]
-    layers: tuple[tuple[torch.nn.LSTM, torch.nn.LSTM], ...]
-
-    @property
-    def hidden_size(self) -> int:
-        return len(self.state["fc1.weight"])
-
-    @property
-    def device(self) -> torch.device:
-        return self.state["fc1.weight"].device
-
-
-def build(state: Mapping[str, Any], bins: int, device: str = "cpu") -> Network:
-    """The network in a published state dict, its sizes taken from the tensors; other entries are ignored.
-
-    `bins` is n_fft / 2 + 1. Raises BackendError when a tensor is missing, is not finite, or has a shape that does
-    not follow from the others.
-    """
-    import torch
-
-    layers = sum(f"lstm.weight_ih_l{layer}" in state for layer in range(MAX_LAYERS + 1))
-    shape = tuple(state["fc1.weight"].shape) if "fc1.weight" in state else ()
-    hidden_size = shape[0] if len(shape) == 2 else 0
-    if not (2 <= hidden_size <= MAX_HIDDEN_SIZE and hidden_size % 2 == 0 and 1 <= layers <= MAX_LAYERS):
-        raise BackendError(
-            f"not an Open-Unmix network: fc1.weight has shape {shape} and there are {layers} LSTM layers; allowed are "
-            f"an even hidden size up to {MAX_HIDDEN_SIZE} and 1 to {MAX_LAYERS} layers"
-        )
-    shapes = _shapes(hidden_size, layers, shape[1] // 2, bins)
-    for name, expected in shapes.items():
-        found = state.get(name)
-        if not isinstance(found, torch.Tensor) or tuple(found.shape) != expected or not found.is_floating_point():
-            what = f"is {found.dtype} {tuple(found.shape)}" if isinstance(found, torch.Tensor) else "is missing"
-            raise BackendError(f"not an Open-Unmix network for {bins} bins in stereo: {name} {what}, not {expected}")
-        if not found.isfinite().all() or (name.endswith("running_var") and (found < 0).any()):
-            raise BackendError(f"{name} holds NaN, infinity or a negative variance: the weight file is damaged")
-    state = {name: state[name].detach().to(device, torch.float32) for name in shapes}
-    pairs = ((_lstm(state, f"l{layer}"), _lstm(state, f"l{layer}_reverse")) for layer in range(layers))
-    return Network(state, tuple(pairs))
-
-
-def _shapes(hidden_size: int, layers: int, input_bins: int, bins: int) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the tensors in a published state dict of a stereo network."""
-    shapes: dict[str, tuple[int, ...]] = {
-        "input_mean": (input_bins,),
-        "input_scale": (input_bins,),
-        "output_mean": (bins,),
-        "output_scale": (bins,),
-        "fc1.weight": (hidden_size, 2 * input_bins),
-        "fc2.weight": (hidden_size, 2 * hidden_size),
-        "fc3.weight": (2 * bins, hidden_size),
-    }
-    for norm, size in {"bn1": hidden_size, "bn2": hidden_size, "bn3": 2 * bins}.items():
-        shapes |= {f"{norm}.{name}": (size,) for name in ("weight", "bias", "running_mean", "running_var")}
-    for layer in range(layers):
-        for end in (f"l{layer}", f"l{layer}_reverse"):
-            shapes |= {
-                f"lstm.weight_ih_{end}": (2 * hidden_size, hidden_size),
-                f"lstm.weight_hh_{end}": (2 * hidden_size, hidden_size // 2),
-                f"lstm.bias_ih_{end}": (2 * hidden_size,),
-                f"lstm.bias_hh_{end}": (2 * hidden_size,),
-            }
-    return shapes
-
-
-def _lstm(state: Mapping[str, torch.Tensor], end: str) -> torch.nn.LSTM:
-    import torch
-
-    weights = {f"{kind}_l0": state[f"lstm.{kind}_{end}"] for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")}
-    size = weights["weight_hh_l0"].shape[1]
-    lstm = torch.nn.LSTM(weights["weight_ih_l0"].shape[1], size, device="meta")
-    lstm.load_state_dict(weights, assign=True)
-    return lstm.requires_grad_(False)
-
-
-def _batch_norm(network: Network, name: str, x: torch.Tensor) -> torch.Tensor:
-    import torch
-
-    mean, variance, weight, bias = (
-        network.state[f"{name}.{what}"] for what in ("running_mean", "running_var", "weight", "bias")
-    )
-    return torch.nn.functional.batch_norm(x, mean, variance, weight, bias, eps=BATCH_NORM_EPS)
-
-
-def _encode(network: Network, magnitude: torch.Tensor) -> torch.Tensor:
-    """Magnitudes (C, F, n) to the LSTM's input (n, H)."""
-    import torch
-
-    state = network.state
-    x = magnitude.permute(2, 0, 1)[..., : len(state["input_mean"])]
-    x = (x + state["input_mean"]) * state["input_scale"]
-    x = torch.nn.functional.linear(x.flatten(1), state["fc1.weight"])
-    return torch.tanh(_batch_norm(network, "bn1", x))
-
-
-def _squeeze(network: Network, encoded: torch.Tensor, recurrent: torch.Tensor) -> torch.Tensor:
-    """The LSTM's input and output, (n, H) each, to the features (n, H) that the mask is made from."""
-    import torch
-
-    x = torch.nn.functional.linear(torch.cat([encoded, recurrent], 1), network.state["fc2.weight"])
-    return torch.relu(_batch_norm(network, "bn2", x))
-
-
-def _decode(network: Network, features: torch.Tensor, magnitude: torch.Tensor) -> torch.Tensor:
-    """Features (n, H) and the mixture's magnitudes (C, F, n) to the target's magnitudes (C, F, n)."""
-    import torch
-
-    state = network.state
-    x = torch.nn.functional.linear(features.to(network.device), state["fc3.weight"])
-    x = _batch_norm(network, "bn3", x).unflatten(1, (2, -1)) * state["output_scale"] + state["output_mean"]
-    return torch.relu(x).permute(1, 2, 0).cpu() * magnitude
-
-
 # The network over a track
 
 
@@ -234,8 +165,12 @@ class Rows:
     width: int
 
     def write(self, first: int, rows: torch.Tensor) -> None:
-        self.file.seek(first * self.width * 4)
-        self.file.write(rows.cpu().contiguous().numpy().data)
+        try:
+            self.file.seek(first * self.width * 4)
+            self.file.write(rows.cpu().contiguous().numpy().data)
+        except OSError as error:
+            place = tempfile.gettempdir()
+            raise SeparationFailed(f"{place}: {error.strerror}; make room, or name another with TMPDIR") from error
 
     def read(self, first: int, stop: int) -> torch.Tensor:
         import torch
@@ -259,12 +194,12 @@ def compute_features(
     hidden_size, device = network.hidden_size, network.device
     total = 0
     for spectrum in spectra:
-        features.write(total, _encode(network, spectrum.abs().to(device)))
+        features.write(total, openunmix_network.encode(network, spectrum.abs().to(device)))
         total += spectrum.shape[2]
         step()
     pieces = [(first, min(first + WIENER_FRAMES, total)) for first in range(0, total, WIENER_FRAMES)]
 
-    with contextlib.ExitStack() as scratch:
+    with contextlib.ExitStack() as scratch, torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         pairs = [
             [Rows(scratch.enter_context(tempfile.TemporaryFile()), hidden_size // 2) for _ in range(2)]
             for _ in range(2)
@@ -281,7 +216,7 @@ def compute_features(
             inputs = outputs
         for first, stop in pieces:
             encoded, *recurrent = (rows.read(first, stop).to(device) for rows in (features, *inputs))
-            features.write(first, _squeeze(network, encoded, torch.cat(recurrent, 1)))
+            features.write(first, openunmix_network.squeeze(network, encoded, torch.cat(recurrent, 1)))
             step()
 
 
@@ -312,49 +247,68 @@ def stft(blocks: Iterable[Block], transform: Transform) -> Iterator[torch.Tensor
 
     n_fft, hop_length = transform.n_fft, transform.hop_length
     window = torch.hann_window(n_fft)
-    span = (WIENER_FRAMES - 1) * hop_length + n_fft
-    held = np.zeros((2, 0), np.float32)
-    for block in _mirrored(rechunk(blocks, span), n_fft // 2):
-        held = np.concatenate([held, block], axis=1)
-        if held.shape[1] >= span:
-            piece, held = held[:, :span].copy(), held[:, WIENER_FRAMES * hop_length :]
-            yield torch.stft(
-                torch.from_numpy(piece), n_fft, hop_length, window=window, center=False, return_complex=True
-            )
-    if held.shape[1] >= n_fft:
-        yield torch.stft(torch.from_numpy(held), n_fft, hop_length, window=window, center=False, return_complex=True)
+    advance = WIENER_FRAMES * hop_length
+    # One array for all pieces: new ones, as large as the blocks happen to be, would leave ever more holes in the heap.
+    held = np.empty((2, advance - hop_length + n_fft), np.float32)
+    filled = 0
+
+    def transformed(samples: np.ndarray) -> torch.Tensor:
+        return torch.stft(
+            torch.from_numpy(samples), n_fft, hop_length, window=window, center=False, return_complex=True
+        )
+
+    for block in _mirrored(blocks, n_fft // 2):
+        taken = 0
+        while taken < block.shape[1]:
+            count = min(block.shape[1] - taken, held.shape[1] - filled)
+            held[:, filled : filled + count] = block[:, taken : taken + count]
+            taken, filled = taken + count, filled + count
+            if filled == held.shape[1]:
+                yield transformed(held)
+                filled -= advance
+                held[:, :filled] = held[:, advance:].copy()
+    if filled >= n_fft:
+        yield transformed(held[:, :filled].copy())
 
 
 def _mirrored(blocks: Iterable[Block], pad: int) -> Iterator[Block]:
-    """The signal with `pad` frames mirrored at either end; the first block must be longer than that."""
-    last = None
+    """The signal, which is longer than `pad` frames, with so many mirrored at either end."""
+    last = np.zeros((2, 0), np.float32)
+    begun = False
     for block in blocks:
-        if last is None:
-            last = block
+        if not begun:
+            block = np.concatenate([last, block], axis=1)
+            begun = block.shape[1] > pad
+            if not begun:
+                last = block
+                continue
             yield block[:, pad:0:-1]
-        else:
-            last = np.concatenate([last, block], axis=1)
-        last = last[:, -pad - 1 :]
+        last = np.concatenate([last, block[:, -pad - 1 :]], axis=1)[:, -pad - 1 :]
         yield block
-    if last is not None:
-        yield last[:, -2::-1]
+    yield last[:, -2::-1]
 
 
-def istft(spectra: Iterable[torch.Tensor], transform: Transform, frames: int) -> Iterator[Block]:
-    """The inverse: float32 (S, n), `frames` long in all, from spectra (S, F, n)."""
+def istft(spectra: Iterable[Sequence[torch.Tensor]], transform: Transform, frames: int) -> Iterator[Block]:
+    """The inverse: float32 (S, n), `frames` long in all, from S spectra (F, n) at a time."""
     import torch
 
     n_fft, hop_length = transform.n_fft, transform.hop_length
-    window = torch.hann_window(n_fft)
+    window = torch.hann_window(n_fft)[:, None]
+
+    def overlap_add(windows: torch.Tensor) -> torch.Tensor:
+        length = hop_length * (windows.shape[1] - 1) + n_fft
+        return torch.nn.functional.fold(windows[None], (1, length), (1, n_fft), stride=(1, hop_length))[0, 0, 0]
+
     held: torch.Tensor | None = None
     start, stop = n_fft // 2, n_fft // 2 + frames  # where the signal lies in what is still to come
     for spectrum in spectra:
-        windows = torch.fft.irfft(spectrum, n_fft, dim=1) * window[:, None]
+        count = spectrum[0].shape[1]
+        complete = hop_length * count
         # One more row adds up the squared window, by which the sums are divided in the end.
-        windows = torch.cat([windows, window.square()[:, None].expand(1, -1, windows.shape[2])])
-        complete = hop_length * windows.shape[2]
-        length = complete + n_fft - hop_length
-        total = torch.nn.functional.fold(windows, (1, length), (1, n_fft), stride=(1, hop_length))[:, 0, 0]
+        total = torch.stack(
+            [overlap_add(torch.fft.irfft(row, n_fft, dim=0) * window) for row in spectrum]
+            + [overlap_add(window.square().expand(-1, count))]
+        )
         if held is not None:
             total[:, : held.shape[1]] += held
         held = total[:, complete:]
@@ -374,7 +328,7 @@ def load(model: str, folder: Path | None, device: str = "cpu") -> tuple[dict[str
     networks = {}
     for path in found.files:
         try:
-            networks[models.target_of(path)] = build(models.load_state(path), transform.bins, device)
+            networks[models.target_of(path)] = openunmix_network.build(models.load_state(path), transform.bins, device)
         except BackendError as error:
             raise BackendError(f"{path}: {error}") from None
     return networks, transform
@@ -435,6 +389,7 @@ def separate(
     def mixture() -> Iterator[torch.Tensor]:
         return stft((np.broadcast_to(block, (2, block.shape[1])) for block in source.blocks()), transform)
 
+    _check_room(source.frames // transform.hop_length, networks)
     with contextlib.ExitStack() as stack:
         features = {}
         for target, network in networks.items():
@@ -452,6 +407,17 @@ def separate(
             yield dict(zip(wanted, np.split(block, len(wanted)), strict=True))
 
 
+def _check_room(count: int, networks: Mapping[str, Network]) -> None:
+    """Raise SeparationFailed when the features of `count` frames, and what one network needs beside, have no room."""
+    sizes = [network.hidden_size for network in networks.values()]
+    needed, free = 4 * count * (sum(sizes) + 2 * max(sizes)), shutil.disk_usage(tempfile.gettempdir()).free
+    if needed > free:
+        raise SeparationFailed(
+            f"{needed / 1e9:.1f} GB of temporary files are needed and {tempfile.gettempdir()} has room for "
+            f"{free / 1e9:.1f} GB: make room, or name another folder with TMPDIR"
+        )
+
+
 def _estimates(
     mixture: Iterable[torch.Tensor],
     networks: Mapping[str, Network],
@@ -460,73 +426,20 @@ def _estimates(
     niter: int,
     residual: bool,
     step: Callable[[], None],
-) -> Iterator[torch.Tensor]:
-    """Spectra of the wanted targets, (len(wanted) * C, F, n), from the mixture's and all targets' features."""
+) -> Iterator[list[torch.Tensor]]:
+    """Spectra (F, n) of the wanted targets' channels from the mixture's (C, F, n) and all targets' features."""
     import torch
 
     chosen = [list(networks).index(name) for name in wanted]
     first = 0
+    # One array for all pieces: so large a one, made anew each time, would leave ever more holes in the heap.
+    buffer = torch.empty(0)
     for spectrum in mixture:
         stop = first + spectrum.shape[2]
-        magnitudes = torch.stack(
-            [
-                _decode(network, features[target].read(first, stop), spectrum.abs())
-                for target, network in networks.items()
-            ]
-        )
-        yield wiener(magnitudes, spectrum, niter, residual)[chosen].flatten(0, 1)
+        magnitudes = buffer.resize_(len(networks), *spectrum.shape)
+        for target, (name, network) in zip(magnitudes, networks.items(), strict=True):
+            target[:] = openunmix_network.decode(network, features[name].read(first, stop), spectrum.abs())
+        estimates = wiener(magnitudes, spectrum, niter, residual)
+        yield [channel for index in chosen for channel in estimates[index]]
         first = stop
         step()
-
-
-# The backend
-
-
-class Settings(BackendSettings):
-    """What a preset may say to this backend.
-
-    model: umx, umxhq, umxl, or a model of your own.
-    niter: passes of expectation-maximisation in the filter; 0 gives the networks' own estimates.
-    residual: let the filter give what no target explains to a source of its own.
-    """
-
-    model: str = "umxl"
-    niter: Annotated[int, Field(ge=0, le=20)] = 1
-    residual: bool = False
-
-
-def stem_names(settings: Settings, models_dir: Path | None = None) -> tuple[str, ...]:
-    """A published model's targets from the table, another's from its files (raises WeightsMissing without them)."""
-    if settings.model in models.MODELS:
-        return models.MODELS[settings.model].stems
-    return tuple(models.target_of(path) for path in models.find(settings.model, "openunmix", models_dir).files)
-
-
-def identity(settings: Settings, context: Context) -> dict[str, Any]:
-    """What changes the stems besides the settings. Raises WeightsMissing, or BackendError for damaged files."""
-    found = models.find(settings.model, "openunmix", context.models, progress=context.progress)
-    return {
-        "engine": "torch",
-        "precision": "float32",
-        "device": pick_device(context.device),
-        "threads": threads(),
-        "weights_sha256": found.digest,
-        "transform": asdict(_transform(found)),
-        "licence": found.licence,
-        **versions("torch"),
-    }
-
-
-def run(reader: Reader, settings: Settings, context: Context) -> Iterator[dict[str, Block]]:
-    """Yield the wanted stems' blocks; every target's network runs first, so the first block takes a while.
-
-    Raises WeightsMissing or BackendError for missing or damaged weights, ParameterError for a stem that is no target of
-    the model, SeparationFailed for stems that are not finite.
-    """
-    networks, transform = load(settings.model, context.models, pick_device(context.device))
-    for name in context.wanted:
-        if name not in networks:
-            raise ParameterError("stem", name, f"{settings.model} does not give it{nearest(name, networks)}")
-    yield from separate(
-        reader, networks, transform, context.wanted, settings.niter, settings.residual, context.progress
-    )

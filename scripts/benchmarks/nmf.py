@@ -62,7 +62,8 @@ def command(component_counts: tuple[int, ...], iterations: int, duration_s: floa
 
         def ours(count: int = count, reached: dict[str, np.ndarray] = reached) -> None:
             activations, spectra = nmf.random_components(magnitude.shape, count, np.random.default_rng(0))
-            nmf.factorise(magnitude, activations, spectra, iterations)
+            with threadpool_limits(1, "blas"):  # as in nmf.run
+                nmf.factorise(magnitude, activations, spectra, iterations)
             reached["ours"] = activations @ spectra
 
         def theirs(start: str | None, count: int = count, reached: dict[str, np.ndarray] = reached) -> None:

@@ -1,0 +1,142 @@
+"""External plug-ins as effects of a chain: what a preset says about one, checked against the plug-in itself.
+
+    {"effect": "Plugin", "name": "ZamCompX2", "parameters": {"threshold_db": -20, "ratio": 4}, "on_failure": "bypass"}
+
+Conventions:
+
+- A plug-in goes by the name that it gives itself and is found by scanning (gbsep.host). A `path` names a file instead,
+  which loads native code of the preset's choice, so it has to be allowed.
+- `state` is restored first, then `parameters` are set by their text values; all others keep what the state or the
+  plug-in gives them. Numbers may be automated.
+- A plug-in that is not on the machine, or a parameter that it does not have, is a mistake in the preset. A plug-in that
+  is there and does not work has failed. `on_failure` says what becomes of the stem then: "fail" ends its render,
+  "bypass" lets it pass unprocessed from the first frame to the last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+from . import host
+from .automation import Automation
+from .effects import Param
+from .errors import ParameterError, PluginError, PluginNotFound, nearest
+
+SETTING = Param("value", low=-1e9, high=1e9, automatable=True)
+"""A number for a plug-in, as far as can be told without the plug-in."""
+ON_FAILURE = Param("on_failure", default="fail", kind="choice", choices=("fail", "bypass"))
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A node of a chain; `plugin` is the plug-in's name, empty for the only one in the file `path`."""
+
+    plugin: str
+    parameters: Mapping[str, host.Value | Automation]
+    state: bytes | None = field(default=None, repr=False)
+    path: str | None = None
+    on_failure: Literal["fail", "bypass"] = "fail"
+    wet: float | Automation = 1.0
+    name = "Plugin"
+
+    @property
+    def label(self) -> str:
+        return self.plugin or Path(self.path or "").stem
+
+
+@dataclass(frozen=True)
+class PluginReport:
+    """What became of a plug-in in a chain, for the record.
+
+    `parameters` are read back from the plug-in before the first frame, all of them; `bypassed` is why it was.
+    """
+
+    where: str
+    name: str
+    class_id: str = ""
+    version: str = ""
+    latency_frames: int = 0
+    parameters: Mapping[str, host.Value] = field(default_factory=dict)
+    bypassed: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        unknown = {"class_id", "version", "latency_frames", "parameters"} if self.bypassed else {"bypassed"}
+        return {key: value for key, value in asdict(self).items() if key not in unknown}
+
+
+def locate(node: Plugin) -> host.PluginInfo:
+    """The plug-in on this machine. Raises PluginNotFound, or PluginError when it is there and does not load."""
+    if node.path is None:
+        return host.find(node.plugin)
+    path = Path(node.path)
+    if not path.exists():
+        raise PluginNotFound(f"no plug-in file {path}")
+    found = _examined(path, path.stat().st_mtime_ns)
+    if found and found[0].reason:
+        raise PluginError(f"{path} does not load: {found[0].reason}")
+    for info in found:
+        if info.name == node.plugin or (not node.plugin and len(found) == 1):
+            return info
+    names = [info.name for info in found]
+    raise PluginNotFound(f"{path} holds no plug-in {node.plugin!r}{nearest(node.plugin, names)}")
+
+
+@lru_cache(maxsize=256)
+def _examined(path: Path, time_ns: int) -> list[host.PluginInfo]:
+    return host.examine(path)
+
+
+def check_plugin(node: Plugin, where: str, allow_path: bool) -> list[str]:
+    """Warnings about a plug-in, which is loaded for that in a process of its own, once for all checks.
+
+    Raises PluginNotFound; PluginError when it does not load and may not be bypassed; ParameterError for a path that
+    is not allowed, a parameter that the plug-in does not have, a value outside its range.
+    """
+    if node.path is not None and not allow_path:
+        allowed = "a preset may name plug-in files only with --allow-plugin-paths; give a name that was scanned instead"
+        raise ParameterError(f"{where}.path", node.path, allowed)
+    try:
+        known = _parameters(locate(node))
+    except PluginNotFound:
+        raise
+    except PluginError as error:
+        if node.on_failure == "fail":
+            raise
+        return [f"{where}: {node.label} will be bypassed: {error}"]
+    for name, value in node.parameters.items():
+        here = f"{where}.parameters.{name}"
+        if name not in known:
+            raise ParameterError(here, value, f"{node.label} has no such parameter{nearest(name, known)}")
+        _check_value(here, value, known[name])
+    return []
+
+
+@lru_cache(maxsize=256)
+def _parameters(info: host.PluginInfo) -> dict[str, host.PluginParameter]:
+    return {parameter.name: parameter for parameter in host.show(info).parameters}
+
+
+def _check_value(where: str, value: host.Value | Automation, parameter: host.PluginParameter) -> None:
+    if isinstance(value, Automation) and parameter.choices:
+        raise ParameterError(where, "automated", f"only numbers can be; {parameter.allowed}")
+    for single in value.values if isinstance(value, Automation) else (value,):
+        if not _fits(single, parameter):
+            raise ParameterError(where, single, parameter.allowed, parameter.unit)
+
+
+def _fits(value: host.Value, parameter: host.PluginParameter) -> bool:
+    if parameter.low is None or parameter.high is None:
+        return any(value == choice and type(value) is type(choice) for choice in parameter.choices)
+    return type(value) is float and parameter.low <= value <= parameter.high
+
+
+def plugin_files(node: Plugin) -> list[Path]:
+    """The shared library that the node loads; none when there is nothing that loads."""
+    try:
+        return [host.library(locate(node).path)]
+    except (PluginError, OSError):
+        return []

@@ -1,0 +1,153 @@
+"""A plug-in at work, as gbsep sees it: opened for one signal, fed block by block.
+
+What can go wrong is listed in gbsep.host.sandbox; besides, output with NaN or infinity is a PluginError. An instance
+that has failed is closed.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..audio import Block, check_finite
+from ..errors import AudioError, ParameterError, PluginError
+from . import channel
+from .parameters import PluginParameter, Value
+from .sandbox import MEMORY_LIMIT_BYTES, Sandbox
+
+LOAD_TIMEOUT_S = 30.0
+BLOCK_TIMEOUT_S = 30.0
+
+FIRST_FRAMES = 3
+"""Pedalboard cannot tell channels from frames in a first array of fewer frames."""
+
+Changes = Sequence[tuple[int, Mapping[str, Value]]]
+"""Automation within a block: (frame of the block, parameters that hold from there on), in order of the frames."""
+
+
+class PluginInstance:
+    """A fresh instance of one plug-in, for one signal. Close it, or use it in a `with` statement.
+
+    label: what messages call it; latency_frames: by how much `process` delays; values: every parameter before the first
+    block, as the plug-in shows it; class_id, version: what the plug-in calls itself.
+    """
+
+    def __init__(self, sandbox: Sandbox, about: Mapping[str, str], started: Mapping[str, Any], block_timeout_s: float):
+        self._sandbox, self._block_timeout_s = sandbox, block_timeout_s
+        self.label, self.channels = sandbox.label, sandbox.channels
+        self.class_id, self.version = about["class_id"], about["version"]
+        self.latency_frames: int = started["latency_frames"]
+        self.values: dict[str, Value] = started["values"]
+        self._frames = 0
+        self._pending: dict[str, Value] = {}
+
+    def process(self, block: Block, changes: Changes = ()) -> Block:
+        """The next block of the signal, delayed by `latency_frames`: same shape, new array.
+
+        A mono plug-in treats the channels of a stereo signal each by itself; a stereo plug-in gets a mono signal on
+        both channels, and the mean of what it makes of them comes back. The first block has at least FIRST_FRAMES, and
+        the plug-in never gets more at once than that had (or 8192), so it should not be the shortest. A value of
+        `changes` that the plug-in cannot represent is rounded by it; one outside its range is a ParameterError.
+        """
+        if block.ndim != 2 or block.shape[0] != self.channels:
+            raise AudioError(
+                f"plug-in {self.label!r} was opened for blocks of shape ({self.channels}, n), not {block.shape}"
+            )
+        if not block.shape[1]:
+            return np.empty(block.shape, np.float32)
+        if not self._frames and block.shape[1] < FIRST_FRAMES:
+            raise AudioError(f"the first block for a plug-in needs {FIRST_FRAMES} frames, not {block.shape[1]}")
+        if self._pending:
+            changes, self._pending = [(0, self._pending), *changes], {}
+        out = np.empty(block.shape, np.float32)
+        try:
+            self._process(block, changes, out)
+            check_finite(out, self._frames)
+        except AudioError as error:
+            self.close()
+            raise PluginError(f"plug-in {self.label!r} failed during process: {error}") from None
+        except ParameterError:
+            self.close()
+            raise
+        self._frames += block.shape[1]
+        return out
+
+    def _process(self, block: Block, changes: Changes, out: Block) -> None:
+        """While the plug-in works on one piece, the one before is taken out and the next one put in."""
+        waiting: list[tuple[int, slice]] = []
+        for number, begin in enumerate(range(0, block.shape[1], channel.SLOT_FRAMES)):
+            if len(waiting) == channel.SLOTS:
+                self._fetch(out, *waiting.pop(0))
+            slot, piece = number % channel.SLOTS, slice(begin, min(begin + channel.SLOT_FRAMES, block.shape[1]))
+            self._submit(block, slot, piece, changes)
+            waiting.append((slot, piece))
+        for slot, piece in waiting:
+            self._fetch(out, slot, piece)
+
+    def _submit(self, block: Block, slot: int, piece: slice, changes: Changes) -> None:
+        frames = piece.stop - piece.start
+        self._sandbox.slot(slot, frames)[:] = block[:, piece]
+        inside = [(at - piece.start, dict(values)) for at, values in changes if piece.start <= at < piece.stop]
+        self._sandbox.send("process", self._block_timeout_s, "process", slot=slot, frames=frames, changes=inside)
+
+    def _fetch(self, out: Block, slot: int, piece: slice) -> None:
+        self._sandbox.wait("process", self._block_timeout_s)
+        out[:, piece] = self._sandbox.slot(slot, piece.stop - piece.start)
+
+    def set(self, name: str, value: Value) -> None:
+        """Change a parameter from the next block on, which says when it cannot be; as if it stood in its `changes`."""
+        self._pending[name] = value
+
+    def parameters(self) -> tuple[PluginParameter, ...]:
+        """Every parameter as it is now."""
+        rows = self._sandbox.ask("read parameters", self._block_timeout_s, "describe")
+        return tuple(PluginParameter(**row | {"choices": tuple(row["choices"])}) for row in rows)
+
+    def save_state(self) -> bytes:
+        """The state as it is now, for `open_plugin(state=...)`: a .vstpreset, or raw where the format has none."""
+        return base64.b64decode(self._sandbox.ask("save state", self._block_timeout_s, "save"))
+
+    def close(self) -> None:
+        """End the process. May be called again."""
+        self._sandbox.close()
+
+    def __enter__(self) -> PluginInstance:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def open_path(
+    path: Path,
+    name: str | None,
+    sample_rate: int,
+    channels: int,
+    parameters: Mapping[str, Value] | None = None,
+    state: bytes | None = None,
+    *,
+    load_timeout_s: float = LOAD_TIMEOUT_S,
+    block_timeout_s: float = BLOCK_TIMEOUT_S,
+    memory_limit_bytes: int = MEMORY_LIMIT_BYTES,
+) -> PluginInstance:
+    """Load the plug-in `name` of the file `path`, which may be None when there is only one in it.
+
+    `sample_rate` in Hz, `channels` 1 or 2 are those of the signal; `state` first, then `parameters`. `load_timeout_s`
+    holds for each of loading, restoring the state and setting parameters, `block_timeout_s` for 65536 frames.
+    """
+    sandbox = Sandbox(name or path.stem, channels, memory_limit_bytes)
+    try:
+        about = sandbox.ask(
+            "load", load_timeout_s, "load", path=str(path), name=name, sample_rate=sample_rate, channels=channels
+        )
+        if state is not None:
+            sandbox.ask("restore state", load_timeout_s, "state", data=base64.b64encode(state).decode())
+        started = sandbox.ask("set parameters", load_timeout_s, "start", values=dict(parameters or {}))
+    except BaseException:
+        sandbox.close()
+        raise
+    return PluginInstance(sandbox, about, started, block_timeout_s)

@@ -1,0 +1,216 @@
+"""A process for one plug-in, seen from outside: started, asked, waited for, killed.
+
+Whatever the plug-in does, the caller gets an answer or one of these, which name the plug-in and the phase (load,
+restore state, set parameters, process):
+
+    ParameterError   a parameter the plug-in does not have, or a value it does not take
+    PluginCrashed    the process ended without an answer, whatever its exit status, or wrote nonsense on the channel
+    PluginTimeout    no answer by the deadline
+    PluginError      the plug-in refused
+
+After any of them but ParameterError the whole process group has been killed, and its folder for temporary files is
+gone. The shared memory never had a name, so it vanishes with the processes. If gbsep itself is killed, a small shell
+process, which waits for just that, does the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import weakref
+from collections.abc import Iterator
+from multiprocessing import connection
+from typing import Any
+
+import numpy as np
+
+from ..errors import ParameterError, PluginCrashed, PluginError, PluginTimeout
+from . import channel
+
+MEMORY_LIMIT_BYTES = 8 * 2**30
+
+LAUNCH = "import sys; sys.path[:] = sys.argv[4:]; from gbsep.host.worker import main; main(sys.argv[1:4])"
+"""The worker imports what this process would: its `sys.path` comes along."""
+
+WATCH = 'read -r _; kill -9 "-$1"; rm -rf "$2"'
+"""A shell script that waits for the end of its input, then ends process group $1 and removes folder $2."""
+
+
+class Sandbox:
+    """A process that one plug-in is loaded into, and the way to talk with it."""
+
+    def __init__(self, label: str, channels: int = 2, memory_limit_bytes: int = MEMORY_LIMIT_BYTES):
+        if os.name != "posix":
+            raise PluginError(f"plug-in {label!r} cannot be used: external plug-ins run on Linux and macOS only")
+        self.label, self.channels = label, channels
+        with contextlib.ExitStack() as stack:
+            folder = tempfile.mkdtemp(prefix="gbsep-plugin-")
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            self._messages, theirs = socket.socketpair()
+            stack.enter_context(self._messages)
+            memory_fd = _anonymous_file(channel.shared_bytes(channels))
+            output, their_output = os.pipe()
+            self._output = stack.enter_context(os.fdopen(output, "rb"))
+            os.set_blocking(output, False)
+            os.set_blocking(their_output, False)  # a plug-in that prints without end loses the rest, and does not wait
+            try:
+                numbers = (theirs.fileno(), memory_fd, memory_limit_bytes)
+                self._process = subprocess.Popen(
+                    [sys.executable, "-c", LAUNCH, *map(str, numbers), *map(os.path.abspath, sys.path)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=their_output,
+                    stderr=their_output,
+                    pass_fds=numbers[:2],
+                    cwd=folder,
+                    env=_environment(folder),
+                    start_new_session=True,
+                )
+                stack.callback(_kill, self._process)
+                stack.callback(_stop, _watch(self._process.pid, folder))
+                self._memory = stack.enter_context(mmap.mmap(memory_fd, 0))
+            finally:
+                theirs.close()
+                os.close(memory_fd)
+                os.close(their_output)
+            self._finalize = weakref.finalize(self, stack.pop_all().close)
+
+    def slot(self, slot: int, frames: int) -> np.ndarray:
+        """One of the pieces of shared memory as an array, shape (channels, frames). Keep no reference to it."""
+        self._check_open()
+        return channel.slot(self._memory, slot, self.channels, frames)
+
+    def _check_open(self) -> None:
+        if not self._finalize.alive:
+            raise PluginError(f"plug-in {self.label!r} is closed")
+
+    def ask(self, phase: str, timeout_s: float, verb: str, **arguments: Any) -> Any:
+        """Send one request and wait for its answer."""
+        self.send(phase, timeout_s, verb, **arguments)
+        return self.wait(phase, timeout_s)
+
+    def send(self, phase: str, timeout_s: float, verb: str, **arguments: Any) -> None:
+        self._check_open()
+        with self._watched(phase, timeout_s):
+            self._messages.settimeout(timeout_s)
+            channel.send(self._messages, {"do": verb, **arguments})
+
+    def wait(self, phase: str, timeout_s: float) -> Any:
+        """The answer to the oldest request that has none yet."""
+        deadline = time.monotonic() + timeout_s
+        with self._watched(phase, timeout_s):
+            self._wait_readable(deadline)
+            answer = channel.receive(self._messages, deadline)
+        if "error" not in answer:
+            return answer["ok"]
+        if answer["error"] == "ParameterError":
+            raise ParameterError(*answer["args"])
+        self.close()
+        raise PluginError(f"plug-in {self.label!r} failed during {phase}: {answer['args'][0]}")
+
+    @contextlib.contextmanager
+    def _watched(self, phase: str, timeout_s: float) -> Iterator[None]:
+        """Turn what happens to the process into gbsep's errors, and leave nothing running."""
+        try:
+            yield
+        except TimeoutError:
+            self.close()
+            raise PluginTimeout(
+                f"plug-in {self.label!r} gave no answer within {timeout_s:g} s during {phase} and was stopped"
+            ) from None
+        except (EOFError, ConnectionError):
+            raise PluginCrashed(
+                f"plug-in {self.label!r} crashed during {phase}: its process {self._ending()}"
+            ) from None
+        except channel.ChannelBroken as error:
+            self.close()
+            raise PluginCrashed(
+                f"plug-in {self.label!r} crashed during {phase}: it wrote {error} on the control channel"
+            ) from None
+        except BaseException:
+            self.close()
+            raise
+
+    def _wait_readable(self, deadline: float) -> None:
+        """Return when there is something to read; EOFError when there never will be, TimeoutError at the deadline."""
+        while not connection.wait([self._messages], min(0.1, max(deadline - time.monotonic(), 0.0))):
+            # A child of the plug-in may hold the channel open after the plug-in itself is gone.
+            if self._process.poll() is not None and not connection.wait([self._messages], 0.0):
+                raise EOFError
+            if time.monotonic() >= deadline:
+                raise TimeoutError
+
+    def _ending(self) -> str:
+        """How the process ended, and the last line it wrote; closes the sandbox."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(0.5)
+        status = self._process.returncode
+        said = (self._output.read() or b"").decode("utf-8", "replace").strip().splitlines()
+        self.close()
+        if status is None:
+            ended = "closed the control channel"
+        elif status < 0:
+            ended = f"was ended by signal {-status} ({signal.strsignal(-status)})"
+        else:
+            ended = f"ended with exit status {status} and without an answer"
+        return f"{ended}; it last wrote {said[-1][:200]!r}" if said else ended
+
+    def close(self) -> None:
+        """Kill the process with all its children, and remove what it used. May be called again.
+
+        Happens by itself when the sandbox is forgotten, or when the interpreter ends.
+        """
+        self._finalize()
+
+    def __enter__(self) -> Sandbox:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _watch(group: int, folder: str) -> subprocess.Popen[bytes]:
+    """Start a process that cleans up after the plug-in in case this one is killed, which ends its input."""
+    return subprocess.Popen(
+        ["/bin/sh", "-c", WATCH, "gbsep-plugin-watch", str(group), folder],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd="/",
+        start_new_session=True,
+    )
+
+
+def _stop(watch: subprocess.Popen[bytes]) -> None:
+    watch.kill()
+    watch.communicate()
+
+
+def _anonymous_file(size: int) -> int:
+    """A file descriptor of `size` bytes of memory without a name, which vanishes with the last process that uses it."""
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("gbsep-plugin")
+    else:
+        descriptor, name = tempfile.mkstemp(prefix="gbsep-plugin-")
+        os.unlink(name)
+    os.ftruncate(descriptor, size)
+    return descriptor
+
+
+def _environment(folder: str) -> dict[str, str]:
+    """The environment of a worker: no display, one thread for linear algebra, temporary files in `folder`."""
+    kept = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "WAYLAND_DISPLAY")}
+    return kept | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "TMPDIR": folder}

@@ -1,0 +1,184 @@
+"""Which plug-ins are on this machine.
+
+Plug-ins are looked for in GBSEP_PLUGIN_PATH (folders, separated as in PATH) and then in the platform's standard
+folders; of two with one name the first found counts. Each file is examined in a process of its own, and the outcome is
+kept: a file is examined again when its size or time and its hash have changed, or when pedalboard has. One that
+crashes, hangs or does not load is quarantined: it stays in the list with the reason, and is not loaded again until it
+changes or a new scan is asked for.
+
+References: Steinberg, "VST 3 Plug-in Locations"; Apple, "Audio Unit Hosting Guide".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import PluginError, PluginNotFound, nearest
+from ..folders import cache_folder
+from .instance import LOAD_TIMEOUT_S
+from .sandbox import Sandbox
+
+FOLDERS = {
+    "linux": ("~/.vst3", "/usr/lib/vst3", "/usr/local/lib/vst3"),
+    "darwin": (
+        "~/Library/Audio/Plug-Ins/VST3",
+        "/Library/Audio/Plug-Ins/VST3",
+        "~/Library/Audio/Plug-Ins/Components",
+        "/Library/Audio/Plug-Ins/Components",
+    ),
+}
+FORMATS = {".vst3": "VST3", ".component": "Audio Unit"}
+PATH_VARIABLE = "GBSEP_PLUGIN_PATH"
+CACHE_VERSION = 1
+
+
+@dataclass(frozen=True)
+class PluginInfo:
+    """One plug-in as the scan found it. `channels` are the counts it takes, none for an instrument.
+
+    `latency_frames` is at 44.1 kHz and with default parameters. In quarantine `reason` says why, and only `name` (that
+    of the file), `format` and `path` are known.
+    """
+
+    name: str
+    path: Path
+    format: str
+    vendor: str = ""
+    version: str = ""
+    category: str = ""
+    class_id: str = ""
+    channels: tuple[int, ...] = ()
+    latency_frames: int = 0
+    reason: str = ""
+
+
+def folders() -> list[Path]:
+    """Where plug-ins are looked for, in order."""
+    own = filter(None, os.environ.get(PATH_VARIABLE, "").split(os.pathsep))
+    return [Path(place).expanduser() for place in (*own, *FOLDERS.get(sys.platform, ()))]
+
+
+def files() -> list[Path]:
+    """Every plug-in file or bundle in those folders, those within a folder in order of their names."""
+    suffixes = [suffix for suffix in FORMATS if sys.platform == "darwin" or suffix != ".component"]
+    return list(dict.fromkeys(path for folder in folders() for path in _walk(folder, suffixes)))
+
+
+def _walk(folder: Path, suffixes: list[str]) -> Iterator[Path]:
+    for place, subfolders, names in os.walk(folder, followlinks=True):
+        bundles = sorted(name for name in (*subfolders, *names) if os.path.splitext(name)[1] in suffixes)
+        subfolders[:] = sorted(set(subfolders) - set(bundles))
+        yield from (Path(place, name) for name in bundles)
+
+
+def examine(path: Path, timeout_s: float = LOAD_TIMEOUT_S) -> list[PluginInfo]:
+    """Load a plug-in file in a process of its own and list what is in it; never raises for what the file does."""
+    form = FORMATS.get(path.suffix, "")
+    try:
+        with Sandbox(path.stem) as sandbox:
+            rows = sandbox.ask("load", timeout_s, "scan", path=str(path.absolute()))
+    except PluginError as error:
+        return [PluginInfo(path.stem, path, form, reason=str(error))]
+    return [_info(row, path, form) for row in rows]
+
+
+def _info(row: dict[str, Any], path: Path, form: str) -> PluginInfo:
+    return PluginInfo(**row | {"path": path, "format": form, "channels": tuple(row["channels"])})
+
+
+def plugins(refresh: bool = False) -> list[PluginInfo]:
+    """All plug-ins of this machine, also those in quarantine, which have a `reason`.
+
+    Files that have not changed since the last scan are not examined again, unless `refresh`.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    cache = {} if refresh else _read_cache()
+    found = files()
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        entries = dict(
+            zip(map(str, found), pool.map(lambda path: _entry(path, cache.get(str(path))), found), strict=True)
+        )
+    if entries != cache:
+        _write_cache(entries)
+    return [_info(row, Path(path), row["format"]) for path, entry in entries.items() for row in entry["plugins"]]
+
+
+def _entry(path: Path, known: dict[str, Any] | None) -> dict[str, Any]:
+    """What the cache keeps of a file: its size, time and hash, and what was found in it."""
+    parts = sorted(part for part in path.rglob("*") if part.is_file()) if path.is_dir() else [path]
+    stats = [part.stat() for part in parts]
+    size, time_ns = sum(stat.st_size for stat in stats), max((stat.st_mtime_ns for stat in stats), default=0)
+    if known and (known["size"], known["time_ns"]) == (size, time_ns):
+        return known
+    digest = _hash(parts)
+    if known and (known["size"], known["sha256"]) == (size, digest):
+        return known | {"time_ns": time_ns}
+    rows = [asdict(info) | {"path": str(path)} for info in examine(path)]
+    return {"size": size, "time_ns": time_ns, "sha256": digest, "plugins": rows}
+
+
+def _hash(parts: Iterable[Path]) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        with open(part, "rb") as stream:
+            while data := stream.read(2**20):
+                digest.update(data)
+    return digest.hexdigest()
+
+
+def _cache_file() -> Path:
+    return cache_folder() / "plugins.json"
+
+
+def _cache_header() -> dict[str, Any]:
+    from importlib.metadata import version
+
+    return {"version": CACHE_VERSION, "pedalboard": version("pedalboard")}
+
+
+def _read_cache() -> dict[str, Any]:
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        cache = json.loads(_cache_file().read_text("utf-8"))
+        if cache["header"] == _cache_header():
+            return cache["files"]
+    return {}
+
+
+def _write_cache(entries: dict[str, Any]) -> None:
+    """Replace the cache as a whole; one that cannot be written only costs the next scan time."""
+    file = _cache_file()
+    with contextlib.suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=file.parent, prefix="plugins-", suffix=".json")
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            json.dump({"header": _cache_header(), "files": entries}, stream, indent=1)
+        os.replace(name, file)
+
+
+def find(name: str) -> PluginInfo:
+    """The plug-in of that name.
+
+    Raises PluginNotFound naming the nearest, PluginError when the only one of that name is in quarantine.
+    """
+    known = plugins()
+    usable = [info for info in known if not info.reason]
+    for info in (*usable, *known):
+        if info.name == name:
+            if info.reason:
+                raise PluginError(f"{info.path} is in quarantine: {info.reason}. `gbsep plugins scan` tries it again")
+            return info
+    looked_in = ", ".join(map(str, folders()))
+    raise PluginNotFound(
+        f"no plug-in {name!r} in {looked_in}{nearest(name, (info.name for info in usable))}. "
+        f"Other folders can be named in {PATH_VARIABLE}"
+    )

@@ -1,0 +1,115 @@
+"""The saved state of a plug-in: everything it remembers, as bytes of its own.
+
+Two forms:
+
+- `.vstpreset`, Steinberg's: `VST3`, version 1, the class id of the plug-in in 32 characters, the offset of a list of
+  chunks, the chunks, the list (`List`, a count, then id, offset and size of each). It can be made by any VST3 host.
+- raw, for what has no `.vstpreset` (Audio Units): one line of JSON with the class id and the plug-in's version, then
+  the state as the plug-in gave it.
+
+States saved here carry the plug-in's version too, in the `.vstpreset` as an `Info` chunk. A state is refused when it
+belongs to another plug-in or to another version: the same preset must not come out differently without a word.
+
+Reference: Steinberg, "VST 3 Preset Format" (`public.sdk/source/vst/vstpresetfile.h`).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import struct
+from pathlib import Path
+from xml.etree import ElementTree
+
+from ..errors import PluginError
+
+HEADER = struct.Struct("<4si32sq")
+LIST = struct.Struct("<4si")
+ENTRY = struct.Struct("<4sqq")
+PRESET_VERSION = 1
+RAW_MAGIC = b"gbsep-plugin-state "
+
+
+def read_state(text: str, folder: Path) -> bytes:
+    """The state that a preset names: base64, or the path of a file relative to the preset's `folder`."""
+    try:
+        if (folder / text).is_file():
+            return (folder / text).read_bytes()
+    except OSError:  # base64 that is too long to be a file name
+        pass
+    try:
+        return base64.b64decode(text, validate=True)
+    except binascii.Error as error:
+        shown = text if len(text) <= 60 else f"{text[:57]}..."
+        raise PluginError(f"state {shown!r} is neither a file in {folder} nor base64") from error
+
+
+def pack(form: str, data: bytes, class_id: str, version: str) -> bytes:
+    """`data` as a plug-in gave it, `form` "vstpreset" or "raw", with its version, and for raw its class id."""
+    if form == "raw":
+        return RAW_MAGIC + json.dumps({"class_id": class_id, "version": version}).encode() + b"\n" + data
+    magic, preset_version, preset_class, list_offset = HEADER.unpack_from(data)
+    entries = _entries(data)
+    meta = ElementTree.Element("MetaInfo")
+    ElementTree.SubElement(meta, "Attribute", id="PlugInVersion", value=version, type="string", flags="")
+    info = ElementTree.tostring(meta, encoding="utf-8", xml_declaration=True)
+    body = data[:list_offset]
+    entries = [*(entry for entry in entries if entry[0] != b"Info"), (b"Info", len(body), len(info))]
+    body += info
+    header = HEADER.pack(magic, preset_version, preset_class, len(body))
+    listing = LIST.pack(b"List", len(entries)) + b"".join(ENTRY.pack(*entry) for entry in entries)
+    return header + body[HEADER.size :] + listing
+
+
+def unpack(state: bytes, class_id: str, version: str) -> tuple[str, bytes]:
+    """The form of a state and the bytes for the plug-in, after checking that they are meant for it.
+
+    Raises PluginError saying what the state is, when it is none or one of another plug-in or version.
+    """
+    if state.startswith(b"VST3"):
+        return "vstpreset", _check_preset(state, class_id, version)
+    if state.startswith(RAW_MAGIC):
+        line, _, data = state[len(RAW_MAGIC) :].partition(b"\n")
+        try:
+            saved = json.loads(line)
+            saved_class, saved_version = saved["class_id"], saved["version"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise PluginError("the state is damaged: its first line is not readable") from error
+        _check_same("class id", saved_class, class_id)
+        _check_same("version", saved_version, version)
+        return "raw", data
+    raise PluginError("the state is neither a .vstpreset nor one that gbsep saved")
+
+
+def _check_preset(state: bytes, class_id: str, version: str) -> bytes:
+    try:
+        _, preset_version, preset_class, _ = HEADER.unpack_from(state)
+        if preset_version != PRESET_VERSION:
+            raise PluginError(f"the state is a .vstpreset of version {preset_version}, not {PRESET_VERSION}")
+        _check_same("class id", preset_class.decode("ascii", "replace"), class_id)
+        info = [state[offset : offset + size] for name, offset, size in _entries(state) if name == b"Info"]
+        attributes = [item for text in info for item in ElementTree.fromstring(text).iter("Attribute")]
+    except (struct.error, ValueError, ElementTree.ParseError) as error:
+        raise PluginError(f"the state is a damaged .vstpreset: {error}") from error
+    for attribute in attributes:
+        if attribute.get("id") == "PlugInVersion":
+            _check_same("version", attribute.get("value"), version)
+    return state
+
+
+def _entries(preset: bytes) -> list[tuple[bytes, int, int]]:
+    list_offset = HEADER.unpack_from(preset)[3]
+    magic, count = LIST.unpack_from(preset, list_offset)
+    if magic != b"List" or not 0 < count <= 128:
+        raise ValueError("no list of chunks where its header says")
+    entries = [ENTRY.unpack_from(preset, list_offset + LIST.size + ENTRY.size * index) for index in range(count)]
+    for name, offset, size in entries:
+        if offset < 0 or size < 0 or offset + size > len(preset):
+            raise ValueError(f"chunk {name!r} lies outside the file")
+    return entries
+
+
+def _check_same(what: str, saved: object, here: str) -> None:
+    if saved != here:
+        raise PluginError(f"the state was saved for {what} {saved}, but this plug-in has {here}")

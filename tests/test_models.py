@@ -1,0 +1,507 @@
+"""Weights: found, fetched, verified and read without running anything that a file says."""
+
+import hashlib
+import http.server
+import importlib.util
+import json
+import os
+import pickle
+import re
+import socket
+import struct
+import threading
+import zipfile
+from fractions import Fraction
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from gbsep import models
+from gbsep.errors import BackendError, ParameterError, WeightsMissing
+from gbsep.separation import demucs_network
+
+_spec = importlib.util.spec_from_file_location("random_models", Path(__file__).parents[1] / "scripts/random_models.py")
+random_models = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(random_models)
+
+ARGUMENTS = {"channels": 8, "depth": 3, "nfft": 2048, "t_layers": 1, "t_heads": 2, "segment": Fraction(1, 2)}
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path, monkeypatch):
+    """No test reads or writes the user's own folders, and none reaches the network."""
+    monkeypatch.setattr(models, "data_dir", lambda: tmp_path / "data")
+    monkeypatch.setattr(models, "state_dir", lambda: tmp_path / "state")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.delenv("GBSEP_MODELS", raising=False)
+    connect = socket.create_connection
+
+    def local_only(address, *arguments, **keywords):
+        if address[0] != "127.0.0.1":
+            raise OSError("blocked")
+        return connect(address, *arguments, **keywords)
+
+    monkeypatch.setattr(socket, "create_connection", local_only)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = tmp_path / "models"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def network():
+    from demucs.htdemucs import HTDemucs
+
+    torch.manual_seed(0)
+    return HTDemucs(sources=random_models.SOURCES, **ARGUMENTS).eval()
+
+
+def edited(path, **metadata):
+    """Rewrite a safetensors file with other metadata."""
+    from safetensors import safe_open
+
+    with safe_open(str(path), framework="pt") as file:
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        old = file.metadata()
+    save_file(tensors, path, old | metadata)
+    return path
+
+
+def with_arguments(network, folder, **changes):
+    path = random_models.save_hub(network, folder, "own")
+    kwargs = {key: random_models._encode(value) for key, value in {**network._init_args_kwargs[1], **changes}.items()}
+    return edited(path, kwargs=json.dumps(kwargs))
+
+
+# the table
+
+
+@pytest.mark.parametrize("model", models.MODELS.values(), ids=lambda model: model.name)
+def test_published_file_names_carry_their_hash(model):
+    assert all(models._CHECKSUM.search(Path(file).stem) for file in model.files)
+    assert set(models.STEMS) <= set(model.stems)
+    if model.weights is not None:
+        assert np.shape(model.weights) == (len(model.files), len(model.stems))
+
+
+def test_demucs_rows_agree_with_the_demucs_package():
+    import demucs
+    import yaml
+
+    remote = Path(demucs.__file__).parent / "remote"
+    published = set(re.findall(r"\w{8}-\w{8}\.th", (remote / "files.txt").read_text()))
+    for model in models.MODELS.values():
+        if model.backend == "demucs":
+            bag = yaml.safe_load((remote / f"{model.name}.yaml").read_text())
+            assert set(model.files) <= published
+            assert bag["models"] == [file.split("-")[0] for file in model.files]
+            assert np.array_equal(bag.get("weights"), model.weights)
+            assert bag.get("segment") == model.segment_s
+
+
+# finding
+
+
+def test_both_formats_hold_the_same_network(network, folder):
+    for save in (random_models.save_hub, random_models.save_legacy):
+        built = demucs_network.build(models.load_package(save(network, folder, save.__name__)))
+        state = built.state_dict()
+        for name, tensor in network.state_dict().items():
+            expected = tensor if save is random_models.save_hub else tensor.half().float()
+            assert torch.equal(state[name], expected)
+        assert built.segment == Fraction(1, 2)
+
+
+def test_search_order(network, folder, tmp_path, monkeypatch):
+    hub = tmp_path / "hub/models--adefossez--HTDemucs"
+    snapshot = hub / "snapshots/abc"
+    for place in (folder / "given", folder / "environment", models.data_dir(), snapshot):
+        place.mkdir(parents=True)
+        random_models.save_hub(network, place, "955717e8")
+    (hub / "refs").mkdir()
+    (hub / "refs/main").write_text("abc")
+    monkeypatch.setenv("GBSEP_MODELS", str(folder / "environment"))
+
+    def parent(models_dir=None):
+        return models.find("htdemucs", "demucs", models_dir).files[0].parent
+
+    assert parent(folder / "given") == folder / "given"
+    assert parent() == folder / "environment"
+    monkeypatch.delenv("GBSEP_MODELS")
+    assert parent() == models.data_dir()
+    (models.data_dir() / "955717e8.safetensors").unlink()
+    assert parent() == snapshot
+
+
+def test_bag_yaml_and_own_names(network, folder):
+    for name in ("one", "two"):
+        random_models.save_hub(network, folder, name)
+    (folder / "my-bag.v2.yaml").write_text("models: [two, one]\nweights: [[1, 0, 0, 0], [0, 1, 1, 1]]\nsegment: 3\n")
+    found = models.find("my-bag.v2", "demucs", folder)
+    assert [file.stem for file in found.files] == ["two", "one"]
+    assert (found.weights, found.segment_s) == (((1, 0, 0, 0), (0, 1, 1, 1)), 3.0)
+    assert found.licence == models.OWN_LICENCE
+    assert models.find("one", "demucs", folder).digest != found.digest
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[1, 2]", "models: []", "models: ['../x']", "models: [one]\nweights: [[1], [2]]",
+     "models: [one]\nweights: [[.nan, 1, 1, 1]]", "models: [one]\nsegment: -1", "a: !!python/object:os.system {}"],
+)  # fmt: skip
+def test_broken_yaml(network, folder, text):
+    random_models.save_hub(network, folder, "one")
+    (folder / "bag.yaml").write_text(text)
+    with pytest.raises(BackendError, match="is no bag of Demucs models"):
+        models.find("bag", "demucs", folder)
+
+
+def test_two_files_of_one_signature(folder):
+    for name in ("own-00000000.th", "own.th"):
+        (folder / name).write_bytes(b"x")
+    with pytest.raises(BackendError, match="remove all but one"):
+        models.find("own", "demucs", folder)
+
+
+def test_openunmix_files(folder):
+    for file in models.MODELS["umxhq"].files:
+        content = file.encode()
+        (folder / file).write_bytes(content)
+    with pytest.raises(BackendError, match="as its name says"):
+        models.find("umxhq", "openunmix", folder)
+    own = folder / "mine"
+    own.mkdir()
+    for target in ("bass", "guitar"):
+        (own / f"{target}.pth").write_bytes(target.encode())
+    found = models.find("mine", "openunmix", folder)
+    assert [models.target_of(file) for file in found.files] == ["bass", "guitar"]
+    assert found.sha256[0] == hashlib.sha256(b"bass").hexdigest()
+
+
+@pytest.mark.parametrize("name", ["../htdemucs", "a/b", "", ".hidden", "C:\\x"])
+def test_names_are_no_paths(name, folder):
+    with pytest.raises(ParameterError, match="no folder"):
+        models.find(name, "demucs", folder)
+
+
+def test_model_of_another_backend():
+    with pytest.raises(ParameterError, match="a model of the backend 'openunmix'"):
+        models.find("umxl", "demucs")
+
+
+def test_missing_weights_say_where_and_how(folder):
+    with pytest.raises(WeightsMissing, match=r"blocked.*gbsep models get htdemucs_ft") as caught:
+        models.find("htdemucs_ft", "demucs", folder)
+    message = str(caught.value)
+    for part in (str(folder), str(models.data_dir()), "models--adefossez", *models.MODELS["htdemucs_ft"].files):
+        assert part in message
+    assert "\n" not in message
+
+
+def test_a_name_server_that_does_not_answer_is_not_waited_for(monkeypatch):
+    released = threading.Event()
+    monkeypatch.setattr(models, "_CONNECT_S", 0.05)
+    monkeypatch.setattr(socket, "create_connection", lambda *arguments: released.wait(30))
+    with pytest.raises(WeightsMissing, match=r"no answer within 0\.05 s"):
+        models.find("htdemucs", "demucs")
+    released.set()
+
+
+def test_misspelt_model(folder):
+    with pytest.raises(WeightsMissing, match="did you mean 'htdemucs_6s'"):
+        models.find("htdemucs6s", "demucs", folder)
+
+
+def test_incomplete_bag_names_what_is_lacking(network, folder):
+    random_models.save_legacy(network, folder, "f7e0c4bc")
+    with pytest.raises(WeightsMissing, match=r"no d12395a8\.safetensors"):
+        models.find("htdemucs_ft", "demucs", folder, download=False)
+
+
+def test_licence_is_shown_once(network, folder):
+    random_models.save_hub(network, folder, "955717e8")
+    found = models.find("htdemucs", "demucs", folder)
+    assert "commercial use unclear" in models.notice(found)
+    assert models.notice(found) is None
+
+
+# verifying
+
+
+def test_hash_in_the_name(network, folder):
+    path = random_models.save_legacy(network, folder, "own")
+    models.verify(path)
+    content = bytearray(path.read_bytes())
+    content[5000] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(BackendError, match=r"SHA-256 begins with .* as its name says"):
+        models.verify(path)
+
+
+def test_a_change_after_first_use_is_refused_until_accepted(folder):
+    path = folder / "own.safetensors"
+    path.write_bytes(b"first")
+    first = models.verify(path)
+    stat = path.stat()
+    path.write_bytes(b"other")
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    with pytest.raises(BackendError, match="has changed since gbsep first used it"):
+        models.verify(path)
+    assert models.trust(path) == models.verify(path) == hashlib.sha256(b"other").hexdigest() != first
+
+
+def test_find_refuses_and_accepts_a_change(network, folder):
+    path = random_models.save_hub(network, folder, "own")
+    first = models.find("own", "demucs", folder).digest
+    edited(path, klass="another")
+    with pytest.raises(BackendError, match="has changed"):
+        models.find("own", "demucs", folder)
+    assert models.find("own", "demucs", folder, accept=True) == models.find("own", "demucs", folder)
+    assert models.find("own", "demucs", folder).digest != first
+
+
+def test_a_settled_file_is_not_hashed_again(folder, monkeypatch):
+    path = folder / "own.pth"
+    path.write_bytes(b"weights")
+    monkeypatch.setattr(models, "_SETTLED_NS", -(10**18))
+    expected = models.verify(path)
+    monkeypatch.setattr(models, "_sha256", lambda path: pytest.fail("hashed again"))
+    assert models.verify(path) == expected
+
+
+def test_empty_file(folder):
+    (folder / "own.th").touch()
+    with pytest.raises(BackendError, match="is empty"):
+        models.find("own", "demucs", folder)
+
+
+# fetching
+
+
+class _Server(http.server.BaseHTTPRequestHandler):
+    """Serves `files`; breaks every first answer off in the middle."""
+
+    files: ClassVar[dict[str, bytes]] = {}
+    ranges: ClassVar[list[str]] = []
+
+    def do_GET(self):
+        name = self.path.rsplit("/", 1)[1]
+        if name not in self.files:
+            self.send_error(404)
+            return
+        start = int(self.headers["Range"].removeprefix("bytes=").rstrip("-"))
+        self.ranges.append(self.headers["Range"])
+        body = self.files[name][start:]
+        self.send_response(206)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body if start else body[: len(body) // 2])
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch):
+    served = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Server)
+    thread = threading.Thread(target=served.serve_forever)
+    thread.start()
+    url = f"http://127.0.0.1:{served.server_address[1]}"
+    monkeypatch.setattr(_Server, "files", {})
+    monkeypatch.setattr(_Server, "ranges", [])
+    yield url
+    served.shutdown()
+    thread.join()
+    served.server_close()
+
+
+def publish(monkeypatch, url, *contents, hub=None):
+    names = tuple(f"sig{i}-{hashlib.sha256(content).hexdigest()[:8]}.th" for i, content in enumerate(contents))
+    row = models.Model("pub", "demucs", models.STEMS, 44100, 1, "licence", "limits", url, names, hub=hub)
+    monkeypatch.setitem(models.MODELS, "pub", row)
+    return dict(zip(names, contents, strict=True))
+
+
+def test_a_broken_download_goes_on_where_it_stopped(server, monkeypatch, rng):
+    _Server.files = publish(monkeypatch, server, rng.bytes(300_000), rng.bytes(100))
+    fractions = []
+    paths = models.fetch("pub", fractions.append)
+    assert [path.read_bytes() for path in paths] == list(_Server.files.values())
+    assert _Server.ranges[:2] == ["bytes=0-", "bytes=150000-"]
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == 1
+    assert not list(models.data_dir().rglob("*.part"))
+    _Server.files = {}
+    assert models.fetch("pub") == paths
+
+
+def test_a_wrong_download_is_not_kept(server, monkeypatch):
+    names = publish(monkeypatch, server, b"published" * 100)
+    _Server.files = dict.fromkeys(names, b"something else" * 100)
+    with pytest.raises(BackendError, match="nothing was kept"):
+        models.fetch("pub")
+    assert not list(models.data_dir().rglob("sig*"))
+
+
+def test_find_downloads_what_is_nowhere(server, monkeypatch, folder):
+    _Server.files = publish(monkeypatch, server, b"weights" * 100)
+    found = models.find("pub", "demucs", folder)
+    assert found.files[0].parent == models.data_dir() / "pub"
+
+
+def test_the_hub_serves_when_the_first_host_has_nothing(server, monkeypatch, folder):
+    publish(monkeypatch, server, b"weights" * 100, hub="Demucs-pub")
+    monkeypatch.setattr(models, "HUB", server)
+    _Server.files = {"pub.yaml": b"models: [sig0]\n", "sig0.safetensors": b"x" * 1000}
+    assert models.find("pub", "demucs", folder).files == (models.data_dir() / "pub/sig0.safetensors",)
+
+
+def test_unknown_model_cannot_be_fetched():
+    with pytest.raises(ParameterError, match="did you mean 'htdemucs'"):
+        models.fetch("htdemuc")
+
+
+# reading files that are hostile or broken
+
+
+class _Canary:
+    def __init__(self, command):
+        self.command = command
+
+    def __reduce__(self):
+        return os.system, (self.command,)
+
+
+def test_a_class_outside_the_list_is_neither_built_nor_imported(network, folder, tmp_path):
+    canary = tmp_path / "canary"
+    path = random_models.save_hub(network, folder, "own")
+    edited(path, klass="subprocess.Popen", args=json.dumps([["touch", str(canary)]]), kwargs="{}")
+    with pytest.raises(BackendError, match=r"names the class 'subprocess\.Popen'; gbsep builds only"):
+        models.load_package(path)
+    assert not canary.exists()
+
+
+@pytest.mark.parametrize(
+    "klass", ["os.system", "demucs.apply.BagOfModels", "HTDemucs", "demucs.htdemucs.nn.Linear", ""]
+)
+def test_other_classes(network, folder, klass):
+    with pytest.raises(BackendError, match="names the class"):
+        models.load_package(edited(random_models.save_hub(network, folder, "own"), klass=klass))
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("load", [models.load_package, models.load_state])
+def test_a_malicious_pickle_runs_nothing(folder, tmp_path, zipped, load):
+    canary = tmp_path / "canary"
+    path = folder / "own.th"
+    evil = {"klass": _Canary(f"touch {canary}"), "args": (), "kwargs": {}, "state": {}}
+    torch.save(evil, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(BackendError, match="is no readable"):
+        load(path)
+    path.write_bytes(pickle.dumps(evil))
+    with pytest.raises(BackendError, match="is no readable"):
+        load(path)
+    assert not canary.exists()
+
+
+def test_a_package_cannot_build_its_class_while_it_is_read(network, folder):
+    class Built:
+        def __reduce__(self):
+            return type(network), (random_models.SOURCES,)
+
+    path = folder / "own.th"
+    torch.save({"klass": Built(), "args": (), "kwargs": {}, "state": {}}, path)
+    with pytest.raises(BackendError, match="is no readable Demucs model"):
+        models.load_package(path)
+
+
+@pytest.mark.parametrize("numbers", [("1e999999999",), ("1/0",), (10**10, 1), (-1, 2), ([1], 2), (1, "2e9")])
+def test_only_small_fractions_are_read(numbers):
+    assert models._fraction("39/5") == models._fraction(39, 5) == Fraction(39, 5)
+    with pytest.raises(ValueError, match="no fraction of small whole numbers"):
+        models._fraction(*numbers)
+
+
+@pytest.mark.parametrize("save", [random_models.save_hub, random_models.save_legacy])
+@pytest.mark.parametrize("keep", [0, 4, 2000, -1])
+def test_truncated_files(network, folder, save, keep):
+    path = save(network, folder, "own")
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(BackendError, match="is no readable Demucs model") as caught:
+        models.load_package(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_header_longer_than_the_file(folder):
+    path = folder / "own.safetensors"
+    path.write_bytes(struct.pack("<Q", 10**11) + b"{}")
+    with pytest.raises(BackendError, match="is no readable Demucs model"):
+        models.load_package(path)
+
+
+def test_metadata_is_needed(folder):
+    save_file({"x": torch.zeros(3)}, folder / "own.safetensors")
+    with pytest.raises(BackendError, match="its metadata lacks args, klass, kwargs"):
+        models.load_package(folder / "own.safetensors")
+
+
+def test_a_compressed_archive_cannot_grow(folder):
+    path = folder / "own.pth"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", b"0" * 10**7)
+    with pytest.raises(BackendError, match="larger than the file itself"):
+        models.load_state(path)
+
+
+def test_tensors_cannot_be_larger_than_the_file(folder):
+    torch.save({"x": torch.zeros(1).expand(10**9)}, folder / "own.pth")
+    with pytest.raises(BackendError, match="tensors larger than the file itself"):
+        models.load_state(folder / "own.pth")
+
+
+def test_a_state_holds_tensors_only(folder):
+    torch.save({"x": torch.zeros(2), "y": "text"}, folder / "own.pth")
+    with pytest.raises(BackendError, match="'y', which is no tensor"):
+        models.load_state(folder / "own.pth")
+    torch.save({"x": torch.arange(2.0)}, folder / "good.pth", _use_new_zipfile_serialization=False)
+    assert models.load_state(folder / "good.pth")["x"].tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"channels": 10**9}, "channels = 1000000000 must be a number from 1 to 512"),
+        ({"nfft": 2**40}, "nfft"),
+        ({"depth": 10**6}, "depth"),
+        ({"segment": 1e12}, "segment"),
+        ({"segment": float("nan")}, "segment"),
+        ({"t_layers": "5"}, "t_layers = '5' must be a number"),
+        ({"t_layers": True}, "t_layers"),
+        ({"audio_channels": 1}, "audio_channels"),
+        ({"sources": ["bass"] * 4}, "different names"),
+        ({"sources": [f"s{i}" for i in range(10**4)]}, "1 to 32"),
+        ({"t_sparse_self_attn": True}, "not supported"),
+        ({"multi_freqs": [0.1] * 100}, "at most 8 numbers"),
+        ({"t_heads": 3}, "impossible HTDemucs"),
+        ({"channels": 512, "growth": 4, "depth": 8}, "should be .* by the arguments, but is"),
+        ({"channels": 16}, "should be .* by the arguments, but is"),
+        ({"t_layers": 0}, "should be nothing by the arguments, but is"),
+    ],
+)
+def test_arguments_are_checked_before_anything_is_built(network, folder, changes, reason):
+    with pytest.raises(BackendError, match=reason) as caught:
+        demucs_network.build(models.load_package(with_arguments(network, folder, **changes)))
+    assert "\n" not in str(caught.value)
+
+
+def test_quantised_weights_are_refused(network, folder):
+    path = edited(random_models.save_hub(network, folder, "own"), structure="{}")
+    with pytest.raises(BackendError, match="quantised"):
+        models.load_package(path)

@@ -1,0 +1,529 @@
+"""External plug-ins in chains, renders and on the command line: Debian's zam-plugins and one of our own."""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+import soundfile
+
+import gbsep
+from gbsep import host
+from gbsep.audio import Audio, join
+from gbsep.chain import Node, apply_blocks, apply_chain, chain_schema, dump_chain, parse_chain
+from gbsep.cli import main
+from gbsep.errors import ParameterError, PluginCrashed, PluginNotFound, PluginTimeout, PresetError
+from gbsep.external import PluginReport
+
+from . import test_host
+from .test_host import zam
+
+RATE = 44100
+IMPULSE_FRAME = 5000
+TEST_PLUGIN = "gbsep test"
+
+library_file, bundle, nothing_left = test_host.library_file, test_host.bundle, test_host.nothing_left
+
+
+@pytest.fixture(scope="session")
+def scanned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache folder in which the plug-ins of this machine have been scanned."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GBSEP_CACHE", str(folder))
+        host.plugins()
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def scanned_before(scanned: Path, own_folders: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GBSEP_CACHE", str(scanned))
+
+
+@pytest.fixture
+def installed(bundle: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """Puts the test plug-in, with the fault that `name` says, where it is found."""
+
+    def install(name: str = "good") -> Path:
+        path = bundle(name)
+        monkeypatch.setenv("GBSEP_PLUGIN_PATH", str(path.parent))
+        return path
+
+    return install
+
+
+def plugin(name: str, **more: Any) -> dict[str, Any]:
+    return {"effect": "Plugin", "name": name, **more}
+
+
+def preset(bass: list[dict[str, Any]], name: str = "plugged") -> dict[str, Any]:
+    return {
+        "schema_version": 1,
+        "name": name,
+        "title": "A crossover with plug-ins",
+        "separate": {"backend": "crossover", "cutoff_hz": 200.0},
+        "stems": {"bass": {"from": ["bass"], "chain": bass}},
+        "output": {"residual": False},
+    }
+
+
+def noise(frames: int, channels: int = 2) -> Audio:
+    samples = 0.2 * np.random.default_rng(1).standard_normal((channels, frames))
+    return Audio(samples.astype(np.float32), RATE)
+
+
+def read(path: Path) -> np.ndarray:
+    return soundfile.read(path, dtype="float32", always_2d=True)[0].T
+
+
+def write_song(path: Path, seconds: float) -> Path:
+    gbsep.write(path, noise(round(seconds * RATE)))
+    return path
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Call the command in a folder of its own: exit code, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as exit:
+            main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return int(exit.value.code or 0), captured.out, captured.err
+
+    return run
+
+
+ARMED_AFTER_A_SECOND = {"armed": {"points": [[0, 0], [1.0, 1]], "shape": "hold"}}
+"""With it, the test plug-in fails in a song longer than this."""
+
+
+# --- what a preset says -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("node", "where", "reason"),
+    [
+        ({}, "chain[0]", "'name' is missing"),
+        ({"name": 3}, "chain[0].name", "a text, not a number"),
+        ({"name": ""}, "chain[0].name", "not an empty one"),
+        ({"name": "A", "parameter": {}}, "chain[0].parameter", "did you mean 'parameters'"),
+        ({"name": "A", "parameters": [1]}, "chain[0].parameters", "not a list"),
+        ({"name": "A", "parameters": {"ratio": None}}, "chain[0].parameters.ratio", "a number"),
+        ({"name": "A", "parameters": {"ratio": float("nan")}}, "chain[0].parameters.ratio", "nan"),
+        ({"name": "A", "parameters": {"ratio": float("inf")}}, "chain[0].parameters.ratio", "inf"),
+        ({"name": "A", "parameters": {"a\nb": 1}}, "chain[0].parameters", "cannot be the name"),
+        ({"name": "A", "state": "\N{GREEK SMALL LETTER MU}"}, "chain[0].state", "."),
+        (
+            {"name": "A", "parameters": {"gain": {"points": [[0, -1], [1, 1]], "shape": "exponential"}}},
+            "chain[0].parameters.gain.points",
+            "all above zero",
+        ),
+        ({"name": "A", "on_failure": "bypas"}, "chain[0].on_failure", "did you mean 'bypass'"),
+        ({"name": "A", "state": "no such file!"}, "chain[0].state", "neither a file"),
+        ({"name": "A", "wet": 2}, "chain[0].wet", "from 0 to 1"),
+    ],
+)
+def test_a_wrong_node_is_refused_with_its_place(node: dict[str, Any], where: str, reason: str) -> None:
+    with pytest.raises(PresetError, match=reason) as caught:
+        parse_chain([{"effect": "Plugin", **node}])
+    assert caught.value.json_path == where
+
+
+def test_a_node_survives_json_and_the_schema(tmp_path: Path) -> None:
+    (tmp_path / "warm.vstpreset").write_bytes(b"VST3 something")
+    lane = {"points": [[0.0, -60.0], [1.0, 0.0]], "shape": "linear"}
+    parameters = {"gain": lane, "ratio": 4.0, "on": True, "mode": "soft"}
+    given = plugin("A", parameters=parameters, state="warm.vstpreset", path="a.vst3", on_failure="bypass", wet=0.5)
+    nodes = parse_chain([given, plugin("B")], folder=tmp_path)
+    document = dump_chain(nodes)
+    assert document[0] == {
+        **given,
+        "path": str(tmp_path / "a.vst3"),
+        "state": base64.b64encode(b"VST3 something").decode(),
+    }
+    assert parse_chain(json.loads(json.dumps(document))) == nodes
+    check = jsonschema.Draft202012Validator(chain_schema())
+    check.validate(document)
+    for wrong in ({"effect": "Plugin"}, plugin("A", parameters={"x": None}), plugin("A", on_failure="no")):
+        assert not check.is_valid([wrong])
+
+
+def test_a_parameter_or_plugin_that_is_not_there_is_refused_with_the_nearest() -> None:
+    zam("ZamCompX2")
+    audio = noise(RATE // 10)
+    with pytest.raises(PluginNotFound, match="did you mean 'ZamCompX2'"):
+        apply_chain(audio, [plugin("ZamCompX3", on_failure="bypass")])
+    with pytest.raises(ParameterError, match=r"chain\[0\]\.parameters\.ratoi.*did you mean 'ratio'"):
+        apply_chain(audio, [plugin("ZamCompX2", parameters={"ratoi": 4})])
+    with pytest.raises(ParameterError, match=r"ratio = 99.*1 to 20"):
+        apply_chain(audio, [plugin("ZamCompX2", parameters={"ratio": 99})])
+    with pytest.raises(ParameterError, match=r"ratio = 0.5.*1 to 20"):
+        apply_chain(audio, [plugin("ZamCompX2", parameters={"ratio": {"points": [[0, 2], [1, 0.5]]}})])
+    with pytest.raises(ParameterError, match="PoppySnare"):
+        apply_chain(audio, [plugin("ZamCompX2", parameters={"current_program": "Poppy"})])
+    with pytest.raises(ParameterError, match="only numbers can be"):
+        apply_chain(audio, [plugin("ZamCompX2", parameters={"current_program": {"points": [[0, 1]]}})])
+
+
+# --- exactness --------------------------------------------------------------------------------------------------------
+
+
+def test_what_was_asked_stands_in_the_record_and_is_heard(tmp_path: Path) -> None:
+    zam("ZamCompX2")
+    song = write_song(tmp_path / "song.wav", 1.0)
+    chain = [plugin("ZamCompX2", parameters={"threshold_db": -40.1, "ratio": 12.34})]
+    outcome = gbsep.render(song, preset(chain), tmp_path / "out", dry_stems=True)
+    stem = json.loads((outcome.folder / "render.json").read_text())["stems"]["bass"]
+    (row,) = stem["plugins"]
+    assert row["parameters"]["ratio"] == 12.34
+    assert row["parameters"]["threshold_db"] == -40.1
+    assert row["parameters"]["release_ms"] == 80.0
+    assert (row["where"], row["name"], row["latency_frames"]) == ("chain[0]", "ZamCompX2", 0)
+    assert len(row["class_id"]) == 32
+    assert row["version"]
+    assert stem["after"]["rms_dbfs"] < stem["before"]["rms_dbfs"] - 3
+    assert not np.array_equal(read(outcome.files["bass"]), read(outcome.files["bass.dry"]))
+
+
+PROCESSORS: list[tuple[dict[str, Any], float]] = [
+    (plugin("ZaMaximX2"), 0.3),
+    (plugin(TEST_PLUGIN), 0.0),
+    ({"effect": "BrickwallLimiter", "ceiling_db": 0.0}, 1e-4),
+]
+
+
+@pytest.mark.parametrize(("node", "tolerance"), PROCESSORS, ids=["ZaMaximX2", "256 samples", "BrickwallLimiter"])
+@pytest.mark.parametrize("block_frames", [None, 777], ids=["whole", "in blocks"])
+def test_an_impulse_comes_out_at_its_frame(
+    node: dict[str, Any], tolerance: float, block_frames: int | None, installed: Callable[..., Path]
+) -> None:
+    if node.get("name") == TEST_PLUGIN:
+        installed()
+    elif "name" in node:
+        zam(node["name"])
+    impulse = np.zeros((2, RATE // 4), np.float32)
+    impulse[:, IMPULSE_FRAME] = 0.5
+    alone = through([node], impulse, block_frames)
+    assert (np.abs(alone).argmax(axis=1) == IMPULSE_FRAME).all()
+    np.testing.assert_allclose(alone[:, IMPULSE_FRAME], 0.5, atol=tolerance)
+    assert np.abs(np.delete(alone, IMPULSE_FRAME, axis=1)).max() <= tolerance
+    branches = [{"chain": []}, {"chain": [node]}, {"chain": [node, {"effect": "Invert"}]}]
+    parallel = through([{"effect": "Parallel", "branches": branches}], impulse, block_frames)
+    np.testing.assert_array_equal(parallel, impulse)
+
+
+def through(chain: list[dict[str, Any]], samples: np.ndarray, block_frames: int | None) -> np.ndarray:
+    reader = Audio(samples, RATE).reader()
+    blocks = reader.blocks(block_frames or reader.frames)
+    return join(apply_blocks(blocks, parse_chain(chain), RATE, reader.channels, reader.frames))
+
+
+REPEATED = """
+import hashlib, sys, numpy as np
+from gbsep import Audio, apply_chain
+audio = Audio((0.2 * np.random.default_rng(1).standard_normal((2, 60000))).astype(np.float32), 44100)
+for chain in (
+    [{"effect": "Chorus"}, {"effect": "Reverb"}, {"effect": "Compressor", "threshold_db": -30, "ratio": 4}],
+    [{"effect": "Plugin", "name": "ZamCompX2", "parameters": {"threshold_db": -30, "ratio": 4}}],
+    [{"effect": "Plugin", "name": "ZamGateX2", "parameters": {"threshold_db": -20}}],
+    [{"effect": "Plugin", "name": "ZaMaximX2", "parameters": {"threshold_db": -20}}],
+):
+    print(hashlib.sha256(apply_chain(audio, chain).samples.tobytes()).hexdigest())
+"""
+
+
+@pytest.mark.slow
+def test_three_processes_give_the_same_bytes() -> None:
+    for name in ("ZamCompX2", "ZamGateX2", "ZaMaximX2"):
+        zam(name)
+    command = [sys.executable, "-W", "error", "-c", REPEATED]
+    outputs = {subprocess.run(command, check=True, capture_output=True, text=True).stdout for _ in range(3)}
+    assert len(outputs) == 1
+    assert len(set(outputs.pop().split())) == 4
+
+
+def test_a_saved_state_is_restored_before_the_parameters(tmp_path: Path, installed: Callable[..., Path]) -> None:
+    path, audio = installed(), noise(RATE // 10)
+    with host.open_plugin(path, RATE, 2, {"gain_db": -12.0, "polarity": "inverted"}) as instance:
+        (tmp_path / "saved.vstpreset").write_bytes(instance.save_state())
+    restored = parse_chain([plugin(TEST_PLUGIN, state="saved.vstpreset")], folder=tmp_path)
+    np.testing.assert_allclose(apply_chain(audio, restored).samples, -audio.samples * 10 ** (-12 / 20), rtol=1e-5)
+    state = base64.b64encode((tmp_path / "saved.vstpreset").read_bytes()).decode()
+    changed = [plugin(TEST_PLUGIN, state=state, parameters={"gain_db": 0})]
+    np.testing.assert_allclose(apply_chain(audio, changed).samples, -audio.samples, rtol=1e-5)
+
+
+# --- automation -------------------------------------------------------------------------------------------------------
+
+
+def test_an_automated_parameter_follows_the_ramp(installed: Callable[..., Path]) -> None:
+    installed()
+    audio = noise(RATE)
+    lane = {"points": [[0, -60.0], [1.0, 0.0]]}
+    out = apply_chain(audio, [plugin(TEST_PLUGIN, parameters={"gain_db": lane})])
+    ramp = 10 ** (np.linspace(-60, 0, RATE, endpoint=False) / 20)
+    error = out.samples - audio.samples * ramp
+    assert 10 * np.log10(np.mean(error**2) / np.mean((audio.samples * ramp) ** 2)) < -60
+
+
+def test_a_held_parameter_gives_the_pieces_rendered_alone(installed: Callable[..., Path]) -> None:
+    installed()
+    audio = noise(RATE)
+    lane = {"points": [[0, -6.0], [0.5, 3.0]], "shape": "hold"}
+    out = apply_chain(audio, [plugin(TEST_PLUGIN, parameters={"gain_db": lane})]).samples
+    pieces = [apply_chain(audio, [plugin(TEST_PLUGIN, parameters={"gain_db": gain})]).samples for gain in (-6.0, 3.0)]
+    jump, fade = RATE // 2, round(0.01 * RATE)
+    np.testing.assert_array_equal(out[:, :jump], pieces[0][:, :jump])
+    np.testing.assert_array_equal(out[:, jump + fade :], pieces[1][:, jump + fade :])
+
+
+# --- failures ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_crash_in_a_batch_is_reported_and_the_others_are_done(
+    run: Any, tmp_path: Path, installed: Callable[..., Path], nothing_left: None
+) -> None:
+    installed("process-crash")
+    chain = [plugin(TEST_PLUGIN, parameters=ARMED_AFTER_A_SECOND)]
+    (tmp_path / "p.json").write_text(json.dumps(preset(chain)))
+    songs = [write_song(tmp_path / f"{name}.wav", seconds) for name, seconds in (("a", 0.5), ("b", 3.0), ("c", 0.5))]
+    code, out, err = run("render", *songs, "-p", "p.json", "--json", "--dry-stems")
+    assert code == 1
+    assert [json.loads(line)["status"] for line in out.splitlines()] == ["ok", "failed", "ok"]
+    assert f"plug-in '{TEST_PLUGIN}' crashed during process" in err
+    assert not (tmp_path / "gbsep-out/b").exists()
+    done = tmp_path / "gbsep-out/c/plugged"
+    np.testing.assert_array_equal(read(done / "bass.wav"), read(done / "bass.dry.wav"))
+
+
+def test_a_crash_half_way_leaves_nothing_half_processed(tmp_path: Path, installed: Callable[..., Path]) -> None:
+    installed("process-crash")
+    song = write_song(tmp_path / "song.wav", 3.0)
+    parameters = {"gain_db": -6.0, **ARMED_AFTER_A_SECOND}
+    chain = [plugin(TEST_PLUGIN, parameters=parameters, on_failure="bypass"), {"effect": "Invert"}]
+    outcome = gbsep.render(song, preset(chain), tmp_path / "out", dry_stems=True)
+    np.testing.assert_array_equal(read(outcome.files["bass"]), -read(outcome.files["bass.dry"]))
+    record = json.loads((outcome.folder / "render.json").read_text())
+    assert "crashed during process" in record["stems"]["bass"]["plugins"][0]["bypassed"]
+    assert any("was bypassed" in warning for warning in record["warnings"])
+    assert outcome.warnings == tuple(record["warnings"])
+
+
+def test_a_plugin_that_works_is_not_bypassed(installed: Callable[..., Path]) -> None:
+    installed()
+    audio, told = noise(RATE // 2), []
+    chain = [plugin(TEST_PLUGIN, parameters={"gain_db": -6.0}, on_failure="bypass", wet=0.5)]
+    out = apply_chain(audio, chain, warn=told.append)
+    np.testing.assert_allclose(out.samples, audio.samples * (0.5 + 0.5 * 10 ** (-6 / 20)), rtol=1e-5)
+    assert not told
+
+
+def test_bypass_does_not_hide_the_crash_of_another(installed: Callable[..., Path]) -> None:
+    zam("ZamCompX2")
+    installed("process-crash")
+    chain = [plugin(TEST_PLUGIN, parameters=ARMED_AFTER_A_SECOND), plugin("ZamCompX2", on_failure="bypass")]
+    with pytest.raises(PluginCrashed, match=f"{TEST_PLUGIN}.*during process"):
+        apply_chain(noise(2 * RATE), chain)
+
+
+def test_a_plugin_that_does_not_load_fails_its_render_alone(
+    run: Any, tmp_path: Path, installed: Callable[..., Path], nothing_left: None
+) -> None:
+    installed("load-crash")
+    write_song(tmp_path / "song.wav", 0.5)
+    (tmp_path / "bad.json").write_text(json.dumps(preset([plugin("load-crash")], "bad")))
+    (tmp_path / "good.json").write_text(json.dumps(preset([], "good")))
+    bypassed = preset([plugin("load-crash", on_failure="bypass")], "bypassed")
+    (tmp_path / "bypassed.json").write_text(json.dumps(bypassed))
+    presets = [word for name in ("bad", "good", "bypassed") for word in ("-p", f"{name}.json")]
+    code, out, err = run("render", "song.wav", *presets, "--json")
+    assert code == 1
+    assert [json.loads(line)["status"] for line in out.splitlines()] == ["failed", "ok", "ok"]
+    assert "in quarantine" in err
+    assert "crashed during load" in err
+    assert "will be bypassed" in err
+    folder = tmp_path / "gbsep-out/song"
+    np.testing.assert_array_equal(read(folder / "bypassed/bass.wav"), read(folder / "good/bass.wav"))
+
+
+IN_A_BATCH: dict[str, Callable[[bytes], bytes] | None] = {
+    **{name: None for name, _, error, _ in test_host.FAULTS if error is not PluginTimeout},
+    **{name: edit for name, edit, _ in test_host.FILES},
+}
+NOT_IN_A_BATCH = ("load-allocate", "state-")
+"""One takes all the memory that a plug-in may have, the others need a state that was saved from themselves."""
+
+
+@pytest.mark.slow
+def test_whatever_goes_wrong_the_rest_of_the_batch_is_done(
+    run: Any, tmp_path: Path, bundle: Callable[..., Path], nothing_left: None
+) -> None:
+    write_song(tmp_path / "song.wav", 0.2)
+    lane = {"points": [[0, 0], [0.1, 1]], "shape": "hold"}
+    armed = {"parameter": {"armed": 1.0}, "process": {"armed": lane}}
+    names = [name for name in IN_A_BATCH if not name.startswith(NOT_IN_A_BATCH)]
+    assert len(names) >= 20
+    for name in [*names, "good"]:
+        node = {
+            "effect": "Plugin",
+            "path": bundle(name, IN_A_BATCH.get(name)).name,
+            "parameters": armed.get(name.partition("-")[0], {}),
+        }
+        (tmp_path / f"{name}.json").write_text(json.dumps(preset([node], name)))
+    presets = [word for name in [*names, "good"] for word in ("-p", f"{name}.json")]
+    code, out, _ = run("render", "song.wav", *presets, "--allow-plugin-paths", "--json")
+    assert code == 1
+    outcomes = {outcome["preset"]: outcome for outcome in map(json.loads, out.splitlines())}
+    assert outcomes.pop("good")["status"] == "ok"
+    assert set(outcomes) == set(names)
+    for name, outcome in outcomes.items():
+        assert (outcome["status"], name in outcome["error"] or TEST_PLUGIN in outcome["error"]) == ("failed", True)
+    assert [path.name for path in (tmp_path / "gbsep-out/song").iterdir()] == ["good"]
+
+
+def test_a_plugin_that_is_missing_is_refused_before_anything_is_written(run: Any, tmp_path: Path) -> None:
+    write_song(tmp_path / "song.wav", 0.1)
+    (tmp_path / "p.json").write_text(json.dumps(preset([plugin("NoSuchPlugin")])))
+    code, _, err = run("render", "song.wav", "-p", "p.json")
+    assert code == 2
+    assert "no plug-in 'NoSuchPlugin'" in err
+    assert not (tmp_path / "gbsep-out").exists()
+
+
+# --- plug-ins by path, and changed ones -------------------------------------------------------------------------------
+
+
+def test_a_path_needs_permission(run: Any, tmp_path: Path, bundle: Callable[..., Path]) -> None:
+    trap = bundle("library-crash")
+    write_song(tmp_path / "song.wav", 0.1)
+    (tmp_path / "p.json").write_text(json.dumps(preset([{"effect": "Plugin", "path": trap.name}])))
+    code, _, err = run("render", "song.wav", "-p", "p.json")
+    assert code == 2
+    assert "--allow-plugin-paths" in err
+    assert "crashed" not in err
+    code, _, err = run("render", "song.wav", "-p", "p.json", "--allow-plugin-paths")
+    assert code == 1
+    assert "crashed during load" in err
+    good = bundle("good")
+    (tmp_path / "p.json").write_text(json.dumps(preset([plugin(TEST_PLUGIN, path=good.name)])))
+    assert run("render", "song.wav", "-p", "p.json", "--allow-plugin-paths")[0] == 0
+    (tmp_path / "p.json").write_text(json.dumps(preset([plugin("Another", path=good.name)])))
+    code, _, err = run("render", "song.wav", "-p", "p.json", "--allow-plugin-paths", "--overwrite")
+    assert code == 2
+    assert "no plug-in 'Another'" in err
+
+
+def test_a_changed_plugin_renders_again(tmp_path: Path, installed: Callable[..., Path]) -> None:
+    library = next(installed().rglob("*.so"))
+    song = write_song(tmp_path / "song.wav", 0.1)
+    document = preset([plugin(TEST_PLUGIN)])
+    assert gbsep.render(song, document, tmp_path / "out").status == "ok"
+    assert gbsep.render(song, document, tmp_path / "out").status == "skipped"
+    library.write_bytes(library.read_bytes() + b"\0")
+    assert gbsep.render(song, document, tmp_path / "out").status == "ok"
+
+
+# --- the command line -------------------------------------------------------------------------------------------------
+
+
+def test_chain_alone_over_any_file(run: Any, tmp_path: Path, installed: Callable[..., Path]) -> None:
+    installed()
+    song = write_song(tmp_path / "loop.wav", 0.5)
+    document = preset([plugin(TEST_PLUGIN, parameters={"gain_db": -6.0})])
+    (tmp_path / "p.json").write_text(json.dumps(document))
+    code, out, err = run("chain", "loop.wav", "-p", "p.json", "--stem", "bass", "--json")
+    assert code == 0, err
+    done = json.loads(out)
+    assert done["file"] == "loop.bass.wav"
+    assert done["plugins"][0]["parameters"]["gain_db"] == -6.0
+    expected = apply_chain(Audio(read(song), RATE), document["stems"]["bass"]["chain"]).samples
+    np.testing.assert_array_equal(read(tmp_path / "loop.bass.wav"), expected)
+    code, _, err = run("chain", "loop.wav", "-p", "p.json", "--stem", "bass")
+    assert code == 2
+    assert "--overwrite" in err
+    arguments = ("--stem", "bass", "--overwrite", "--start", "0.25", "--out", "part.flac")
+    assert run("chain", "loop.wav", "-p", "p.json", *arguments)[0] == 0
+    np.testing.assert_allclose(read(tmp_path / "part.flac"), expected[:, RATE // 4 :], atol=1e-6)
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_chain_refuses_what_it_cannot_do(run: Any, tmp_path: Path) -> None:
+    write_song(tmp_path / "loop.wav", 0.1)
+    (tmp_path / "p.json").write_text(json.dumps(preset([])))
+    for arguments, message in {
+        ("--stem", "bas"): "did you mean 'bass'",
+        ("--stem", "bass", "--out", "loop.wav", "--overwrite"): "is the input",
+        ("--stem", "bass", "--out", "loop.xyz"): "xyz",
+        ("--stem", "bass", "--sidechain", "bass"): "STEM=FILE",
+        ("--stem", "bass", "--sidechain", "key=none.wav"): "none.wav",
+    }.items():
+        code, _, err = run("chain", "loop.wav", "-p", "p.json", *arguments)
+        assert (code, message in err) == (2, True), err
+
+
+def test_chain_takes_its_side_chain_from_a_file(run: Any, tmp_path: Path) -> None:
+    write_song(tmp_path / "loop.wav", 0.5)
+    gbsep.write(tmp_path / "key.wav", Audio(np.full((1, RATE // 2), 0.5, np.float32), RATE))
+    document = preset([{"effect": "Ducker", "sidechain": "bass"}])
+    (tmp_path / "p.json").write_text(json.dumps(document))
+    code, _, err = run("chain", "loop.wav", "-p", "p.json", "--stem", "bass")
+    assert code == 2
+    assert "no such stem" in err
+    code, out, err = run("chain", "loop.wav", "-p", "p.json", "--stem", "bass", "--sidechain", "bass=key.wav", "--json")
+    assert code == 0, err
+    done = json.loads(out)
+    assert done["after"]["rms_dbfs"] < done["before"]["rms_dbfs"] - 10
+
+
+def test_chain_that_crashes_leaves_no_file(run: Any, tmp_path: Path, installed: Callable[..., Path]) -> None:
+    installed("process-exit")
+    write_song(tmp_path / "loop.wav", 0.1)
+    (tmp_path / "p.json").write_text(json.dumps(preset([plugin(TEST_PLUGIN, parameters={"armed": 1.0})])))
+    before = set(tmp_path.iterdir())
+    code, _, err = run("chain", "loop.wav", "-p", "p.json", "--stem", "bass")
+    assert code == 1
+    assert "exit status 0" in err
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_plugins_are_listed_shown_and_probed(run: Any, installed: Callable[..., Path]) -> None:
+    (installed("process-random").parent / "empty.vst3").mkdir()
+    code, out, _ = run("plugins", "list")
+    assert code == 0
+    assert TEST_PLUGIN in out
+    assert "not a plug-in" in next(line for line in out.splitlines() if "empty.vst3" in line)
+    code, out, _ = run("plugins", "show", TEST_PLUGIN, "--probe")
+    assert code == 0
+    assert "nondeterministic" in out
+    assert "gain_db" in out
+    assert "-60 to 24" in out
+    code, _, err = run("plugins", "show", "gbsep tes")
+    assert code == 2
+    assert f"did you mean '{TEST_PLUGIN}'" in err
+
+
+def test_each_plugin_is_reported_once(installed: Callable[..., Path]) -> None:
+    installed()
+    lane = {"points": [[0, -6.0], [1, 0.0]]}
+    branches = [{"chain": [plugin(TEST_PLUGIN)]}, {"chain": [plugin(TEST_PLUGIN, parameters={"gain_db": lane})]}]
+    nodes: tuple[Node, ...] = parse_chain([{"effect": "Parallel", "branches": branches}])
+    reports: list[PluginReport] = []
+    reader = noise(RATE // 10).reader()
+    join(apply_blocks(reader.blocks(), nodes, RATE, 2, reader.frames, report=reports.append))
+    assert sorted(report.where for report in reports) == [
+        "chain[0].branches[0].chain[0]",
+        "chain[0].branches[1].chain[0]",
+    ]
+    gains_db = [report.parameters["gain_db"] for report in sorted(reports, key=lambda report: report.where)]
+    assert gains_db == pytest.approx([0.0, -6.0], abs=1e-5)
+    assert {report.latency_frames for report in reports} == {256}
