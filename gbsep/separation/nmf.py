@@ -275,9 +275,8 @@ def factorise(
     with ThreadPoolExecutor(min(SPANS, threads())) as pool:
         for iteration in range(n_iterations):
             weights = np.ascontiguousarray((spectra / (spectra.sum(axis=1, keepdims=True) + TINY)).T)
-            update = sum(
-                pool.map(lambda span: _update_span(magnitude[span], activations[span], spectra, weights), spans)  # noqa: B023
-            )
+            parts = [(magnitude[span], activations[span], spectra, weights) for span in spans]
+            update = sum(pool.map(_update_span, *zip(*parts, strict=True)))
             spectra *= update / (activations.sum(axis=0)[:, np.newaxis] + TINY)
             spectra[spectra < TINY] = 0
             progress((iteration + 1) / n_iterations)
