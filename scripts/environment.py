@@ -14,6 +14,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / ".venv"
+ALONE = ["--no-deps", "openunmix==1.3.0"]
+"""Only compared with, in tests; what it asks for (torchaudio) does not go with a CPU build of torch."""
+
 PYTHON = FOLDER / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 
@@ -37,8 +40,8 @@ def _install() -> None:
         venv.create(FOLDER, with_pip=True, clear=True)
     except subprocess.CalledProcessError:
         sys.exit("Python's venv does not work here; on Debian and Ubuntu: apt install python3-venv")
-    done = subprocess.run([PYTHON, "-m", "pip", "install", "--quiet", "--editable", f"{ROOT}[dev]"])
-    if done.returncode:
+    pip = [PYTHON, "-m", "pip", "install", "--quiet"]
+    if any(subprocess.run([*pip, *what]).returncode for what in (["--editable", f"{ROOT}[dev]"], ALONE)):
         sys.exit(
             "installing failed; with no network, point pip at a folder of wheels: PIP_FIND_LINKS=DIR PIP_NO_INDEX=1"
         )
