@@ -1,0 +1,84 @@
+"""Pools: rendered stems on disk, in shards of a fixed number of takes.
+
+A shard is `NNNN.npy`, int16 (takes, stems, frames) at the network's sample rate with the bass first, and `NNNN.json`:
+how it was made and who plays. Shard n depends on the seed, n and the instruments alone, so a pool may grow.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from .. import files
+from ..audio import Audio
+from ..errors import AudioFileError
+from .generator import takes
+from .instruments import SAMPLE_RATE, Instrument
+
+TAKES_PER_SHARD = 64
+TAKE_S = 16.0
+FULL_SCALE = 32767.0
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """`stems` int16 (takes, stems, frames), the bass first; `players` one tuple of names for each take."""
+
+    stems: np.ndarray
+    players: tuple[tuple[str, ...], ...]
+
+
+def write_shard(folder: Path, number: int, seed: int, instruments: Sequence[Instrument], sample_rate: int) -> Path:
+    """Render one shard at `sample_rate`; what is already there is kept."""
+    path = folder / f"{number:04d}.npy"
+    if path.exists():
+        return path
+    folder.mkdir(parents=True, exist_ok=True)
+    made = list(islice(takes(seed * 100_003 + number, instruments, TAKE_S), TAKES_PER_SHARD))
+    stems = np.stack([as_int16(take.stems, SAMPLE_RATE, sample_rate) for take in made])
+    about = {"seed": seed, "number": number, "sample_rate": sample_rate, "players": [take.players for take in made]}
+    path.with_suffix(".json").write_text(json.dumps(about))
+    partial = path.with_suffix(".part.npy")
+    np.save(partial, stems)
+    partial.rename(path)
+    return path
+
+
+def as_int16(stems: np.ndarray, sample_rate: int, wanted: int) -> np.ndarray:
+    """Each of `stems` (stems, frames) resampled from `sample_rate` to `wanted`, as int16."""
+    rows = [files.resample(Audio(stem, sample_rate).reader(), wanted).read().samples[0] for stem in stems]
+    return np.round(np.clip(np.stack(rows), -1, 1) * FULL_SCALE).astype(np.int16)
+
+
+def load(folders: Sequence[Path], sample_rate: int, shards: int | None = None) -> Pool:
+    """All takes of some pools, or of the first `shards` of each. Raises AudioFileError when there are none."""
+    stems, players = [], []
+    for folder in folders:
+        paths = sorted(path for path in folder.glob("[0-9]*.npy") if ".part" not in path.name)[:shards]
+        if not paths:
+            raise AudioFileError(folder, "no rendered stems here; make some with scripts/train.py render")
+        for path in paths:
+            about = json.loads(path.with_suffix(".json").read_text())
+            if about["sample_rate"] != sample_rate:
+                raise AudioFileError(
+                    path, f"rendered at {about['sample_rate']} Hz, the network works at {sample_rate} Hz"
+                )
+            stems.append(np.load(path))
+            players += [tuple(names) for names in about["players"]]
+    return Pool(np.concatenate(stems), tuple(players))
+
+
+def load_loops(folder: Path, sample_rate: int) -> list[np.ndarray]:
+    """Every audio file of `folder` folded to mono, int16 (frames,), its RMS 0.1."""
+    loops = []
+    for path in sorted(folder.glob("*.flac")) + sorted(folder.glob("*.wav")):
+        loop = files.read(path)
+        mono = loop.samples.mean(axis=0, keepdims=True)
+        mono = mono * (0.1 / max(float(np.sqrt(np.mean(mono**2))), 1e-6))
+        loops.append(as_int16(mono, loop.sample_rate, sample_rate)[0])
+    return loops

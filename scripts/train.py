@@ -1,0 +1,209 @@
+#!/usr/bin/env python3
+"""Make music, train the network of the `compact` backend, look at how good it is, and export it.
+
+    scripts/train.py render OUT --notes DIR --soundfont FILE ... --strings 20 --shards 24 [--without NAME ...]
+    scripts/train.py fit RUN --pool DIR ... [--valid DIR] [--drums DIR] --steps 20000 --minutes 70
+    scripts/train.py evaluate WEIGHTS --songs DIR ...
+    scripts/train.py export RUN WEIGHTS
+
+`fit` goes on from RUN/state.safetensors when it is there; RUN/log.csv is the training curve and RUN/valid.csv the
+validation curve. `--without` leaves whole instruments out of what is rendered, so that they can be validated on;
+`--only` renders nothing but those.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+
+def render(args: argparse.Namespace) -> None:
+    from gbsep.separate.harmonic_net import Config
+    from gbsep.train import instruments, pool
+
+    band = instruments.recorded(args.notes)
+    for path in args.soundfont:
+        band += instruments.soundfont(path)
+    band += instruments.plucked_strings(args.seed, args.strings)
+    named = set(args.without or args.only or [])
+    unknown = named - {one.name for one in band}
+    if unknown:
+        raise SystemExit(f"no such instruments: {', '.join(sorted(unknown))}")
+    if named:
+        band = [one for one in band if (one.name in named) == bool(args.only)]
+    for number in range(args.shards):
+        print(pool.write_shard(args.out, number, args.seed, band, Config().sample_rate), flush=True)
+
+
+def fit(args: argparse.Namespace) -> None:
+    import torch
+
+    from gbsep.separate.harmonic_net import Config
+    from gbsep.train import loop, mixing, pool
+
+    torch.set_num_threads(args.threads)
+    args.run.mkdir(parents=True, exist_ok=True)
+    path = args.run / "state.safetensors"
+    state = loop.resume(path, args.device) if path.exists() else loop.begin(Config(), args.seed, args.device)
+    rate = state.config.sample_rate
+    loops = pool.load_loops(args.drums, rate) if args.drums else []
+    sources = mixing.on_device(pool.load(args.pool, rate, args.shards), loops, rate, args.device)
+    held_out = mixing.on_device(pool.load([args.valid], rate), [], rate, args.device) if args.valid else None
+    plan = loop.Plan(
+        args.steps, args.seed, args.batch, args.excerpt, args.rate, cooldown=args.cooldown, half=not args.full
+    )
+    print(f"{sources.stems.shape[0]} takes; from step {state.step}; {plan}", flush=True)
+    begun = saved = time.monotonic()
+    errors: list[float] = []
+    for step, error_db in loop.train(state, sources, plan):
+        errors.append(error_db)
+        now = time.monotonic()
+        last = step == plan.steps or now - begun > args.minutes * 60
+        if step % 20 == 0 or last:
+            row = {
+                "step": step,
+                "seconds": round(now - begun, 1),
+                "rate": plan.rate(step - 1),
+                "error_db": round(float(np.mean(errors)), 3),
+            }
+            append(args.run / "log.csv", row)
+            errors = []
+        if held_out is not None and (step % args.valid_every == 0 or last):
+            row = {"step": step, **validate(state, held_out, args)}
+            append(args.run / "valid.csv", row)
+            print(row, flush=True)
+        if last or now - saved > 120:
+            loop.save(state, path)
+            saved = now
+        if last:
+            break
+
+
+def validate(state, held_out, args: argparse.Namespace) -> dict[str, float]:
+    """Error in dB of the averaged weights on held-out instruments, always in the same mixtures, and SDR on songs."""
+    import torch
+
+    from gbsep.train import loop, mixing
+
+    with torch.no_grad():
+        mixture, bass = mixing.batch(held_out, 1_000_003, 0, 16, args.excerpt)
+        found = {"error_db": round(loop.error_db(state.config, state.averages, mixture, bass, False).mean().item(), 3)}
+        for song in args.songs or []:
+            for mono in (False, True):
+                scores = song_sdr_db(state.config, state.averages, song, mono)
+                name = f"{song.name[:2]}_{'mono' if mono else 'stereo'}"
+                found |= {f"{name}_{stem}": round(value, 2) for stem, value in scores.items()}
+    return found
+
+
+def song_sdr_db(config, weights: dict, song: Path, mono: bool) -> dict[str, float]:
+    """SDR in dB of both stems of a song folder (bass.flac, guitar.flac), through the backend."""
+    from gbsep import files
+    from gbsep.audio import Audio
+    from gbsep.separate import compact
+
+    bass, guitar = files.read(song / "bass.flac"), files.read(song / "guitar.flac")
+    fold = (lambda x: x.mean(axis=0, keepdims=True)) if mono else (lambda x: x)
+    truth = {"bass": fold(bass.samples), "guitar": fold(guitar.samples)}
+    mixture = Audio(truth["bass"] + truth["guitar"], bass.sample_rate)
+    made = {name: [] for name in truth}
+    for stems in compact.separate(mixture.reader(), config, weights):
+        for name in made:
+            made[name].append(stems[name])
+    error = {name: np.concatenate(made[name], axis=1) - truth[name] for name in truth}
+    return {name: float(10 * np.log10(np.sum(truth[name] ** 2) / np.sum(error[name] ** 2))) for name in truth}
+
+
+def evaluate(args: argparse.Namespace) -> None:
+    from gbsep.separate import compact
+
+    config, weights = compact.load(args.weights)
+    rows = []
+    for song in args.songs:
+        for mono in (False, True):
+            scores = song_sdr_db(config, weights, song, mono)
+            rows.append(list(scores.values()))
+            print(
+                f"{song.name:40} {'mono  ' if mono else 'stereo'} "
+                + " ".join(f"{k} {v:6.2f}" for k, v in scores.items())
+            )
+    for offset, name in enumerate(("stereo", "mono")):
+        bass, guitar = np.median(rows[offset::2], axis=0)
+        print(f"median, {name}: bass {bass:.2f} guitar {guitar:.2f}")
+
+
+def export(args: argparse.Namespace) -> None:
+    from gbsep.separate import compact
+    from gbsep.train import loop
+
+    state = loop.resume(args.run / "state.safetensors", "cpu")
+    compact.save(args.weights, state.config, state.averages)
+    print(f"{args.weights}: step {state.step}, {args.weights.stat().st_size / 1e6:.2f} MB, {asdict(state.config)}")
+
+
+def append(path: Path, row: dict) -> None:
+    new = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, list(row))
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True)
+
+    one = commands.add_parser("render", help="render shards of stems")
+    one.add_argument("out", type=Path)
+    one.add_argument("--notes", type=Path, required=True)
+    one.add_argument("--soundfont", type=Path, action="append", default=[])
+    one.add_argument("--strings", type=int, default=0, help="basses and guitars from the string model, of each")
+    one.add_argument("--shards", type=int, default=24)
+    one.add_argument("--seed", type=int, default=1)
+    which = one.add_mutually_exclusive_group()
+    which.add_argument("--without", nargs="*")
+    which.add_argument("--only", nargs="*")
+    one.set_defaults(run=render)
+
+    one = commands.add_parser("fit", help="train, going on where the run stopped")
+    one.add_argument("run_folder", type=Path)
+    one.add_argument("--pool", type=Path, action="append", required=True)
+    one.add_argument("--shards", type=int, help="use only the first so many of each pool")
+    one.add_argument("--valid", type=Path)
+    one.add_argument("--valid-every", type=int, default=200)
+    one.add_argument("--songs", type=Path, nargs="*")
+    one.add_argument("--drums", type=Path)
+    one.add_argument("--steps", type=int, required=True)
+    one.add_argument("--minutes", type=float, default=70)
+    one.add_argument("--batch", type=int, default=8)
+    one.add_argument("--excerpt", type=float, default=5.0, help="seconds")
+    one.add_argument("--rate", type=float, default=2e-3)
+    one.add_argument("--cooldown", type=int, default=500)
+    one.add_argument("--seed", type=int, default=0)
+    one.add_argument("--threads", type=int, default=2)
+    one.add_argument("--device", default="cpu")
+    one.add_argument("--full", action="store_true", help="float32 instead of bfloat16")
+    one.set_defaults(run=lambda args: fit(argparse.Namespace(**{**vars(args), "run": args.run_folder})))
+
+    one = commands.add_parser("evaluate", help="SDR on songs with known stems, stereo and folded to mono")
+    one.add_argument("weights", type=Path)
+    one.add_argument("--songs", type=Path, nargs="+", required=True)
+    one.set_defaults(run=evaluate)
+
+    one = commands.add_parser("export", help="write the averaged weights of a run")
+    one.add_argument("run_folder", type=Path)
+    one.add_argument("weights", type=Path)
+    one.set_defaults(run=lambda args: export(argparse.Namespace(run=args.run_folder, weights=args.weights)))
+
+    args = parser.parse_args()
+    args.run(args)
+
+
+if __name__ == "__main__":
+    main()
