@@ -3,6 +3,7 @@
 
     scripts/train.py render OUT --notes DIR --soundfont FILE ... --strings 20 --shards 24 [--without NAME ...]
     scripts/train.py fit RUN --pool DIR ... [--valid DIR] [--drums DIR] --steps 20000 --minutes 70
+    scripts/train.py fit RUN --stems DIR --from WEIGHTS --rate 2e-4 --steps 500
     scripts/train.py evaluate WEIGHTS --songs DIR ...
     scripts/train.py export RUN WEIGHTS
 
@@ -43,16 +44,22 @@ def render(args: argparse.Namespace) -> None:
 def fit(args: argparse.Namespace) -> None:
     import torch
 
+    from gbsep.separate import compact
     from gbsep.separate.harmonic_net import Config
     from gbsep.train import loop, mixing, pool
 
     torch.set_num_threads(args.threads)
     args.run.mkdir(parents=True, exist_ok=True)
     path = args.run / "state.safetensors"
-    state = loop.resume(path, args.device) if path.exists() else loop.begin(Config(), args.seed, args.device)
+    if path.exists():
+        state = loop.resume(path, args.device)
+    else:
+        config, weights = compact.load(args.start, args.device) if args.start else (Config(), None)
+        state = loop.begin(config, args.seed, args.device, weights)
     rate = state.config.sample_rate
     loops = pool.load_loops(args.drums, rate) if args.drums else []
-    sources = mixing.on_device(pool.load(args.pool, rate, args.shards), loops, rate, args.device)
+    music = pool.from_songs(args.stems, rate) if args.stems else pool.load(args.pool, rate, args.shards)
+    sources = mixing.on_device(music, loops, rate, args.device)
     held_out = mixing.on_device(pool.load([args.valid], rate), [], rate, args.device) if args.valid else None
     plan = loop.Plan(
         args.steps, args.seed, args.batch, args.excerpt, args.rate, cooldown=args.cooldown, half=not args.full
@@ -173,7 +180,10 @@ def main() -> None:
 
     one = commands.add_parser("fit", help="train, going on where the run stopped")
     one.add_argument("run_folder", type=Path)
-    one.add_argument("--pool", type=Path, action="append", required=True)
+    one.add_argument("--from", dest="start", type=Path, help="weights to go on from, for a new run")
+    music = one.add_mutually_exclusive_group(required=True)
+    music.add_argument("--pool", type=Path, action="append", help="folder of rendered shards; may be repeated")
+    music.add_argument("--stems", type=Path, help="folder of songs, each with bass.* and guitar.*")
     one.add_argument("--shards", type=int, help="use only the first so many of each pool")
     one.add_argument("--valid", type=Path)
     one.add_argument("--valid-every", type=int, default=200)

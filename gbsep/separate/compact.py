@@ -125,7 +125,7 @@ def separate(
     low = files.resample(reader, config.sample_rate)
     bass = _bass(low, config, weights, _level(low), progress)
     bass = files.resample_blocks(bass, config.sample_rate, reader.sample_rate, reader.channels, reader.frames)
-    for mixture, block in zip(reader.blocks(BLOCK_FRAMES), rechunk(bass, BLOCK_FRAMES), strict=True):
+    for mixture, block in zip(rechunk(reader.blocks(), BLOCK_FRAMES), rechunk(bass, BLOCK_FRAMES), strict=True):
         if not np.isfinite(block).all():
             raise SeparationFailed("the network gave samples that are NaN or infinite: its weights are unusable")
         yield {"bass": block, "guitar": mixture - block}
@@ -133,7 +133,9 @@ def separate(
 
 def _level(low: Reader) -> float:
     """RMS of mid and side together over the seconds that are not quiet; 0 for silence."""
-    power = np.array([np.mean(np.square(_mid_side(block), dtype=np.float64)) for block in low.blocks(low.sample_rate)])
+    power = np.array(
+        [np.mean(np.square(_mid_side(block), dtype=np.float64)) for block in rechunk(low.blocks(), low.sample_rate)]
+    )
     loud = power[power >= power.mean() * 10 ** (QUIET_DB / 10)]
     return float(np.sqrt(loud.mean()))
 

@@ -218,24 +218,28 @@ def bass_spectrum(config: Config, w: Weights, mixture: torch.Tensor, half: bool 
     def block(name: str, x: torch.Tensor, dilation: int = 1) -> torch.Tensor:
         return x + conv(f"{name}.b", nn.relu(conv(f"{name}.a", nn.relu(x), dilation)), dilation)
 
+    def plus(x: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
+        return x + offsets.to(x.dtype)
+
     def double(x: torch.Tensor) -> torch.Tensor:
         return nn.interpolate(x, scale_factor=2.0, mode="nearest")
 
     with torch.autocast(mixture.device.type, torch.bfloat16, enabled=half):
         channels_last = torch.channels_last
-        top = conv("in", stack.contiguous(memory_format=channels_last)) + w["in.pitch"]
+        top = plus(conv("in", stack.contiguous(memory_format=channels_last)), w["in.pitch"])
         middle = block("middle1", conv("down1", nn.relu(top), stride=2))
-        deep = conv("down2", nn.relu(middle), stride=2) + w["deep.pitch"]
+        deep = plus(conv("down2", nn.relu(middle), stride=2), w["deep.pitch"])
         for dilation in DILATIONS:
             deep = block(f"deep{dilation}", deep, dilation)
         middle = block("middle2", middle + double(conv("up2", nn.relu(deep))))
         top = block("top", top + double(conv("up1", nn.relu(middle))))
-        rays = conv("spread", nn.relu(top))
-        batch, _, pitches, steps = rays.shape
-        rays = rays.reshape(batch, config.projected, config.harmonics * pitches, steps)
-        laid = torch.matmul(spread, rays)
+        # In one dimension, on contiguous memory, the two large products are fastest.
+        flat = nn.relu(top).contiguous().flatten(2)
+        rays = nn.conv1d(flat, w["spread.weight"].flatten(2), w["spread.bias"])
+        rays = rays.reshape(-1, config.harmonics * config.pitches, top.shape[-1])
+        laid = nn.conv1d(rays, spread[:, :, None]).reshape(len(top), config.projected, config.bins, -1)
         seen = torch.cat([laid, local[:, :, : config.bins].to(laid.dtype)], dim=1)
-        hidden = nn.relu(conv("head1", seen.contiguous(memory_format=channels_last)) + w["head1.bin"])
+        hidden = nn.relu(plus(conv("head1", seen.contiguous(memory_format=channels_last)), w["head1.bin"]))
         hidden = nn.relu(conv("head2", hidden))
         coefficients = conv("out", hidden)
     filters = 2.0 * torch.tanh((coefficients.float() + w["out.bin"]) / 2.0)

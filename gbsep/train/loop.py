@@ -90,7 +90,9 @@ def save(state: State, path: Path) -> None:
 
     tensors = {f"{part}/{name}": v.contiguous().cpu() for part in PARTS for name, v in getattr(state, part).items()}
     partial = path.with_suffix(".part")
-    save_file(tensors, partial, metadata={"config": json.dumps(asdict(state.config)), "step": str(state.step)})
+    # One entry alone: safetensors writes several in no fixed order.
+    about = {"config": asdict(state.config), "step": state.step}
+    save_file(tensors, partial, metadata={"run": json.dumps(about)})
     partial.replace(path)
 
 
@@ -99,7 +101,7 @@ def resume(path: Path, device: str) -> State:
     from safetensors import safe_open
 
     with safe_open(path, "pt") as file:
-        about = file.metadata()
+        about = json.loads(file.metadata()["run"])
         tensors = {name: file.get_tensor(name).to(device) for name in file.keys()}  # noqa: SIM118
 
     def part(which: str) -> dict[str, torch.Tensor]:
@@ -109,9 +111,9 @@ def resume(path: Path, device: str) -> State:
             if name.startswith(f"{which}/")
         }
 
-    config = harmonic_net.config_from(json.loads(about["config"]))
+    config = harmonic_net.config_from(about["config"])
     weights, averages, first_moments, second_moments = map(part, PARTS)
-    return State(config, weights, averages, first_moments, second_moments, int(about["step"]))
+    return State(config, weights, averages, first_moments, second_moments, about["step"])
 
 
 def error_db(

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 LEVEL_RANGE_DB = 10.0
 EQ_BANDS = 7
 EQ_DB = 5.0
+EQ_GRID = 257
+"""Points of an equaliser's response; between them it is interpolated."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +88,8 @@ def batch(sources: Sources, seed: int, step: int, size: int, seconds: float) -> 
     gain = 10 ** (level_db / 20) * present * rng.choice([-1.0, 1.0], (size, count))
 
     x = x - x.mean(dim=-1, keepdim=True)
-    response = _responses(rng, size, count, frames, sources.sample_rate)
+    response = _responses(rng, (size, count), sources.sample_rate)
+    fine = torch.nn.functional.interpolate(tensor(response), frames // 2 + 1, mode="linear", align_corners=True)
     place = rng.uniform(0, np.pi / 2, (size, count))
     middle = rng.random((size, count)) < np.array([0.6] + [0.25] * (count - 1))
     place[middle] = np.pi / 4
@@ -95,7 +98,7 @@ def batch(sources: Sources, seed: int, step: int, size: int, seconds: float) -> 
     late_s[:, 0] = 0
     hz = torch.fft.rfftfreq(frames, 1 / sources.sample_rate).to(device)
     delay = torch.exp(-2j * np.pi * hz * tensor(late_s)[..., None])
-    spectra = torch.fft.rfft(x) * tensor(response)
+    spectra = torch.fft.rfft(x) * fine
     left_spectra = spectra * tensor(left)[..., None]
     right_spectra = spectra * tensor(right)[..., None] * delay
     side = tensor(rng.random(size) < 0.5)[:, None, None]
@@ -107,19 +110,13 @@ def batch(sources: Sources, seed: int, step: int, size: int, seconds: float) -> 
     return mixture * level, bass * level
 
 
-def _responses(rng: np.random.Generator, size: int, count: int, frames: int, sample_rate: int) -> np.ndarray:
-    """Magnitude responses (size, count, frames // 2 + 1): a random smooth curve over log frequency, on some a comb."""
-    grid_hz = np.linspace(0, sample_rate / 2, 257)
+def _responses(rng: np.random.Generator, shape: tuple[int, int], sample_rate: int) -> np.ndarray:
+    """Magnitude responses (*shape, EQ_GRID), 0 Hz to half the rate: random smooth curves, some with a comb."""
+    hz = np.linspace(0, sample_rate / 2, EQ_GRID)
     knots = np.linspace(np.log2(30), np.log2(sample_rate / 2), EQ_BANDS)
-    at = np.log2(np.maximum(grid_hz, 30))
-    made = np.empty((size, count, frames // 2 + 1), np.float32)
-    fine_hz = np.fft.rfftfreq(frames, 1 / sample_rate)
-    for row in range(size):
-        for column in range(count):
-            curve_db = np.interp(at, knots, rng.normal(0, EQ_DB * rng.random(), EQ_BANDS))
-            response = 10 ** (curve_db / 20)
-            if rng.random() < 0.2:
-                depth, delay_s = rng.uniform(0.2, 0.8), rng.uniform(0.0002, 0.004)
-                response = response * np.abs(1 + depth * np.exp(-2j * np.pi * grid_hz * delay_s)) / (1 + depth / 2)
-            made[row, column] = np.interp(fine_hz, grid_hz, response)
-    return made
+    blend = np.stack([np.interp(np.log2(np.maximum(hz, 30)), knots, unit) for unit in np.eye(EQ_BANDS)])
+    curve_db = rng.normal(0, 1, (*shape, EQ_BANDS)) * (EQ_DB * rng.random((*shape, 1))) @ blend
+    depth = rng.uniform(0.2, 0.8, (*shape, 1)) * (rng.random((*shape, 1)) < 0.2)
+    delay_s = rng.uniform(0.0002, 0.004, (*shape, 1))
+    comb = np.abs(1 + depth * np.exp(-2j * np.pi * hz * delay_s)) / (1 + depth / 2)
+    return 10 ** (curve_db / 20) * comb

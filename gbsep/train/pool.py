@@ -73,6 +73,43 @@ def load(folders: Sequence[Path], sample_rate: int, shards: int | None = None) -
     return Pool(np.concatenate(stems), tuple(players))
 
 
+def from_songs(folder: Path, sample_rate: int) -> Pool:
+    """A pool of finished songs to fine-tune on: a folder each, with `bass.*`, and `guitar.*` or parts `guitar<N>.*`.
+
+    Channels are folded to one and songs are cut into takes; a rest shorter than a take is filled with silence. Raises
+    AudioFileError when there is no song, or a song lacks a stem.
+    """
+    takes_of, players = [], []
+    for song in sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []:
+        bass = _mono(_only(song, "bass.*"), sample_rate)
+        whole = sorted(song.glob("guitar.*"))
+        guitars = [_mono(path, sample_rate) for path in whole[:1] or sorted(song.glob("guitar[0-9]*.*"))]
+        if not guitars:
+            raise AudioFileError(song, "no guitar.* and no guitar<N>.* here")
+        frames, count = round(TAKE_S * sample_rate), -(-len(bass) // round(TAKE_S * sample_rate))
+        if any(len(guitar) != len(bass) for guitar in guitars):
+            raise AudioFileError(song, "the stems are not equally long")
+        stems = np.zeros((3, count * frames), np.float32)
+        stems[0, : len(bass)], stems[1, : len(bass)] = bass, np.sum(guitars, axis=0)
+        stems *= 0.99 / max(0.99, float(np.abs(stems).max()))
+        takes_of.append(np.round(stems * FULL_SCALE).astype(np.int16).reshape(3, count, frames).swapaxes(0, 1))
+        players += [(song.name,)] * count
+    if not takes_of:
+        raise AudioFileError(folder, "no songs here: a folder for each, with bass.* and guitar.* in it")
+    return Pool(np.concatenate(takes_of), tuple(players))
+
+
+def _only(song: Path, pattern: str) -> Path:
+    found = sorted(song.glob(pattern))
+    if len(found) != 1:
+        raise AudioFileError(song, f"{len(found)} files match {pattern}; one is wanted")
+    return found[0]
+
+
+def _mono(path: Path, sample_rate: int) -> np.ndarray:
+    return files.resample(files.open(path), sample_rate).read().samples.mean(axis=0)
+
+
 def load_loops(folder: Path, sample_rate: int) -> list[np.ndarray]:
     """Every audio file of `folder` folded to mono, int16 (frames,), its RMS 0.1."""
     loops = []
