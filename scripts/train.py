@@ -4,6 +4,7 @@
     scripts/train.py render OUT --notes DIR --soundfont FILE ... --strings 20 --shards 24 [--without NAME ...]
     scripts/train.py fit RUN --pool DIR ... [--valid DIR] [--drums DIR] --steps 20000 --minutes 70
     scripts/train.py fit RUN --stems DIR --from WEIGHTS --rate 2e-4 --steps 500
+    scripts/train.py demucs CHECKPOINT TARGET --stems DIR --steps 500
     scripts/train.py evaluate WEIGHTS --songs DIR ...
     scripts/train.py export RUN WEIGHTS
 
@@ -89,6 +90,14 @@ def fit(args: argparse.Namespace) -> None:
             saved = now
         if last:
             break
+
+
+def demucs(args: argparse.Namespace) -> None:
+    from gbsep.train import finetune, loop
+
+    plan = loop.Plan(args.steps, args.seed, args.batch, args.excerpt, args.rate, cooldown=args.steps // 4)
+    for step, loss in finetune.finetune_demucs(args.checkpoint, args.stems, args.target, plan, args.device):
+        print(f"{step:6} {loss:.5f}", flush=True)
 
 
 def validate(state, held_out, args: argparse.Namespace) -> dict[str, float]:
@@ -200,6 +209,18 @@ def main() -> None:
     one.add_argument("--device", default="cpu")
     one.add_argument("--full", action="store_true", help="float32 instead of bfloat16")
     one.set_defaults(run=lambda args: fit(argparse.Namespace(**{**vars(args), "run": args.run_folder})))
+
+    one = commands.add_parser("demucs", help="fine-tune a Demucs checkpoint on songs")
+    one.add_argument("checkpoint", type=Path, help="a network's .safetensors or .th file")
+    one.add_argument("target", type=Path, help="the .safetensors file to write, which must not be there yet")
+    one.add_argument("--stems", type=Path, required=True, help="folder of songs, each with bass.* and guitar.*")
+    one.add_argument("--steps", type=int, required=True)
+    one.add_argument("--batch", type=int, default=2)
+    one.add_argument("--excerpt", type=float, default=7.8, help="seconds")
+    one.add_argument("--rate", type=float, default=1e-4)
+    one.add_argument("--seed", type=int, default=0)
+    one.add_argument("--device", default="cpu")
+    one.set_defaults(run=demucs)
 
     one = commands.add_parser("evaluate", help="SDR on songs with known stems, stereo and folded to mono")
     one.add_argument("weights", type=Path)

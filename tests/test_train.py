@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from fractions import Fraction
+from inspect import signature
 from itertools import islice, pairwise
 
 import numpy as np
@@ -13,11 +15,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gbsep import files
+from gbsep import files, models
 from gbsep.audio import Audio
-from gbsep.errors import AudioFileError, BackendNotInstalled, ParameterError
+from gbsep.errors import AudioFileError, BackendError, BackendNotInstalled, OutputError, ParameterError
 from gbsep.separate.harmonic_net import Config
-from gbsep.train import generator, instruments, loop, mixing, pool, scores
+from gbsep.train import finetune, generator, instruments, loop, mixing, pool, scores
 from gbsep.train.instruments import SAMPLE_RATE, Instrument
 
 SMALL = Config(n_fft=256, hop_length=64, bins=80, pitches=48, bins_per_octave=12, gathered=3, harmonics=4,
@@ -253,7 +255,7 @@ def test_finished_songs_become_takes(tmp_path, rng):
     [
         ([], "no songs here"),
         (["bass"], "no guitar"),
-        (["guitar"], r"0 files match bass"),
+        (["guitar"], r"0 files are named bass"),
         (["bass", "guitar"], "equally long"),
     ],
 )
@@ -397,3 +399,74 @@ def test_a_fine_tuned_run_starts_from_the_weights_given(sources):
 def test_a_shards_description_says_who_plays(shard):
     about = json.loads((shard / "0001.json").read_text())
     assert (about["seed"], about["number"], about["sample_rate"], len(about["players"])) == (5, 1, 8000, 4)
+
+
+# Fine-tuning a Demucs checkpoint
+
+
+HTDEMUCS = {
+    "channels": 4, "nfft": 1024, "depth": 4, "bottom_channels": 16, "t_layers": 1, "t_heads": 2, "dconv_comp": 2,
+    "samplerate": 8000, "segment": Fraction(1, 1), "num_subbands": 1, "dconv_mode": 1,
+}  # fmt: skip
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    """A small HTDemucs that was never trained, in the hub's format."""
+    from demucs.htdemucs import HTDemucs
+
+    torch.manual_seed(0)
+    sources = ["drums", "bass", "other", "vocals", "guitar", "piano"]
+    arguments = {"sources": sources, **{k: v for k, v in HTDEMUCS.items() if k in signature(HTDemucs).parameters}}
+    path = tmp_path / "published.safetensors"
+    package = models.Package(path, "demucs.htdemucs.HTDemucs", (), arguments, {})
+    finetune.write_package(path, package, HTDemucs(**arguments).state_dict())
+    return path
+
+
+@pytest.fixture
+def song(tmp_path, rng):
+    folder = tmp_path / "songs"
+    (folder / "one").mkdir(parents=True)
+    time = np.arange(8000 * 3) / 8000
+    for name, pitch in (("bass", 55.0), ("guitar1", 440.0), ("guitar2", 660.0)):
+        samples = 0.2 * np.sin(2 * np.pi * pitch * time) + 0.001 * rng.standard_normal((2, len(time)))
+        files.write(folder / "one" / f"{name}.wav", Audio(samples, 8000), files.OutputFormat())
+    return folder
+
+
+def test_a_demucs_checkpoint_learns_and_the_original_stays(checkpoint, song, tmp_path, monkeypatch):
+    monkeypatch.setattr(models, "state_dir", lambda: tmp_path / "state")
+    before = checkpoint.read_bytes()
+    target = tmp_path / "mine.safetensors"
+    wanted = loop.Plan(24, batch_size=2, excerpt_s=1.0, learning_rate=5e-3, warmup=1, cooldown=1)
+    losses = [loss for _, loss in finetune.finetune_demucs(checkpoint, song, target, wanted)]
+    assert np.mean(losses[-6:]) < 0.8 * np.mean(losses[:3])
+    assert checkpoint.read_bytes() == before
+    (found,) = models.find("mine", "demucs", tmp_path, download=False).files
+    made = finetune.demucs_network.build(models.load_package(found))
+    assert list(made.sources) == ["drums", "bass", "other", "vocals", "guitar", "piano"]
+    assert made.segment == Fraction(1, 1)
+    old = models.load_package(checkpoint).state
+    assert any(not torch.equal(value, old[name]) for name, value in made.state_dict().items())
+    with pytest.raises(OutputError, match=r"mine\.safetensors: is there already"):
+        next(finetune.finetune_demucs(checkpoint, song, target, wanted))
+
+
+def test_truth_goes_to_the_guitar_or_to_other():
+    assert finetune._places(["drums", "bass", "other", "guitar"]) == (1, 3)
+    assert finetune._places(["drums", "bass", "other", "vocals"]) == (1, 2)
+    with pytest.raises(BackendError, match="no place for bass and guitar"):
+        finetune._places(["vocals", "other"])
+
+
+def test_batches_for_demucs_hold_the_stems_in_their_places(song):
+    wanted = loop.Plan(1, batch_size=3, excerpt_s=1.0)
+    truth = finetune._batch(pool.song_stems(song), wanted, 0, (1, 3), 4, 8000)
+    assert truth.shape == (3, 4, 2, 8000)
+    assert not truth[:, [0, 2]].any()
+    for one in truth:
+        spectrum = np.abs(np.fft.rfft(one[:, 0]))
+        assert spectrum[1].argmax() == 55
+        assert spectrum[3].argmax() in (440, 660)
+        assert one.sum(axis=0).std() == pytest.approx(1.0, rel=1e-2)

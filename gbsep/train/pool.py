@@ -17,7 +17,7 @@ import numpy as np
 from .. import files
 from ..audio import Audio
 from ..errors import AudioFileError
-from .generator import takes
+from .generator import GUITARS, takes
 from .instruments import SAMPLE_RATE, Instrument
 
 TAKES_PER_SHARD = 64
@@ -80,22 +80,17 @@ def from_songs(folder: Path, sample_rate: int) -> Pool:
     AudioFileError when there is no song, or a song lacks a stem.
     """
     takes_of, players = [], []
-    for song in sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []:
-        bass = _mono(_only(song, "bass.*"), sample_rate)
-        whole = sorted(song.glob("guitar.*"))
-        guitars = [_mono(path, sample_rate) for path in whole[:1] or sorted(song.glob("guitar[0-9]*.*"))]
-        if not guitars:
-            raise AudioFileError(song, "no guitar.* and no guitar<N>.* here")
-        frames, count = round(TAKE_S * sample_rate), -(-len(bass) // round(TAKE_S * sample_rate))
+    for bass_path, guitar_paths in song_stems(folder):
+        bass = _mono(bass_path, sample_rate)
+        guitars = [_mono(path, sample_rate) for path in guitar_paths]
         if any(len(guitar) != len(bass) for guitar in guitars):
-            raise AudioFileError(song, "the stems are not equally long")
-        stems = np.zeros((3, count * frames), np.float32)
+            raise AudioFileError(bass_path.parent, "the stems are not equally long")
+        frames, count = round(TAKE_S * sample_rate), -(-len(bass) // round(TAKE_S * sample_rate))
+        stems = np.zeros((1 + GUITARS, count * frames), np.float32)
         stems[0, : len(bass)], stems[1, : len(bass)] = bass, np.sum(guitars, axis=0)
         stems *= 0.99 / max(0.99, float(np.abs(stems).max()))
-        takes_of.append(np.round(stems * FULL_SCALE).astype(np.int16).reshape(3, count, frames).swapaxes(0, 1))
-        players += [(song.name,)] * count
-    if not takes_of:
-        raise AudioFileError(folder, "no songs here: a folder for each, with bass.* and guitar.* in it")
+        takes_of.append(np.round(stems * FULL_SCALE).astype(np.int16).reshape(-1, count, frames).swapaxes(0, 1))
+        players += [(bass_path.parent.name,)] * count
     return Pool(np.concatenate(takes_of), tuple(players))
 
 
@@ -104,6 +99,22 @@ def _only(song: Path, pattern: str) -> Path:
     if len(found) != 1:
         raise AudioFileError(song, f"{len(found)} files match {pattern}; one is wanted")
     return found[0]
+
+
+def song_stems(folder: Path) -> list[tuple[Path, list[Path]]]:
+    """The bass and the guitars of every song in `folder`. Raises AudioFileError when there is none, or a stem lacks."""
+    found = []
+    for song in sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []:
+        bass, whole = sorted(song.glob("bass.*")), sorted(song.glob("guitar.*"))
+        guitars = whole or sorted(song.glob("guitar[0-9]*.*"))
+        if len(bass) != 1 or len(whole) > 1:
+            raise AudioFileError(song, f"{len(bass)} files are named bass.*, {len(whole)} guitar.*; one is wanted")
+        if not guitars:
+            raise AudioFileError(song, "no guitar.* and no guitar<N>.* here")
+        found.append((bass[0], guitars))
+    if not found:
+        raise AudioFileError(folder, "no songs here: a folder for each, with bass.* and guitar.* in it")
+    return found
 
 
 def _mono(path: Path, sample_rate: int) -> np.ndarray:
