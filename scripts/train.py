@@ -6,7 +6,7 @@
     scripts/train.py fit RUN --stems DIR --from WEIGHTS --rate 2e-4 --steps 500
     scripts/train.py demucs CHECKPOINT TARGET --stems DIR --steps 500
     scripts/train.py evaluate WEIGHTS --songs DIR ...
-    scripts/train.py export RUN WEIGHTS
+    scripts/train.py export RUN WEIGHTS [--pool DIR ...] [--songs DIR ...] [--credits FILE]
 
 `fit` goes on from RUN/state.safetensors when it is there; RUN/log.csv is the training curve and RUN/valid.csv the
 validation curve. `--without` leaves whole instruments out of what is rendered, so that they can be validated on;
@@ -17,6 +17,8 @@ from __future__ import annotations
 
 import argparse
 import csv
+import hashlib
+import json
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -139,18 +141,19 @@ def evaluate(args: argparse.Namespace) -> None:
     from gbsep.separate import compact
 
     config, weights = compact.load(args.weights)
+    for row in song_table(config, weights, args.songs):
+        print(f"{row['song']:40} {row['fold']:6}  bass {row['bass_sdr_db']:6.2f}  guitar {row['guitar_sdr_db']:6.2f}")
+
+
+def song_table(config, weights: dict, songs: list[Path]) -> list[dict]:
+    """SDR of every song, stereo as given and folded to mono, and the medians of both."""
     rows = []
-    for song in args.songs:
-        for mono in (False, True):
-            scores = song_sdr_db(config, weights, song, mono)
-            rows.append(list(scores.values()))
-            print(
-                f"{song.name:40} {'mono  ' if mono else 'stereo'} "
-                + " ".join(f"{k} {v:6.2f}" for k, v in scores.items())
-            )
-    for offset, name in enumerate(("stereo", "mono")):
-        bass, guitar = np.median(rows[offset::2], axis=0)
-        print(f"median, {name}: bass {bass:.2f} guitar {guitar:.2f}")
+    for fold in ("stereo", "mono"):
+        scores = [song_sdr_db(config, weights, song, fold == "mono") for song in songs]
+        scores.append({stem: float(np.median([score[stem] for score in scores])) for stem in ("bass", "guitar")})
+        for name, score in zip([*(song.name for song in songs), "median"], scores, strict=True):
+            rows.append({"song": name, "fold": fold, **{f"{stem}_sdr_db": round(v, 2) for stem, v in score.items()}})
+    return rows
 
 
 def export(args: argparse.Namespace) -> None:
@@ -159,7 +162,25 @@ def export(args: argparse.Namespace) -> None:
 
     state = loop.resume(args.run / "state.safetensors", "cpu")
     compact.save(args.weights, state.config, state.averages)
-    print(f"{args.weights}: step {state.step}, {args.weights.stat().st_size / 1e6:.2f} MB, {asdict(state.config)}")
+    config, weights = compact.load(args.weights)
+    shards = [json.loads(path.read_text()) for folder in args.pool for path in sorted(folder.glob("[0-9]*.json"))]
+    curve = list(csv.DictReader((args.run / "log.csv").open()))
+    card = {
+        "name": args.weights.stem,
+        "sha256": hashlib.sha256(args.weights.read_bytes()).hexdigest(),
+        "licence": "that of gbsep; trained on CC0 recordings and MIT soundfonts alone: what you make with it is yours",
+        "config": asdict(config),
+        "seed": args.seed,
+        "steps": state.step,
+        "final_error_db": float(curve[-1]["error_db"]),
+        "instruments": sorted({name for shard in shards for take in shard["players"] for name in take}),
+        "hours_rendered": round(sum(len(shard["players"]) for shard in shards) * 16 / 3600, 1),
+        "credits": args.credits.read_text().splitlines() if args.credits else [],
+        "unheard": args.unheard or [],
+        "quality": song_table(config, weights, args.songs or []) if args.songs else [],
+    }
+    args.weights.with_suffix(".json").write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n")
+    print(f"{args.weights}: step {state.step}, {args.weights.stat().st_size / 1e6:.2f} MB")
 
 
 def append(path: Path, row: dict) -> None:
@@ -227,10 +248,15 @@ def main() -> None:
     one.add_argument("--songs", type=Path, nargs="+", required=True)
     one.set_defaults(run=evaluate)
 
-    one = commands.add_parser("export", help="write the averaged weights of a run")
+    one = commands.add_parser("export", help="write the averaged weights of a run, and a card beside them")
     one.add_argument("run_folder", type=Path)
     one.add_argument("weights", type=Path)
-    one.set_defaults(run=lambda args: export(argparse.Namespace(run=args.run_folder, weights=args.weights)))
+    one.add_argument("--pool", type=Path, action="append", default=[], help="what it was trained on, for the card")
+    one.add_argument("--credits", type=Path, help="text file for the card")
+    one.add_argument("--songs", type=Path, nargs="*", help="songs with known stems, for the card")
+    one.add_argument("--unheard", nargs="*", help="those of the songs whose instruments were not in training")
+    one.add_argument("--seed", type=int, default=0)
+    one.set_defaults(run=lambda args: export(argparse.Namespace(**{**vars(args), "run": args.run_folder})))
 
     args = parser.parse_args()
     args.run(args)

@@ -34,7 +34,7 @@ from .compute import pick_device, threads, versions
 from .harmonic_net import Config
 
 EMBEDDED = Path(__file__).with_name("compact.safetensors")
-PIECE_S = 30.0
+PIECE_S = 15.0
 QUIET_DB = -20.0
 """Seconds that far below the mean power do not count towards the mixture's level, as in BS.1770's relative gate."""
 
@@ -68,6 +68,9 @@ def identity(settings: Settings, context: Context) -> dict[str, Any]:
 
 def run(reader: Reader, settings: Settings, context: Context) -> Iterator[dict[str, Block]]:
     """Yield the wanted stems' blocks. Raises WeightsMissing or BackendError for weights that are missing or damaged."""
+    import torch
+
+    torch.set_num_threads(threads())
     config, weights = load(find(settings.model, context.models), pick_device(context.device))
     for stems in separate(reader, config, weights, context.progress):
         yield {name: stems[name] for name in context.wanted}
