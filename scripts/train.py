@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Make music, train the network of the `compact` backend, look at how good it is, and export it.
 
-    scripts/train.py render OUT --notes DIR --soundfont FILE ... --strings 20 --shards 24 [--without NAME ...]
+    scripts/train.py render OUT --notes DIR --soundfont FILE ... [--phrases DIR] --strings 20 [--without NAME ...]
     scripts/train.py fit RUN --pool DIR ... [--valid DIR] [--drums DIR] --steps 20000 --minutes 70
     scripts/train.py fit RUN --stems DIR --from WEIGHTS --rate 2e-4 --steps 500
     scripts/train.py demucs CHECKPOINT TARGET --stems DIR --steps 500
@@ -40,8 +40,9 @@ def render(args: argparse.Namespace) -> None:
         raise SystemExit(f"no such instruments: {', '.join(sorted(unknown))}")
     if named:
         band = [one for one in band if (one.name in named) == bool(args.only)]
+    played = instruments.phrases(args.phrases) if args.phrases else []
     for number in range(args.shards):
-        print(pool.write_shard(args.out, number, args.seed, band, Config().sample_rate), flush=True)
+        print(pool.write_shard(args.out, number, args.seed, band, Config().sample_rate, played), flush=True)
 
 
 def fit(args: argparse.Namespace) -> None:
@@ -200,6 +201,7 @@ def main() -> None:
     one.add_argument("out", type=Path)
     one.add_argument("--notes", type=Path, required=True)
     one.add_argument("--soundfont", type=Path, action="append", default=[])
+    one.add_argument("--phrases", type=Path, help="folder of played guitar phrases, gtr_*.flac")
     one.add_argument("--strings", type=int, default=0, help="basses and guitars from the string model, of each")
     one.add_argument("--shards", type=int, default=24)
     one.add_argument("--seed", type=int, default=1)

@@ -183,15 +183,27 @@ def test_a_palm_mute_is_shorter_and_darker(rng):
 
 
 def test_takes_repeat_and_stay_within_full_scale():
-    first, again = (list(islice(generator.takes(7, BAND, 4.0), 6)) for _ in range(2))
+    first, again = (list(islice(generator.takes(7, BAND, 2.0), 16)) for _ in range(2))
     for one, other in zip(first, again, strict=True):
         np.testing.assert_array_equal(one.stems, other.stems)
         assert one.players == other.players
-        assert one.stems.shape == (3, 4 * SAMPLE_RATE)
+        assert one.stems.shape == (3, 2 * SAMPLE_RATE)
         assert np.isfinite(one.stems).all()
         assert np.abs(one.stems).max() <= 1.0
     assert any(np.any(a.stems != b.stems) for a, b in pairwise(first))
     assert any(not take.stems[1:].any(axis=1).all() for take in first)
+
+
+def test_phrases_take_the_place_of_a_score(tmp_path, monkeypatch):
+    monkeypatch.setattr(generator, "PHRASED", 1.0)
+    time = np.arange(44100) / 44100
+    files.write(tmp_path / "gtr_a.flac", Audio(0.3 * np.sin(2 * np.pi * 333 * time), 44100), files.OutputFormat("flac"))
+    (phrase,) = instruments.phrases(tmp_path)
+    assert np.sqrt(np.mean(phrase**2)) == pytest.approx(0.1, rel=1e-3)
+    for take in islice(generator.takes(3, BAND, 4.0, [phrase]), 3):
+        assert take.players == ("sine_bass", "phrases", "sine_guitar")
+        if take.stems[1].any():
+            assert loudest_hz(take.stems[1], 100, 600) == pytest.approx(333, rel=0.02)
 
 
 # Pools

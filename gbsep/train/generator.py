@@ -18,6 +18,9 @@ from .scores import Note, compose
 GUITARS = 2
 """Guitar parts of every song; one of them is silent in a third of the songs."""
 
+PHRASED = 0.08
+"""How often a guitar part is played phrases instead of a score, where there are phrases."""
+
 
 @dataclass(frozen=True, eq=False)
 class Take:
@@ -27,19 +30,36 @@ class Take:
     players: tuple[str, ...]
 
 
-def takes(seed: int, instruments: Sequence[Instrument], seconds: float) -> Iterator[Take]:
-    """Endless music. Take number n depends on `seed`, n, `seconds` and the list of instruments alone."""
+def takes(
+    seed: int, instruments: Sequence[Instrument], seconds: float, phrases: Sequence[np.ndarray] = ()
+) -> Iterator[Take]:
+    """Endless music. Take number n depends on `seed`, n, `seconds`, the instruments and the phrases alone."""
     bands = {role: [one for one in instruments if one.role == role] for role in RANGES}
     number = 0
     while True:
         rng = np.random.default_rng([seed, number])
         song = compose(rng, seconds, GUITARS)
         players = [_choose(rng, bands["bass"])] + [_choose(rng, bands["guitar"]) for _ in range(GUITARS)]
-        stems = np.stack([perform(rng, part, who, seconds) for part, who in zip(song.parts, players, strict=True)])
+        names = [who.name for who in players]
+        dry = [play(rng, part, who, seconds) for part, who in zip(song.parts, players, strict=True)]
+        if phrases and rng.random() < PHRASED:
+            dry[1], names[1] = _string_together(rng, phrases, len(dry[1])), "phrases"
         if rng.random() < 1 / 3:
-            stems[int(rng.integers(1, 1 + GUITARS))] = 0.0
-        yield Take(stems, tuple(who.name for who in players))
+            dry[int(rng.integers(1, 1 + GUITARS))][:] = 0.0
+        stems = [amplify(rng, part, who.role) for part, who in zip(dry, players, strict=True)]
+        yield Take(np.stack(stems), tuple(names))
         number += 1
+
+
+def _string_together(rng: np.random.Generator, phrases: Sequence[np.ndarray], frames: int) -> np.ndarray:
+    """Phrases in any order, with rests between them, float32 (frames,)."""
+    parts: list[np.ndarray] = []
+    while sum(map(len, parts)) < frames:
+        parts += [
+            phrases[int(rng.integers(len(phrases)))],
+            np.zeros(int(rng.uniform(0, 1.5) * SAMPLE_RATE), np.float32),
+        ]
+    return np.concatenate(parts)[:frames]
 
 
 def _choose(rng: np.random.Generator, band: Sequence[Instrument]) -> Instrument:
@@ -49,12 +69,6 @@ def _choose(rng: np.random.Generator, band: Sequence[Instrument]) -> Instrument:
     kind = str(rng.choice(kinds, p=weights / weights.sum()))
     group = [one for one in band if one.kind == kind]
     return group[int(rng.integers(len(group)))]
-
-
-def perform(rng: np.random.Generator, part: Sequence[Note], player: Instrument, seconds: float) -> np.ndarray:
-    """One part as sound, float32 (frames,), its RMS about 0.1 while it plays."""
-    dry = play(rng, part, player, seconds)
-    return _level(_amp(rng, player.role)(dry[np.newaxis], SAMPLE_RATE)[0]) if dry.any() else dry
 
 
 def play(rng: np.random.Generator, part: Sequence[Note], player: Instrument, seconds: float) -> np.ndarray:
@@ -81,6 +95,11 @@ def play(rng: np.random.Generator, part: Sequence[Note], player: Instrument, sec
         tone[-fade:] *= np.linspace(1, 0, fade)
         dry[start : start + length] += tone * (0.3 + 0.7 * note.velocity)
     return dry
+
+
+def amplify(rng: np.random.Generator, dry: np.ndarray, role: str) -> np.ndarray:
+    """A part through a random amp, float32 (frames,), its RMS about 0.1 while it sounds; silence stays silent."""
+    return _level(_amp(rng, role)(dry[np.newaxis], SAMPLE_RATE)[0]) if dry.any() else dry
 
 
 def _amp(rng: np.random.Generator, role: str):

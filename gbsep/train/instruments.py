@@ -87,6 +87,15 @@ def recorded(folder: Path) -> list[Instrument]:
     ]
 
 
+def phrases(folder: Path) -> list[np.ndarray]:
+    """Played guitar phrases: each FLAC and WAV of `folder` called `gtr_*`, RMS 0.1, float32 (frames,)."""
+    found = []
+    for path in sorted([*folder.glob("gtr_*.flac"), *folder.glob("gtr_*.wav")]):
+        samples = files.resample(files.open(path), SAMPLE_RATE).read().samples.mean(axis=0)
+        found.append(samples * np.float32(0.1 / max(float(np.sqrt(np.mean(samples**2))), 1e-6)))
+    return found
+
+
 def soundfont(path: Path) -> list[Instrument]:
     """The guitars and basses of a General MIDI soundfont. Raises BackendNotInstalled without fluidsynth."""
     fluidsynth = shutil.which("fluidsynth")

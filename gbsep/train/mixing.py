@@ -90,7 +90,7 @@ def batch(sources: Sources, seed: int, step: int, size: int, seconds: float) -> 
     x = x - x.mean(dim=-1, keepdim=True)
     response = _responses(rng, (size, count), sources.sample_rate)
     fine = torch.nn.functional.interpolate(tensor(response), frames // 2 + 1, mode="linear", align_corners=True)
-    place = rng.uniform(0, np.pi / 2, (size, count))
+    place = np.pi / 4 * (1 + rng.uniform(-1, 1, (size, count)) * rng.random((size, count)))
     middle = rng.random((size, count)) < np.array([0.6] + [0.25] * (count - 1))
     place[middle] = np.pi / 4
     left, right = np.cos(place) * gain, np.sin(place) * gain

@@ -33,13 +33,20 @@ class Pool:
     players: tuple[tuple[str, ...], ...]
 
 
-def write_shard(folder: Path, number: int, seed: int, instruments: Sequence[Instrument], sample_rate: int) -> Path:
+def write_shard(
+    folder: Path,
+    number: int,
+    seed: int,
+    instruments: Sequence[Instrument],
+    sample_rate: int,
+    phrases: Sequence[np.ndarray] = (),
+) -> Path:
     """Render one shard at `sample_rate`; what is already there is kept."""
     path = folder / f"{number:04d}.npy"
     if path.exists():
         return path
     folder.mkdir(parents=True, exist_ok=True)
-    made = list(islice(takes(seed * 100_003 + number, instruments, TAKE_S), TAKES_PER_SHARD))
+    made = list(islice(takes(seed * 100_003 + number, instruments, TAKE_S, phrases), TAKES_PER_SHARD))
     stems = np.stack([as_int16(take.stems, SAMPLE_RATE, sample_rate) for take in made])
     about = {"seed": seed, "number": number, "sample_rate": sample_rate, "players": [take.players for take in made]}
     path.with_suffix(".json").write_text(json.dumps(about))

@@ -166,7 +166,10 @@ def _bass(rng: np.random.Generator, key: int, scale: np.ndarray, chords: list[in
 
 
 def _chord(rng: np.random.Generator, key: int, scale: np.ndarray, degree: int) -> list[int]:
-    """A voicing from low to high: a triad, perhaps a seventh, over two octaves, with some voices left out."""
+    """A voicing from low to high: a triad, perhaps a seventh, over two octaves, with some voices left out.
+
+    A player keeps to one voicing of a chord for a while, so `rng` is fresh and the same each time.
+    """
     tones = [0, 2, 4] + ([6] if rng.random() < 0.3 else [])
     low = int(rng.integers(40, 58))
     names = {(key + int(scale[(degree + tone) % 7])) % 12 for tone in tones}
@@ -180,13 +183,13 @@ def _guitar(rng: np.random.Generator, key: int, scale: np.ndarray, chords: list[
         style, rhythm, loud = _pick(rng, GUITAR_STYLES), _rhythm(rng), rng.uniform(0.4, 0.95)
         mute = rng.uniform(0.3, 1.0) if rng.random() < (0.5 if style in ("power", "riff", "low_line") else 0.1) else 0.0
         near = int(rng.choice([40, 45, 52])) if style in ("riff", "low_line") else int(rng.choice([52, 57, 64, 69]))
-        order = rng.permutation(6)
+        order, voicing = rng.permutation(6), int(rng.integers(2**31))
         line = 0
         for offset, degree in enumerate(chords[first : first + 4]):
             bar = 4.0 * (first + offset)
             if rng.random() < 0.1:
                 continue
-            voices = _chord(np.random.default_rng([degree, first, len(order)]), key, scale, degree)
+            voices = _chord(np.random.default_rng([voicing, degree]), key, scale, degree)
             root = _fold(_pitch(key, scale, degree, 40), "guitar", high=52)
             if style == "held":
                 part += [Note(bar + 0.03 * n, 4.0, pitch, loud) for n, pitch in enumerate(voices)]
