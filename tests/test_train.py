@@ -150,7 +150,7 @@ def test_every_part_stays_in_its_range_and_in_the_song(seed, seconds, guitars):
         for note in part:
             assert 0 <= note.start_s < seconds
             assert note.duration_s > 0
-            assert low <= note.pitch <= high + 12
+            assert low <= note.pitch <= high
             assert 0 < note.velocity <= 1
 
 
