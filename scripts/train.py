@@ -2,6 +2,7 @@
 """Make music, train the network of the `compact` backend, look at how good it is, and export it.
 
     scripts/train.py render OUT --notes DIR --soundfont FILE ... [--phrases DIR] --strings 20 [--without NAME ...]
+    scripts/train.py notes OUT --soundfont FILE         (a folder for --notes on machines without fluidsynth)
     scripts/train.py fit RUN --pool DIR ... [--valid DIR] [--drums DIR] --steps 20000 --minutes 70
     scripts/train.py fit RUN --stems DIR --from WEIGHTS --rate 2e-4 --steps 500
     scripts/train.py demucs CHECKPOINT TARGET --stems DIR --steps 500
@@ -20,29 +21,63 @@ import csv
 import hashlib
 import json
 import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+
+
+def band(args: argparse.Namespace) -> list:
+    from gbsep.train import instruments
+
+    found = [one for folder in args.notes for one in instruments.recorded(folder)]
+    found += [one for path in args.soundfont for one in instruments.soundfont(path)]
+    found += instruments.plucked_strings(args.seed, args.strings)
+    named = set(args.without or args.only or [])
+    unknown = named - {one.name for one in found}
+    if unknown:
+        raise SystemExit(f"no such instruments: {', '.join(sorted(unknown))}")
+    return [one for one in found if (one.name in named) == bool(args.only)] if named else found
+
+
+def notes(args: argparse.Namespace) -> None:
+    from gbsep.train import instruments
+
+    instruments.write_notes(args.out, band(args))
 
 
 def render(args: argparse.Namespace) -> None:
     from gbsep.separate.harmonic_net import Config
     from gbsep.train import instruments, pool
 
-    band = instruments.recorded(args.notes)
-    for path in args.soundfont:
-        band += instruments.soundfont(path)
-    band += instruments.plucked_strings(args.seed, args.strings)
-    named = set(args.without or args.only or [])
-    unknown = named - {one.name for one in band}
-    if unknown:
-        raise SystemExit(f"no such instruments: {', '.join(sorted(unknown))}")
-    if named:
-        band = [one for one in band if (one.name in named) == bool(args.only)]
-    played = instruments.phrases(args.phrases) if args.phrases else []
-    for number in range(args.shards):
-        print(pool.write_shard(args.out, number, args.seed, band, Config().sample_rate, played), flush=True)
+    players, played = band(args), instruments.phrases(args.phrases) if args.phrases else []
+    shards = range(args.shards)
+    write = partial(
+        pool.write_shard,
+        args.out,
+        seed=args.seed,
+        instruments=players,
+        sample_rate=Config().sample_rate,
+        phrases=played,
+    )
+    # Forked workers share the instruments' memory.
+    with ProcessPoolExecutor(args.jobs, get_context("fork"), _keep, (write,)) as workers:
+        for path in workers.map(_write_kept, shards):
+            print(path, flush=True)
+
+
+_kept: list = []
+
+
+def _keep(write) -> None:
+    _kept.append(write)
+
+
+def _write_kept(number: int) -> Path:
+    return _kept[0](number)
 
 
 def fit(args: argparse.Namespace) -> None:
@@ -197,17 +232,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
 
-    one = commands.add_parser("render", help="render shards of stems")
-    one.add_argument("out", type=Path)
-    one.add_argument("--notes", type=Path, required=True)
-    one.add_argument("--soundfont", type=Path, action="append", default=[])
+    who = argparse.ArgumentParser(add_help=False)
+    who.add_argument("out", type=Path)
+    who.add_argument("--notes", type=Path, action="append", default=[], help="folder with an index.csv")
+    who.add_argument("--soundfont", type=Path, action="append", default=[])
+    who.add_argument("--strings", type=int, default=0, help="basses and guitars from the string model, of each")
+    who.add_argument("--seed", type=int, default=1)
+    which = who.add_mutually_exclusive_group()
+    which.add_argument("--without", nargs="*", help="instruments to leave out")
+    which.add_argument("--only", nargs="*", help="instruments to leave all others out for")
+
+    one = commands.add_parser("notes", parents=[who], help="write instruments as a folder of notes")
+    one.set_defaults(run=notes)
+
+    one = commands.add_parser("render", parents=[who], help="render shards of stems")
     one.add_argument("--phrases", type=Path, help="folder of played guitar phrases, gtr_*.flac")
-    one.add_argument("--strings", type=int, default=0, help="basses and guitars from the string model, of each")
     one.add_argument("--shards", type=int, default=24)
-    one.add_argument("--seed", type=int, default=1)
-    which = one.add_mutually_exclusive_group()
-    which.add_argument("--without", nargs="*")
-    which.add_argument("--only", nargs="*")
+    one.add_argument("--jobs", type=int, default=1, help="processes")
     one.set_defaults(run=render)
 
     one = commands.add_parser("fit", help="train, going on where the run stopped")

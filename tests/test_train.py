@@ -106,6 +106,19 @@ def test_recorded_notes_begin_at_their_onset(tmp_path):
     np.testing.assert_allclose(soft[1000:3000] * 2, loud[1000:3000], rtol=1e-3)
 
 
+def test_written_notes_read_back(tmp_path, monkeypatch):
+    monkeypatch.setattr(instruments, "NOTE_S", 0.5)
+    band = list(instruments.plucked_strings(1, 1))
+    instruments.write_notes(tmp_path, band)
+    back = instruments.recorded(tmp_path)
+    assert [(one.name, one.role, one.kind) for one in back] == [(one.name, one.role, one.kind) for one in band]
+    for one, other in zip(back, band, strict=True):
+        assert sorted(one.notes) == sorted(other.notes)
+        for pitch, layers in other.notes.items():
+            for note, wanted in zip(one.notes[pitch], layers, strict=True):
+                np.testing.assert_allclose(note, wanted, atol=1e-3 * np.abs(wanted).max() + 1e-3)
+
+
 def test_a_folder_without_index_is_told(tmp_path):
     with pytest.raises(AudioFileError, match=r"index.csv: no such index"):
         instruments.recorded(tmp_path)

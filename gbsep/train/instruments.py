@@ -1,7 +1,7 @@
 """Instruments as banks of single notes, all of one form wherever they come from.
 
 - `recorded`: a folder of recorded notes with an `index.csv` (columns file, instrument, family, artic, midi,
-  vel_layer, onset_s);
+  vel_layer, onset_s, and kind when they are no recordings); `write_notes` writes such a folder of any instruments;
 - `soundfont`: General MIDI programs 25-40 (numbered from 1) of a soundfont, rendered note by note by fluidsynth;
 - `plucked_string`: a modal model of a string with a random body: partials f_k = k f0 sqrt(1 + B k^2) (Fletcher &
   Rossing, The Physics of Musical Instruments, 2.18), pluck and pickup position as combs sin(pi k p) sin(pi k q),
@@ -17,13 +17,14 @@ import shutil
 import struct
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from .. import files
+from ..audio import Audio
 from ..errors import AudioFileError, BackendNotInstalled
 
 SAMPLE_RATE = 22050
@@ -67,24 +68,41 @@ def recorded(folder: Path) -> list[Instrument]:
     index = folder / "index.csv"
     if not index.is_file():
         raise AudioFileError(index, "no such index of notes")
-    banks: dict[tuple[str, str, str], dict[int, list[tuple[int, np.ndarray]]]] = {}
+    banks: dict[tuple[str, str, str, str], dict[int, list[tuple[int, np.ndarray]]]] = {}
     with index.open(newline="") as rows:
         for row in csv.DictReader(rows):
             audio = files.resample(files.open(folder / row["file"]), SAMPLE_RATE).read()
             note = audio.samples.mean(axis=0)[int(float(row["onset_s"]) * SAMPLE_RATE) :]
             role = "guitar" if row["family"] == "guitar" else "bass"
-            bank = banks.setdefault((row["instrument"], role, row["artic"]), {})
+            kind = row.get("kind") or "recorded"
+            bank = banks.setdefault((row["instrument"], role, kind, row["artic"]), {})
             bank.setdefault(int(row["midi"]), []).append((int(row["vel_layer"]), note))
     return [
         _levelled(
             name,
             role,
-            "recorded",
+            kind,
             {pitch: [note for _, note in sorted(layers, key=lambda pair: pair[0])] for pitch, layers in bank.items()},
         )
-        for (name, role, _), bank in sorted(banks.items())
+        for (name, role, kind, _), bank in sorted(banks.items())
         if len(bank) >= 8
     ]
+
+
+def write_notes(folder: Path, instruments: Sequence[Instrument]) -> None:
+    """Write instruments as a folder that `recorded` reads, for machines that have no fluidsynth."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "index.csv").open("w", newline="") as index:
+        rows = csv.writer(index)
+        rows.writerow(["file", "instrument", "family", "kind", "artic", "midi", "vel_layer", "onset_s"])
+        for number, one in enumerate(instruments):
+            loudest = max(float(np.abs(note).max()) for layers in one.notes.values() for note in layers)
+            for pitch, layers in one.notes.items():
+                for layer, note in enumerate(layers):
+                    name = f"{number:03d}_{pitch:03d}_{layer}.flac"
+                    quieter = Audio(note / max(loudest, 1.0) * 0.99, SAMPLE_RATE)
+                    files.write(folder / name, quieter, files.OutputFormat("flac", "16"))
+                    rows.writerow([name, one.name, one.role, one.kind, number, pitch, layer, 0.0])
 
 
 def phrases(folder: Path) -> list[np.ndarray]:
