@@ -84,7 +84,7 @@ def fit(args: argparse.Namespace) -> None:
     import torch
 
     from gbsep.separate import compact
-    from gbsep.separate.harmonic_net import Config
+    from gbsep.separate.harmonic_net import Config, config_from
     from gbsep.train import loop, mixing, pool
 
     torch.set_num_threads(args.threads)
@@ -93,7 +93,8 @@ def fit(args: argparse.Namespace) -> None:
     if path.exists():
         state = loop.resume(path, args.device)
     else:
-        config, weights = compact.load(args.start, args.device) if args.start else (Config(), None)
+        shape = {**asdict(Config()), **(json.loads(args.config.read_text()) if args.config else {})}
+        config, weights = compact.load(args.start, args.device) if args.start else (config_from(shape), None)
         state = loop.begin(config, args.seed, args.device, weights)
     rate = state.config.sample_rate
     loops = pool.load_loops(args.drums, rate) if args.drums else []
@@ -253,7 +254,9 @@ def main() -> None:
 
     one = commands.add_parser("fit", help="train, going on where the run stopped")
     one.add_argument("run_folder", type=Path)
-    one.add_argument("--from", dest="start", type=Path, help="weights to go on from, for a new run")
+    begin = one.add_mutually_exclusive_group()
+    begin.add_argument("--from", dest="start", type=Path, help="weights that a new run goes on from")
+    begin.add_argument("--config", type=Path, help="JSON of a new run's network, where it is not the usual Config")
     music = one.add_mutually_exclusive_group(required=True)
     music.add_argument("--pool", type=Path, action="append", help="folder of rendered shards; may be repeated")
     music.add_argument("--stems", type=Path, help="folder of songs, each with bass.* and guitar.*")

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import torch
 
 LEVEL_RANGE_DB = 10.0
+MIDDLE = 0.4
+"""How often a stem is in the centre; the same for bass and guitar, or place would be taken for the answer."""
 EQ_BANDS = 7
 EQ_DB = 5.0
 EQ_GRID = 257
@@ -91,7 +93,7 @@ def batch(sources: Sources, seed: int, step: int, size: int, seconds: float) -> 
     response = _responses(rng, (size, count), sources.sample_rate)
     fine = torch.nn.functional.interpolate(tensor(response), frames // 2 + 1, mode="linear", align_corners=True)
     place = np.pi / 4 * (1 + rng.uniform(-1, 1, (size, count)) * rng.random((size, count)))
-    middle = rng.random((size, count)) < np.array([0.6] + [0.25] * (count - 1))
+    middle = rng.random((size, count)) < MIDDLE
     place[middle] = np.pi / 4
     left, right = np.cos(place) * gain, np.sin(place) * gain
     late_s = rng.uniform(0, 0.012, (size, count)) * (rng.random((size, count)) < 0.15)
