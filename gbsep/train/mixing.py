@@ -1,9 +1,9 @@
 """Batches of music with their true bass, made on the training device from a pool.
 
-What varies here, take by take: which bass meets which guitars (two times in three those of one song, whose notes
-collide), levels from -10 to +10 dB between them, a smooth equaliser and now and then a comb on each stem, polarity,
-place (each stem anywhere, the bass off-centre as well, one side of a guitar a little late), folding to mono half the
-time, one side silent, drums. Filters are applied to whole excerpts by the FFT, so the truth stays exact.
+What varies here, take by take: which bass meets which guitars (mostly those of its own song, whose notes collide),
+levels from -10 to +10 dB between them, a smooth equaliser and now and then a comb on each stem, polarity, place (each
+stem anywhere, the bass off-centre as well, one side of a guitar a little late), folding to mono half the time, one side
+silent, drums. Filters are applied to whole excerpts by the FFT, so the truth stays exact.
 A batch depends on (seed, step) and the pool alone.
 """
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 LEVEL_RANGE_DB = 10.0
 MIDDLE = 0.4
 """How often a stem is in the centre; the same for bass and guitar, or place would be taken for the answer."""
+STRANGER = 0.2
+"""How often a guitar comes from another song; mostly it is of the bass's own, whose notes collide with it."""
 EQ_BANDS = 7
 EQ_DB = 5.0
 EQ_GRID = 257
@@ -67,7 +69,7 @@ def batch(sources: Sources, seed: int, step: int, size: int, seconds: float) -> 
         take, start = int(rng.integers(takes)), int(rng.integers(length - frames + 1))
         row = [excerpt(take, 0, start)]
         for part in range(1, parts):
-            if rng.random() < 1 / 3:
+            if rng.random() < STRANGER:
                 other, at = int(rng.integers(takes)), int(rng.integers(length - frames + 1))
                 row.append(excerpt(other, part, at))
             else:
