@@ -52,66 +52,73 @@ def batch(sources: Sources, seed: int, step: int, size: int, seconds: float) -> 
     """(mixture, bass), float32 (size, 2, frames), as mid and side; the mixture's RMS is near 1."""
     import torch
 
-    stems = sources.stems
-    takes, parts, length = stems.shape
-    frames = int(seconds * sources.sample_rate)
     rng = np.random.default_rng([seed, step])
-    device = stems.device
+    frames = int(seconds * sources.sample_rate)
+    x = _excerpts(rng, sources, size, frames)
+    shape = x.shape[:2]
+    gain = _gains(rng, shape)
+    response = _responses(rng, shape, sources.sample_rate)
+    place, late_s = _places(rng, shape)
+    folded = rng.random(size) >= 0.5
+    level = 10 ** (rng.uniform(-4, 6, size) / 20)
 
     def tensor(values: np.ndarray) -> torch.Tensor:
-        return torch.tensor(np.asarray(values, np.float32), device=device)
+        return torch.tensor(np.asarray(values, np.float32), device=x.device)
 
-    def excerpt(take: int, part: int, start: int) -> torch.Tensor:
-        return stems[take, part, start : start + frames]
-
-    rows = []
-    for _ in range(size):
-        take, start = int(rng.integers(takes)), int(rng.integers(length - frames + 1))
-        row = [excerpt(take, 0, start)]
-        for part in range(1, parts):
-            if rng.random() < STRANGER:
-                other, at = int(rng.integers(takes)), int(rng.integers(length - frames + 1))
-                row.append(excerpt(other, part, at))
-            else:
-                row.append(excerpt(take, part, start))
-        loop, at = int(rng.integers(len(sources.drums))), int(rng.integers(length - frames + 1))
-        row.append(sources.drums[loop, at : at + frames])
-        rows.append(torch.stack(row))
-    x = torch.stack(rows).float() / FULL_SCALE
-
-    count = parts + 1
-    level_db = np.zeros((size, count))
-    level_db[:, 0] = rng.triangular(-LEVEL_RANGE_DB, 0, LEVEL_RANGE_DB, size)
-    level_db[:, 1:parts] = rng.uniform(-6, 3, (size, parts - 1))
-    level_db[:, parts] = rng.uniform(-12, 3, size)
-    present = np.ones((size, count))
-    silent = rng.random(size)
-    present[silent < 0.06, 0] = 0
-    present[silent > 0.96, 1:parts] = 0
-    present[:, parts] = rng.random(size) < 0.15
-    gain = 10 ** (level_db / 20) * present * rng.choice([-1.0, 1.0], (size, count))
-
-    x = x - x.mean(dim=-1, keepdim=True)
-    response = _responses(rng, (size, count), sources.sample_rate)
     fine = torch.nn.functional.interpolate(tensor(response), frames // 2 + 1, mode="linear", align_corners=True)
-    place = np.pi / 4 * (1 + rng.uniform(-1, 1, (size, count)) * rng.random((size, count)))
-    middle = rng.random((size, count)) < MIDDLE
-    place[middle] = np.pi / 4
-    left, right = np.cos(place) * gain, np.sin(place) * gain
-    late_s = rng.uniform(0, 0.012, (size, count)) * (rng.random((size, count)) < 0.15)
-    late_s[:, 0] = 0
-    hz = torch.fft.rfftfreq(frames, 1 / sources.sample_rate).to(device)
-    delay = torch.exp(-2j * np.pi * hz * tensor(late_s)[..., None])
-    spectra = torch.fft.rfft(x) * fine
-    left_spectra = spectra * tensor(left)[..., None]
-    right_spectra = spectra * tensor(right)[..., None] * delay
-    side = tensor(rng.random(size) < 0.5)[:, None, None]
-    mid_side = torch.stack([left_spectra + right_spectra, (left_spectra - right_spectra) * side], dim=2) / 2
+    spectra = torch.fft.rfft(x - x.mean(dim=-1, keepdim=True)) * fine
+    hz = torch.fft.rfftfreq(frames, 1 / sources.sample_rate).to(x.device)
+    left = spectra * tensor(np.cos(place) * gain)[..., None]
+    right = spectra * tensor(np.sin(place) * gain)[..., None] * torch.exp(-2j * np.pi * hz * tensor(late_s)[..., None])
+    mid_side = torch.stack([left + right, (left - right) * tensor(~folded)[:, None, None]], dim=2) / 2
     made = torch.fft.irfft(mid_side, n=frames)
     mixture, bass = made.sum(dim=1), made[:, 0]
     rms = mixture.square().mean(dim=(1, 2), keepdim=True).sqrt()
-    level = tensor(10 ** (rng.uniform(-4, 6, size) / 20))[:, None, None] / (rms + 1e-4)
-    return mixture * level, bass * level
+    scale = tensor(level)[:, None, None] / (rms + 1e-4)
+    return mixture * scale, bass * scale
+
+
+def _excerpts(rng: np.random.Generator, sources: Sources, size: int, frames: int) -> torch.Tensor:
+    """Dry stems and, last, drums, float32 (size, stems + 1, frames)."""
+    import torch
+
+    takes, parts, length = sources.stems.shape
+
+    def anywhere(count: int) -> tuple[int, int]:
+        return int(rng.integers(count)), int(rng.integers(length - frames + 1))
+
+    rows = []
+    for _ in range(size):
+        own = anywhere(takes)
+        places = [own] + [anywhere(takes) if rng.random() < STRANGER else own for _ in range(1, parts)]
+        row = [sources.stems[take, part, at : at + frames] for part, (take, at) in enumerate(places)]
+        loop, at = anywhere(len(sources.drums))
+        rows.append(torch.stack([*row, sources.drums[loop, at : at + frames]]))
+    return torch.stack(rows).float() / FULL_SCALE
+
+
+def _gains(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+    """Gain of every stem with its polarity, zero where it is silent; the bass first, the drums last."""
+    size, count = shape
+    level_db = np.zeros(shape)
+    level_db[:, 0] = rng.triangular(-LEVEL_RANGE_DB, 0, LEVEL_RANGE_DB, size)
+    level_db[:, 1:-1] = rng.uniform(-6, 3, (size, count - 2))
+    level_db[:, -1] = rng.uniform(-12, 3, size)
+    present = np.ones(shape)
+    silent = rng.random(size)
+    present[silent < 0.06, 0] = 0
+    present[silent > 0.96, 1:-1] = 0
+    present[:, -1] = rng.random(size) < 0.15
+    return 10 ** (level_db / 20) * present * rng.choice([-1.0, 1.0], shape)
+
+
+def _places(rng: np.random.Generator, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Angle of the constant-power pan, 0 left to pi / 2 right, and how late the right channel is, in seconds."""
+    angle = np.pi / 4 * (1 + rng.uniform(-1, 1, shape) * rng.random(shape))
+    angle[rng.random(shape) < MIDDLE] = np.pi / 4
+    late_s = rng.uniform(0, 0.012, shape) * (rng.random(shape) < 0.15)
+    late_s[:, 0] = 0
+    return angle, late_s
 
 
 def _responses(rng: np.random.Generator, shape: tuple[int, int], sample_rate: int) -> np.ndarray:
