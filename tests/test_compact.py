@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import replace
 from itertools import pairwise
 
@@ -11,6 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gbsep import files
 from gbsep.audio import Audio, Reader, join
 from gbsep.errors import BackendError, SeparationFailed, WeightsMissing
 from gbsep.separate import Context, compact, harmonic_net
@@ -280,3 +283,36 @@ def test_a_model_of_ones_own_is_found_by_name_and_runs(tmp_path, rng, monkeypatc
 def test_an_unknown_model_is_told_with_the_places(tmp_path):
     with pytest.raises(WeightsMissing, match=r"nobody.*looked in.*nobody\.safetensors.*--models"):
         compact.identity(compact.Settings(model="nobody"), Context(wanted=("bass",), models=tmp_path))
+
+
+# The model that is shipped
+
+
+def test_the_card_describes_the_shipped_file():
+    card = json.loads(compact.EMBEDDED.with_suffix(".json").read_text())
+    assert card["sha256"] == hashlib.sha256(compact.EMBEDDED.read_bytes()).hexdigest()
+    config, _ = compact.load(compact.EMBEDDED)
+    assert harmonic_net.config_from(card["config"]) == config
+    assert compact.EMBEDDED.stat().st_size < 20_000_000
+    assert {"licence", "seed", "steps", "final_error_db", "instruments", "credits", "quality"} <= set(card)
+
+
+@pytest.mark.parametrize("mono", [False, True])
+def test_the_shipped_model_beats_every_butterworth_cutoff_on_a_song_it_never_heard(mono, data):
+    from scipy.signal import butter, sosfiltfilt
+
+    song = data / "jams" / "03_bass_pasta_gtr_shiny+gtr_green"
+    bass, guitar = (files.read(song / f"{name}.flac", 5.0, 12.0).samples for name in ("bass", "guitar"))
+    if mono:
+        bass, guitar = (x.mean(axis=0, keepdims=True) for x in (bass, guitar))
+    mixture = Audio(bass + guitar, 44100)
+
+    def sdr_db(truth: np.ndarray, estimate: np.ndarray) -> float:
+        return float(10 * np.log10(np.sum(truth**2) / np.sum((estimate - truth) ** 2)))
+
+    filtered = [
+        sdr_db(bass, sosfiltfilt(butter(4, hz, output="sos", fs=44100), mixture.samples))
+        for hz in (100, 150, 200, 250, 300, 400, 500)
+    ]
+    config, weights = compact.load(compact.EMBEDDED)
+    assert sdr_db(bass, separated(mixture, weights, config)["bass"]) > max(filtered) + 1.0

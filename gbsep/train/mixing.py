@@ -55,7 +55,7 @@ def batch(sources: Sources, seed: int, step: int, size: int, seconds: float) -> 
     rng = np.random.default_rng([seed, step])
     frames = int(seconds * sources.sample_rate)
     x = _excerpts(rng, sources, size, frames)
-    shape = x.shape[:2]
+    shape = (size, x.shape[1])
     gain = _gains(rng, shape)
     response = _responses(rng, shape, sources.sample_rate)
     place, late_s = _places(rng, shape)
