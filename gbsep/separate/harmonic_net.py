@@ -7,7 +7,7 @@ Conventions
   the linear spectrum on the way in and laid back at h times the pitch on the way out (Bittner et al., "Deep salience
   representations for f0 estimation", 2017), so weights are shared over pitch and a note is seen as a whole.
 - Between the two, a U-net of dilated convolutions looks at about two and a half seconds either side. All context is
-  finite: CONTEXT frames, so a piece with that much around it comes out as in the whole.
+  finite: Config.context frames, so a piece with that much around it comes out as in the whole.
 - It gives complex filter coefficients over `taps` neighbouring frames of M and S (Mack & Habets, "Deep filtering",
   2019), not a mask, so partials that beat within a bin, and places in the stereo picture, can be told apart.
 
