@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from .. import files, models
 from ..audio import BLOCK_FRAMES, Block, Reader, rechunk
@@ -32,6 +31,7 @@ from ..errors import BackendError, SeparationFailed, WeightsMissing
 from . import Context, harmonic_net
 from .compute import pick_device, threads, versions
 from .harmonic_net import Config
+from .settings import BackendSettings
 
 EMBEDDED = Path(__file__).with_name("compact.safetensors")
 PIECE_S = 15.0
@@ -39,18 +39,16 @@ QUIET_DB = -20.0
 """Seconds that far below the mean power do not count towards the mixture's level, as in BS.1770's relative gate."""
 
 
-class Settings(BaseModel):
+class Settings(BackendSettings):
     """What a preset may say to this backend.
 
     model: `compact`, or the name of a model of your own (see `gbsep train`).
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
     model: str = "compact"
 
 
-def stem_names(settings: Settings) -> tuple[str, ...]:
+def stem_names(settings: Settings, models_dir: Path | None = None) -> tuple[str, ...]:
     return ("bass", "guitar")
 
 
