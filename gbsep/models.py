@@ -28,6 +28,7 @@ import http.client
 import json
 import math
 import os
+import pickle
 import re
 import socket
 import threading
@@ -35,6 +36,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -528,7 +530,7 @@ def load_package(path: Path) -> Package:
     except BackendError:
         raise
     except Exception as error:
-        raise BackendError(f"{path} is no readable Demucs model: {_one_line(error)}") from error
+        raise BackendError(f"{path} is no readable Demucs model: {_unreadable(error)}") from error
     if package.architecture not in DEMUCS_CLASSES:
         raise BackendError(
             f"{path} names the class {package.architecture!r}; gbsep builds only {', '.join(DEMUCS_CLASSES)}"
@@ -547,7 +549,7 @@ def load_state(path: Path) -> dict[str, Any]:
     try:
         state = dict(_unpickle(path, []))
     except Exception as error:
-        raise BackendError(f"{path} is no readable state dict: {_one_line(error)}") from error
+        raise BackendError(f"{path} is no readable state dict: {_unreadable(error)}") from error
     _check_state(path, state)
     return state
 
@@ -604,8 +606,20 @@ def _unpickle(path: Path, allowed: list[Any]) -> Any:
         with zipfile.ZipFile(path) as archive:
             if sum(member.file_size for member in archive.infolist()) > path.stat().st_size:
                 raise ValueError("its parts are larger than the file itself")
-    with torch.serialization.safe_globals(allowed):
+    with torch.serialization.safe_globals(allowed), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _unreadable(error: Exception) -> str:
+    """Why a file could not be read, in one line, without torch's advice to trust it."""
+    reason = str(error)
+    refused = re.search(r"\bGLOBAL (\S+)|reduce for unrecognized function (.+)", reason)
+    if refused:
+        return f"it asks to run {refused[1] or refused[2]} and was refused"
+    if isinstance(error, pickle.UnpicklingError):
+        reason = reason.rpartition("WeightsUnpickler error:")[2].partition("Check the documentation")[0]
+    return _one_line(type(error)(reason) if isinstance(error, pickle.UnpicklingError) else error)
 
 
 def _check_state(path: Path, state: dict[str, Any]) -> None:

@@ -326,8 +326,9 @@ def load(found: models.Found, device: str = "cpu") -> tuple[dict[str, Network], 
     transform = _transform(found)
     networks = {}
     for path in found.files:
+        state = models.load_state(path)
         try:
-            networks[models.target_of(path)] = openunmix_network.build(models.load_state(path), transform.bins, device)
+            networks[models.target_of(path)] = openunmix_network.build(state, transform.bins, device)
         except BackendError as error:
             raise BackendError(f"{path}: {error}") from None
     return networks, transform
