@@ -17,7 +17,8 @@ Formats, all read without running anything a file says:
   the model's name, beside Open-Unmix's `separator.json`.
 
 A single Demucs network needs no yaml. A SHA-256 prefix in a file's name is checked; every file's SHA-256 is recorded
-under `state_dir()` when it is first used, and a file that has changed since is refused until `trust` accepts it.
+under `state_dir()` when it is first used, and a file that has changed since is refused until `trust` accepts it. So is
+what a backend found usable (`check_once`).
 """
 
 from __future__ import annotations
@@ -383,6 +384,22 @@ def verify(path: Path) -> str:
     settled = time.time_ns() - max(stat.st_mtime_ns, stat.st_ctime_ns) > _SETTLED_NS
     _write(record, json.dumps({"path": str(path), "sha256": sha256, "stamp": stamp if settled else None}))
     return sha256
+
+
+_CHECKS_VERSION = 1
+"""Raised whenever weights that were usable may no longer be."""
+
+
+def check_once(found: Found, check: Callable[[], object], detail: str = "") -> None:
+    """Call `check`, which raises BackendError for weights that cannot be used, unless the same ones passed it before.
+
+    So a render whose stems are cached reads no weights. `detail` is what the check depends on beside the files.
+    """
+    key = json.dumps([_CHECKS_VERSION, found.backend, found.digest, detail])
+    passed = state_dir() / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.usable"
+    if not passed.is_file():
+        check()
+        _write(passed, found.name)
 
 
 def trust(path: Path) -> str:

@@ -54,7 +54,8 @@ _RANGES: dict[str, tuple[float, float]] = {
 def build(package: Package) -> Any:
     """The network of a weight file, float32, ready to run.
 
-    Raises BackendError when an argument is out of range or the tensors are not those the arguments ask for.
+    Raises BackendError when an argument is out of range, or the tensors are not finite or not those the arguments ask
+    for.
     """
     import torch
 
@@ -78,6 +79,9 @@ def build(package: Package) -> Any:
         shapes = [tuple(state[key].shape) if key in state else "nothing" for state in (expected, given)]
         if shapes[0] != shapes[1]:
             raise BackendError(f"{package.path}: {key} should be {shapes[0]} by the arguments, but is {shapes[1]}")
+    for key, tensor in given.items():
+        if not tensor.isfinite().all():
+            raise BackendError(f"{package.path}: {key} holds NaN or infinity: the weight file is damaged")
     state = {key: tensor.to(torch.float32) for key, tensor in given.items()}
     torch.nn.Module.load_state_dict(network, state, assign=True)
     return network.eval().requires_grad_(False)
