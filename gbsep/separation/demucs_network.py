@@ -73,7 +73,8 @@ def build(package: Package) -> Any:
         with torch.device("meta"), _without_initial_values():
             network = architecture(**arguments)
     except Exception as error:
-        raise BackendError(f"{package.path} asks for an impossible {name}: {' '.join(str(error).split())}") from error
+        reason = " ".join(str(error).split()) or f"its arguments do not fit together ({type(error).__name__})"
+        raise BackendError(f"{package.path} asks for an impossible {name}: {reason}") from error
     expected, given = network.state_dict(), package.state
     for key in [*expected, *given]:
         shapes = [tuple(state[key].shape) if key in state else "nothing" for state in (expected, given)]
