@@ -54,6 +54,8 @@ HUB_OWNER = "adefossez"
 DEMUCS_URL = "https://dl.fbaipublicfiles.com/demucs"
 DEMUCS_LICENCE = "weights: terms for commercial use unclear (their authors: for research); code: MIT"
 UMX_LICENCE = "weights: published with the MIT code, trained on MUSDB18 (recordings for non-commercial use)"
+BACKENDS = ("demucs", "openunmix")
+OWN_NEXT_STEP = "Bring its files into a folder and name that with --models DIR or GBSEP_MODELS."
 OWN_LICENCE = "your own model: its terms are yours to know"
 
 
@@ -226,24 +228,22 @@ def find(
         looked_in.append(f"{place} (no {lacking})")
     if known is None:
         hint = nearest(name, (row.name for row in MODELS.values() if row.backend == backend))
-        raise WeightsMissing(
-            name,
-            looked_in,
-            f"It is no published model{hint}. Bring its files into a folder and name that with --models.",
-        )
+        raise WeightsMissing(name, looked_in, f"It is no published model{hint}. {OWN_NEXT_STEP}")
+    if not download:
+        raise WeightsMissing(name, looked_in, next_step(known))
     try:
-        if not download:
-            raise OSError("downloads are off")
         fetch(name, progress)
     except OSError as error:
-        raise WeightsMissing(name, looked_in, f"Downloading failed ({error}). {_next_step(known)}") from None
+        raise WeightsMissing(name, looked_in, f"Downloading failed ({error}). {next_step(known)}") from None
     return find(name, backend, models_dir, download=False)
 
 
-def _next_step(model: Model) -> str:
+def next_step(model: Model) -> str:
+    """How to bring the weights of a published model here."""
     return (
-        f"Run `gbsep models get {model.name}` where there is a network, or bring {', '.join(model.files)} "
-        f"from {model.url} into one of these folders by hand."
+        f"Run `gbsep models get {model.name}` where there is a network, or bring {', '.join(model.files)} from "
+        f"{model.url} by hand into {data_dir() / model.name}, or into a folder that you name with --models DIR or "
+        "GBSEP_MODELS."
     )
 
 
@@ -458,17 +458,20 @@ def fetch(name: str, progress: Callable[[float], None] = lambda fraction: None) 
 def _download(urls: list[str], folder: Path, progress: Callable[[float], None]) -> list[Path]:
     from filelock import FileLock
 
-    folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / url.rsplit("/", 1)[1] for url in urls]
-    with FileLock(folder / ".lock"):
+    if not all(path.is_file() for path in paths):
+        _connect(urls[0])
+    state_dir().mkdir(parents=True, exist_ok=True)
+    with FileLock(state_dir() / f"{folder.name}.lock"):
         for done, (url, path) in enumerate(zip(urls, paths, strict=True)):
             if not path.is_file():
-                _connect(url)
                 part = path.with_name(f"{path.name}.part")
                 _resume(url, part, lambda fraction, done=done: progress((done + fraction) / len(urls)))  # type: ignore[misc]
                 named = _CHECKSUM.search(path.stem)
                 if named and not _sha256(part).startswith(named[1]):
                     part.unlink()
+                    with contextlib.suppress(OSError):
+                        folder.rmdir()
                     raise BackendError(f"{url}: the SHA-256 is not {named[1]}... as published; nothing was kept")
                 part.replace(path)
             progress((done + 1) / len(urls))
@@ -516,6 +519,7 @@ def _resume(url: str, part: Path, progress: Callable[[float], None]) -> None:
             if response.status != 206:
                 have = 0
             total = have + int(response.headers.get("Content-Length") or 0)
+            part.parent.mkdir(parents=True, exist_ok=True)
             try:
                 with part.open("ab" if have else "wb") as file:
                     while chunk := response.read(2**18):

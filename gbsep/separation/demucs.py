@@ -79,7 +79,7 @@ def identity(settings: Settings, context: Context) -> dict[str, Any]:
     """What changes the stems besides settings and seed. Raises WeightsMissing, or BackendError for broken weights."""
     device = pick_device(context.device)
     fast = _takes_openvino(settings, device)
-    found = models.find(settings.model, "demucs", context.models, progress=context.progress)
+    found = models.find(settings.model, "demucs", context.models, download=context.download, progress=context.progress)
     models.check_once(found, lambda: _check(found))
     return {
         "engine": "openvino for HTDemucs" if fast else "torch",

@@ -73,7 +73,9 @@ def stem_names(settings: Settings, models_dir: Path | None = None) -> tuple[str,
 
 def identity(settings: Settings, context: Context) -> dict[str, Any]:
     """What changes the stems besides the settings. Raises WeightsMissing, or BackendError for damaged files."""
-    found = models.find(settings.model, "openunmix", context.models, progress=context.progress)
+    found = models.find(
+        settings.model, "openunmix", context.models, download=context.download, progress=context.progress
+    )
     transform = _transform(found)
     models.check_once(found, lambda: deque(_networks(found, transform), 0), f"{transform.bins} bins")
     return {
