@@ -496,7 +496,7 @@ def list_models(folder: Path | None) -> None:
 @debug_option
 def get(names: tuple[str, ...]) -> None:
     """Download weights into gbsep's own folder; a broken download goes on where it stopped."""
-    from .models import fetch, row
+    from .models import fetch, next_step, row
 
     for model in [row(name) for name in names]:
         click.echo(f"{model.name}: {model.licence}; {model.limits}", err=True)
@@ -504,7 +504,7 @@ def get(names: tuple[str, ...]) -> None:
             try:
                 paths = fetch(model.name, partial(progress, "download"))
             except OSError as error:
-                reason = f"The download failed ({error}). Bring {', '.join(model.files)} from {model.url} by hand."
+                reason = f"Downloading failed ({error}). {next_step(model)}"
                 raise WeightsMissing(model.name, [model.url], reason) from None
         click.echo("\n".join(map(str, paths)))
 
@@ -533,15 +533,18 @@ def path_of_model(name: str, folder: Path | None) -> None:
 
 def _weights(name: str, folder: Path | None, accept: bool = False) -> Found:
     """The weights of a published model or of one's own, as they are on this machine."""
-    from .models import MODELS, find
+    from .models import BACKENDS, MODELS, OWN_NEXT_STEP, find
 
-    backends = [MODELS[name].backend] if name in MODELS else ["demucs", "openunmix"]
-    for backend in backends:
+    looked_in: list[str] = []
+    for backend in [MODELS[name].backend] if name in MODELS else BACKENDS:
         try:
             return find(name, backend, folder, download=False, accept=accept)
         except WeightsMissing as error:
-            missing = error
-    raise missing
+            if name in MODELS:
+                raise
+            looked_in += error.looked_in
+    reason = f"It is no published model{nearest(name, MODELS)}. {OWN_NEXT_STEP}"
+    raise WeightsMissing(name, looked_in, reason)
 
 
 @cli.group(context_settings=HELP)

@@ -70,7 +70,8 @@ class Context:
     """What a backend is told beside its settings.
 
     wanted: names of the stems to make; seed: the only source of chance; device: auto, cpu, cuda or mps;
-    models: folder searched first for weights; progress(fraction 0..1); warn(message) for render.json.
+    models: folder searched first for weights; progress(fraction 0..1); warn(message) for render.json; download: whether
+    weights that are nowhere may be fetched.
     """
 
     wanted: tuple[str, ...]
@@ -79,6 +80,7 @@ class Context:
     models: Path | None = None
     progress: Callable[[float], None] = lambda fraction: None
     warn: Callable[[str], None] = lambda message: None
+    download: bool = True
 
     @property
     def rng(self) -> np.random.Generator:
