@@ -164,6 +164,7 @@ def render(
         device,
         models,
         use_cache=not no_cache,
+        download=not dry_run,
         allow_plugin_paths=allow_plugin_paths,
     )
     plans, refused = _plan(inputs, loaded, options)
@@ -247,8 +248,7 @@ def _report(outcomes: list[Outcome], refused: list[Outcome], as_json: bool) -> N
         for warning in outcome.warnings:
             click.echo(f"{outcome.input}: warning: {warning}", err=True)
         if outcome.error:
-            named = outcome.error.startswith(str(outcome.input))
-            _complain(outcome.error if named else f"{outcome.input}: {outcome.error}")
+            _complain(outcome.error, about=outcome.input)
     if not as_json and outcomes:
         _table(
             ("track", "preset", "", "stem", "restored", "loudness", "peak", "seconds"),
@@ -371,7 +371,7 @@ def apply_chain(
     except GbsepError as error:
         if click.get_current_context().obj["debug"]:
             raise
-        _complain(f"{path}: {error}")
+        _complain(str(error), about=path)
         return 1
     for warning in done["warnings"]:
         click.echo(f"{path}: warning: {warning}", err=True)
@@ -640,7 +640,10 @@ def clear() -> None:
     click.echo(f"removed {gone.entries} separations, {gone.bytes / 1e6:.0f} MB")
 
 
-def _complain(message: str) -> None:
+def _complain(message: str, about: Path | None = None) -> None:
+    """One line on stderr, which begins with the file it is `about`."""
+    if about is not None and not message.startswith(str(about)):
+        message = f"{about}: {message}"
     click.echo(f"{click.style('error', fg='red')}: {printable(message)}", err=True)
 
 

@@ -50,7 +50,8 @@ class Options:
 
     Files land in out/<track>/<preset>/. `name` is a template for their names, of {track}, {preset} and {stem}.
     `start_s` and `duration_s` cut an excerpt. `models` is a folder searched first for weights; `device` is auto, cpu,
-    cuda or mps. `allow_plugin_paths` lets presets name plug-in files, which is native code of the preset's choice.
+    cuda or mps; `download` lets missing weights be fetched. `allow_plugin_paths` lets presets name plug-in files, which
+    is native code of the preset's choice.
     """
 
     out: Path = Path("gbsep-out")
@@ -62,6 +63,7 @@ class Options:
     device: str = "auto"
     models: Path | None = None
     use_cache: bool = True
+    download: bool = True
     allow_plugin_paths: bool = False
 
 
@@ -168,7 +170,14 @@ def plan(path: Path, preset: Preset, options: Options, track: str | None = None)
     files.check_output(output, reader.sample_rate, reader.channels)
     if info.time_reference is not None and output.container != "wav":
         warnings.append(f"{output.container} has no place for the time reference of the recording")
-    context = separation.Context(preset.wanted, preset.seed, options.device, options.models, warn=warnings.append)
+    context = separation.Context(
+        preset.wanted,
+        preset.seed,
+        options.device,
+        options.models,
+        warn=warnings.append,
+        download=options.download,
+    )
     identity = separation.backend_named(preset.backend).load().identity(preset.settings, context)
 
     targets_lufs = _loudness_targets(preset)
