@@ -21,6 +21,7 @@ import torch
 from safetensors.torch import save_file
 
 from gbsep import models
+from gbsep.cli import main
 from gbsep.errors import BackendError, ParameterError, WeightsMissing
 from gbsep.separation import Context, demucs, demucs_network, openunmix
 
@@ -539,3 +540,43 @@ def test_quantised_weights_are_refused(network, folder):
     path = edited(random_models.save_hub(network, folder, "own"), structure="{}")
     with pytest.raises(BackendError, match="quantised"):
         models.load_package(path)
+
+
+# commands
+
+
+@pytest.fixture
+def command(capsys, monkeypatch):
+    """Call `gbsep models ...`: exit code, what it printed, and its complaint."""
+
+    def call(*words):
+        with pytest.raises(SystemExit) as caught:
+            main(["models", *map(str, words)])
+        printed = capsys.readouterr()
+        return int(caught.value.code or 0), printed.out, printed.err
+
+    monkeypatch.setenv("COLUMNS", "400")
+    return call
+
+
+def test_an_unknown_model_may_be_one_of_either_backend(command, folder):
+    for word, near in {
+        "nix": "known: .*htdemucs.*umxl",
+        "umxlq": "did you mean 'umxl'",
+        "htdemuc": "'htdemucs'",
+    }.items():
+        code, _, complaint = command("path", word, "--models", folder)
+        assert code == 2
+        assert re.search(near, complaint)
+        assert re.search(rf"{word}\.safetensors.*{word}/<stem>\.pth", complaint)
+        assert "--models DIR or GBSEP_MODELS" in complaint
+
+
+def test_missing_weights_of_a_published_model_are_no_failed_download(command):
+    code, _, complaint = command("path", "umxl")
+    assert code == 2
+    assert "ailed" not in complaint
+    assert str(models.data_dir() / "umxl") in complaint
+    code, _, complaint = command("get", "umxl")
+    assert code == 2
+    assert str(models.data_dir() / "umxl") in complaint
