@@ -7,10 +7,12 @@ Exit codes: 0 all well; 1 at least one input failed while running; 2 refused in 
 from __future__ import annotations
 
 import json
+import os
+import re
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -459,6 +461,11 @@ def models() -> None:
     """Weights of separation models: what there is, where it is, fetching, checking.
 
     Weights are looked for in --models DIR or GBSEP_MODELS, in gbsep's own folder, and in the Hugging Face cache.
+
+    \b
+    GBSEP_MODELS  folder searched first
+    GBSEP_HOME    where gbsep's own folder of weights is (and what was trained)
+    GBSEP_STATE   where the hashes of weights are recorded
     """
 
 
@@ -471,19 +478,38 @@ models_option = click.option(
 @models_option
 @debug_option
 def list_models(folder: Path | None) -> None:
-    """Every published model: stems, size, licence, and whether its weights are here."""
-    from .models import MODELS
+    """Every published model and your own ones: stems, size, licence, and whether the weights are here."""
+    from .models import MODELS, OWN_LICENCE, own_models
+    from .separation import backend_named, parse_settings
 
-    rows = []
-    for model in MODELS.values():
-        try:
-            here = str(_weights(model.name, folder).files[0].parent)
-        except GbsepError as error:
-            here = "not here" if isinstance(error, WeightsMissing) else str(error)
-        rows.append((model.name, model.backend, ", ".join(model.stems), f"{model.size_mb} MB", here))
+    rows = [
+        (model.name, model.backend, ", ".join(model.stems), f"{model.size_mb} MB", _place(model.name, folder))
+        for model in MODELS.values()
+    ]
+    own = own_models(folder)
+    for name, backend in own.items():
+        place, stems, size = _place(name, folder), "", ""
+        with suppress(GbsepError):
+            size = f"{sum(path.stat().st_size for path in _weights(name, folder).files) / 1e6:.0f} MB"
+            stems = ", ".join(
+                backend_named(backend).load().stem_names(parse_settings(backend, {"model": name}), folder)
+            )
+        rows.append((name, backend, stems, size, place))
     _table(("model", "backend", "stems", "size", "weights"), rows)
     for model in MODELS.values():
         click.echo(f"{model.name}: {model.licence}; {model.limits}")
+    for name in own:
+        click.echo(f"{name}: {OWN_LICENCE}")
+
+
+def _place(name: str, folder: Path | None) -> str:
+    """Where the weights of a model are, or in few words why they cannot be used; `gbsep models verify` says more."""
+    try:
+        return str(_weights(name, folder).files[0].parent)
+    except WeightsMissing:
+        return "not here"
+    except GbsepError as error:
+        return re.split(r": | \(SHA", str(error), maxsplit=1)[0].rpartition(os.sep)[2]
 
 
 @models.command()
@@ -610,7 +636,12 @@ def show_plugin(name: str, probe: bool) -> None:
 
 @cli.group("cache", context_settings=HELP)
 def cache_group() -> None:
-    """The cache of separated stems, which makes a changed chain render at once."""
+    """The cache of separated stems, which makes a changed chain render at once.
+
+    \b
+    GBSEP_CACHE       the folder it is in
+    GBSEP_CACHE_SIZE  how much it may hold, such as "20 GB"; 10 GB without it
+    """
 
 
 @cache_group.command()
