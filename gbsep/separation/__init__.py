@@ -56,6 +56,7 @@ BACKENDS = {
     for row in (
         Backend("crossover", ".crossover", "Butterworth low-pass: the bass is below, the guitar above", quick=True),
         Backend("nmf", ".nmf", "non-negative matrix factorisation of the spectrogram, plain or with learned notes"),
+        Backend("compact", ".compact", "the embedded network: small, offline, streams; trained for guitars and a bass"),
         Backend("openunmix", ".openunmix", "Open-Unmix: a BLSTM network per source and a multichannel Wiener filter"),
         Backend(
             "demucs", ".demucs", "Demucs: hybrid transformer networks, the cleanest stems; published models or own"
