@@ -13,7 +13,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -493,12 +493,15 @@ def list_models(folder: Path | None) -> None:
     ]
     own = own_models(folder)
     for name, backend in own.items():
-        place, stems, size = _place(name, folder), "", ""
-        with suppress(GbsepError):
-            size = f"{sum(path.stat().st_size for path in _weights(name, folder).files) / 1e6:.0f} MB"
+        stems = size = ""
+        try:
+            found = _weights(name, folder).files
+            place, size = str(found[0].parent), f"{sum(path.stat().st_size for path in found) / 1e6:.0f} MB"
             stems = ", ".join(
                 backend_named(backend).load().stem_names(parse_settings(backend, {"model": name}), folder)
             )
+        except GbsepError as error:
+            place = _few_words(error)
         rows.append((name, backend, stems, size, place))
     _table(("model", "backend", "stems", "size", "weights"), rows)
     for model in MODELS.values():
@@ -508,13 +511,18 @@ def list_models(folder: Path | None) -> None:
 
 
 def _place(name: str, folder: Path | None) -> str:
-    """Where the weights of a model are, or in few words why they cannot be used; `gbsep models verify` says more."""
+    """Where the weights of a model are, or in few words why they cannot be used."""
     try:
         return str(_weights(name, folder).files[0].parent)
     except WeightsMissing:
         return "not here"
     except GbsepError as error:
-        return re.split(r": | \(SHA", str(error), maxsplit=1)[0].rpartition(os.sep)[2]
+        return _few_words(error)
+
+
+def _few_words(error: GbsepError) -> str:
+    """The file's name and what is wrong with it; `gbsep models verify` says more."""
+    return re.split(r": | \(SHA", str(error), maxsplit=1)[0].rpartition(os.sep)[2]
 
 
 @models.command()

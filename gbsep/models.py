@@ -336,6 +336,9 @@ def _openunmix_files(folder: Path, name: str) -> tuple[tuple[Path, ...], str, di
     return (), next(file.name for file in published if not file.is_file()), {}
 
 
+_MAX_HEADER = 10**7
+
+
 def own_models(models_dir: str | Path | None = None) -> dict[str, str]:
     """The user's own models in `models_dir` (or GBSEP_MODELS) and in gbsep's own folder: {name: backend}, not verified.
 
@@ -355,8 +358,19 @@ def own_models(models_dir: str | Path | None = None) -> dict[str, str]:
                 with contextlib.suppress(BackendError):
                     parts |= set(_bag(folder / f"{bag}.yaml", bag)[0])
             names = bags | (networks - parts)
-            backends |= dict.fromkeys(names if folder == place else names & {folder.name}, "demucs")
+            for name in names if folder == place else names & {folder.name}:
+                backends[name] = "compact" if _is_compact(folder / f"{name}.safetensors") else "demucs"
     return {name: backends[name] for name in sorted(backends) if name not in MODELS}
+
+
+def _is_compact(path: Path) -> bool:
+    """Whether the header of a safetensors file holds the embedded backend's description in place of Demucs'."""
+    try:
+        with path.open("rb") as file:
+            header = file.read(min(int.from_bytes(file.read(8), "little"), _MAX_HEADER))
+        return "config" in json.loads(header).get("__metadata__", {})
+    except (OSError, ValueError, AttributeError, TypeError):
+        return False
 
 
 def _listed(folder: Path, suffix: str) -> list[Path]:

@@ -590,7 +590,12 @@ def test_the_list_shows_own_models_and_what_has_changed(command, network, folder
     random_models.save_hub(network, folder, "955717e8")
     (folder / "mybag.yaml").write_text("models: [part]\n")
     write_openunmix(folder, "mine")
-    assert models.own_models(folder) == {"alone": "demucs", "mine": "openunmix", "mybag": "demucs", "old": "demucs"}
+    save_file({"x": torch.zeros(1)}, folder / "small.safetensors", {"config": "{}"})
+    (folder / "broken.safetensors").write_bytes(b"x" * 20)
+    assert models.own_models(folder) == {
+        "alone": "demucs", "broken": "demucs", "mine": "openunmix", "mybag": "demucs", "old": "demucs",
+        "small": "compact",
+    }  # fmt: skip
     with (folder / "alone.safetensors").open("ab") as file:
         models.verify(folder / "alone.safetensors")
         file.write(b"more")
@@ -600,6 +605,8 @@ def test_the_list_shows_own_models_and_what_has_changed(command, network, folder
     assert rows["mybag"].startswith(f"mybag demucs {', '.join(random_models.SOURCES)}")
     assert rows["mine"].startswith("mine openunmix bass, drums, other, vocals")
     assert "not here" in rows["umxl"]
+    assert rows["small"].startswith("small compact bass, guitar")
+    assert "broken.safetensors is no readable Demucs model" in " ".join(listed.split())
     assert "alone.safetensors has changed since gbsep first used it" in " ".join(listed.split())
     assert "SHA-256" not in listed
 
