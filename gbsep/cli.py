@@ -7,6 +7,8 @@ Exit codes: 0 all well; 1 at least one input failed while running; 2 refused in 
 from __future__ import annotations
 
 import json
+import os
+import re
 import sys
 import time
 from collections import Counter
@@ -464,6 +466,11 @@ def models() -> None:
     """Weights of separation models: what there is, where it is, fetching, checking.
 
     Weights are looked for in --models DIR or GBSEP_MODELS, in gbsep's own folder, and in the Hugging Face cache.
+
+    \b
+    GBSEP_MODELS  folder searched first
+    GBSEP_HOME    where gbsep's own folder of weights is (and what was trained)
+    GBSEP_STATE   where the hashes of weights are recorded
     """
 
 
@@ -476,19 +483,46 @@ models_option = click.option(
 @models_option
 @debug_option
 def list_models(folder: Path | None) -> None:
-    """Every published model: stems, size, licence, and whether its weights are here."""
-    from .models import MODELS
+    """Every published model and your own ones: stems, size, licence, and whether the weights are here."""
+    from .models import MODELS, OWN_LICENCE, own_models
+    from .separation import backend_named, parse_settings
 
-    rows = []
-    for model in MODELS.values():
+    rows = [
+        (model.name, model.backend, ", ".join(model.stems), f"{model.size_mb} MB", _place(model.name, folder))
+        for model in MODELS.values()
+    ]
+    own = own_models(folder)
+    for name, backend in own.items():
+        stems = size = ""
         try:
-            here = str(_weights(model.name, folder).files[0].parent)
+            found = _weights(name, folder).files
+            place, size = str(found[0].parent), f"{sum(path.stat().st_size for path in found) / 1e6:.0f} MB"
+            stems = ", ".join(
+                backend_named(backend).load().stem_names(parse_settings(backend, {"model": name}), folder)
+            )
         except GbsepError as error:
-            here = "not here" if isinstance(error, WeightsMissing) else str(error)
-        rows.append((model.name, model.backend, ", ".join(model.stems), f"{model.size_mb} MB", here))
+            place = _few_words(error)
+        rows.append((name, backend, stems, size, place))
     _table(("model", "backend", "stems", "size", "weights"), rows)
     for model in MODELS.values():
         click.echo(f"{model.name}: {model.licence}; {model.limits}")
+    for name in own:
+        click.echo(f"{name}: {OWN_LICENCE}")
+
+
+def _place(name: str, folder: Path | None) -> str:
+    """Where the weights of a model are, or in few words why they cannot be used."""
+    try:
+        return str(_weights(name, folder).files[0].parent)
+    except WeightsMissing:
+        return "not here"
+    except GbsepError as error:
+        return _few_words(error)
+
+
+def _few_words(error: GbsepError) -> str:
+    """The file's name and what is wrong with it; `gbsep models verify` says more."""
+    return re.split(r": | \(SHA", str(error), maxsplit=1)[0].rpartition(os.sep)[2]
 
 
 @models.command()
@@ -615,7 +649,12 @@ def show_plugin(name: str, probe: bool) -> None:
 
 @cli.group("cache", context_settings=HELP)
 def cache_group() -> None:
-    """The cache of separated stems, which makes a changed chain render at once."""
+    """The cache of separated stems, which makes a changed chain render at once.
+
+    \b
+    GBSEP_CACHE       the folder it is in
+    GBSEP_CACHE_SIZE  how much it may hold, such as "20 GB"; 10 GB without it
+    """
 
 
 @cache_group.command()

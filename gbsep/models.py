@@ -159,6 +159,11 @@ class Found:
     segment_s: float | None = None
 
     @property
+    def hashes(self) -> dict[str, str]:
+        """SHA-256 by name of the file."""
+        return {path.name: sha256 for path, sha256 in zip(self.files, self.sha256, strict=True)}
+
+    @property
     def digest(self) -> str:
         return hashlib.sha256(json.dumps([self.sha256, self.weights, self.segment_s]).encode()).hexdigest()
 
@@ -331,6 +336,43 @@ def _openunmix_files(folder: Path, name: str) -> tuple[tuple[Path, ...], str, di
     return (), next(file.name for file in published if not file.is_file()), {}
 
 
+_MAX_HEADER = 10**7
+
+
+def own_models(models_dir: str | Path | None = None) -> dict[str, str]:
+    """The user's own models in `models_dir` (or GBSEP_MODELS) and in gbsep's own folder: {name: backend}, not verified.
+
+    The networks of a bag and the files of published models are none.
+    """
+    backends: dict[str, str] = {}
+    parts = {file.split("-")[0] for model in MODELS.values() for file in model.files}
+    for place in _places(None, models_dir):
+        folders = sorted(path for path in place.iterdir() if path.is_dir()) if place.is_dir() else []
+        backends |= {folder.name: "openunmix" for folder in folders if _listed(folder, ".pth")}
+        for folder in (place, *folders):
+            networks = {
+                _CHECKSUM.sub("", path.stem) for kind in (".safetensors", ".th") for path in _listed(folder, kind)
+            }
+            bags = {path.stem for path in _listed(folder, ".yaml")}
+            for bag in bags:
+                with contextlib.suppress(BackendError):
+                    parts |= set(_bag(folder / f"{bag}.yaml", bag)[0])
+            names = bags | (networks - parts)
+            for name in names if folder == place else names & {folder.name}:
+                backends[name] = "compact" if _is_compact(folder / f"{name}.safetensors") else "demucs"
+    return {name: backends[name] for name in sorted(backends) if name not in MODELS}
+
+
+def _is_compact(path: Path) -> bool:
+    """Whether the header of a safetensors file holds the embedded backend's description in place of Demucs'."""
+    try:
+        with path.open("rb") as file:
+            header = file.read(min(int.from_bytes(file.read(8), "little"), _MAX_HEADER))
+        return "config" in json.loads(header).get("__metadata__", {})
+    except (OSError, ValueError, AttributeError, TypeError):
+        return False
+
+
 def _listed(folder: Path, suffix: str) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.suffix == suffix) if folder.is_dir() else []
 
@@ -372,8 +414,8 @@ def verify(path: Path) -> str:
     named = _CHECKSUM.search(path.stem)
     if named and not sha256.startswith(named[1]):
         raise BackendError(
-            f"{path}: its SHA-256 begins with {sha256[: len(named[1])]}, not with {named[1]} as its name says: "
-            "it is damaged or another file; delete it and fetch the model again"
+            f"{path} is damaged or another file: its SHA-256 begins with {sha256[: len(named[1])]}, not with "
+            f"{named[1]} as its name says; delete it and fetch the model again"
         )
     if known.get("sha256", sha256) != sha256:
         raise BackendError(

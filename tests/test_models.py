@@ -21,8 +21,10 @@ import torch
 from safetensors.torch import save_file
 
 from gbsep import models
+from gbsep.cli import main
 from gbsep.errors import BackendError, ParameterError, WeightsMissing
 from gbsep.separation import Context, demucs, demucs_network, openunmix
+from tests.networks import write_openunmix
 
 _spec = importlib.util.spec_from_file_location("random_models", Path(__file__).parents[1] / "scripts/random_models.py")
 random_models = importlib.util.module_from_spec(_spec)
@@ -539,3 +541,88 @@ def test_quantised_weights_are_refused(network, folder):
     path = edited(random_models.save_hub(network, folder, "own"), structure="{}")
     with pytest.raises(BackendError, match="quantised"):
         models.load_package(path)
+
+
+# commands
+
+
+@pytest.fixture
+def command(capsys, monkeypatch):
+    """Call `gbsep models ...`: exit code, what it printed, and its complaint."""
+
+    def call(*words):
+        with pytest.raises(SystemExit) as caught:
+            main(["models", *map(str, words)])
+        printed = capsys.readouterr()
+        return int(caught.value.code or 0), printed.out, printed.err
+
+    monkeypatch.setenv("COLUMNS", "400")
+    return call
+
+
+def test_an_unknown_model_may_be_one_of_either_backend(command, folder):
+    for word, near in {
+        "nix": "known: .*htdemucs.*umxl",
+        "umxlq": "did you mean 'umxl'",
+        "htdemuc": "'htdemucs'",
+    }.items():
+        code, _, complaint = command("path", word, "--models", folder)
+        assert code == 2
+        assert re.search(near, complaint)
+        assert re.search(rf"{word}\.safetensors.*{word}/<stem>\.pth", complaint)
+        assert "--models DIR or GBSEP_MODELS" in complaint
+
+
+def test_missing_weights_of_a_published_model_are_no_failed_download(command):
+    code, _, complaint = command("path", "umxl")
+    assert code == 2
+    assert "ailed" not in complaint
+    assert str(models.data_dir() / "umxl") in complaint
+    code, _, complaint = command("get", "umxl")
+    assert code == 2
+    assert str(models.data_dir() / "umxl") in complaint
+
+
+def test_the_list_shows_own_models_and_what_has_changed(command, network, folder):
+    random_models.save_hub(network, folder, "part")
+    random_models.save_hub(network, folder, "alone")
+    random_models.save_legacy(network, folder, "old")
+    random_models.save_hub(network, folder, "955717e8")
+    (folder / "mybag.yaml").write_text("models: [part]\n")
+    write_openunmix(folder, "mine")
+    save_file({"x": torch.zeros(1)}, folder / "small.safetensors", {"config": "{}"})
+    (folder / "broken.safetensors").write_bytes(b"x" * 20)
+    assert models.own_models(folder) == {
+        "alone": "demucs", "broken": "demucs", "mine": "openunmix", "mybag": "demucs", "old": "demucs",
+        "small": "compact",
+    }  # fmt: skip
+    with (folder / "alone.safetensors").open("ab") as file:
+        models.verify(folder / "alone.safetensors")
+        file.write(b"more")
+    code, listed, _ = command("list", "--models", folder)
+    assert code == 0
+    rows = {line.split()[0]: " ".join(line.split()) for line in reversed(listed.splitlines()) if line.strip()}
+    assert rows["mybag"].startswith(f"mybag demucs {', '.join(random_models.SOURCES)}")
+    assert rows["mine"].startswith("mine openunmix bass, drums, other, vocals")
+    assert "not here" in rows["umxl"]
+    assert rows["small"].startswith("small compact bass, guitar")
+    assert "broken.safetensors is no readable Demucs model" in " ".join(listed.split())
+    assert "alone.safetensors has changed since gbsep first used it" in " ".join(listed.split())
+    assert "SHA-256" not in listed
+
+
+def test_a_render_records_the_hash_of_every_file(network, folder):
+    path = random_models.save_hub(network, folder, "own")
+    context = Context(("bass",), device="cpu", models=folder)
+    told = demucs.identity(demucs.Settings(model="own", engine="torch"), context)
+    assert told["weights"] == {"own.safetensors": hashlib.sha256(path.read_bytes()).hexdigest()}
+
+
+@pytest.mark.parametrize(
+    ("group", "variables"), [("models", ["MODELS", "HOME", "STATE"]), ("cache", ["CACHE", "CACHE_SIZE"])]
+)
+def test_help_names_the_variables(capsys, group, variables):
+    with pytest.raises(SystemExit):
+        main([group, "--help"])
+    printed = capsys.readouterr().out
+    assert all(f"GBSEP_{variable} " in printed for variable in variables)

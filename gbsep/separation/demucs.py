@@ -86,6 +86,7 @@ def identity(settings: Settings, context: Context) -> dict[str, Any]:
         "precision": "float32",
         "device": device,
         "threads": threads(),
+        "weights": found.hashes,
         "weights_sha256": found.digest,
         "licence": found.licence,
         **versions("torch", "demucs", *(["openvino"] if fast else [])),

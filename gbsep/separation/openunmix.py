@@ -83,6 +83,7 @@ def identity(settings: Settings, context: Context) -> dict[str, Any]:
         "precision": "float32",
         "device": pick_device(context.device),
         "threads": threads(),
+        "weights": found.hashes,
         "weights_sha256": found.digest,
         "transform": asdict(transform),
         "licence": found.licence,
