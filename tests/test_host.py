@@ -539,6 +539,37 @@ def test_a_scan_lists_what_works_and_quarantines_what_does_not(bundle, plugin_pa
         host.open_plugin(found["gone"], SAMPLE_RATE, 2)
 
 
+def test_what_cannot_be_opened_is_quarantined_and_the_rest_is_listed(bundle, plugin_path):
+    bundle()
+    (plugin_path / "dangling.vst3").symlink_to("nowhere.vst3")
+    (plugin_path / "loop.vst3").symlink_to("loop.vst3")
+    os.mkfifo(plugin_path / "fifo.vst3")
+    (plugin_path / "device.vst3").symlink_to("/dev/zero")
+    inner = plugin_path / "inner.vst3" / "Contents" / ARCHITECTURE
+    inner.mkdir(parents=True)
+    os.mkfifo(inner / "inner.so")
+    for _ in range(2):
+        reasons = {info.path.stem: info.reason for info in host.plugins()}
+        assert reasons.pop("good") == ""
+        assert reasons.pop("inner").count("not a plug-in: no shared library") == 1
+        assert reasons == {
+            "dangling": "a link to nowhere.vst3, which is not there",
+            "loop": "cannot be read: Too many levels of symbolic links",
+            "fifo": "not a regular file",
+            "device": "not a regular file",
+        }
+    (plugin_path / "loop.vst3").unlink()
+    (plugin_path / "loop.vst3").write_bytes(b"")
+    assert "not a plug-in" in next(info.reason for info in host.plugins() if info.path.stem == "loop")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a file that not even root can read comes from /proc")
+def test_an_unreadable_file_is_quarantined(plugin_path):
+    (plugin_path / "unreadable.vst3").symlink_to("/proc/self/mem")
+    (info,) = host.plugins()
+    assert info.reason.startswith("cannot be read: ")
+
+
 def test_a_file_is_examined_again_only_when_it_changes(bundle, plugin_path, monkeypatch):
     path, examined = bundle(), []
 

@@ -29,7 +29,8 @@ def library(bundle: Path) -> Path:
         return bundle
     folder = "MacOS" if sys.platform == "darwin" else f"{platform.machine()}-linux"
     contents = bundle / "Contents"
-    found = sorted((contents / folder).glob("*" if sys.platform == "darwin" else "*.so"))
+    pattern = "*" if sys.platform == "darwin" else "*.so"
+    found = sorted(path for path in (contents / folder).glob(pattern) if path.is_file())
     if found:
         named = [path for path in found if path.stem == bundle.stem]
         return (named or found)[0]
