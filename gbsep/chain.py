@@ -391,6 +391,17 @@ def chain_files(chains: Iterable[Iterable[Node]]) -> list[Path]:
     return sorted(found)
 
 
+def sidechains_of(nodes: Iterable[Node]) -> set[str]:
+    """The stems that a chain listens to."""
+    found: set[str] = set()
+    for node in nodes:
+        if isinstance(node, Parallel):
+            found = found.union(*(sidechains_of(branch.chain) for branch in node.branches))
+        elif isinstance(node, Effect):
+            found.update(node.params[param.name] for param in spec_of(node.name).params if param.kind == "stem")
+    return found
+
+
 def _values(value: Any) -> tuple[float, ...]:
     return value.values if isinstance(value, Automation) else (value,)
 

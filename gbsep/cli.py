@@ -349,11 +349,13 @@ def apply_chain(
     from .preset import load_preset, parse_override
     from .rendering import Options, plan_chain, run_chain
 
-    keys = {}
+    keys: dict[str, Path] = {}
     for text in sidechains:
         name, equals, file = text.partition("=")
         if not (name and equals and file):
             raise ParameterError("sidechain", text, "STEM=FILE, such as bass=bass.wav")
+        if name in keys:
+            raise ParameterError("sidechain", text, f"{name} is {keys[name]} already; give each stem once")
         keys[name] = Path(file)
     options = Options(
         overwrite=overwrite, start_s=start_s, duration_s=duration_s, allow_plugin_paths=allow_plugin_paths

@@ -458,6 +458,7 @@ def test_chain_alone_over_any_file(run: Any, tmp_path: Path, installed: Callable
 
 
 def test_chain_refuses_what_it_cannot_do(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
     write_song(tmp_path / "loop.wav", 0.1)
     (tmp_path / "p.json").write_text(json.dumps(preset([])))
     for arguments, message in {
@@ -466,6 +467,9 @@ def test_chain_refuses_what_it_cannot_do(run: Any, tmp_path: Path) -> None:
         ("--stem", "bass", "--out", "loop.xyz"): "xyz",
         ("--stem", "bass", "--sidechain", "bass"): "STEM=FILE",
         ("--stem", "bass", "--sidechain", "key=none.wav"): "none.wav",
+        ("--stem", "bass", "--sidechain", "bass=loop.wav"): "the chain of bass hears no other stem",
+        ("--stem", "bass", "--sidechain", "key=loop.wav", "--sidechain", "key=loop.wav"): "key is loop.wav already",
+        ("--stem", "bass", "--out", "folder"): "folder: is a folder; name a file",
     }.items():
         code, _, err = run("chain", "loop.wav", "-p", "p.json", *arguments)
         assert (code, message in err) == (2, True), err
@@ -478,7 +482,15 @@ def test_chain_takes_its_side_chain_from_a_file(run: Any, tmp_path: Path) -> Non
     (tmp_path / "p.json").write_text(json.dumps(document))
     code, _, err = run("chain", "loop.wav", "-p", "p.json", "--stem", "bass")
     assert code == 2
-    assert "no such stem" in err
+    assert "--sidechain bass=FILE" in err
+    code, _, err = run("chain", "loop.wav", "-p", "p.json", "--stem", "bass", "--sidechain", "bas=key.wav")
+    assert code == 2
+    assert "sidechain = 'bas' is not allowed: the chain of bass hears no such stem; did you mean 'bass'?" in err
+    before = (tmp_path / "key.wav").read_bytes()
+    arguments = ("--stem", "bass", "--sidechain", "bass=key.wav", "--out", "./key.wav", "--overwrite")
+    code, _, err = run("chain", "loop.wav", "-p", "p.json", *arguments)
+    assert (code, (tmp_path / "key.wav").read_bytes()) == (2, before)
+    assert "is the side-chain bass" in err
     code, out, err = run("chain", "loop.wav", "-p", "p.json", "--stem", "bass", "--sidechain", "bass=key.wav", "--json")
     assert code == 0, err
     done = json.loads(out)
