@@ -586,7 +586,11 @@ def _hosted(blocks: Iterator[Block], node: Plugin, where: str, run: _Run) -> Ite
 
     def open_(parameters: Mapping[str, Any], frames: int) -> host.PluginInstance:
         nonlocal opened
-        instance = host.open_plugin(info, run.sample_rate, run.channels, parameters, node.state)
+        try:
+            instance = host.open_plugin(info, run.sample_rate, run.channels, parameters, node.state)
+        except ParameterError as error:
+            allowed = f"{error.allowed} ({node.label})"
+            raise ParameterError(f"{where}.parameters.{error.name}", error.value, allowed, error.unit) from None
         if not opened:
             about = instance.class_id, instance.version, instance.latency_frames, instance.values
             run.report(PluginReport(where, info.name, *about))

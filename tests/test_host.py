@@ -438,6 +438,9 @@ REFUSED = [
     ({"ratio": float("inf")}, "ratio = inf .*1 to 20"),
     ({"ratio": True}, "ratio = True .*1 to 20"),
     ({"ratio": "4"}, "ratio = '4' .*1 to 20"),
+    ({"stereo_detection": 0.5}, "stereo_detection = 0.5 .*one of 0, 1"),
+    ({"gain_reduction_db": 3}, "gain_reduction_db = 3 dB .*read-only"),
+    ({"sample_rate_frames": 48000}, "sample_rate_frames = 48000 .*read-only"),
     ({"current_program": "Zer"}, "current_program = 'Zer' .*choose from 'Zero', "),
 ]
 

@@ -400,6 +400,30 @@ def test_a_plugin_that_is_missing_is_refused_before_anything_is_written(run: Any
     assert not (tmp_path / "gbsep-out").exists()
 
 
+@pytest.mark.parametrize(
+    ("node", "said"),
+    [
+        ({"parameters": {"stereo_detection": 0.5}}, ".parameters.stereo_detection = 0.5 .* one of 0, 1 (ZamCompX2)"),
+        ({"parameters": {"gain_reduction_db": 1}}, ".parameters.gain_reduction_db = 1.0 dB .* read-only"),
+        ({"state": "AAAA"}, ".state: ZamCompX2 cannot take it: the state is neither a .vstpreset"),
+    ],
+)
+@pytest.mark.parametrize("on_failure", ["fail", "bypass"])
+def test_what_a_plugin_cannot_be_is_a_mistake_in_the_preset(
+    run: Any, tmp_path: Path, node: dict[str, Any], said: str, on_failure: str
+) -> None:
+    zam("ZamCompX2")
+    write_song(tmp_path / "song.wav", 0.1)
+    (tmp_path / "p.json").write_text(json.dumps(preset([plugin("ZamCompX2", on_failure=on_failure, **node)])))
+    before, after = said.split(" .* ") if " .* " in said else (said, "")
+    for command in (("render",), ("chain", "--stem", "bass")):
+        code, _, err = run(*command, "song.wav", "-p", "p.json")
+        assert code == 2
+        assert f"stems.bass.chain[0]{before}" in err
+        assert after in err
+    assert {path.name for path in tmp_path.iterdir()} == {"song.wav", "p.json"}
+
+
 # --- plug-ins by path, and changed ones -------------------------------------------------------------------------------
 
 
