@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import __version__
-from .errors import GbsepError, ParameterError, WeightsMissing, nearest
+from .errors import GbsepError, ParameterError, WeightsMissing, nearest, printable
 
 if TYPE_CHECKING:
     from .models import Found
@@ -568,7 +568,12 @@ def _list_plugins(refresh: bool) -> None:
 
     found = host.plugins(refresh)
     rows = [
-        (info.name, info.vendor, info.version, info.format, _channels(info.channels), f"{info.latency_frames} frames")
+        (
+            *map(printable, (info.name, info.vendor, info.version)),
+            info.format,
+            _channels(info.channels),
+            f"{info.latency_frames} frames",
+        )
         for info in found
         if not info.reason
     ]
@@ -576,7 +581,7 @@ def _list_plugins(refresh: bool) -> None:
         _table(("plug-in", "vendor", "version", "format", "channels", "latency"), rows)
     for info in found:
         if info.reason:
-            click.echo(f"quarantined: {info.path}: {info.reason}")
+            click.echo(printable(f"quarantined: {info.path}: {info.reason}"))
     if not found:
         click.echo(f"no plug-ins in {', '.join(map(str, host.folders()))}", err=True)
 

@@ -42,7 +42,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from .errors import BackendError, ParameterError, WeightsMissing, nearest
+from .errors import BackendError, ParameterError, WeightsMissing, nearest, sentence
 from .folders import data_folder, state_folder
 
 STEMS = ("drums", "bass", "other", "vocals")
@@ -223,11 +223,8 @@ def find(
         looked_in.append(f"{place} (no {lacking})")
     if known is None:
         hint = nearest(name, (row.name for row in MODELS.values() if row.backend == backend))
-        raise WeightsMissing(
-            name,
-            looked_in,
-            f"It is no published model{hint}. Bring its files into a folder and name that with --models.",
-        )
+        said = sentence(f"It is no published model{hint}")
+        raise WeightsMissing(name, looked_in, f"{said} Bring its files into a folder and name that with --models.")
     try:
         if not download:
             raise OSError("downloads are off")

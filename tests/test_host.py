@@ -6,6 +6,7 @@ import base64
 import gc
 import os
 import platform
+import re
 import shutil
 import signal
 import struct
@@ -199,6 +200,24 @@ def test_a_bundle_for_another_system_says_what_it_holds(tmp_path):
         PluginError, match=f"wrong architecture: it holds x86_64-win, and this machine needs {ARCHITECTURE}"
     ):
         run(tmp_path / "far.vst3")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="where the library belongs is said for Linux")
+def test_a_bare_library_says_where_it_belongs(library_file, tmp_path):
+    shutil.copy(library_file, tmp_path / "bare.vst3")
+    place = rf"bare\.vst3/Contents/{ARCHITECTURE}/bare\.so"
+    with pytest.raises(PluginError, match=f"not a bundle: it is a bare shared library; .*{place}"):
+        run(tmp_path / "bare.vst3")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="these are the words of the Linux loader")
+def test_a_damaged_name_in_a_library_is_called_that(bundle, plugin_path):
+    damaged = bundle("damaged\nname", needs(b"libstdc++.so.6\0", b"libgone\xff\xfe\xfd.so\0\0"))
+    (info,) = host.plugins()
+    assert info.path == damaged
+    assert "damaged\\nname" in info.reason
+    assert re.search(r"damaged file: libgone\\xff\\xfe\\xfd\.so", info.reason)
+    assert info.reason.isprintable()
 
 
 def test_a_missing_file_is_named(tmp_path):
@@ -534,7 +553,7 @@ def test_a_scan_lists_what_works_and_quarantines_what_does_not(bundle, plugin_pa
     assert "crashed during load" in found["load-crash"].reason
     assert "missing library: libgone" in found["gone"].reason
     assert host.find("gbsep test") == found["good"]
-    with pytest.raises(PluginNotFound, match=r"'gbsep tset' .*did you mean 'gbsep test'"):
+    with pytest.raises(PluginNotFound, match=r"'gbsep tset' .*did you mean 'gbsep test'\? Other folders"):
         host.find("gbsep tset")
     with pytest.raises(PluginError, match=r"quarantine: .*crashed during load"):
         host.find("load-crash")

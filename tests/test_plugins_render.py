@@ -533,10 +533,13 @@ def test_chain_that_crashes_leaves_no_file(run: Any, tmp_path: Path, installed: 
 
 
 def test_plugins_are_listed_shown_and_probed(run: Any, installed: Callable[..., Path]) -> None:
-    (installed("process-random").parent / "empty.vst3").mkdir()
+    folder = installed("process-random").parent
+    (folder / "empty.vst3").mkdir()
+    (folder / "two\nlines.vst3").symlink_to("nowhere\nat all")
     code, out, _ = run("plugins", "list")
     assert code == 0
     assert TEST_PLUGIN in out
+    assert r"two\nlines.vst3: a link to nowhere\nat all" in out
     assert "not a plug-in" in next(line for line in out.splitlines() if "empty.vst3" in line)
     code, out, _ = run("plugins", "show", TEST_PLUGIN, "--probe")
     assert code == 0

@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import PluginError, PluginNotFound, nearest, printable
+from ..errors import PluginError, PluginNotFound, nearest, printable, sentence
 from ..folders import cache_folder
 from .instance import LOAD_TIMEOUT_S
 from .sandbox import Sandbox
@@ -39,7 +39,7 @@ FOLDERS = {
 }
 FORMATS = {".vst3": "VST3", ".component": "Audio Unit"}
 PATH_VARIABLE = "GBSEP_PLUGIN_PATH"
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def examine(path: Path, timeout_s: float = LOAD_TIMEOUT_S) -> list[PluginInfo]:
         with Sandbox(path.stem) as sandbox:
             rows = sandbox.ask("load", timeout_s, "scan", path=str(path.absolute()))
     except PluginError as error:
-        return [PluginInfo(path.stem, path, form, reason=str(error))]
+        return [PluginInfo(path.stem, path, form, reason=printable(str(error)))]
     return [_info(row, path, form) for row in rows]
 
 
@@ -191,10 +191,9 @@ def find(name: str) -> PluginInfo:
     for info in (*usable, *known):
         if info.name == name:
             if info.reason:
-                raise PluginError(f"{info.path} is in quarantine: {info.reason}. `gbsep plugins scan` tries it again")
+                said = sentence(f"{info.path} is in quarantine: {info.reason}")
+                raise PluginError(printable(f"{said} `gbsep plugins scan` tries it again"))
             return info
     looked_in = ", ".join(map(str, folders()))
-    raise PluginNotFound(
-        f"no plug-in {name!r} in {looked_in}{nearest(name, (info.name for info in usable))}. "
-        f"Other folders can be named in {PATH_VARIABLE}"
-    )
+    said = sentence(f"no plug-in {name!r} in {looked_in}{nearest(name, (info.name for info in usable))}")
+    raise PluginNotFound(f"{said} Other folders can be named in {PATH_VARIABLE}")
