@@ -76,7 +76,9 @@ def cli() -> None:
 
 
 plugin_paths_option = click.option(
-    "--allow-plugin-paths", is_flag=True, help="Let presets name plug-in files: native code of their choice."
+    "--allow-plugin-paths",
+    is_flag=True,
+    help="Let presets name plug-in files (native code) and states outside their folder.",
 )
 
 

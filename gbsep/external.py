@@ -5,7 +5,8 @@
 Conventions:
 
 - A plug-in goes by the name that it gives itself and is found by scanning (gbsep.host). A `path` names a file instead,
-  which loads native code of the preset's choice, so it has to be allowed.
+  which loads native code of the preset's choice, so it has to be allowed; so has a `state` from a file outside the
+  preset's folder.
 - `state` is restored first, then `parameters` are set by their text values; all others keep what the state or the
   plug-in gives them. Numbers may be automated.
 - A plug-in that is not on the machine, a parameter or value that it does not have, or a state that is none of its own
@@ -34,7 +35,10 @@ ON_FAILURE = Param("on_failure", default="fail", kind="choice", choices=("fail",
 
 @dataclass(frozen=True)
 class Plugin:
-    """A node of a chain; `plugin` is the plug-in's name, empty for the only one in the file `path`."""
+    """A node of a chain; `plugin` is the plug-in's name, empty for the only one in the file `path`.
+
+    `outside` is the path of the state's file when it lies outside the preset's folder, else empty.
+    """
 
     plugin: str
     parameters: Mapping[str, host.Value | Automation]
@@ -42,6 +46,7 @@ class Plugin:
     path: str | None = None
     on_failure: Literal["fail", "bypass"] = "fail"
     wet: float | Automation = 1.0
+    outside: str = field(default="", compare=False)
     name = "Plugin"
 
     @property
@@ -101,6 +106,9 @@ def check_plugin(node: Plugin, where: str, allow_path: bool) -> list[str]:
     if node.path is not None and not allow_path:
         allowed = "a preset may name plug-in files only with --allow-plugin-paths; give a name that was scanned instead"
         raise ParameterError(f"{where}.path", node.path, allowed)
+    if node.outside and not allow_path:
+        allowed = "a state outside the preset's folder needs --allow-plugin-paths; or put the file beside the preset"
+        raise ParameterError(f"{where}.state", node.outside, allowed)
     try:
         info = locate(node)
         known = _parameters(info)

@@ -447,6 +447,30 @@ def test_a_path_needs_permission(run: Any, tmp_path: Path, bundle: Callable[...,
     assert "no plug-in 'Another'" in err
 
 
+def test_a_state_outside_the_presets_folder_needs_permission(
+    run: Any, tmp_path: Path, installed: Callable[..., Path]
+) -> None:
+    installed()
+    home = tmp_path / "home"
+    home.mkdir()
+    write_song(tmp_path / "song.wav", 0.1)
+    with host.open_plugin(host.find(TEST_PLUGIN), RATE, 2, {"gain_db": -12.0}) as instance:
+        (tmp_path / "far.vstpreset").write_bytes(instance.save_state())
+    (home / "near.vstpreset").write_bytes((tmp_path / "far.vstpreset").read_bytes())
+    (home / "link.vstpreset").symlink_to("../far.vstpreset")
+    for state in ("../far.vstpreset", str(tmp_path / "far.vstpreset"), "link.vstpreset"):
+        (home / "p.json").write_text(json.dumps(preset([plugin(TEST_PLUGIN, state=state)])))
+        code, _, err = run("render", "song.wav", "-p", "home/p.json", "--overwrite")
+        assert code == 2
+        assert f"chain[0].state = {state!r} is not allowed" in err
+        assert "--allow-plugin-paths" in err
+        arguments = ("-p", "home/p.json", "--overwrite", "--allow-plugin-paths")
+        assert run("render", "song.wav", *arguments)[0] == 0
+    for state in ("near.vstpreset", "../home/near.vstpreset"):
+        (home / "p.json").write_text(json.dumps(preset([plugin(TEST_PLUGIN, state=state)])))
+        assert run("render", "song.wav", "-p", "home/p.json", "--overwrite")[0] == 0
+
+
 def test_a_changed_plugin_renders_again(tmp_path: Path, installed: Callable[..., Path]) -> None:
     library = next(installed().rglob("*.so"))
     song = write_song(tmp_path / "song.wav", 0.1)

@@ -24,7 +24,7 @@ from .loader import library
 from .parameters import PluginParameter, Value, is_near
 from .sandbox import MEMORY_LIMIT_BYTES
 from .scan import PluginInfo, examine, find, folders, plugins
-from .state import read_state, unpack
+from .state import read_state, state_file, unpack
 
 __all__ = [
     "Changes",
@@ -42,6 +42,7 @@ __all__ = [
     "plugins",
     "read_state",
     "show",
+    "state_file",
     "unpack",
 ]
 
