@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import __version__
-from .errors import GbsepError, ParameterError, WeightsMissing, nearest, printable
+from .errors import GbsepError, ParameterError, PresetError, WeightsMissing, nearest, printable
 
 if TYPE_CHECKING:
     from .models import Found
@@ -165,6 +166,7 @@ def render(
         device,
         models,
         use_cache=not no_cache,
+        download=not dry_run,
         allow_plugin_paths=allow_plugin_paths,
     )
     plans, refused = _plan(inputs, loaded, options)
@@ -190,7 +192,11 @@ def _plan(inputs: Iterable[Path], presets: list[Preset], options: Options) -> tu
                 plans.append(plan(path, preset, options, track))
             except GbsepError as error:
                 refused.append(Outcome(path, preset.folder, "failed", error=str(error)))
-    return plans, refused
+    taken = Counter(one.folder for one in plans)
+    for one in [one for one in plans if taken[one.folder] > 1]:
+        reason = f"{taken[one.folder]} renders would land in {one.folder}: give the presets names of their own"
+        refused.append(Outcome(one.input, one.preset.folder, "failed", error=reason))
+    return [one for one in plans if taken[one.folder] == 1], refused
 
 
 def _run(plans: list[Plan]) -> Iterator[Outcome]:
@@ -244,8 +250,7 @@ def _report(outcomes: list[Outcome], refused: list[Outcome], as_json: bool) -> N
         for warning in outcome.warnings:
             click.echo(f"{outcome.input}: warning: {warning}", err=True)
         if outcome.error:
-            named = outcome.error.startswith(str(outcome.input))
-            _complain(outcome.error if named else f"{outcome.input}: {outcome.error}")
+            _complain(outcome.error, about=outcome.input)
     if not as_json and outcomes:
         _table(
             ("track", "preset", "", "stem", "restored", "loudness", "peak", "seconds"),
@@ -274,7 +279,7 @@ def _rows(outcome: Outcome) -> Iterator[tuple[str, ...]]:
 
 
 def _figure(value: float | None, unit: str) -> str:
-    return "silent" if value is None else f"{value:.1f} {unit}"
+    return "silent" if value is None else f"{round(value, 1) + 0.0:.1f} {unit}"
 
 
 def _table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
@@ -370,7 +375,7 @@ def apply_chain(
     except GbsepError as error:
         if click.get_current_context().obj["debug"]:
             raise
-        _complain(f"{path}: {error}")
+        _complain(str(error), about=path)
         return 1
     for warning in done["warnings"]:
         click.echo(f"{path}: warning: {warning}", err=True)
@@ -495,7 +500,7 @@ def list_models(folder: Path | None) -> None:
 @debug_option
 def get(names: tuple[str, ...]) -> None:
     """Download weights into gbsep's own folder; a broken download goes on where it stopped."""
-    from .models import fetch, row
+    from .models import fetch, next_step, row
 
     for model in [row(name) for name in names]:
         click.echo(f"{model.name}: {model.licence}; {model.limits}", err=True)
@@ -503,7 +508,7 @@ def get(names: tuple[str, ...]) -> None:
             try:
                 paths = fetch(model.name, partial(progress, "download"))
             except OSError as error:
-                reason = f"The download failed ({error}). Bring {', '.join(model.files)} from {model.url} by hand."
+                reason = f"Downloading failed ({error}). {next_step(model)}"
                 raise WeightsMissing(model.name, [model.url], reason) from None
         click.echo("\n".join(map(str, paths)))
 
@@ -532,15 +537,18 @@ def path_of_model(name: str, folder: Path | None) -> None:
 
 def _weights(name: str, folder: Path | None, accept: bool = False) -> Found:
     """The weights of a published model or of one's own, as they are on this machine."""
-    from .models import MODELS, find
+    from .models import BACKENDS, MODELS, OWN_NEXT_STEP, find
 
-    backends = [MODELS[name].backend] if name in MODELS else ["demucs", "openunmix"]
-    for backend in backends:
+    looked_in: list[str] = []
+    for backend in [MODELS[name].backend] if name in MODELS else BACKENDS:
         try:
             return find(name, backend, folder, download=False, accept=accept)
         except WeightsMissing as error:
-            missing = error
-    raise missing
+            if name in MODELS:
+                raise
+            looked_in += error.looked_in
+    reason = f"It is no published model{nearest(name, MODELS)}. {OWN_NEXT_STEP}"
+    raise WeightsMissing(name, looked_in, reason)
 
 
 @cli.group(context_settings=HELP)
@@ -641,42 +649,44 @@ def clear() -> None:
     click.echo(f"removed {gone.entries} separations, {gone.bytes / 1e6:.0f} MB")
 
 
-def _complain(message: str) -> None:
-    click.echo(f"{click.style('error', fg='red')}: {message}", err=True)
+def _complain(message: str, about: Path | None = None) -> None:
+    """One line on stderr, which begins with the file it is `about`."""
+    if about is not None and not message.startswith(str(about)):
+        message = f"{about}: {message}"
+    click.echo(f"{click.style('error', fg='red')}: {printable(message)}", err=True)
 
 
 def _user_defaults() -> dict[str, Any]:
-    """Options from the user's defaults.json, by command. Raises ParameterError for what no command knows."""
+    """Options from the user's defaults.json, by command. Raises PresetError for what no command knows."""
     from .folders import config_folder
 
     path = config_folder() / "defaults.json"
     if not path.exists():
         return {}
     try:
-        defaults = json.loads(path.read_text(encoding="utf-8"))
+        defaults = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
-        raise ParameterError(str(path), "", f"must be a JSON object: {error}") from None
-    return _check_defaults(path, cli, defaults)
+        raise PresetError(path, "", f"must be a JSON object ({error})") from None
+    return _check_defaults(path, "", cli, defaults)
 
 
-def _check_defaults(path: Path, group: click.Group, defaults: Any) -> dict[str, Any]:
+def _check_defaults(path: Path, where: str, command: click.Command, defaults: Any) -> dict[str, Any]:
+    """Defaults of a command, or of the commands of a group, by the names that click knows."""
     if not isinstance(defaults, dict):
-        raise ParameterError(str(path), defaults, "a JSON object of commands and their options")
+        raise PresetError(path, where, "must be a JSON object of commands and their options")
+    if isinstance(command, click.Group):
+        for name in defaults:
+            if name not in command.commands:
+                raise PresetError(path, name, f"no such command{nearest(name, command.commands)}")
+        return {name: _check_defaults(path, name, command.commands[name], value) for name, value in defaults.items()}
+    options = {option.opts[0].lstrip("-"): option for option in command.params if isinstance(option, click.Option)}
     checked = {}
-    for name, value in defaults.items():
-        if name not in group.commands:
-            raise ParameterError(str(path), name, f"no such command{nearest(name, group.commands)}")
-        command = group.commands[name]
-        if isinstance(command, click.Group):
-            checked[name] = _check_defaults(path, command, value)
-            continue
-        options = {
-            option.opts[0].lstrip("-"): option.name for option in command.params if isinstance(option, click.Option)
-        }
-        if not isinstance(value, dict):
-            raise ParameterError(str(path), value, f"the options of {name} must be a JSON object")
-        for key in value:
-            if key not in options:
-                raise ParameterError(str(path), key, f"{name} has no such option{nearest(key, options)}")
-        checked[name] = {options[key]: content for key, content in value.items()}
+    for key, value in defaults.items():
+        if key not in options:
+            raise PresetError(path, f"{where}.{key}", f"no such option{nearest(key, options)}")
+        try:
+            checked[str(options[key].name)] = value
+            options[key].type_cast_value(click.Context(command), value)
+        except (click.BadParameter, TypeError) as error:
+            raise PresetError(path, f"{where}.{key}", str(error) or "is not a value of this option") from None
     return checked

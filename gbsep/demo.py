@@ -196,7 +196,7 @@ def write_demo(
     paths = {name: folder / f"{name}.wav" for name in ("mixture", "bass", "guitar", "guitar1", "guitar2")}
     for path in paths.values():
         if path.exists() and not overwrite:
-            raise OutputError(path, "is there already; choose another folder, or allow overwriting")
+            raise OutputError(path, "is there already; choose another folder, or give --overwrite")
     mixture, stems = make_demo(seconds, sample_rate, seed)
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -84,7 +84,7 @@ _TIME_REFERENCE_AT = 340
 _BROADCAST_HEAD = 608
 _BROADCAST_LARGEST = _BROADCAST_HEAD + 16 * 1024
 _SHORTENED = "it is cut short or damaged: copy or export it again"
-_REPAIR = "save it again in the program that made it, or repair it with: ffmpeg -i IN -c copy OUT"
+_REPAIR = "export it again from the program that made it"
 
 
 @dataclass(frozen=True)
@@ -565,10 +565,14 @@ def may_clip(format: OutputFormat) -> bool:
     return largest_sample(format) < float("inf")
 
 
+def bytes_per_sample(format: OutputFormat) -> int:
+    """The most that a sample takes in the format."""
+    return {"16": 2, "24": 3, "float32": 4, None: 2}[format.bit_depth]
+
+
 def needs_rf64(format: OutputFormat, channels: int, frames: int) -> bool:
     """Whether a WAV file of this size passes 4 GB, its headers included, and so is written as RF64."""
-    width = {"16": 2, "24": 3, "float32": 4}.get(format.bit_depth or "", 0)
-    return format.container == "wav" and frames * channels * width + 2**20 >= 2**32
+    return format.container == "wav" and frames * channels * bytes_per_sample(format) + 2**20 >= 2**32
 
 
 class Writer:
@@ -702,10 +706,12 @@ def write(
     tags: Mapping[str, str] | None = None,
     broadcast: bytes | None = None,
 ) -> None:
-    """Write `audio` to `path`, as float32 WAV unless told otherwise. Raises as `create` and `Writer.write` do."""
-    with create(
-        path, format or OutputFormat(), audio.sample_rate, audio.channels, audio.frames, tags, broadcast
-    ) as writer:
+    """Write `audio` to `path`, in the format of its suffix (float32 WAV, FLAC, MP3) unless told otherwise.
+
+    Replaces what is there. Raises as `OutputFormat`, `create` and `Writer.write` do.
+    """
+    format = format or OutputFormat(Path(path).suffix.lower().removeprefix("."))
+    with create(path, format, audio.sample_rate, audio.channels, audio.frames, tags, broadcast) as writer:
         for block in audio.reader().blocks():
             writer.write(block)
 

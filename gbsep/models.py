@@ -17,7 +17,8 @@ Formats, all read without running anything a file says:
   the model's name, beside Open-Unmix's `separator.json`.
 
 A single Demucs network needs no yaml. A SHA-256 prefix in a file's name is checked; every file's SHA-256 is recorded
-under `state_dir()` when it is first used, and a file that has changed since is refused until `trust` accepts it.
+under `state_dir()` when it is first used, and a file that has changed since is refused until `trust` accepts it. So is
+what a backend found usable (`check_once`).
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ import http.client
 import json
 import math
 import os
+import pickle
 import re
 import socket
 import threading
@@ -35,6 +37,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -51,6 +54,8 @@ HUB_OWNER = "adefossez"
 DEMUCS_URL = "https://dl.fbaipublicfiles.com/demucs"
 DEMUCS_LICENCE = "weights: terms for commercial use unclear (their authors: for research); code: MIT"
 UMX_LICENCE = "weights: published with the MIT code, trained on MUSDB18 (recordings for non-commercial use)"
+BACKENDS = ("demucs", "openunmix")
+OWN_NEXT_STEP = "Bring its files into a folder and name that with --models DIR or GBSEP_MODELS."
 OWN_LICENCE = "your own model: its terms are yours to know"
 
 
@@ -224,20 +229,22 @@ def find(
     if known is None:
         hint = nearest(name, (row.name for row in MODELS.values() if row.backend == backend))
         said = sentence(f"It is no published model{hint}")
-        raise WeightsMissing(name, looked_in, f"{said} Bring its files into a folder and name that with --models.")
+        raise WeightsMissing(name, looked_in, f"{said} {OWN_NEXT_STEP}")
+    if not download:
+        raise WeightsMissing(name, looked_in, next_step(known))
     try:
-        if not download:
-            raise OSError("downloads are off")
         fetch(name, progress)
     except OSError as error:
-        raise WeightsMissing(name, looked_in, f"Downloading failed ({error}). {_next_step(known)}") from None
+        raise WeightsMissing(name, looked_in, f"Downloading failed ({error}). {next_step(known)}") from None
     return find(name, backend, models_dir, download=False)
 
 
-def _next_step(model: Model) -> str:
+def next_step(model: Model) -> str:
+    """How to bring the weights of a published model here."""
     return (
-        f"Run `gbsep models get {model.name}` where there is a network, or bring {', '.join(model.files)} "
-        f"from {model.url} into one of these folders by hand."
+        f"Run `gbsep models get {model.name}` where there is a network, or bring {', '.join(model.files)} from "
+        f"{model.url} by hand into {data_dir() / model.name}, or into a folder that you name with --models DIR or "
+        "GBSEP_MODELS."
     )
 
 
@@ -380,6 +387,22 @@ def verify(path: Path) -> str:
     return sha256
 
 
+_CHECKS_VERSION = 1
+"""Raised whenever weights that were usable may no longer be."""
+
+
+def check_once(found: Found, check: Callable[[], object], detail: str = "") -> None:
+    """Call `check`, which raises BackendError for weights that cannot be used, unless the same ones passed it before.
+
+    So a render whose stems are cached reads no weights. `detail` is what the check depends on beside the files.
+    """
+    key = json.dumps([_CHECKS_VERSION, found.backend, found.digest, detail])
+    passed = state_dir() / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.usable"
+    if not passed.is_file():
+        check()
+        _write(passed, found.name)
+
+
 def trust(path: Path) -> str:
     """Accept a weight file as it is now, whatever was recorded; its SHA-256. Raises BackendError as `verify` does."""
     _record(path).unlink(missing_ok=True)
@@ -436,17 +459,20 @@ def fetch(name: str, progress: Callable[[float], None] = lambda fraction: None) 
 def _download(urls: list[str], folder: Path, progress: Callable[[float], None]) -> list[Path]:
     from filelock import FileLock
 
-    folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / url.rsplit("/", 1)[1] for url in urls]
-    with FileLock(folder / ".lock"):
+    if not all(path.is_file() for path in paths):
+        _connect(urls[0])
+    state_dir().mkdir(parents=True, exist_ok=True)
+    with FileLock(state_dir() / f"{folder.name}.lock"):
         for done, (url, path) in enumerate(zip(urls, paths, strict=True)):
             if not path.is_file():
-                _connect(url)
                 part = path.with_name(f"{path.name}.part")
                 _resume(url, part, lambda fraction, done=done: progress((done + fraction) / len(urls)))  # type: ignore[misc]
                 named = _CHECKSUM.search(path.stem)
                 if named and not _sha256(part).startswith(named[1]):
                     part.unlink()
+                    with contextlib.suppress(OSError):
+                        folder.rmdir()
                     raise BackendError(f"{url}: the SHA-256 is not {named[1]}... as published; nothing was kept")
                 part.replace(path)
             progress((done + 1) / len(urls))
@@ -494,6 +520,7 @@ def _resume(url: str, part: Path, progress: Callable[[float], None]) -> None:
             if response.status != 206:
                 have = 0
             total = have + int(response.headers.get("Content-Length") or 0)
+            part.parent.mkdir(parents=True, exist_ok=True)
             try:
                 with part.open("ab" if have else "wb") as file:
                     while chunk := response.read(2**18):
@@ -525,7 +552,7 @@ def load_package(path: Path) -> Package:
     except BackendError:
         raise
     except Exception as error:
-        raise BackendError(f"{path} is no readable Demucs model: {_one_line(error)}") from error
+        raise BackendError(f"{path} is no readable Demucs model: {_unreadable(error)}") from error
     if package.architecture not in DEMUCS_CLASSES:
         raise BackendError(
             f"{path} names the class {package.architecture!r}; gbsep builds only {', '.join(DEMUCS_CLASSES)}"
@@ -544,7 +571,7 @@ def load_state(path: Path) -> dict[str, Any]:
     try:
         state = dict(_unpickle(path, []))
     except Exception as error:
-        raise BackendError(f"{path} is no readable state dict: {_one_line(error)}") from error
+        raise BackendError(f"{path} is no readable state dict: {_unreadable(error)}") from error
     _check_state(path, state)
     return state
 
@@ -601,8 +628,20 @@ def _unpickle(path: Path, allowed: list[Any]) -> Any:
         with zipfile.ZipFile(path) as archive:
             if sum(member.file_size for member in archive.infolist()) > path.stat().st_size:
                 raise ValueError("its parts are larger than the file itself")
-    with torch.serialization.safe_globals(allowed):
+    with torch.serialization.safe_globals(allowed), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _unreadable(error: Exception) -> str:
+    """Why a file could not be read, in one line, without torch's advice to trust it."""
+    reason = str(error)
+    refused = re.search(r"\bGLOBAL (\S+)|reduce for unrecognized function (.+)", reason)
+    if refused:
+        return f"it asks to run {refused[1] or refused[2]} and was refused"
+    if isinstance(error, pickle.UnpicklingError):
+        reason = reason.rpartition("WeightsUnpickler error:")[2].partition("Check the documentation")[0]
+    return _one_line(type(error)(reason) if isinstance(error, pickle.UnpicklingError) else error)
 
 
 def _check_state(path: Path, state: dict[str, Any]) -> None:

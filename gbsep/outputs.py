@@ -1,6 +1,7 @@
 """A render's folder on disk: what is there already, and how a new render takes its place without losing anything.
 
-A finished render is a folder with a `render.json` that lists every file gbsep wrote there, with size and SHA-256.
+A finished render is a folder with a `render.json` that lists every file gbsep wrote there, with size and SHA-256, and
+holds a checksum of its own content.
 Whatever that list does not name, or names with another content, belongs to the user and is foreign.
 
 A render is written into a staging folder beside its destination, `.<name>.<host>.<process>.partial`. Its render.json
@@ -44,18 +45,16 @@ def inspect(folder: Path, wanted: Mapping[str, str], names: Collection[str]) -> 
     if not folder.exists():
         return Existing("none")
     if not folder.is_dir():
-        return Existing("foreign", "is a file, not a folder")
+        raise OutputError(folder, "is a file, not a folder; choose another with --out")
     record = read_record(folder)
+    if record is None and (folder / RECORD).exists():
+        return Existing("foreign", f"{RECORD} was changed since gbsep wrote it, or is not gbsep's")
     listed: Mapping[str, Any] = record["files"] if record else {}
-    unlisted = [name for name in names if name not in listed and (folder / name).exists()]
-    altered = [
-        name for name, stamp in listed.items() if (folder / name).exists() and not _is_unaltered(folder / name, stamp)
-    ]
-    if unlisted or altered:
-        culprits = ", ".join(sorted(unlisted + altered))
-        return Existing(
-            "foreign", f"{culprits} {'was' if len(unlisted + altered) == 1 else 'were'} not written by gbsep"
-        )
+    for name in sorted({*listed, *names}):
+        if name not in listed and (folder / name).exists():
+            return Existing("foreign", f"{name} was not written by gbsep")
+        if name in listed and (folder / name).exists() and not _is_unaltered(folder / name, listed[name]):
+            return Existing("foreign", f"{name} was changed since gbsep wrote it")
     if record is None:
         return Existing("none")
     missing = sorted(name for name in listed if not (folder / name).exists())
@@ -68,12 +67,20 @@ def inspect(folder: Path, wanted: Mapping[str, str], names: Collection[str]) -> 
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:
-    """The render.json of a folder, or None where there is none that gbsep wrote."""
+    """The render.json of a folder, or None where there is none that gbsep wrote and nobody has altered."""
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        checksum = record.pop("checksum")
+    except (OSError, ValueError, AttributeError, KeyError, TypeError, RecursionError):
         return None
-    return record if isinstance(record, dict) and isinstance(record.get("files"), dict) else None
+    return record if checksum == fingerprint({RECORD: record})[RECORD] else None
+
+
+def other_recording(folder: Path, path: Path, sha256: str) -> str | None:
+    """The path of the recording that `folder` is a render of, when it is neither this file nor a copy of it."""
+    record = read_record(folder)
+    made_of = record["input"] if record else {"path": str(path.resolve()), "sha256": sha256}
+    return None if made_of["path"] == str(path.resolve()) or made_of["sha256"] == sha256 else made_of["path"]
 
 
 def stem_file(folder: Path, stem: str) -> Path:
@@ -124,7 +131,9 @@ def publish(place: Path, folder: Path, record: Mapping[str, Any]) -> None:
     """Complete a staging folder with its render.json and move it to `folder`, in place of the render that is there."""
     files = {path.name: _stamp(path) for path in sorted(place.iterdir())}
     temporary = place / f".{RECORD}"
-    temporary.write_text(json.dumps({**record, "files": files}, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    complete = json.loads(json.dumps({**record, "files": files}))
+    complete["checksum"] = fingerprint({RECORD: complete})[RECORD]
+    temporary.write_text(json.dumps(complete, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     temporary.replace(place / RECORD)
     _move(place, folder)
 

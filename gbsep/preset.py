@@ -23,6 +23,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union
 
@@ -299,6 +300,8 @@ def _check_sources(label: str, document: _Document, outputs: tuple[str, ...]) ->
         raise PresetError(label, "swap", "an output is named twice")
     if document.swap == "auto" and not ("bass" in outputs and partners(outputs)):
         raise PresetError(label, "swap", f'"auto" needs a bass and a guitar or other; the separator gives {outputs}')
+    if len({name.casefold() for name in document.stems}) < len(document.stems):
+        raise PresetError(label, "stems", "two names differ only in case: their files would be one")
     plain = {name for name, stem in document.stems.items() if not stem.is_complement}
     for name, stem in document.stems.items():
         where = f"stems.{name}"
@@ -329,7 +332,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise PresetError(path, "", f"larger than {MAX_BYTES // 1000} kB: not a preset")
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=partial(_unique, path))
     except OSError as error:
         raise PresetError(path, "", f"cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -338,8 +341,18 @@ def _read(path: Path) -> dict[str, Any]:
         raise PresetError(path, "", "is nested too deeply") from None
     except json.JSONDecodeError as error:
         raise PresetError(path, "", f"is not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from None
+    except ValueError as error:
+        raise PresetError(path, "", f"holds a number that is none: {error}") from None
     if not isinstance(document, dict):
-        raise PresetError(path, "", f"is not a JSON object but a {type(document).__name__}")
+        raise PresetError(path, "", "is not a JSON object, such as gbsep presets show exp002 prints")
+    return document
+
+
+def _unique(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    document = dict(pairs)
+    if len(document) != len(pairs):
+        name = next(key for index, (key, _) in enumerate(pairs) if key in dict(pairs[:index]))
+        raise PresetError(path, "", f"{name!r} stands twice in one object")
     return document
 
 
@@ -354,6 +367,8 @@ def _set(label: str, document: dict[str, Any], key: str, value: Any) -> None:
     place: Any = document
     for position, step in enumerate(steps):
         last = position == len(steps) - 1
+        if isinstance(place, list) and isinstance(step, str) and step.isdigit():
+            step = int(step)
         if isinstance(step, int):
             if not (isinstance(place, list) and step < len(place)):
                 raise PresetError(label, key, f"there is no element [{step}]")

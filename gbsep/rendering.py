@@ -50,7 +50,8 @@ class Options:
 
     Files land in out/<track>/<preset>/. `name` is a template for their names, of {track}, {preset} and {stem}.
     `start_s` and `duration_s` cut an excerpt. `models` is a folder searched first for weights; `device` is auto, cpu,
-    cuda or mps. `allow_plugin_paths` lets presets name plug-in files, which is native code of the preset's choice.
+    cuda or mps; `download` lets missing weights be fetched. `allow_plugin_paths` lets presets name plug-in files, which
+    is native code of the preset's choice.
     """
 
     out: Path = Path("gbsep-out")
@@ -62,6 +63,7 @@ class Options:
     device: str = "auto"
     models: Path | None = None
     use_cache: bool = True
+    download: bool = True
     allow_plugin_paths: bool = False
 
 
@@ -159,10 +161,23 @@ def plan(path: Path, preset: Preset, options: Options, track: str | None = None)
     info = files.probe(path)
     reader = files.open(path, options.start_s, options.duration_s)
     track = track or path.stem
-    preset.settings.check(reader.sample_rate)
+    try:
+        preset.settings.check(reader.sample_rate)
+    except ParameterError as error:
+        raise ParameterError(f"separate.{error.name}", error.value, error.allowed, error.unit) from None
     warnings, failure = _check_chains(preset.chains, reader.sample_rate, preset.stems, options)
-    files.check_output(output_format(preset), reader.sample_rate, reader.channels)
-    context = separation.Context(preset.wanted, preset.seed, options.device, options.models, warn=warnings.append)
+    output = output_format(preset)
+    files.check_output(output, reader.sample_rate, reader.channels)
+    if info.time_reference is not None and output.container != "wav":
+        warnings.append(f"{output.container} has no place for the time reference of the recording")
+    context = separation.Context(
+        preset.wanted,
+        preset.seed,
+        options.device,
+        options.models,
+        warn=warnings.append,
+        download=options.download,
+    )
     identity = separation.backend_named(preset.backend).load().identity(preset.settings, context)
 
     targets_lufs = _loudness_targets(preset)
@@ -179,14 +194,20 @@ def plan(path: Path, preset: Preset, options: Options, track: str | None = None)
             "version": [__version__, RENDERING_VERSION, separation.SEPARATION_VERSION],
         }
     )
-    outputs.recover(folder)
-    existing = outputs.inspect(folder, fingerprint, names.values())
-    if existing.state == "foreign" and not options.overwrite:
-        raise OutputError(folder, f"{existing.reason}; give --overwrite to replace it, or another --out")
-    skip = existing.state == "same" and not options.overwrite
-    if not skip:
-        signals = 1 + len(preset.wanted) + 2 * len(names)
-        outputs.check_place(folder, signals * reader.frames * reader.channels * 4)
+    try:
+        outputs.recover(folder)
+        existing = outputs.inspect(folder, fingerprint, names.values())
+        other = outputs.other_recording(folder, path, input_hash) if existing.state == "stale" else None
+        if (existing.state == "foreign" or other) and not options.overwrite:
+            reason = f"holds the render of another recording, {other}" if other else existing.reason
+            raise OutputError(folder, f"{reason}; give --overwrite to replace it, or another --out")
+        skip = existing.state == "same" and not options.overwrite
+        if not skip:
+            samples = reader.frames * reader.channels
+            spooled = 1 + len(preset.wanted) + (len(names) if files.may_clip(output) else 0)
+            outputs.check_place(folder, samples * (4 * spooled + files.bytes_per_sample(output) * len(names)))
+    except OSError as error:
+        raise OutputError(folder, f"cannot be used: {error.strerror}; choose another with --out") from None
     return Plan(
         input=path,
         track=track,
@@ -215,7 +236,9 @@ def _check_chains(
     failure = None
     for name, nodes in chains.items():
         try:
-            told = chain.check_chain(nodes, sample_rate, sidechains, allow_plugin_paths=options.allow_plugin_paths)
+            told = chain.check_chain(
+                nodes, sample_rate, sidechains, f"stems.{name}.chain", allow_plugin_paths=options.allow_plugin_paths
+            )
         except PluginNotFound:
             raise
         except ParameterError as error:
@@ -226,7 +249,7 @@ def _check_chains(
             raise PresetError(error.path, f"stems.{name}.{error.json_path}", error.reason) from None
         except PluginError as error:
             failure, told = error, [str(error)]
-        warnings += [f"stem {name}, {warning}" for warning in told]
+        warnings += told
     return warnings, failure
 
 
@@ -671,10 +694,10 @@ def _record(
         },
         "residual": residual.after.raised(shared_db).as_json(),
         "null_test": {"peak_dbfs": levels.as_json(null.peak_dbfs)},
-        "shared_gain_db": round(shared_db, 4),
+        "shared_gain_db": shared_db,
         "warnings": warnings,
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
-        "machine": {"system": platform.platform(), "threads": os.cpu_count()},
+        "machine": {"system": platform.platform(), "processors": os.cpu_count()},
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
         "fingerprint": dict(plan.fingerprint),
     }
@@ -722,6 +745,8 @@ def _file_names(preset: Preset, options: Options, track: str) -> dict[str, str]:
     for name in names.values():
         if set(name) & set('/\\\0:*?"<>|') or name.startswith("."):
             raise ParameterError("name", options.name, f"{name!r} cannot be the name of a file everywhere")
+        if len(name.encode()) > 200:
+            raise ParameterError("name", options.name, "a template that makes names of at most 200 bytes")
     return names
 
 

@@ -233,6 +233,8 @@ def test_defaults_of_the_user(run: Any, song: Path, monkeypatch: pytest.MonkeyPa
         ('{"rendr": {}}', "no such command; did you mean 'render'"),
         ('{"render": {"formt": "wav"}}', "no such option; did you mean 'format'"),
         ('{"render": []}', "must be a JSON object"),
+        ('{"render": {"preset": "exp002"}}', "render.preset: "),
+        ('{"render": {"duration": "abc"}}', "render.duration: "),
         ("[]", "a JSON object"),
         ("{", "must be a JSON object"),
     ):
@@ -316,3 +318,21 @@ def test_help_loads_little(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == "[]", done.stdout + done.stderr
+
+
+def test_presets_of_one_name_do_not_share_a_folder(run: Any, song: Path) -> None:
+    document = json.loads(run("presets", "show", "exp002").out)
+    for path, cutoff_hz in (("a.json", 100.0), ("b.json", 300.0)):
+        document["separate"]["cutoff_hz"] = cutoff_hz
+        Path(path).write_text(json.dumps(document))
+    result = run("render", "song.wav", "-p", "a.json", "-p", "b.json")
+    assert result.code == 2
+    assert "2 renders would land in gbsep-out/song/exp002" in result.err
+    assert not Path("gbsep-out").exists()
+
+
+def test_an_error_is_one_line_whatever_the_name(run: Any) -> None:
+    result = run("render", "new\nline.wav", "-p", "exp002")
+    assert result.code == 2
+    assert result.err.count("\n") == 1
+    assert "new\\nline.wav" in result.err

@@ -118,7 +118,7 @@ def test_public_names_have_docstrings() -> None:
 def test_the_command_line_has_the_defaults_of_the_functions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GBSEP_MODELS")
     given = cli.commands["render"].make_context("render", ["song.wav"], obj={"debug": False}).params
-    given["use_cache"] = not given["no_cache"]
+    given["use_cache"], given["download"] = not given["no_cache"], not given["dry_run"]
     for name, field in Options.__dataclass_fields__.items():
         assert str(field.default) == str(given[name]), name
     assert inspect.signature(gbsep.render).parameters["out"].default == str(given["out"])

@@ -17,6 +17,7 @@ import pytest
 
 import gbsep
 from gbsep.audio import Audio
+from gbsep.cli import main
 from gbsep.errors import WeightsMissing
 from gbsep.preset import load_preset
 from tests.networks import write_demucs, write_openunmix
@@ -163,3 +164,13 @@ def test_the_licence_is_told_once_and_always_recorded(song: Path, tmp_path: Path
     licences = [record(outcome)["separation"]["licence"] for outcome in outcomes]
     assert licences[0] == licences[1]
     assert [any(licences[0] in warning for warning in outcome.warnings) for outcome in outcomes] == [True, False]
+
+
+def test_a_dry_run_downloads_nothing(song: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GBSEP_MODELS", str(tmp_path / "nothing"))
+    fetched: list[str] = []
+    monkeypatch.setattr("gbsep.models.fetch", lambda name, *_: fetched.append(name))
+    with pytest.raises(SystemExit) as exit:
+        main(["render", str(song), "-p", "exp005", "-o", str(tmp_path / "out"), "--dry-run"])
+    assert exit.value.code == 2
+    assert not fetched

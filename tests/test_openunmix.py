@@ -295,6 +295,29 @@ def test_missing_weights_are_named(tmp_path):
         openunmix.identity(Settings(model="mine"), Context(("bass",), models=tmp_path))
 
 
+def test_damaged_weights_are_refused_while_planning_and_good_ones_read_once(plain, tmp_path, monkeypatch):
+    def plan(name):
+        return openunmix.identity(Settings(model=name), Context(("bass",), models=tmp_path, device="cpu"))
+
+    write_model(tmp_path / "good", plain)
+    first = plan("good")
+    plain["bass"]["bn1.weight"][0] = torch.nan
+    write_model(tmp_path / "nan", plain)
+    for _ in range(2):
+        with pytest.raises(BackendError, match=r"bass-\w+\.pth: bn1\.weight holds NaN"):
+            plan("nan")
+    plain["bass"] = {name: tensor[:1] for name, tensor in plain["bass"].items() if tensor.ndim}
+    write_model(tmp_path / "shape", plain)
+    with pytest.raises(BackendError, match=r"bass-\w+\.pth: not an Open-Unmix network"):
+        plan("shape")
+    (tmp_path / "short").mkdir()
+    (tmp_path / "short" / "bass.pth").write_bytes(b"PK")
+    with pytest.raises(BackendError, match=r"bass\.pth is no readable state dict"):
+        plan("short")
+    monkeypatch.setattr("gbsep.models.load_state", lambda path: pytest.fail("read again"))
+    assert plan("good") == first
+
+
 # ------------------------------------------------------------------------------------------------------ bad networks
 
 

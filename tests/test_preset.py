@@ -95,6 +95,10 @@ def test_the_schema_is_a_schema_and_refuses_what_loading_refuses() -> None:
         (stem(chain=[{"effect": "Gian"}]), r"stems.bass.chain\[0\].effect: .*did you mean 'Gain'"),
         (stem(chain=[{"effect": "Gain", "gain": 3}]), r"stems.bass.chain\[0\].gain: .*did you mean 'gain_db'"),
         (stem(chain=[{"effect": "Gain", "gain_db": math.nan}]), r"stems.bass.chain\[0\].gain_db: nan is not allowed"),
+        (
+            changed(stems={"Bass": {"from": ["bass"]}, "bass": {"from": ["bass"]}}),
+            r"stems: two names differ only in case",
+        ),
         (changed(swap=[["bass", "drums"]]), r"swap: the separator gives no 'drums'"),
         (changed(swap=[["bass"]]), r"swap"),
         (changed(output={"format": "ogg"}), r"output.format: .*'wav', 'flac' or 'mp3'"),
@@ -111,7 +115,9 @@ def test_what_is_wrong_is_named_by_its_place(document: dict[str, Any], message: 
     [
         (b"", "is not JSON"),
         (b"{", "is not JSON: .* at line 1"),
-        (b"[1, 2]", "is not a JSON object but a list"),
+        (b"[1, 2]", "is not a JSON object, such as"),
+        (b'{"title": "a", "title": "b"}', "'title' stands twice in one object"),
+        (b'{"schema_version": ' + b"9" * 5000 + b"}", "holds a number that is none"),
         (b"\xff\xfe\x00", "is not a text file"),
         (b"[" * 100_000, "is nested too deeply|is not JSON"),
         (b" " * 10_000_000 + b"{}", "larger than 1000 kB"),
@@ -155,6 +161,8 @@ def test_overrides_that_lead_nowhere() -> None:
         load_preset("exp002", [("separate.cutof", 1)])
     with pytest.raises(PresetError, match=r"stems.bass.chain\[3\].ratio: there is no element \[3\]"):
         load_preset("exp002", [("stems.bass.chain[3].ratio", 1)])
+    gain = load_preset("exp002", [("stems.bass.chain", [{"effect": "Gain"}]), ("stems.bass.chain.0.gain_db", 3)])
+    assert gain.document["stems"]["bass"]["chain"][0]["gain_db"] == 3
     with pytest.raises(PresetError, match=r"'x' is asked of something that is no object"):
         load_preset("exp002", [("name.x", 1)])
     with pytest.raises(PresetError, match="not KEY=VALUE"):

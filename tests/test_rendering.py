@@ -281,7 +281,7 @@ def test_foreign_files_are_never_touched(song: Path, tmp_path: Path) -> None:
     mine.write_text("take two")
     outcome.files["bass"].write_bytes(b"edited by hand")
     for document in (CROSSOVER, preset(title="changed")):
-        with pytest.raises(OutputError, match=r"bass\.wav was not written by gbsep; give --overwrite"):
+        with pytest.raises(OutputError, match=r"bass\.wav was changed since gbsep wrote it.*; give --overwrite"):
             gbsep.render(song, document, out)
     assert outcome.files["bass"].read_bytes() == b"edited by hand"
     assert gbsep.render(song, CROSSOVER, out, overwrite=True).status == "ok"
@@ -427,3 +427,57 @@ def test_a_preset_may_use_the_mixture_alone(song: Path, tmp_path: Path) -> None:
     only = preset(stems={"all": {"from": ["mixture"], "chain": [{"effect": "Gain", "gain_db": -6.0}]}})
     outcome = gbsep.render(song, only, tmp_path / "out")
     np.testing.assert_allclose(read(outcome.files["all"]), read(song) * 10 ** (-6 / 20), atol=1e-6)
+
+
+def test_another_song_of_the_same_name_is_not_a_changed_input(song: Path, tmp_path: Path) -> None:
+    first = gbsep.render(song, CROSSOVER, tmp_path / "out")
+    other = tmp_path / "album two" / song.name
+    other.parent.mkdir()
+    gbsep.write(other, Audio(gbsep.read(song).samples * 0.3, RATE))
+    before = hashes(first.folder)
+    with pytest.raises(OutputError, match="holds the render of another recording, .*song.wav; give --overwrite"):
+        gbsep.render(other, CROSSOVER, tmp_path / "out")
+    assert hashes(first.folder) == before
+    moved = tmp_path / "album two" / "moved" / song.name
+    moved.parent.mkdir()
+    song.rename(moved)
+    assert gbsep.render(moved, CROSSOVER, tmp_path / "out").status == "skipped"
+
+
+@pytest.mark.parametrize("content", ['{"my": "json"}', '{"files": {"bass.wav": 3}}', "[]", "not json"])
+def test_a_foreign_record_is_in_the_way(song: Path, tmp_path: Path, content: str) -> None:
+    folder = tmp_path / "out" / "song" / "cross"
+    folder.mkdir(parents=True)
+    (folder / "render.json").write_text(content)
+    with pytest.raises(OutputError, match="render.json was changed since gbsep wrote it, or is not gbsep's"):
+        gbsep.render(song, CROSSOVER, tmp_path / "out")
+    assert (folder / "render.json").read_text() == content
+    with pytest.raises(OutputError, match="holds no render with a stem"):
+        outputs.stem_file(folder, "bass")
+
+
+def test_an_edited_record_is_the_users(song: Path, tmp_path: Path) -> None:
+    outcome = gbsep.render(song, CROSSOVER, tmp_path / "out")
+    told = record(outcome)
+    (outcome.folder / "render.json").write_text(json.dumps({**told, "warnings": ["my note"]}))
+    with pytest.raises(OutputError, match="render.json was changed"):
+        gbsep.render(song, preset(title="changed"), tmp_path / "out")
+
+
+def test_names_that_no_disk_takes(song: Path, tmp_path: Path) -> None:
+    with pytest.raises(ParameterError, match="names of at most 200 bytes"):
+        gbsep.render(song, CROSSOVER, tmp_path / "out", name="y" * 300 + "{stem}")
+    with pytest.raises(OutputError, match="cannot be used: File name too long"):
+        gbsep.render(song, CROSSOVER, tmp_path / ("y" * 300))
+
+
+def test_a_format_without_a_place_for_the_time_reference_says_so(tmp_path: Path) -> None:
+    from gbsep import files
+
+    path = tmp_path / "bwf.wav"
+    audio = Audio(np.full((1, 1000), 0.1), RATE)
+    files.write(path, audio, broadcast=files.shift_time_reference(bytes(608), 12345))
+    in_wav = gbsep.render(path, CROSSOVER, tmp_path / "wav")
+    assert files.probe(in_wav.files["bass"]).time_reference == 12345
+    in_flac = gbsep.render(path, preset(output={"format": "flac"}), tmp_path / "flac")
+    assert any("no place for the time reference" in warning for warning in in_flac.warnings)

@@ -26,10 +26,11 @@ CASES = {
     "crossover causal": {"zero_phase": False},
     "nmf": {"n_iterations": 5, "n_components": 4, "n_fft": 1024},
     "nmf hard": {"n_iterations": 5, "n_components": 4, "n_fft": 1024, "mask": "hard"},
+    "compact": {},
     "openunmix": {"model": "umx"},
     "demucs": {"model": "tiny"},
 }
-SUM_TO_MIXTURE = {"crossover", "nmf", "nmf hard"}
+SUM_TO_MIXTURE = {"crossover", "nmf", "nmf hard", "compact"}
 
 Separate = Callable[..., dict[str, np.ndarray]]
 

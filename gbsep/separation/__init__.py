@@ -56,6 +56,7 @@ BACKENDS = {
     for row in (
         Backend("crossover", ".crossover", "Butterworth low-pass: the bass is below, the guitar above", quick=True),
         Backend("nmf", ".nmf", "non-negative matrix factorisation of the spectrogram, plain or with learned notes"),
+        Backend("compact", ".compact", "the embedded network: small, offline, streams; trained for guitars and a bass"),
         Backend("openunmix", ".openunmix", "Open-Unmix: a BLSTM network per source and a multichannel Wiener filter"),
         Backend(
             "demucs", ".demucs", "Demucs: hybrid transformer networks, the cleanest stems; published models or own"
@@ -69,7 +70,8 @@ class Context:
     """What a backend is told beside its settings.
 
     wanted: names of the stems to make; seed: the only source of chance; device: auto, cpu, cuda or mps;
-    models: folder searched first for weights; progress(fraction 0..1); warn(message) for render.json.
+    models: folder searched first for weights; progress(fraction 0..1); warn(message) for render.json; download: whether
+    weights that are nowhere may be fetched.
     """
 
     wanted: tuple[str, ...]
@@ -78,6 +80,7 @@ class Context:
     models: Path | None = None
     progress: Callable[[float], None] = lambda fraction: None
     warn: Callable[[str], None] = lambda message: None
+    download: bool = True
 
     @property
     def rng(self) -> np.random.Generator:

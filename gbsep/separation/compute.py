@@ -69,7 +69,7 @@ def versions(*packages: str) -> dict[str, str]:
 
 def find_weights(model: str, backend: str, context: Context) -> models.Found:
     """The weights of a model, as `models.find` finds them; its licence is told the first time it is used here."""
-    found = models.find(model, backend, context.models, progress=context.progress)
+    found = models.find(model, backend, context.models, download=context.download, progress=context.progress)
     licence = models.notice(found)
     if licence:
         context.warn(licence)

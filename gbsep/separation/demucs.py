@@ -79,7 +79,8 @@ def identity(settings: Settings, context: Context) -> dict[str, Any]:
     """What changes the stems besides settings and seed. Raises WeightsMissing, or BackendError for broken weights."""
     device = pick_device(context.device)
     fast = _takes_openvino(settings, device)
-    found = models.find(settings.model, "demucs", context.models, progress=context.progress)
+    found = models.find(settings.model, "demucs", context.models, download=context.download, progress=context.progress)
+    models.check_once(found, lambda: _check(found))
     return {
         "engine": "openvino for HTDemucs" if fast else "torch",
         "precision": "float32",
@@ -89,6 +90,12 @@ def identity(settings: Settings, context: Context) -> dict[str, Any]:
         "licence": found.licence,
         **versions("torch", "demucs", *(["openvino"] if fast else [])),
     }
+
+
+def _check(found: models.Found) -> None:
+    """Raise BackendError when a network of the bag is damaged; one is in memory at a time."""
+    for index in range(len(found.files)):
+        _networks(found, [index])
 
 
 def _takes_openvino(settings: Settings, device: str) -> bool:

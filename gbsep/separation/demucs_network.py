@@ -54,7 +54,8 @@ _RANGES: dict[str, tuple[float, float]] = {
 def build(package: Package) -> Any:
     """The network of a weight file, float32, ready to run.
 
-    Raises BackendError when an argument is out of range or the tensors are not those the arguments ask for.
+    Raises BackendError when an argument is out of range, or the tensors are not finite or not those the arguments ask
+    for.
     """
     import torch
 
@@ -72,12 +73,16 @@ def build(package: Package) -> Any:
         with torch.device("meta"), _without_initial_values():
             network = architecture(**arguments)
     except Exception as error:
-        raise BackendError(f"{package.path} asks for an impossible {name}: {' '.join(str(error).split())}") from error
+        reason = " ".join(str(error).split()) or f"its arguments do not fit together ({type(error).__name__})"
+        raise BackendError(f"{package.path} asks for an impossible {name}: {reason}") from error
     expected, given = network.state_dict(), package.state
     for key in [*expected, *given]:
         shapes = [tuple(state[key].shape) if key in state else "nothing" for state in (expected, given)]
         if shapes[0] != shapes[1]:
             raise BackendError(f"{package.path}: {key} should be {shapes[0]} by the arguments, but is {shapes[1]}")
+    for key, tensor in given.items():
+        if not tensor.isfinite().all():
+            raise BackendError(f"{package.path}: {key} holds NaN or infinity: the weight file is damaged")
     state = {key: tensor.to(torch.float32) for key, tensor in given.items()}
     torch.nn.Module.load_state_dict(network, state, assign=True)
     return network.eval().requires_grad_(False)

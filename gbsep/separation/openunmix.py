@@ -22,6 +22,7 @@ import itertools
 import json
 import shutil
 import tempfile
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -72,14 +73,18 @@ def stem_names(settings: Settings, models_dir: Path | None = None) -> tuple[str,
 
 def identity(settings: Settings, context: Context) -> dict[str, Any]:
     """What changes the stems besides the settings. Raises WeightsMissing, or BackendError for damaged files."""
-    found = models.find(settings.model, "openunmix", context.models, progress=context.progress)
+    found = models.find(
+        settings.model, "openunmix", context.models, download=context.download, progress=context.progress
+    )
+    transform = _transform(found)
+    models.check_once(found, lambda: deque(_networks(found, transform), 0), f"{transform.bins} bins")
     return {
         "engine": "torch",
         "precision": "float32",
         "device": pick_device(context.device),
         "threads": threads(),
         "weights_sha256": found.digest,
-        "transform": asdict(_transform(found)),
+        "transform": asdict(transform),
         "licence": found.licence,
         **versions("torch"),
     }
@@ -324,13 +329,18 @@ def istft(spectra: Iterable[Sequence[torch.Tensor]], transform: Transform, frame
 def load(found: models.Found, device: str = "cpu") -> tuple[dict[str, Network], Transform]:
     """The networks of a model, one per target, and its transform."""
     transform = _transform(found)
-    networks = {}
+    return dict(_networks(found, transform, device)), transform
+
+
+def _networks(found: models.Found, transform: Transform, device: str = "cpu") -> Iterator[tuple[str, Network]]:
+    """Target and network of each file, one after the other."""
     for path in found.files:
+        state = models.load_state(path)
         try:
-            networks[models.target_of(path)] = openunmix_network.build(models.load_state(path), transform.bins, device)
+            network = openunmix_network.build(state, transform.bins, device)
         except BackendError as error:
             raise BackendError(f"{path}: {error}") from None
-    return networks, transform
+        yield models.target_of(path), network
 
 
 def _transform(found: models.Found) -> Transform:

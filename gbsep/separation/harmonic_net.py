@@ -1,0 +1,296 @@
+"""The network of the `compact` backend: which part of each spectral bin belongs to the bass.
+
+Conventions
+- It works at Config.sample_rate on mid and side, M = (L + R) / 2 and S = (L - R) / 2, as complex short-time spectra
+  (batch, 2, bins, frames) of a Hann window scaled by 2 / n_fft.
+- Pitch has an axis of its own, `bins_per_octave` to the octave. Harmonic number h of every pitch is gathered from
+  the linear spectrum on the way in and laid back at h times the pitch on the way out (Bittner et al., "Deep salience
+  representations for f0 estimation", 2017), so weights are shared over pitch and a note is seen as a whole.
+- Between the two, a U-net of dilated convolutions looks at about two and a half seconds either side. All context is
+  finite: Config.context frames, so a piece with that much around it comes out as in the whole.
+- It gives complex filter coefficients over `taps` neighbouring frames of M and S (Mack & Habets, "Deep filtering",
+  2019), not a mask, so partials that beat within a bin, and places in the stereo picture, can be told apart.
+
+Weights are a plain {name: tensor}; every function here is a pure function of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+    Weights = dict[str, torch.Tensor]
+
+DILATIONS = (1, 2, 4)
+"""Of the deepest level's blocks, in pitch and in time."""
+
+FEATURES = 6
+"""Local features of a bin: levels of M and S, their complex coherence, and the phase advance of M."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """The network's shape; kept with its weights. `bins` is how many bins, from 0 Hz, can hold bass."""
+
+    sample_rate: int = 8000
+    n_fft: int = 1024
+    hop_length: int = 256
+    bins: int = 320
+    lowest_hz: float = 27.5
+    bins_per_octave: int = 36
+    pitches: int = 192
+    gathered: int = 6
+    harmonics: int = 16
+    widths: tuple[int, int, int] = (32, 64, 96)
+    projected: int = 8
+    head: int = 32
+    taps: int = 3
+
+    @property
+    def context(self) -> int:
+        """Frames on either side that an output frame can depend on."""
+        deep = 4 * (2 * sum(DILATIONS) + 1)
+        middle = 2 * (2 * 2 + 2)
+        top = 1 + 2
+        return deep + middle + top + 2 + self.taps // 2 + 4 + 1
+
+    @property
+    def grid_frames(self) -> int:
+        """Frames of sound between places where a piece may begin: the deepest level's step."""
+        return 4 * self.hop_length
+
+
+def config_from(values: dict[str, Any]) -> Config:
+    """A Config from its JSON form. Raises TypeError or ValueError for unknown keys or values that are no sizes."""
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    config = Config(**values)
+    sizes = [*(value for name, value in asdict(config).items() if name not in ("widths", "lowest_hz")), *config.widths]
+    if not all(isinstance(size, int) and 0 < size <= 2**16 for size in sizes) or len(config.widths) != 3:
+        raise ValueError(f"{values} is no shape of a network")
+    if config.bins > config.n_fft // 2 or config.pitches % 4 or not 0 < config.lowest_hz < config.sample_rate / 2:
+        raise ValueError(f"{values} is no shape of a network")
+    return config
+
+
+def laid_out(value: torch.Tensor) -> torch.Tensor:
+    """`value` in the memory order that convolutions are fastest in."""
+    import torch
+
+    return value.contiguous(memory_format=torch.channels_last) if value.dim() == 4 else value
+
+
+@lru_cache(maxsize=4)
+def _harmonic_maps(config: Config, device: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """(gather, spread): (gathered * pitches, n_fft // 2) reads harmonics, (bins, harmonics * pitches) lays them out."""
+    import torch
+
+    bin_hz = config.sample_rate / config.n_fft
+    pitch_hz = config.lowest_hz * 2 ** (np.arange(config.pitches) / config.bins_per_octave)
+    gather = _interpolation(np.outer(np.arange(1, config.gathered + 1), pitch_hz).ravel() / bin_hz, config.n_fft // 2)
+    bin_centre_hz = np.maximum(np.arange(config.bins), 0.5) * bin_hz
+    spread = [
+        _interpolation(
+            config.bins_per_octave * np.log2(bin_centre_hz / h / config.lowest_hz),
+            config.pitches,
+        )
+        for h in range(1, config.harmonics + 1)
+    ]
+    return (
+        torch.tensor(gather, dtype=torch.float32, device=device),
+        torch.tensor(np.concatenate(spread, axis=1), dtype=torch.float32, device=device),
+    )
+
+
+def _interpolation(places: np.ndarray, length: int) -> np.ndarray:
+    """Matrix (len(places), length) that reads a signal of `length` at fractional places; zero outside it."""
+    matrix = np.zeros((len(places), length))
+    inside = np.flatnonzero((places >= 0) & (places <= length - 1))
+    low = np.minimum(np.floor(places[inside]).astype(int), length - 2)
+    fraction = places[inside] - low
+    matrix[inside, low] = 1 - fraction
+    matrix[inside, low + 1] = fraction
+    return matrix
+
+
+def new_weights(config: Config, seed: int) -> Weights:
+    """Untrained weights; with them the bass is half of the mixture below the highest bin."""
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    w: Weights = {}
+
+    def conv(name: str, inputs: int, outputs: int, size: int, gain: float = 1.0) -> None:
+        spread = gain * (2.0 / (inputs * size * size)) ** 0.5
+        w[f"{name}.weight"] = torch.randn(outputs, inputs, size, size, generator=generator) * spread
+        w[f"{name}.bias"] = torch.zeros(outputs)
+
+    def block(name: str, width: int) -> None:
+        conv(f"{name}.a", width, width, 3)
+        conv(f"{name}.b", width, width, 3, 0.3)
+
+    top, middle, deep = config.widths
+    conv("in", 2 * config.gathered + 4, top, 3)
+    w["in.pitch"] = torch.zeros(1, top, config.pitches, 1)
+    conv("down1", top, middle, 2)
+    block("middle1", middle)
+    conv("down2", middle, deep, 2)
+    w["deep.pitch"] = torch.zeros(1, deep, config.pitches // 4, 1)
+    for dilation in DILATIONS:
+        block(f"deep{dilation}", deep)
+    conv("up2", deep, middle, 1, 0.7)
+    block("middle2", middle)
+    conv("up1", middle, top, 1, 0.7)
+    block("top", top)
+    conv("spread", top, config.harmonics * config.projected, 1, 0.5)
+    conv("head1", config.projected + FEATURES, config.head, 3)
+    w["head1.bin"] = torch.zeros(1, config.head, config.bins, 1)
+    conv("head2", config.head, config.head, 3)
+    conv("out", config.head, 2 * config.taps * 2 * 2, 1, 0.05)
+    w["out.bin"] = torch.zeros(1, 2 * config.taps * 2 * 2, config.bins, 1)
+    pass_half = w["out.bin"].view(2, config.taps, 2, 2, config.bins)
+    for channel in range(2):
+        pass_half[channel, config.taps // 2, channel, 0] = 0.5
+    return w
+
+
+def spectrum(config: Config, waves: torch.Tensor) -> torch.Tensor:
+    """Spectra (batch, channels, n_fft // 2 + 1, frames) of waves (batch, channels, n), centred, zeros outside."""
+    import torch
+
+    window = torch.hann_window(config.n_fft, device=waves.device)
+    batch, channels, n = waves.shape
+    made = torch.stft(
+        waves.reshape(batch * channels, n) * (2.0 / config.n_fft),
+        config.n_fft,
+        config.hop_length,
+        window=window,
+        center=True,
+        pad_mode="constant",
+        return_complex=True,
+    )
+    return made.reshape(batch, channels, *made.shape[1:])
+
+
+def waves(config: Config, spectra: torch.Tensor, length: int) -> torch.Tensor:
+    """The inverse of `spectrum`; of (batch, channels, bins, frames) the highest bins may be missing and are zero."""
+    import torch
+
+    batch, channels, bins, frames = spectra.shape
+    padded = torch.nn.functional.pad(spectra, (0, 0, 0, config.n_fft // 2 + 1 - bins))
+    window = torch.hann_window(config.n_fft, device=spectra.device)
+    made = torch.istft(
+        padded.reshape(batch * channels, -1, frames) * (config.n_fft / 2.0),
+        config.n_fft,
+        config.hop_length,
+        window=window,
+        center=True,
+        length=length,
+    )
+    return made.reshape(batch, channels, length)
+
+
+def bass_spectrum(config: Config, w: Weights, mixture: torch.Tensor, half: bool = False) -> torch.Tensor:
+    """The bass in spectra `mixture` (batch, 2, n_fft // 2 + 1, frames), as complex (batch, 2, bins, frames).
+
+    The mixture's RMS is taken to be about 1. `half` runs the convolutions in bfloat16.
+    """
+    import torch
+    from torch.nn import functional as nn
+
+    frames = mixture.shape[-1]
+    mixture = nn.pad(mixture, (0, -frames % 4))
+    gather, spread = _harmonic_maps(config, str(mixture.device))
+    with torch.no_grad():
+        local = _features(config, mixture[:, :, : config.n_fft // 2])
+        stack = _gather(config, local, gather)
+
+    def conv(name: str, x: torch.Tensor, dilation: int = 1, stride: int = 1) -> torch.Tensor:
+        weight = w[f"{name}.weight"]
+        padding = dilation * (weight.shape[-1] // 2) if stride == 1 else 0
+        return nn.conv2d(x, weight, w[f"{name}.bias"], stride=stride, padding=padding, dilation=dilation)
+
+    def block(name: str, x: torch.Tensor, dilation: int = 1) -> torch.Tensor:
+        return x + conv(f"{name}.b", nn.relu(conv(f"{name}.a", nn.relu(x), dilation)), dilation)
+
+    def plus(x: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
+        return x + offsets.to(x.dtype)
+
+    def double(x: torch.Tensor) -> torch.Tensor:
+        return nn.interpolate(x, scale_factor=2.0, mode="nearest")
+
+    with torch.autocast(mixture.device.type, torch.bfloat16, enabled=half):
+        channels_last = torch.channels_last
+        top = plus(conv("in", stack.contiguous(memory_format=channels_last)), w["in.pitch"])
+        middle = block("middle1", conv("down1", nn.relu(top), stride=2))
+        deep = plus(conv("down2", nn.relu(middle), stride=2), w["deep.pitch"])
+        for dilation in DILATIONS:
+            deep = block(f"deep{dilation}", deep, dilation)
+        middle = block("middle2", middle + double(conv("up2", nn.relu(deep))))
+        top = block("top", top + double(conv("up1", nn.relu(middle))))
+        # In one dimension, on contiguous memory, the two large products are fastest.
+        flat = nn.relu(top).contiguous().flatten(2)
+        rays = nn.conv1d(flat, w["spread.weight"].flatten(2), w["spread.bias"])
+        rays = rays.reshape(-1, config.harmonics * config.pitches, top.shape[-1])
+        laid = nn.conv1d(rays, spread[:, :, None]).reshape(len(top), config.projected, config.bins, -1)
+        seen = torch.cat([laid, local[:, :, : config.bins].to(laid.dtype)], dim=1)
+        hidden = nn.relu(plus(conv("head1", seen.contiguous(memory_format=channels_last)), w["head1.bin"]))
+        hidden = nn.relu(conv("head2", hidden))
+        coefficients = conv("out", hidden)
+    filters = 2.0 * torch.tanh((coefficients.float() + w["out.bin"]) / 2.0)
+    return _filter(config, filters, mixture[:, :, : config.bins])[..., :frames]
+
+
+def _features(config: Config, mixture: torch.Tensor) -> torch.Tensor:
+    """Local features (batch, FEATURES, bins, frames)."""
+    import torch
+
+    mid, side = mixture[:, 0], mixture[:, 1]
+    floor = 1e-3
+    mid_level, side_level = mid.abs(), side.abs()
+    coherence = side * mid.conj() / (mid_level * side_level + mid_level**2 + floor**2)
+    advance = torch.zeros_like(mid)
+    advance[..., 1:] = mid[..., 1:] * mid[..., :-1].conj()
+    turn = np.pi * 2 * config.hop_length / config.n_fft * np.arange(mid.shape[-2])
+    expected = torch.tensor(np.exp(-1j * turn), dtype=mid.dtype, device=mid.device)[:, None]
+    advance = advance * expected / (advance.abs() + floor**2)
+    return torch.stack(
+        [
+            torch.log10(mid_level + floor) + 1.5,
+            torch.log10(side_level + floor) + 1.5,
+            coherence.real,
+            coherence.imag,
+            advance.real,
+            advance.imag,
+        ],
+        dim=1,
+    )
+
+
+def _gather(config: Config, local: torch.Tensor, gather: torch.Tensor) -> torch.Tensor:
+    """What a pitch shows (batch, 2 * gathered + 4, pitches, frames): levels at its harmonics, the rest at itself."""
+    import torch
+
+    batch, _, _, frames = local.shape
+    levels = torch.matmul(gather, local[:, :2]).reshape(batch, 2 * config.gathered, config.pitches, frames)
+    rest = torch.matmul(gather[: config.pitches], local[:, 2:])
+    return torch.cat([levels, rest], dim=1)
+
+
+def _filter(config: Config, filters: torch.Tensor, mixture: torch.Tensor) -> torch.Tensor:
+    """Complex coefficients times the mixture, summed over taps and inputs; filters (batch, 8 * taps, bins, frames)."""
+    import torch
+    from torch.nn import functional as nn
+
+    batch, _, bins, frames = filters.shape
+    filters = filters.contiguous().reshape(batch, 2, 4 * config.taps, bins, frames)
+    around = nn.pad(mixture, (config.taps // 2, config.taps // 2))
+    x = torch.stack([around[..., tap : tap + frames] for tap in range(config.taps)], dim=1)
+    to_real = torch.stack([x.real, -x.imag], dim=3).reshape(batch, 1, 4 * config.taps, bins, frames)
+    to_imaginary = torch.stack([x.imag, x.real], dim=3).reshape(batch, 1, 4 * config.taps, bins, frames)
+    return torch.complex((filters * to_real).sum(dim=2), (filters * to_imaginary).sum(dim=2))

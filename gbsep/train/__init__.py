@@ -1,0 +1,11 @@
+"""Training: endless guitar and bass music with its true stems, and the loop that fits the `compact` network to it.
+
+    instruments  single notes of many instruments: recorded, from soundfonts, from a string model
+    scores       what is played: keys, chords, riffs, lines, rests
+    generator    scores played on instruments through amps: dry, aligned stems
+    pool         rendered stems on disk, small enough to be held in memory whole
+    mixing       batches of stereo mixtures with their true bass, on the training device
+    loop         the optimisation, resumable to the last bit
+
+Everything follows from a seed: a batch depends on (seed, step) alone, so a resumed run equals an unbroken one.
+"""

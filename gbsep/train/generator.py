@@ -1,0 +1,156 @@
+"""Scores played on instruments, through amps: aligned stems whose sum is the music.
+
+Each part is a mono signal at SAMPLE_RATE. Amps, drive, cabinets, compression, chorus, delay and reverb (Pedalboard)
+come before any mixing, so a stem is exactly what its instrument adds to a mixture. Panning, level, equalisation and
+folding to mono vary batch by batch in `mixing`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .instruments import RANGES, SAMPLE_RATE, Instrument
+from .scores import Note, compose
+
+GUITARS = 2
+"""Guitar parts of every song; one of them is silent in a third of the songs."""
+
+PHRASED = 0.08
+"""How often a guitar part is played phrases instead of a score, where there are phrases."""
+
+
+@dataclass(frozen=True, eq=False)
+class Take:
+    """A song as played: `stems` float32 (1 + GUITARS, frames), the bass first; `players` the instruments' names."""
+
+    stems: np.ndarray
+    players: tuple[str, ...]
+
+
+def takes(
+    seed: int, instruments: Sequence[Instrument], seconds: float, phrases: Sequence[np.ndarray] = ()
+) -> Iterator[Take]:
+    """Endless music. Take number n depends on `seed`, n, `seconds`, the instruments and the phrases alone."""
+    bands = {role: [one for one in instruments if one.role == role] for role in RANGES}
+    number = 0
+    while True:
+        rng = np.random.default_rng([seed, number])
+        song = compose(rng, seconds, GUITARS)
+        players = [_choose(rng, bands["bass"])] + [_choose(rng, bands["guitar"]) for _ in range(GUITARS)]
+        names = [who.name for who in players]
+        dry = [play(rng, part, who, seconds) for part, who in zip(song.parts, players, strict=True)]
+        if phrases and rng.random() < PHRASED:
+            dry[1], names[1] = _string_together(rng, phrases, len(dry[1])), "phrases"
+        if rng.random() < 1 / 3:
+            dry[int(rng.integers(1, 1 + GUITARS))][:] = 0.0
+        stems = [amplify(rng, part, who.role) for part, who in zip(dry, players, strict=True)]
+        yield Take(np.stack(stems), tuple(names))
+        number += 1
+
+
+def _string_together(rng: np.random.Generator, phrases: Sequence[np.ndarray], frames: int) -> np.ndarray:
+    """Phrases in any order, with rests between them, float32 (frames,)."""
+    parts: list[np.ndarray] = []
+    while sum(map(len, parts)) < frames:
+        parts += [
+            phrases[int(rng.integers(len(phrases)))],
+            np.zeros(int(rng.uniform(0, 1.5) * SAMPLE_RATE), np.float32),
+        ]
+    return np.concatenate(parts)[:frames]
+
+
+def _choose(rng: np.random.Generator, band: Sequence[Instrument]) -> Instrument:
+    """Any kind of instrument first, recorded ones twice as often as the others, then any of that kind."""
+    kinds = sorted({one.kind for one in band})
+    weights = np.array([2.0 if kind == "recorded" else 1.0 for kind in kinds])
+    kind = str(rng.choice(kinds, p=weights / weights.sum()))
+    group = [one for one in band if one.kind == kind]
+    return group[int(rng.integers(len(group)))]
+
+
+def play(rng: np.random.Generator, part: Sequence[Note], player: Instrument, seconds: float) -> np.ndarray:
+    """The dry sum of the notes, float32 (frames,)."""
+    from scipy.signal import lfilter
+
+    frames = round(seconds * SAMPLE_RATE)
+    dry = np.zeros(frames, np.float32)
+    tuning = rng.normal(0, 0.08)
+    release_s = rng.uniform(0.02, 0.12)
+    for note in part:
+        start = int(note.start_s * SAMPLE_RATE)
+        length = min(int((note.duration_s + release_s) * SAMPLE_RATE), frames - start)
+        if length < 64:
+            continue
+        time = np.arange(length) / SAMPLE_RATE
+        glide = note.slide_from * np.exp(-time / 0.04) if note.slide_from else np.zeros(length)
+        tone = player.tone(note.pitch + tuning + rng.normal(0, 0.03) + glide, note.velocity)
+        if note.mute:
+            tone = tone * np.exp(-time * 14 * note.mute)
+            pole = 0.75 * note.mute
+            tone = lfilter([1 - pole], [1, -pole], tone)
+        fade = min(int(release_s * SAMPLE_RATE), length)
+        tone[-fade:] *= np.linspace(1, 0, fade)
+        dry[start : start + length] += tone * (0.3 + 0.7 * note.velocity)
+    return dry
+
+
+def amplify(rng: np.random.Generator, dry: np.ndarray, role: str) -> np.ndarray:
+    """A part through a random amp, float32 (frames,), its RMS about 0.1 while it sounds; silence stays silent."""
+    return _level(_amp(rng, role)(dry[np.newaxis], SAMPLE_RATE)[0]) if dry.any() else dry
+
+
+def _amp(rng: np.random.Generator, role: str):
+    """A random board: drive, cabinet, compression, modulation, room."""
+    import pedalboard as pb
+
+    def maybe(chance: float, *effects: pb.Plugin) -> list[pb.Plugin]:
+        return list(effects) if rng.random() < chance else []
+
+    bass = role == "bass"
+    drive_db = rng.uniform(0, 12) if bass else rng.uniform(3, 34)
+    cabinet_hz = 10 ** (rng.uniform(2.9, 3.7) if bass else rng.uniform(3.3, 3.8))
+    return pb.Pedalboard(
+        [
+            *maybe(
+                0.4, pb.Compressor(rng.uniform(-34, -18), rng.uniform(2, 8), rng.uniform(1, 30), rng.uniform(40, 250))
+            ),
+            *maybe(
+                0.3 if bass else 0.55,
+                pb.HighpassFilter(rng.uniform(30, 60) if bass else rng.uniform(50, 200)),
+                pb.Distortion(drive_db),
+                pb.Gain(-0.6 * drive_db),
+            ),
+            *maybe(
+                0.6,
+                pb.LowpassFilter(cabinet_hz),
+                pb.LowpassFilter(min(cabinet_hz * rng.uniform(1, 2), 0.4 * SAMPLE_RATE)),
+            ),
+            *maybe(0.5, pb.PeakFilter(10 ** rng.uniform(1.9, 3.4), rng.uniform(-9, 9), rng.uniform(0.4, 2.0))),
+            *maybe(0.3, pb.LowShelfFilter(rng.uniform(80, 250), rng.uniform(-8, 6), 0.7)),
+            *maybe(
+                0.05 if bass else 0.15,
+                pb.Chorus(rng.uniform(0.2, 2.5), rng.uniform(0.05, 0.4), 7.0, 0.0, rng.uniform(0.2, 0.5)),
+            ),
+            *maybe(
+                0.02 if bass else 0.12, pb.Delay(rng.uniform(0.08, 0.45), rng.uniform(0, 0.4), rng.uniform(0.1, 0.35))
+            ),
+            *maybe(
+                0.1 if bass else 0.3,
+                pb.Reverb(
+                    rng.uniform(0.1, 0.7), rng.uniform(0.3, 0.9), rng.uniform(0.03, 0.25), rng.uniform(0.6, 1.0), 0.0
+                ),
+            ),
+        ]
+    )
+
+
+def _level(stem: np.ndarray) -> np.ndarray:
+    """Scaled to an RMS of 0.1 over the half-seconds within 30 dB of the loudest, but to a peak of at most 0.99."""
+    hop = SAMPLE_RATE // 2
+    power = np.square(stem[: len(stem) - len(stem) % hop], dtype=np.float64).reshape(-1, hop).mean(axis=1)
+    rms = np.sqrt(power[power > power.max() * 1e-3].mean()) if power.max() > 0 else 0.0
+    gain = min(0.1 / rms, 0.99 / float(np.abs(stem).max())) if rms > 1e-7 else 0.0
+    return (stem * gain).astype(np.float32)

@@ -1,0 +1,133 @@
+"""Batches of music with their true bass, made on the training device from a pool.
+
+What varies here, take by take: which bass meets which guitars (mostly those of its own song, whose notes collide),
+levels from -10 to +10 dB between them, a smooth equaliser and now and then a comb on each stem, polarity, place (each
+stem anywhere, the bass off-centre as well, one side of a guitar a little late), folding to mono half the time, one side
+silent, drums. Filters are applied to whole excerpts by the FFT, so the truth stays exact.
+A batch depends on (seed, step) and the pool alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .pool import FULL_SCALE, Pool
+
+if TYPE_CHECKING:
+    import torch
+
+LEVEL_RANGE_DB = 10.0
+MIDDLE = 0.4
+"""How often a stem is in the centre; the same for bass and guitar, or place would be taken for the answer."""
+STRANGER = 0.2
+"""How often a guitar comes from another song; mostly it is of the bass's own, whose notes collide with it."""
+EQ_BANDS = 7
+EQ_DB = 5.0
+EQ_GRID = 257
+"""Points of an equaliser's response; between them it is interpolated."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sources:
+    """A pool on the training device: stems int16 (takes, stems, frames), drums int16 (loops, frames)."""
+
+    stems: torch.Tensor
+    drums: torch.Tensor
+    sample_rate: int
+
+
+def on_device(pool: Pool, loops: list[np.ndarray], sample_rate: int, device: str) -> Sources:
+    """`pool` and drum `loops` as tensors; without loops the drums are silence."""
+    import torch
+
+    frames = pool.stems.shape[-1]
+    drums = np.stack([np.resize(loop, frames) for loop in loops]) if loops else np.zeros((1, frames), np.int16)
+    return Sources(torch.from_numpy(pool.stems).to(device), torch.from_numpy(drums).to(device), sample_rate)
+
+
+def batch(sources: Sources, seed: int, step: int, size: int, seconds: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """(mixture, bass), float32 (size, 2, frames), as mid and side; the mixture's RMS is near 1."""
+    import torch
+
+    rng = np.random.default_rng([seed, step])
+    frames = int(seconds * sources.sample_rate)
+    x = _excerpts(rng, sources, size, frames)
+    shape = (size, x.shape[1])
+    gain = _gains(rng, shape)
+    response = _responses(rng, shape, sources.sample_rate)
+    place, late_s = _places(rng, shape)
+    folded = rng.random(size) >= 0.5
+    level = 10 ** (rng.uniform(-4, 6, size) / 20)
+
+    def tensor(values: np.ndarray) -> torch.Tensor:
+        return torch.tensor(np.asarray(values, np.float32), device=x.device)
+
+    fine = torch.nn.functional.interpolate(tensor(response), frames // 2 + 1, mode="linear", align_corners=True)
+    spectra = torch.fft.rfft(x - x.mean(dim=-1, keepdim=True)) * fine
+    hz = torch.fft.rfftfreq(frames, 1 / sources.sample_rate).to(x.device)
+    left = spectra * tensor(np.cos(place) * gain)[..., None]
+    right = spectra * tensor(np.sin(place) * gain)[..., None] * torch.exp(-2j * np.pi * hz * tensor(late_s)[..., None])
+    mid_side = torch.stack([left + right, (left - right) * tensor(~folded)[:, None, None]], dim=2) / 2
+    made = torch.fft.irfft(mid_side, n=frames)
+    mixture, bass = made.sum(dim=1), made[:, 0]
+    rms = mixture.square().mean(dim=(1, 2), keepdim=True).sqrt()
+    scale = tensor(level)[:, None, None] / (rms + 1e-4)
+    return mixture * scale, bass * scale
+
+
+def _excerpts(rng: np.random.Generator, sources: Sources, size: int, frames: int) -> torch.Tensor:
+    """Dry stems and, last, drums, float32 (size, stems + 1, frames)."""
+    import torch
+
+    takes, parts, length = sources.stems.shape
+
+    def anywhere(count: int) -> tuple[int, int]:
+        return int(rng.integers(count)), int(rng.integers(length - frames + 1))
+
+    rows = []
+    for _ in range(size):
+        own = anywhere(takes)
+        places = [own] + [anywhere(takes) if rng.random() < STRANGER else own for _ in range(1, parts)]
+        row = [sources.stems[take, part, at : at + frames] for part, (take, at) in enumerate(places)]
+        loop, at = anywhere(len(sources.drums))
+        rows.append(torch.stack([*row, sources.drums[loop, at : at + frames]]))
+    return torch.stack(rows).float() / FULL_SCALE
+
+
+def _gains(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+    """Gain of every stem with its polarity, zero where it is silent; the bass first, the drums last."""
+    size, count = shape
+    level_db = np.zeros(shape)
+    level_db[:, 0] = rng.triangular(-LEVEL_RANGE_DB, 0, LEVEL_RANGE_DB, size)
+    level_db[:, 1:-1] = rng.uniform(-6, 3, (size, count - 2))
+    level_db[:, -1] = rng.uniform(-12, 3, size)
+    present = np.ones(shape)
+    silent = rng.random(size)
+    present[silent < 0.06, 0] = 0
+    present[silent > 0.96, 1:-1] = 0
+    present[:, -1] = rng.random(size) < 0.15
+    return 10 ** (level_db / 20) * present * rng.choice([-1.0, 1.0], shape)
+
+
+def _places(rng: np.random.Generator, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Angle of the constant-power pan, 0 left to pi / 2 right, and how late the right channel is, in seconds."""
+    angle = np.pi / 4 * (1 + rng.uniform(-1, 1, shape) * rng.random(shape))
+    angle[rng.random(shape) < MIDDLE] = np.pi / 4
+    late_s = rng.uniform(0, 0.012, shape) * (rng.random(shape) < 0.15)
+    late_s[:, 0] = 0
+    return angle, late_s
+
+
+def _responses(rng: np.random.Generator, shape: tuple[int, int], sample_rate: int) -> np.ndarray:
+    """Magnitude responses (*shape, EQ_GRID), 0 Hz to half the rate: random smooth curves, some with a comb."""
+    hz = np.linspace(0, sample_rate / 2, EQ_GRID)
+    knots = np.linspace(np.log2(30), np.log2(sample_rate / 2), EQ_BANDS)
+    blend = np.stack([np.interp(np.log2(np.maximum(hz, 30)), knots, unit) for unit in np.eye(EQ_BANDS)])
+    curve_db = rng.normal(0, 1, (*shape, EQ_BANDS)) * (EQ_DB * rng.random((*shape, 1))) @ blend
+    depth = rng.uniform(0.2, 0.8, (*shape, 1)) * (rng.random((*shape, 1)) < 0.2)
+    delay_s = rng.uniform(0.0002, 0.004, (*shape, 1))
+    comb = np.abs(1 + depth * np.exp(-2j * np.pi * hz * delay_s)) / (1 + depth / 2)
+    return 10 ** (curve_db / 20) * comb

@@ -1,0 +1,139 @@
+"""Pools: rendered stems on disk, in shards of a fixed number of takes.
+
+A shard is `NNNN.npy`, int16 (takes, stems, frames) at the network's sample rate with the bass first, and `NNNN.json`:
+how it was made and who plays. Shard n depends on the seed, n and the instruments alone, so a pool may grow.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from .. import files
+from ..audio import Audio
+from ..errors import AudioFileError
+from .generator import GUITARS, takes
+from .instruments import SAMPLE_RATE, Instrument
+
+TAKES_PER_SHARD = 64
+TAKE_S = 16.0
+FULL_SCALE = 32767.0
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """`stems` int16 (takes, stems, frames), the bass first; `players` one tuple of names for each take."""
+
+    stems: np.ndarray
+    players: tuple[tuple[str, ...], ...]
+
+
+def write_shard(
+    folder: Path,
+    number: int,
+    seed: int,
+    instruments: Sequence[Instrument],
+    sample_rate: int,
+    phrases: Sequence[np.ndarray] = (),
+) -> Path:
+    """Render one shard at `sample_rate`; what is already there is kept."""
+    path = folder / f"{number:04d}.npy"
+    if path.exists():
+        return path
+    folder.mkdir(parents=True, exist_ok=True)
+    made = list(islice(takes(seed * 100_003 + number, instruments, TAKE_S, phrases), TAKES_PER_SHARD))
+    stems = np.stack([as_int16(take.stems, SAMPLE_RATE, sample_rate) for take in made])
+    about = {"seed": seed, "number": number, "sample_rate": sample_rate, "players": [take.players for take in made]}
+    path.with_suffix(".json").write_text(json.dumps(about))
+    partial = path.with_suffix(".part.npy")
+    np.save(partial, stems)
+    partial.rename(path)
+    return path
+
+
+def as_int16(stems: np.ndarray, sample_rate: int, wanted: int) -> np.ndarray:
+    """Each of `stems` (stems, frames) resampled from `sample_rate` to `wanted`, as int16."""
+    rows = [files.resample(Audio(stem, sample_rate).reader(), wanted).read().samples[0] for stem in stems]
+    return np.round(np.clip(np.stack(rows), -1, 1) * FULL_SCALE).astype(np.int16)
+
+
+def load(folders: Sequence[Path], sample_rate: int, shards: int | None = None) -> Pool:
+    """All takes of some pools, or of the first `shards` of each. Raises AudioFileError when there are none."""
+    stems, players = [], []
+    for folder in folders:
+        paths = sorted(path for path in folder.glob("[0-9]*.npy") if ".part" not in path.name)[:shards]
+        if not paths:
+            raise AudioFileError(folder, "no rendered stems here; make some with scripts/train.py render")
+        for path in paths:
+            about = json.loads(path.with_suffix(".json").read_text())
+            if about["sample_rate"] != sample_rate:
+                raise AudioFileError(
+                    path, f"rendered at {about['sample_rate']} Hz, the network works at {sample_rate} Hz"
+                )
+            stems.append(np.load(path))
+            players += [tuple(names) for names in about["players"]]
+    return Pool(np.concatenate(stems), tuple(players))
+
+
+def from_songs(folder: Path, sample_rate: int) -> Pool:
+    """A pool of finished songs to fine-tune on: a folder each, with `bass.*`, and `guitar.*` or parts `guitar<N>.*`.
+
+    Channels are folded to one and songs are cut into takes; a rest shorter than a take is filled with silence. Raises
+    AudioFileError when there is no song, or a song lacks a stem.
+    """
+    takes_of, players = [], []
+    for bass_path, guitar_paths in song_stems(folder):
+        bass = _mono(bass_path, sample_rate)
+        guitars = [_mono(path, sample_rate) for path in guitar_paths]
+        if any(len(guitar) != len(bass) for guitar in guitars):
+            raise AudioFileError(bass_path.parent, "the stems are not equally long")
+        frames, count = round(TAKE_S * sample_rate), -(-len(bass) // round(TAKE_S * sample_rate))
+        stems = np.zeros((1 + GUITARS, count * frames), np.float32)
+        stems[0, : len(bass)], stems[1, : len(bass)] = bass, np.sum(guitars, axis=0)
+        stems *= 0.99 / max(0.99, float(np.abs(stems).max()))
+        takes_of.append(np.round(stems * FULL_SCALE).astype(np.int16).reshape(-1, count, frames).swapaxes(0, 1))
+        players += [(bass_path.parent.name,)] * count
+    return Pool(np.concatenate(takes_of), tuple(players))
+
+
+def _only(song: Path, pattern: str) -> Path:
+    found = sorted(song.glob(pattern))
+    if len(found) != 1:
+        raise AudioFileError(song, f"{len(found)} files match {pattern}; one is wanted")
+    return found[0]
+
+
+def song_stems(folder: Path) -> list[tuple[Path, list[Path]]]:
+    """The bass and the guitars of every song in `folder`. Raises AudioFileError when there is none, or a stem lacks."""
+    found = []
+    for song in sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []:
+        bass, whole = sorted(song.glob("bass.*")), sorted(song.glob("guitar.*"))
+        guitars = whole or sorted(song.glob("guitar[0-9]*.*"))
+        if len(bass) != 1 or len(whole) > 1:
+            raise AudioFileError(song, f"{len(bass)} files are named bass.*, {len(whole)} guitar.*; one is wanted")
+        if not guitars:
+            raise AudioFileError(song, "no guitar.* and no guitar<N>.* here")
+        found.append((bass[0], guitars))
+    if not found:
+        raise AudioFileError(folder, "no songs here: a folder for each, with bass.* and guitar.* in it")
+    return found
+
+
+def _mono(path: Path, sample_rate: int) -> np.ndarray:
+    return files.resample(files.open(path), sample_rate).read().samples.mean(axis=0)
+
+
+def load_loops(folder: Path, sample_rate: int) -> list[np.ndarray]:
+    """Every audio file of `folder` folded to mono, int16 (frames,), its RMS 0.1."""
+    loops = []
+    for path in sorted(folder.glob("*.flac")) + sorted(folder.glob("*.wav")):
+        loop = files.read(path)
+        mono = loop.samples.mean(axis=0, keepdims=True)
+        mono = mono * (0.1 / max(float(np.sqrt(np.mean(mono**2))), 1e-6))
+        loops.append(as_int16(mono, loop.sample_rate, sample_rate)[0])
+    return loops

@@ -1,0 +1,312 @@
+"""Scores: what a bass and up to two guitars play, made up from a random key, chords, riffs and rests.
+
+A song has one tempo, one scale and one chord a bar. Every four bars each part picks a way of playing from its table and
+keeps it, with one rhythm, as players do. The bass may follow the roots, walk, or double a guitar's riff one octave down
+or in unison, which are the cases that make separation hard. Whole bars of rest come up for every part.
+In a song times are in seconds, while it is made up they are in beats; pitches are MIDI note numbers, velocities 0..1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from .instruments import RANGES
+
+SCALES = {
+    "major": (0, 2, 4, 5, 7, 9, 11),
+    "minor": (0, 2, 3, 5, 7, 8, 10),
+    "dorian": (0, 2, 3, 5, 7, 9, 10),
+    "mixolydian": (0, 2, 4, 5, 7, 9, 10),
+    "phrygian": (0, 1, 3, 5, 7, 8, 10),
+}
+
+SECTION_BARS = 4
+REST = 0.1
+"""How often a part rests for a bar."""
+
+
+@dataclass(frozen=True)
+class Note:
+    """`slide_from` is where the pitch comes from, in semitones; `mute` 0 rings, 1 is a tight palm mute."""
+
+    start_s: float
+    duration_s: float
+    pitch: float
+    velocity: float
+    slide_from: float = 0.0
+    mute: float = 0.0
+
+
+@dataclass(frozen=True)
+class Song:
+    """`parts` are the bass and then each guitar."""
+
+    seconds: float
+    parts: Sequence[tuple[Note, ...]]
+
+
+def compose(rng: np.random.Generator, seconds: float, guitars: int) -> Song:
+    """A song of `seconds` for one bass and `guitars` guitars."""
+    beat_s = 60.0 / rng.uniform(65, 175)
+    tonality = Tonality(int(rng.integers(12)), SCALES[str(rng.choice(list(SCALES)))])
+    degrees = [0] + [int(rng.choice(7, p=[0.28, 0.08, 0.1, 0.18, 0.18, 0.12, 0.06])) for _ in range(3)]
+    bars_a_chord = int(rng.choice([1, 1, 2]))
+    bars = int(np.ceil(seconds / (4 * beat_s)))
+    chords = [degrees[bar // bars_a_chord % len(degrees)] for bar in range(bars)]
+    riff = _riff(rng)
+    parts = [_part(rng, "bass", BASS_STYLES, tonality, chords, riff)]
+    parts += [_part(rng, "guitar", GUITAR_STYLES, tonality, chords, riff) for _ in range(guitars)]
+    return Song(seconds, tuple(_in_seconds(rng, part, beat_s, seconds) for part in parts))
+
+
+def _in_seconds(rng: np.random.Generator, part: Sequence[Note], beat_s: float, seconds: float) -> tuple[Note, ...]:
+    """Beats to seconds, with the looseness of a hand."""
+    loose_s = rng.uniform(0.0, 0.012)
+    made = []
+    for note in part:
+        start_s = max(0.0, note.start_s * beat_s + rng.normal(0, loose_s))
+        if start_s < seconds - 0.02:
+            velocity = float(np.clip(note.velocity + rng.normal(0, 0.08), 0.05, 1.0))
+            made.append(replace(note, start_s=start_s, duration_s=note.duration_s * beat_s, velocity=velocity))
+    return tuple(made)
+
+
+# What players agree on
+
+
+@dataclass(frozen=True)
+class Tonality:
+    """`key` is the root's pitch class, `scale` its seven steps in semitones."""
+
+    key: int
+    scale: tuple[int, ...]
+
+    def pitch(self, step: int, near: int) -> int:
+        """A step of the scale (negative and above seven in other octaves), step 0 at or just below `near`."""
+        return near - (near - self.key) % 12 + 12 * (step // 7) + self.scale[step % 7]
+
+
+def _rhythm(rng: np.random.Generator) -> list[tuple[float, float]]:
+    """One bar as (start, length) in beats."""
+    grid = float(rng.choice([1.0, 0.5, 0.5, 0.5, 0.25, 1 / 3]))
+    density = rng.uniform(0.35, 1.0)
+    starts = [0.0] + [step * grid for step in range(1, round(4 / grid)) if rng.random() < density]
+    ends = [*starts[1:], 4.0]
+    short = rng.uniform(0.4, 1.0)
+    return [(start, (end - start) * short) for start, end in zip(starts, ends, strict=True)]
+
+
+def _riff(rng: np.random.Generator) -> list[list[tuple[float, float, int]]]:
+    """Two bars, alike or not, as (start, length, scale step), shared by the players that double it."""
+
+    def bar() -> list[tuple[float, float, int]]:
+        step, made = 0, []
+        for start, length in _rhythm(rng):
+            made.append((start, length, step))
+            step = 0 if rng.random() < 0.35 else int(np.clip(step + rng.integers(-3, 4), -4, 9))
+        return made
+
+    first = bar()
+    return [first, bar() if rng.random() < 0.5 else first]
+
+
+# Ways of playing
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One bar as its player sees it. Times are in beats from the song's beginning.
+
+    `near` places the register of lines, `voicing` stands for the player's way of taking chords.
+    """
+
+    rng: np.random.Generator
+    role: str
+    start: float
+    number: int
+    tonality: Tonality
+    degree: int
+    following: int
+    rhythm: list[tuple[float, float]]
+    riff: list[list[tuple[float, float, int]]]
+    near: int
+    velocity: float
+    mute: float
+    voicing: int
+
+    def note(self, start: float, length: float, pitch: float, slide_from: float = 0.0, high: int | None = None) -> Note:
+        """A note of this player, moved by octaves into the range of the instrument (up to `high`)."""
+        lowest, highest = RANGES[self.role]
+        highest = highest if high is None else high
+        pitch += 12 * np.ceil(max(0.0, lowest - pitch) / 12)
+        pitch -= 12 * np.ceil(max(0.0, pitch - highest) / 12)
+        return Note(self.start + start, length, pitch, self.velocity, slide_from, self.mute)
+
+    def root(self, degree: int | None = None) -> int:
+        return self.tonality.pitch(self.degree if degree is None else degree, self.near)
+
+
+Style = Callable[[Bar], list[Note]]
+
+
+def _pattern(*intervals: int) -> Style:
+    """The root and what goes with it, interval after interval, in the bar's rhythm."""
+
+    def play(bar: Bar) -> list[Note]:
+        slide = float(bar.rng.choice([-2, -5, 2])) if bar.rng.random() < 0.15 else 0.0
+        return [
+            bar.note(start, length, bar.root() + intervals[number % len(intervals)], slide * (number == 0))
+            for number, (start, length) in enumerate(bar.rhythm)
+        ]
+
+    return play
+
+
+def _held_root(bar: Bar) -> list[Note]:
+    return [bar.note(0.0, 4.0, bar.root())]
+
+
+def _walk(bar: Bar) -> list[Note]:
+    """Four quarters: the root, two notes of the way, and a half-step from the next root."""
+    way = bar.root() + np.sort(bar.rng.choice([2, 3, 4, 5, 7, 9, 10, 12], 2, replace=False))
+    way = way if bar.rng.random() < 0.5 else way[::-1]
+    pitches = [bar.root(), *way, bar.root(bar.following) + bar.rng.choice([-1, 1])]
+    return [bar.note(beat, 0.9, float(pitch)) for beat, pitch in enumerate(pitches)]
+
+
+def _double_riff(bar: Bar) -> list[Note]:
+    """The song's riff: in unison with whoever else plays it, or octaves apart."""
+    return [
+        bar.note(start, length, bar.tonality.pitch(step, bar.near))
+        for start, length, step in bar.riff[bar.number % len(bar.riff)]
+    ]
+
+
+def _line(bar: Bar) -> list[Note]:
+    """A melody that moves by steps, with a slide here and there."""
+    step, made = bar.degree, []
+    for start, length in bar.rhythm:
+        step = int(np.clip(step + bar.rng.integers(-2, 3), -5, 12))
+        slide = float(bar.rng.choice([-2, -1, 1])) if bar.rng.random() < 0.2 else 0.0
+        made.append(bar.note(start, length, bar.tonality.pitch(step, bar.near), slide))
+    return made
+
+
+def _voices(bar: Bar) -> list[int]:
+    """The bar's chord from low to high: a triad, perhaps a seventh, over two octaves, some voices left out."""
+    rng = np.random.default_rng([bar.voicing, bar.degree])
+    tones = [0, 2, 4] + ([6] if rng.random() < 0.3 else [])
+    low = int(rng.integers(40, 58))
+    names = {bar.tonality.pitch(bar.degree + tone, 60) % 12 for tone in tones}
+    voices = [pitch for pitch in range(low, low + 25) if pitch % 12 in names]
+    return [pitch for number, pitch in enumerate(voices[:6]) if number == 0 or rng.random() < 0.85]
+
+
+def _strum(longest: float) -> Style:
+    """Chords down and, with fewer strings, up; held for no longer than `longest` beats."""
+
+    def play(bar: Bar) -> list[Note]:
+        made = []
+        for number, (start, length) in enumerate(bar.rhythm):
+            strings = _voices(bar)
+            if number % 2:
+                strings = strings[::-1][: int(bar.rng.integers(2, 6))]
+            made += [bar.note(start + 0.02 * n, min(length, longest), pitch) for n, pitch in enumerate(strings)]
+        return made
+
+    return play
+
+
+def _held_chord(bar: Bar) -> list[Note]:
+    return [bar.note(0.03 * number, 4.0, pitch) for number, pitch in enumerate(_voices(bar))]
+
+
+def _arpeggio(bar: Bar) -> list[Note]:
+    voices = _voices(bar)
+    order = np.random.default_rng(bar.voicing).permutation(6)
+    return [
+        bar.note(start, 1.5 * max(length, 1.0), voices[int(order[number % len(order)]) % len(voices)])
+        for number, (start, length) in enumerate(bar.rhythm)
+    ]
+
+
+def _power_chords(bar: Bar) -> list[Note]:
+    root = bar.tonality.pitch(bar.degree, 46)
+    return [
+        bar.note(start, length, root + up, high=64)
+        for number, (start, length) in enumerate(bar.rhythm)
+        for up in (0, 7, 12)[: 2 + number % 2]
+    ]
+
+
+def _octaves(bar: Bar) -> list[Note]:
+    made = []
+    for start, length in bar.rhythm:
+        pitch = bar.tonality.pitch(bar.degree + int(bar.rng.integers(-2, 5)), 52)
+        made += [bar.note(start, length, pitch + up) for up in (0, 12)]
+    return made
+
+
+@dataclass(frozen=True)
+class Way:
+    """A row of a table of ways of playing: how often it is picked, relative to the others, and its registers."""
+
+    weight: float
+    play: Style
+    registers: tuple[int, ...]
+    muted: float = 0.1
+
+
+LOW_BASS = (28, 28, 31, 31, 35, 40)
+
+BASS_STYLES: Mapping[str, Way] = {
+    "roots": Way(5, _pattern(0), LOW_BASS, 0.2),
+    "octaves": Way(2, _pattern(0, 12), LOW_BASS, 0.2),
+    "fifths": Way(2, _pattern(0, 7, 12, 7), LOW_BASS, 0.2),
+    "held": Way(2, _held_root, LOW_BASS),
+    "walk": Way(3, _walk, LOW_BASS),
+    "riff": Way(3, _double_riff, LOW_BASS, 0.2),
+    "melody": Way(2, _line, (33, 38, 43)),
+}
+
+GUITAR_STYLES: Mapping[str, Way] = {
+    "strum": Way(4, _strum(4.0), (52,)),
+    "stabs": Way(1, _strum(0.25), (52,)),
+    "held": Way(2, _held_chord, (52,)),
+    "arpeggio": Way(3, _arpeggio, (52,)),
+    "power": Way(3, _power_chords, (46,), 0.5),
+    "riff": Way(3, _double_riff, (45, 52, 57), 0.5),
+    "low line": Way(2, _line, (42, 45, 50), 0.5),
+    "lead": Way(4, _line, (57, 64, 69)),
+    "octaves": Way(1, _octaves, (52,)),
+}
+
+
+def _part(
+    rng: np.random.Generator,
+    role: str,
+    styles: Mapping[str, Way],
+    tonality: Tonality,
+    chords: Sequence[int],
+    riff: list[list[tuple[float, float, int]]],
+) -> list[Note]:
+    """A whole part, in beats."""
+    weights = np.array([way.weight for way in styles.values()])
+    part: list[Note] = []
+    for first in range(0, len(chords), SECTION_BARS):
+        way = styles[str(rng.choice(list(styles), p=weights / weights.sum()))]
+        rhythm, near, voicing = _rhythm(rng), int(rng.choice(way.registers)), int(rng.integers(2**31))
+        velocity, mute = rng.uniform(0.4, 0.95), rng.uniform(0.2, 1.0) * (rng.random() < way.muted)
+        section = chords[first : first + SECTION_BARS]
+        for number, degree in enumerate(section):
+            following = section[(number + 1) % len(section)]
+            bar = Bar(
+                rng, role, 4.0 * (first + number), number, tonality, degree, following,
+                rhythm, riff, near, velocity, mute, voicing,
+            )  # fmt: skip
+            if rng.random() >= REST:
+                part += way.play(bar)
+    return part

@@ -1,0 +1,318 @@
+"""The embedded model: stems add up, whatever the blocks, pieces, rates and levels; its context is what it says."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gbsep import files
+from gbsep.audio import Audio, Reader, join
+from gbsep.errors import BackendError, SeparationFailed, WeightsMissing
+from gbsep.separation import Context, compact, harmonic_net
+from gbsep.separation.harmonic_net import Config
+
+SMALL = Config(n_fft=256, hop_length=64, bins=80, pitches=48, bins_per_octave=12, gathered=3, harmonics=4,
+               widths=(4, 4, 6), projected=2, head=4)  # fmt: skip
+
+
+def lively(config: Config = SMALL, seed: int = 0) -> harmonic_net.Weights:
+    """Untrained weights whose output hangs on everything the network sees."""
+    weights = harmonic_net.new_weights(config, seed)
+    weights["out.weight"] *= 20
+    return weights
+
+
+def music(frames: int, channels: int, rng: np.random.Generator, sample_rate: int = 8000) -> Audio:
+    time = np.arange(frames) / sample_rate
+    tones = sum(np.sin(2 * np.pi * hz * time + hz) for hz in (55, 110, 165, 440, 880)) / 10
+    return Audio(tones + 0.02 * rng.standard_normal((channels, frames)), sample_rate)
+
+
+def separated(audio: Audio, weights: harmonic_net.Weights, config: Config = SMALL) -> dict[str, np.ndarray]:
+    blocks = list(compact.separate(audio.reader(), config, weights))
+    return {name: join(block[name] for block in blocks) for name in ("bass", "guitar")}
+
+
+# The transform and the pitch axis
+
+
+def test_spectra_are_scipys(rng):
+    from scipy.signal import stft
+
+    x = rng.standard_normal(4000)
+    made = harmonic_net.spectrum(SMALL, torch.tensor(x, dtype=torch.float32)[None, None])[0, 0].numpy()
+    _, _, wanted = stft(x, window="hann", nperseg=SMALL.n_fft, noverlap=SMALL.n_fft - SMALL.hop_length, padded=False)
+    assert made.shape[1] == wanted.shape[1]
+    np.testing.assert_allclose(made, wanted, atol=1e-5)
+
+
+def test_a_sine_of_amplitude_one_reads_half_in_its_bin():
+    bin_hz = SMALL.sample_rate / SMALL.n_fft
+    wave = torch.sin(2 * torch.pi * 20 * bin_hz * torch.arange(4096) / SMALL.sample_rate)
+    spectrum = harmonic_net.spectrum(SMALL, wave[None, None].float())[0, 0].abs()
+    assert spectrum[20, 30].item() == pytest.approx(0.5, abs=1e-3)
+
+
+@pytest.mark.parametrize("length", [1, 63, 64, 1000, 4096])
+def test_waves_undo_spectra(length, rng):
+    x = torch.tensor(rng.standard_normal((2, 2, length)), dtype=torch.float32)
+    back = harmonic_net.waves(SMALL, harmonic_net.spectrum(SMALL, x), length)
+    torch.testing.assert_close(back, x, atol=1e-5, rtol=0)
+
+
+def test_reading_between_bins_is_linear_interpolation(rng):
+    values, places = rng.standard_normal(20), rng.uniform(-3, 22, 200)
+    read = harmonic_net._interpolation(places, 20) @ values
+    np.testing.assert_allclose(read, np.interp(places, np.arange(20), values, left=0, right=0), atol=1e-12)
+
+
+@given(st.floats(60, 400), st.integers(1, 6))
+@settings(max_examples=30, deadline=None)
+def test_a_harmonic_is_gathered_to_its_pitch_and_laid_back_at_its_frequency(pitch_hz, h):
+    config = Config()
+    gather, spread = harmonic_net._harmonic_maps(config, "cpu")
+    bin_hz = config.sample_rate / config.n_fft
+    bins = torch.exp(-((torch.arange(config.n_fft // 2) - h * pitch_hz / bin_hz) ** 2) / 2)
+    seen = (gather @ bins).reshape(config.gathered, config.pitches)[h - 1]
+    pitch = int(seen.argmax())
+    one_step = 2 ** (1 / config.bins_per_octave)
+    slack = one_step * (1 + 0.5 * bin_hz / (h * pitch_hz))
+    found_hz = config.lowest_hz * one_step**pitch
+    assert pitch_hz / slack <= found_hz <= pitch_hz * slack
+    lit = torch.zeros(config.harmonics, config.pitches)
+    lit[h - 1, pitch] = 1.0
+    laid = spread @ lit.flatten()
+    if laid.any():
+        reached_hz = int(laid.argmax()) * bin_hz
+        assert abs(reached_hz - h * found_hz) <= max(bin_hz, 0.03 * h * found_hz)
+
+
+# What the network can see
+
+
+@pytest.mark.parametrize("config", [SMALL, replace(SMALL, taps=5)])
+def test_an_output_depends_on_its_context_and_no_more(config, rng):
+    weights = lively(config)
+    frames, middle = 4 * config.context, 2 * config.context
+    spectra = torch.randn(1, 2, config.n_fft // 2 + 1, frames, dtype=torch.complex64)
+    spectra.requires_grad_(True)
+    # A perturbation instead of a gradient: features are taken outside the graph.
+    with torch.no_grad():
+        usual = harmonic_net.bass_spectrum(config, weights, spectra)
+        changed = spectra.clone()
+        changed[..., middle] *= 3j
+        moved = (harmonic_net.bass_spectrum(config, weights, changed) - usual).abs().amax(dim=(0, 1, 2)) > 0
+    reached = np.flatnonzero(moved.numpy())
+    assert middle in reached
+    assert reached.min() >= middle - config.context
+    assert reached.max() <= middle + config.context
+    assert reached.max() - reached.min() > config.context / 2
+
+
+def test_pieces_meet_where_the_whole_would_be(rng, monkeypatch):
+    audio, weights = music(30_000, 2, rng), lively()
+    whole = separated(audio, weights)
+    monkeypatch.setattr(compact, "PIECE_S", 0.5)
+    pieces = separated(audio, weights)
+    np.testing.assert_allclose(pieces["bass"], whole["bass"], atol=1e-5)
+
+
+def test_the_first_piece_is_the_network_on_the_plain_signal(rng):
+    audio, weights = music(9000, 2, rng), lively()
+    margin = 8192
+    left, right = np.pad(audio.samples, ((0, 0), (margin, margin)))
+    mid_side = np.stack([left + right, left - right]) / 2
+    scale = 1 / compact._level(audio.reader())
+    spectra = harmonic_net.spectrum(SMALL, torch.tensor(mid_side * scale)[None].float())
+    with torch.no_grad():
+        made = harmonic_net.bass_spectrum(SMALL, weights, spectra)
+    mid, side = harmonic_net.waves(SMALL, made, mid_side.shape[1])[0, :, margin:-margin].numpy() / scale
+    np.testing.assert_allclose(separated(audio, weights)["bass"], [mid + side, mid - side], atol=1e-5)
+
+
+# The contract
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("sample_rate", [4000, 8000, 11025, 44100, 192000])
+@pytest.mark.parametrize("frames", [1, 2, 777, 20_000])
+def test_stems_have_the_mixtures_shape_and_sum_to_it(channels, sample_rate, frames, rng):
+    audio = music(frames, channels, rng, sample_rate)
+    stems = separated(audio, lively())
+    for stem in stems.values():
+        assert stem.dtype == np.float32
+        assert stem.shape == audio.samples.shape
+        assert np.isfinite(stem).all()
+    np.testing.assert_allclose(stems["bass"] + stems["guitar"], audio.samples, atol=1e-6)
+
+
+@given(st.lists(st.integers(1, 5000), min_size=1, max_size=8))
+@settings(max_examples=10, deadline=None)
+def test_the_readers_blocks_do_not_matter(sizes):
+    audio = music(sum(sizes), 2, np.random.default_rng(1), 11025)
+    edges = np.cumsum([0, *sizes])
+
+    def ragged(block_frames):
+        for start, stop in pairwise(edges):
+            for at in range(start, stop, block_frames):
+                yield audio.samples[:, at : min(at + block_frames, stop)]
+
+    reader = Reader(audio.sample_rate, 2, audio.frames, ragged)
+    weights = lively()
+    made = join(stems["bass"] for stems in compact.separate(reader, SMALL, weights))
+    np.testing.assert_allclose(made, separated(audio, weights)["bass"], atol=1e-6)
+
+
+@pytest.mark.parametrize("gain", [1e-4, 0.1, 3.0])
+def test_stems_scale_with_the_mixture(gain, rng):
+    audio, weights = music(12_000, 2, rng), lively()
+    louder = Audio(audio.samples * np.float32(gain), audio.sample_rate)
+    np.testing.assert_allclose(separated(louder, weights)["bass"] / gain, separated(audio, weights)["bass"], atol=2e-5)
+
+
+def test_mono_is_a_stereo_file_with_equal_channels(rng):
+    audio, weights = music(12_000, 1, rng), lively()
+    # Untrained, the network may put something into the side of a mono signal; the mid is what must agree.
+    both = Audio(np.repeat(audio.samples, 2, axis=0), audio.sample_rate)
+    np.testing.assert_allclose(
+        separated(both, weights)["bass"].mean(axis=0), separated(audio, weights)["bass"][0], atol=1e-5
+    )
+
+
+def test_silence_stays_silent():
+    stems = separated(Audio(np.zeros((2, 50_000)), 44100), lively())
+    assert not stems["bass"].any()
+    assert not stems["guitar"].any()
+
+
+@pytest.mark.parametrize("kind", ["dc", "noise", "square", "denormal", "click"])
+def test_hostile_sound_gives_finite_stems_that_are_no_louder_than_the_filter_allows(kind, rng):
+    frames = 20_000
+    samples = {
+        "dc": np.ones((2, frames)),
+        "noise": rng.uniform(-1, 1, (2, frames)),
+        "square": np.sign(np.sin(np.arange(frames) * 0.05))[None].repeat(2, 0),
+        "denormal": np.full((2, frames), 1e-40),
+        "click": np.eye(2, frames, 9000),
+    }[kind]
+    stems = separated(Audio(samples, 44100), lively())
+    assert np.isfinite(stems["bass"]).all()
+    assert np.abs(stems["bass"]).max() <= 50 * np.abs(samples).max() + 1e-30
+
+
+def test_quiet_passages_do_not_move_the_level(rng):
+    loud = music(16_000, 2, rng)
+    with_rest = Audio(np.pad(loud.samples, ((0, 0), (0, 80_000))), 8000)
+    assert compact._level(with_rest.reader()) == pytest.approx(compact._level(loud.reader()), rel=1e-3)
+
+
+def test_progress_ends_at_one(rng, monkeypatch):
+    monkeypatch.setattr(compact, "PIECE_S", 0.5)
+    told: list[float] = []
+    list(compact.separate(music(12_000, 1, rng).reader(), SMALL, lively(), told.append))
+    assert told == sorted(told)
+    assert told[-1] == 1.0
+    assert len(told) == 3
+
+
+def test_broken_weights_are_told(rng):
+    weights = lively()
+    weights["in.bias"][0] = torch.nan
+    with pytest.raises(SeparationFailed, match="NaN or infinite"):
+        separated(music(9000, 2, rng), weights)
+
+
+# Weights on disk
+
+
+def test_weights_come_back_rounded_to_half_precision(tmp_path):
+    weights = lively()
+    compact.save(tmp_path / "a.safetensors", SMALL, weights)
+    config, loaded = compact.load(tmp_path / "a.safetensors")
+    assert config == SMALL
+    for name, value in weights.items():
+        torch.testing.assert_close(loaded[name], value, rtol=1e-3, atol=1e-4)
+        assert loaded[name].dtype == torch.float32
+
+
+def test_saving_twice_gives_equal_bytes(tmp_path):
+    for name in "ab":
+        compact.save(tmp_path / name, SMALL, lively())
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+@pytest.mark.parametrize("wrong", ["text", "empty", "no config", "other shapes", "silly config"])
+def test_files_that_are_no_weights_are_refused(wrong, tmp_path):
+    from safetensors.torch import save_file
+
+    path = tmp_path / "a.safetensors"
+    if wrong == "text":
+        path.write_text("not weights")
+    elif wrong == "empty":
+        path.write_bytes(b"")
+    elif wrong == "no config":
+        save_file({"a": torch.zeros(1)}, path)
+    elif wrong == "other shapes":
+        compact.save(path, SMALL, lively(replace(SMALL, head=5)))
+    else:
+        save_file({"a": torch.zeros(1)}, path, metadata={"config": '{"n_fft": 99999999}'})
+    with pytest.raises(BackendError, match=r"a\.safetensors"):
+        compact.load(path)
+
+
+def test_a_model_of_ones_own_is_found_by_name_and_runs(tmp_path, rng, monkeypatch):
+    monkeypatch.setattr(compact.models, "state_dir", lambda: tmp_path / "state")
+    compact.save(tmp_path / "mine.safetensors", SMALL, lively())
+    settings_, context = compact.Settings(model="mine"), Context(wanted=("bass",), models=tmp_path)
+    assert len(compact.identity(settings_, context)["weights_sha256"]) == 64
+    audio = music(9000, 2, rng)
+    made = list(compact.run(audio.reader(), settings_, context))
+    assert [set(block) for block in made] == [{"bass"}]
+    _, weights = compact.load(tmp_path / "mine.safetensors")
+    np.testing.assert_array_equal(made[0]["bass"], separated(audio, weights)["bass"])
+
+
+def test_an_unknown_model_is_told_with_the_places(tmp_path):
+    with pytest.raises(WeightsMissing, match=r"nobody.*looked in.*nobody\.safetensors.*--models"):
+        compact.identity(compact.Settings(model="nobody"), Context(wanted=("bass",), models=tmp_path))
+
+
+# The model that is shipped
+
+
+def test_the_card_describes_the_shipped_file():
+    card = json.loads(compact.EMBEDDED.with_suffix(".json").read_text())
+    assert card["sha256"] == hashlib.sha256(compact.EMBEDDED.read_bytes()).hexdigest()
+    config, _ = compact.load(compact.EMBEDDED)
+    assert harmonic_net.config_from(card["config"]) == config
+    assert compact.EMBEDDED.stat().st_size < 20_000_000
+    assert {"licence", "seed", "steps", "final_error_db", "instruments", "credits", "quality"} <= set(card)
+
+
+@pytest.mark.parametrize("mono", [False, True])
+def test_the_shipped_model_beats_every_butterworth_cutoff_on_a_song_it_never_heard(mono, data):
+    from scipy.signal import butter, sosfiltfilt
+
+    song = data / "jams" / "03_bass_pasta_gtr_shiny+gtr_green"
+    bass, guitar = (files.read(song / f"{name}.flac").samples for name in ("bass", "guitar"))
+    if mono:
+        bass, guitar = (x.mean(axis=0, keepdims=True) for x in (bass, guitar))
+    mixture = Audio(bass + guitar, 44100)
+
+    def sdr_db(truth: np.ndarray, estimate: np.ndarray) -> float:
+        return float(10 * np.log10(np.sum(truth**2) / np.sum((estimate - truth) ** 2)))
+
+    filtered = [
+        sdr_db(bass, sosfiltfilt(butter(4, hz, output="sos", fs=44100), mixture.samples))
+        for hz in (100, 150, 200, 250, 300, 400, 500)
+    ]
+    config, weights = compact.load(compact.EMBEDDED)
+    assert sdr_db(bass, separated(mixture, weights, config)["bass"]) > max(filtered) + 1.0

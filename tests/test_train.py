@@ -1,0 +1,497 @@
+"""Training: what is rendered is in tune and in place, batches add up, and a run cut in two is the run in one."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from fractions import Fraction
+from inspect import signature
+from itertools import islice, pairwise
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gbsep import files, models
+from gbsep.audio import Audio
+from gbsep.errors import AudioFileError, BackendError, BackendNotInstalled, OutputError, ParameterError
+from gbsep.separation.harmonic_net import Config
+from gbsep.train import finetune, generator, instruments, loop, mixing, pool, scores
+from gbsep.train.instruments import SAMPLE_RATE, Instrument
+
+SMALL = Config(n_fft=256, hop_length=64, bins=80, pitches=48, bins_per_octave=12, gathered=3, harmonics=4,
+               widths=(8, 8, 8), projected=4, head=8)  # fmt: skip
+
+
+def hz(pitch: float) -> float:
+    return 440.0 * 2 ** ((pitch - 69) / 12)
+
+
+def loudest_hz(x: np.ndarray, low: float, high: float) -> float:
+    """The strongest frequency of a windowed signal between two limits."""
+    spectrum = np.abs(np.fft.rfft(x * np.hanning(len(x)), 2**18))
+    at = np.fft.rfftfreq(2**18, 1 / SAMPLE_RATE)
+    band = (at > low) & (at < high)
+    return float(at[band][spectrum[band].argmax()])
+
+
+def sine(role: str, pitches: range) -> Instrument:
+    time = np.arange(3 * SAMPLE_RATE) / SAMPLE_RATE
+    notes = {p: (np.sin(2 * np.pi * hz(p) * time).astype(np.float32),) for p in pitches}
+    return Instrument(f"sine_{role}", role, "string", notes)
+
+
+BAND = [sine("bass", range(26, 58, 4)), sine("guitar", range(40, 88, 4))]
+
+
+# Instruments
+
+
+@pytest.mark.parametrize("pitch", [30.0, 41.3, 47.9])
+def test_a_tone_is_in_tune_between_the_sampled_pitches(pitch):
+    tone = BAND[0].tone(np.full(SAMPLE_RATE, pitch), 1.0)
+    assert 1200 * abs(np.log2(loudest_hz(tone, 20, 500) / hz(pitch))) < 3
+
+
+def test_a_slide_arrives_at_its_pitch():
+    glide = 40 - 5 * np.exp(-np.arange(2 * SAMPLE_RATE) / SAMPLE_RATE / 0.04)
+    tone = BAND[0].tone(glide, 1.0)
+    assert loudest_hz(tone[:1000], 20, 300) < 0.95 * hz(40)
+    assert 1200 * abs(np.log2(loudest_hz(tone[SAMPLE_RATE:], 20, 500) / hz(40))) < 3
+
+
+def test_velocity_picks_the_layer():
+    layers = tuple(np.full(100, level, np.float32) for level in (0.1, 0.2, 0.3))
+    one = Instrument("one", "bass", "string", {40: layers})
+    heard = [one.tone(np.full(50, 40.0), velocity)[10] for velocity in (0.0, 0.4, 0.99, 1.0)]
+    np.testing.assert_allclose(heard, [0.1, 0.2, 0.3, 0.3], rtol=1e-6)
+
+
+@pytest.mark.parametrize("role", ["bass", "guitar"])
+def test_the_strings_partials_lie_where_a_stiff_string_has_them(role):
+    made = instruments.plucked_string(np.random.default_rng(3), role, "a")
+    stiffness = 10 ** np.random.default_rng(3).uniform(-5.0, -3.6)
+    pitch = sorted(made.notes)[3]
+    note = made.notes[pitch][-1][:SAMPLE_RATE]
+    f0 = loudest_hz(note, 0.95 * hz(pitch), 1.05 * hz(pitch)) / np.sqrt(1 + stiffness)
+    for k in (2, 3, 4):
+        wanted = k * f0 * np.sqrt(1 + stiffness * k**2)
+        assert 1200 * abs(np.log2(loudest_hz(note, 0.97 * wanted, 1.03 * wanted) / wanted)) < 8
+
+
+def test_a_string_dies_away_and_its_treble_first():
+    note = instruments.plucked_string(np.random.default_rng(5), "bass", "a").notes[28][-1]
+    early, late = (np.abs(np.fft.rfft(note[at : at + 8192])) for at in (2000, 40_000))
+    split = int(400 / (SAMPLE_RATE / 8192))
+    assert np.sum(late**2) < np.sum(early**2)
+    assert np.sum(late[split:] ** 2) / np.sum(late**2) < np.sum(early[split:] ** 2) / np.sum(early**2)
+
+
+def test_recorded_notes_begin_at_their_onset(tmp_path):
+    rows = ["file,instrument,family,artic,midi,vel_layer,onset_s"]
+    for pitch in range(40, 48):
+        for layer in (2, 1):
+            note = np.zeros(22050, np.float32)
+            note[2205:] = 0.1 * layer
+            files.write(tmp_path / f"{pitch}_{layer}.wav", Audio(note, 44100), files.OutputFormat())
+            rows.append(f"{pitch}_{layer}.wav,axe,guitar,sus,{pitch},{layer},0.05")
+    (tmp_path / "index.csv").write_text("\n".join(rows))
+    (made,) = instruments.recorded(tmp_path)
+    assert (made.name, made.role, made.kind, sorted(made.notes)) == ("axe", "guitar", "recorded", list(range(40, 48)))
+    soft, loud = made.notes[40]
+    assert len(loud) == pytest.approx(SAMPLE_RATE * 0.45, abs=2)
+    np.testing.assert_allclose(soft[1000:3000] * 2, loud[1000:3000], rtol=1e-3)
+
+
+def test_written_notes_read_back(tmp_path, monkeypatch):
+    monkeypatch.setattr(instruments, "NOTE_S", 0.5)
+    band = list(instruments.plucked_strings(1, 1))
+    instruments.write_notes(tmp_path, band)
+    back = instruments.recorded(tmp_path)
+    assert [(one.name, one.role, one.kind) for one in back] == [(one.name, one.role, one.kind) for one in band]
+    for one, other in zip(back, band, strict=True):
+        assert sorted(one.notes) == sorted(other.notes)
+        for pitch, layers in other.notes.items():
+            for note, wanted in zip(one.notes[pitch], layers, strict=True):
+                np.testing.assert_allclose(note, wanted, atol=1e-3 * np.abs(wanted).max() + 1e-3)
+
+
+def test_a_folder_without_index_is_told(tmp_path):
+    with pytest.raises(AudioFileError, match=r"index.csv: no such index"):
+        instruments.recorded(tmp_path)
+
+
+def test_soundfonts_need_fluidsynth(tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(BackendNotInstalled, match="fluidsynth"):
+        instruments.soundfont(tmp_path / "a.sf2")
+
+
+def test_the_midi_file_says_what_is_played():
+    made = instruments._midi_file(33, [(40, 100), (43, 50)])
+    assert made[:14] == b"MThd\0\0\0\6\0\0\0\1\0\xfa"
+    assert int.from_bytes(made[18:22], "big") == len(made) - 22
+    # 1425 ticks held = 0x8B 0x11, then 75 ticks of silence = 0x4B.
+    assert made[22:] == (b"\0\xc0\x21\0\x90\x28\x64\x8b\x11\x80\x28\0\x4b\x90\x2b\x32\x8b\x11\x80\x2b\0\x4b\xff\x2f\0")
+
+
+def test_a_soundfont_plays_the_pitches_it_is_asked_for(monkeypatch):
+    font = "/usr/share/sounds/sf2/FluidR3_GM.sf2"
+    if not (shutil.which("fluidsynth") and files.Path(font).is_file()):
+        pytest.skip("needs fluidsynth and the soundfont FluidR3_GM")
+    monkeypatch.setattr(instruments, "PROGRAMS", {"bass": [34]})
+    (bass,) = instruments.soundfont(files.Path(font))
+    assert (bass.name, bass.role, bass.kind) == ("FluidR3_GM_034", "bass", "soundfont")
+    for pitch in (36, 48):
+        heard = loudest_hz(bass.notes[pitch][-1][2000:40_000], 0.9 * hz(pitch), 1.1 * hz(pitch))
+        assert 1200 * abs(np.log2(heard / hz(pitch))) < 25
+
+
+# Scores and takes
+
+
+@given(st.integers(0, 10_000), st.floats(2, 20), st.integers(0, 2))
+@settings(max_examples=40, deadline=None)
+def test_every_part_stays_in_its_range_and_in_the_song(seed, seconds, guitars):
+    song = scores.compose(np.random.default_rng(seed), seconds, guitars)
+    assert len(song.parts) == 1 + guitars
+    for part, role in zip(song.parts, ["bass", "guitar", "guitar"], strict=False):
+        low, high = instruments.RANGES[role]
+        for note in part:
+            assert 0 <= note.start_s < seconds
+            assert note.duration_s > 0
+            assert low <= note.pitch <= high
+            assert 0 < note.velocity <= 1
+
+
+def test_songs_differ_in_their_playing():
+    songs = [scores.compose(np.random.default_rng(seed), 16, 2) for seed in range(40)]
+    notes_per_s = [len(song.parts[1]) / 16 for song in songs]
+    assert np.quantile(notes_per_s, 0.9) > 4 * max(np.quantile(notes_per_s, 0.1), 0.1)
+    assert any(note.mute for song in songs for note in song.parts[1])
+    assert any(note.slide_from for song in songs for note in song.parts[0])
+
+
+def test_notes_sound_when_the_score_says(rng):
+    part = (scores.Note(0.5, 0.3, 40, 0.9), scores.Note(1.5, 0.2, 45, 0.9))
+    dry = generator.play(rng, part, BAND[0], 3.0)
+    assert dry.dtype == np.float32
+    assert len(dry) == 3 * SAMPLE_RATE
+    at = lambda start, stop: np.abs(dry[int(start * SAMPLE_RATE) : int(stop * SAMPLE_RATE)]).max()  # noqa: E731
+    assert at(0, 0.49) == 0
+    assert at(0.5, 0.75) > 0.1
+    assert at(1.0, 1.49) == 0
+    assert at(1.5, 1.65) > 0.1
+
+
+def test_a_palm_mute_is_shorter_and_darker(rng):
+    tail = {}
+    for mute in (0.0, 1.0):
+        dry = generator.play(np.random.default_rng(0), (scores.Note(0.0, 0.5, 40, 1.0, 0.0, mute),), BAND[0], 1.0)
+        tail[mute] = np.sqrt(np.mean(dry[8000:9000] ** 2))
+    assert tail[1.0] < 0.1 * tail[0.0]
+
+
+def test_takes_repeat_and_stay_within_full_scale():
+    first, again = (list(islice(generator.takes(7, BAND, 2.0), 16)) for _ in range(2))
+    for one, other in zip(first, again, strict=True):
+        np.testing.assert_array_equal(one.stems, other.stems)
+        assert one.players == other.players
+        assert one.stems.shape == (3, 2 * SAMPLE_RATE)
+        assert np.isfinite(one.stems).all()
+        assert np.abs(one.stems).max() <= 1.0
+    assert any(np.any(a.stems != b.stems) for a, b in pairwise(first))
+    assert any(not take.stems[1:].any(axis=1).all() for take in first)
+
+
+def test_phrases_take_the_place_of_a_score(tmp_path, monkeypatch):
+    monkeypatch.setattr(generator, "PHRASED", 1.0)
+    time = np.arange(44100) / 44100
+    files.write(tmp_path / "gtr_a.flac", Audio(0.3 * np.sin(2 * np.pi * 333 * time), 44100), files.OutputFormat("flac"))
+    (phrase,) = instruments.phrases(tmp_path)
+    assert np.sqrt(np.mean(phrase**2)) == pytest.approx(0.1, rel=1e-3)
+    for take in islice(generator.takes(3, BAND, 4.0, [phrase]), 3):
+        assert take.players == ("sine_bass", "phrases", "sine_guitar")
+        if take.stems[1].any():
+            assert loudest_hz(take.stems[1], 100, 600) == pytest.approx(333, rel=0.02)
+
+
+# Pools
+
+
+@pytest.fixture(scope="module")
+def shard(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pool")
+    patch = pytest.MonkeyPatch()
+    patch.setattr(pool, "TAKES_PER_SHARD", 4)
+    patch.setattr(pool, "TAKE_S", 4.0)
+    for number in (0, 1):
+        pool.write_shard(folder, number, 5, BAND, SMALL.sample_rate)
+    patch.undo()
+    return folder
+
+
+def test_a_pool_holds_what_was_rendered(shard):
+    whole = pool.load([shard], SMALL.sample_rate)
+    assert whole.stems.shape == (8, 3, 4 * SMALL.sample_rate)
+    assert whole.stems.dtype == np.int16
+    assert len(whole.players) == 8
+    assert set(whole.players[0]) == {"sine_bass", "sine_guitar"}
+    take = next(generator.takes(5 * 100_003 + 1, BAND, 4.0))
+    wanted = files.resample(Audio(take.stems[0], SAMPLE_RATE).reader(), SMALL.sample_rate).read().samples[0]
+    np.testing.assert_allclose(whole.stems[4, 0] / pool.FULL_SCALE, wanted, atol=1e-4)
+    assert len(pool.load([shard], SMALL.sample_rate, shards=1).stems) == 4
+
+
+def test_a_shard_that_is_there_is_kept(shard):
+    path = shard / "0000.npy"
+    before = path.stat().st_mtime_ns
+    pool.write_shard(shard, 0, 99, BAND, SMALL.sample_rate)
+    assert path.stat().st_mtime_ns == before
+
+
+def test_pools_that_do_not_fit_are_told(shard, tmp_path):
+    with pytest.raises(AudioFileError, match=r"rendered at 8000 Hz, the network works at 6000 Hz"):
+        pool.load([shard], 6000)
+    with pytest.raises(AudioFileError, match="no rendered stems"):
+        pool.load([tmp_path], 8000)
+
+
+def test_finished_songs_become_takes(tmp_path, rng):
+    parts = {name: 0.1 * rng.standard_normal((2, 8000 * 20)) for name in ("bass", "guitar1", "guitar2")}
+    song = tmp_path / "a song"
+    song.mkdir()
+    for name, samples in parts.items():
+        files.write(song / f"{name}.wav", Audio(samples, 8000), files.OutputFormat())
+    made = pool.from_songs(tmp_path, 8000)
+    assert made.stems.shape == (2, 3, 128_000)
+    flat = made.stems.swapaxes(0, 1).reshape(3, -1)[:, : 8000 * 20] / pool.FULL_SCALE
+    gain = np.vdot(flat[0], parts["bass"].mean(0)) / np.vdot(parts["bass"].mean(0), parts["bass"].mean(0))
+    np.testing.assert_allclose(flat[0], gain * parts["bass"].mean(0), atol=1e-4)
+    np.testing.assert_allclose(flat[1], gain * (parts["guitar1"] + parts["guitar2"]).mean(0), atol=1e-4)
+    assert not made.stems[1, :, 32_000:].any()
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ([], "no songs here"),
+        (["bass"], "no guitar"),
+        (["guitar"], r"0 files are named bass"),
+        (["bass", "guitar"], "equally long"),
+    ],
+)
+def test_songs_that_lack_something_are_told(names, message, tmp_path):
+    for number, name in enumerate(names):
+        (tmp_path / "a").mkdir(exist_ok=True)
+        files.write(tmp_path / "a" / f"{name}.wav", Audio(np.zeros(100 + number), 8000), files.OutputFormat())
+    with pytest.raises(AudioFileError, match=message):
+        pool.from_songs(tmp_path, 8000)
+
+
+# Batches
+
+
+@pytest.fixture(scope="module")
+def sources(shard):
+    drums = [np.random.default_rng(0).integers(-3000, 3000, 5000).astype(np.int16)]
+    return mixing.on_device(pool.load([shard], SMALL.sample_rate), drums, SMALL.sample_rate, "cpu")
+
+
+def test_a_batch_depends_on_seed_and_step_alone(sources):
+    first, again = (mixing.batch(sources, 1, 5, 4, 2.0) for _ in range(2))
+    assert torch.equal(first[0], again[0])
+    assert torch.equal(first[1], again[1])
+    assert not torch.equal(first[0], mixing.batch(sources, 1, 6, 4, 2.0)[0])
+    assert not torch.equal(first[0], mixing.batch(sources, 2, 5, 4, 2.0)[0])
+
+
+def test_batches_cover_what_they_promise(sources):
+    mixture, bass = (
+        torch.cat(parts) for parts in zip(*(mixing.batch(sources, 0, n, 64, 1.0) for n in range(6)), strict=True)
+    )
+    guitar = mixture - bass
+    power = lambda x: x.square().sum(dim=(1, 2))  # noqa: E731
+    assert mixture.shape == bass.shape == (384, 2, 8000)
+    assert mixture.isfinite().all()
+    mono = (mixture[:, 1].abs().amax(dim=1) < 1e-6).float().mean()
+    assert 0.4 < mono < 0.6
+    assert 0.02 < (power(bass) < 1e-9 * power(mixture)).float().mean() < 0.25
+    assert (power(guitar) < 1e-9 * power(mixture)).any()
+    both = (power(bass) > 0) & (power(guitar) > 0)
+    balance_db = 10 * (power(bass[both]) / power(guitar[both])).log10()
+    assert balance_db.quantile(0.05) < -7
+    assert balance_db.quantile(0.95) > 7
+
+
+def test_without_drums_and_guitars_the_mixture_is_the_bass(sources):
+    alone = mixing.Sources(sources.stems.clone(), torch.zeros_like(sources.drums), sources.sample_rate)
+    alone.stems[:, 1:] = 0
+    mixture, bass = mixing.batch(alone, 0, 0, 8, 2.0)
+    torch.testing.assert_close(mixture, bass)
+
+
+# The loop
+
+
+def plan(**changes) -> loop.Plan:
+    return replace(loop.Plan(6, batch_size=2, excerpt_s=1.0, warmup=2, cooldown=2), **changes)
+
+
+def run(state: loop.State, sources: mixing.Sources, wanted: loop.Plan) -> list[float]:
+    return [error_db for _, error_db in loop.train(state, sources, wanted)]
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_a_run_cut_in_two_is_the_run_in_one(half, sources, tmp_path):
+    whole = loop.begin(SMALL, 0, "cpu")
+    run(whole, sources, plan(half=half))
+    loop.save(whole, tmp_path / "whole")
+    part = loop.begin(SMALL, 0, "cpu")
+    next(islice(loop.train(part, sources, plan(half=half)), 2, None))
+    assert part.step == 3
+    loop.save(part, tmp_path / "part")
+    resumed = loop.resume(tmp_path / "part", "cpu")
+    assert resumed.config == SMALL
+    run(resumed, sources, plan(half=half))
+    loop.save(resumed, tmp_path / "resumed")
+    assert (tmp_path / "resumed").read_bytes() == (tmp_path / "whole").read_bytes()
+
+
+def test_the_error_falls(sources):
+    state = loop.begin(SMALL, 0, "cpu")
+    errors = run(state, sources, plan(steps=60, batch_size=4, warmup=10, cooldown=10, learning_rate=5e-3, half=False))
+    assert np.mean(errors[-15:]) < np.mean(errors[:15]) - 1.0
+
+
+def test_a_perfect_estimate_reaches_the_floor_and_half_of_the_mixture_minus_six_db(sources, monkeypatch):
+    mixture, _ = mixing.batch(sources, 0, 0, 4, 1.0)
+    spectra = loop.harmonic_net.spectrum(SMALL, mixture)
+    for estimate, truth, wanted in ((spectra, mixture, loop.FLOOR_DB), (spectra / 2, mixture, -6.02)):
+        monkeypatch.setattr(loop.harmonic_net, "bass_spectrum", lambda *args, estimate=estimate: estimate)
+        found = loop.error_db(SMALL, {}, mixture, truth, False)
+        np.testing.assert_allclose(found.numpy(), wanted, atol=0.05)
+
+
+def test_steps_are_adamws():
+    weight = {"a.weight": torch.randn(3, 3), "a.bias": torch.randn(3)}
+    state = loop.begin(SMALL, 0, "cpu", weight)
+    reference = {name: value.clone().requires_grad_(True) for name, value in weight.items()}
+    wanted = plan(steps=100, warmup=0, cooldown=0, learning_rate=0.01, weight_decay=0.1)
+    groups = [
+        {"params": [reference["a.weight"]], "weight_decay": 0.1},
+        {"params": [reference["a.bias"]], "weight_decay": 0.0},
+    ]
+    optimiser = torch.optim.AdamW(groups, lr=0.01, betas=(0.9, 0.99))
+    names = sorted(weight)
+    for step in range(5):
+        gradients = [torch.randn(weight[name].shape) for name in names]
+        for name, gradient in zip(names, gradients, strict=True):
+            reference[name].grad = gradient.clone()
+        optimiser.step()
+        state.step = step
+        loop._adamw(state, wanted, names, gradients)
+    for name in names:
+        torch.testing.assert_close(state.weights[name], reference[name].detach())
+
+
+def test_the_rate_warms_up_holds_and_runs_out():
+    wanted = loop.Plan(100, learning_rate=1.0, warmup=10, cooldown=20)
+    rates = [wanted.rate(step) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert set(rates[10:80]) == {1.0}
+    assert rates[90] == pytest.approx(0.5)
+    assert rates[99] == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize("name", ["steps", "batch_size", "excerpt_s"])
+def test_a_plan_that_cannot_be_is_refused(name):
+    with pytest.raises(ParameterError, match=f"{name} = 0.* at least"):
+        plan(**{name: 0})
+
+
+def test_a_fine_tuned_run_starts_from_the_weights_given(sources):
+    start = loop.harmonic_net.new_weights(SMALL, 3)
+    state = loop.begin(SMALL, 0, "cpu", start)
+    run(state, sources, plan(steps=1))
+    assert not torch.equal(state.weights["in.weight"], start["in.weight"])
+    assert torch.equal(start["in.weight"], loop.harmonic_net.new_weights(SMALL, 3)["in.weight"])
+
+
+def test_a_shards_description_says_who_plays(shard):
+    about = json.loads((shard / "0001.json").read_text())
+    assert (about["seed"], about["number"], about["sample_rate"], len(about["players"])) == (5, 1, 8000, 4)
+
+
+# Fine-tuning a Demucs checkpoint
+
+
+HTDEMUCS = {
+    "channels": 4, "nfft": 1024, "depth": 4, "bottom_channels": 16, "t_layers": 1, "t_heads": 2, "dconv_comp": 2,
+    "samplerate": 8000, "segment": Fraction(1, 1), "num_subbands": 1, "dconv_mode": 1,
+}  # fmt: skip
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    """A small HTDemucs that was never trained, in the hub's format."""
+    from demucs.htdemucs import HTDemucs
+
+    torch.manual_seed(0)
+    sources = ["drums", "bass", "other", "vocals", "guitar", "piano"]
+    arguments = {"sources": sources, **{k: v for k, v in HTDEMUCS.items() if k in signature(HTDemucs).parameters}}
+    path = tmp_path / "published.safetensors"
+    package = models.Package(path, "demucs.htdemucs.HTDemucs", (), arguments, {})
+    finetune.write_package(path, package, HTDemucs(**arguments).state_dict())
+    return path
+
+
+@pytest.fixture
+def song(tmp_path, rng):
+    folder = tmp_path / "songs"
+    (folder / "one").mkdir(parents=True)
+    time = np.arange(8000 * 3) / 8000
+    for name, pitch in (("bass", 55.0), ("guitar1", 440.0), ("guitar2", 660.0)):
+        samples = 0.2 * np.sin(2 * np.pi * pitch * time) + 0.001 * rng.standard_normal((2, len(time)))
+        files.write(folder / "one" / f"{name}.wav", Audio(samples, 8000), files.OutputFormat())
+    return folder
+
+
+def test_a_demucs_checkpoint_learns_and_the_original_stays(checkpoint, song, tmp_path, monkeypatch):
+    monkeypatch.setattr(models, "state_dir", lambda: tmp_path / "state")
+    before = checkpoint.read_bytes()
+    target = tmp_path / "mine.safetensors"
+    wanted = loop.Plan(24, batch_size=2, excerpt_s=1.0, learning_rate=5e-3, warmup=1, cooldown=1)
+    losses = [loss for _, loss in finetune.finetune_demucs(checkpoint, song, target, wanted)]
+    assert np.mean(losses[-6:]) < 0.8 * np.mean(losses[:3])
+    assert checkpoint.read_bytes() == before
+    (found,) = models.find("mine", "demucs", tmp_path, download=False).files
+    made = finetune.demucs_network.build(models.load_package(found))
+    assert list(made.sources) == ["drums", "bass", "other", "vocals", "guitar", "piano"]
+    assert made.segment == Fraction(1, 1)
+    old = models.load_package(checkpoint).state
+    assert any(not torch.equal(value, old[name]) for name, value in made.state_dict().items())
+    with pytest.raises(OutputError, match=r"mine\.safetensors: is there already"):
+        next(finetune.finetune_demucs(checkpoint, song, target, wanted))
+
+
+def test_truth_goes_to_the_guitar_or_to_other():
+    assert finetune._places(["drums", "bass", "other", "guitar"]) == (1, 3)
+    assert finetune._places(["drums", "bass", "other", "vocals"]) == (1, 2)
+    with pytest.raises(BackendError, match="no place for bass and guitar"):
+        finetune._places(["vocals", "other"])
+
+
+def test_batches_for_demucs_hold_the_stems_in_their_places(song):
+    wanted = loop.Plan(1, batch_size=3, excerpt_s=1.0)
+    truth = finetune._batch(pool.song_stems(song), wanted, 0, (1, 3), 4, 8000)
+    assert truth.shape == (3, 4, 2, 8000)
+    assert not truth[:, [0, 2]].any()
+    for one in truth:
+        spectrum = np.abs(np.fft.rfft(one[:, 0]))
+        assert spectrum[1].argmax() == 55
+        assert spectrum[3].argmax() in (440, 660)
+        assert one.sum(axis=0).std() == pytest.approx(1.0, rel=1e-2)
