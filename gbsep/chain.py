@@ -191,17 +191,21 @@ def _parse_plugin(given: dict[str, Any], wet: float | Automation, where: str, fo
     parameters = given.get("parameters", {})
     if not isinstance(parameters, Mapping):
         raise PresetError("", f"{where}.parameters", f"an object of names and values, not {_kind(parameters)}")
+    base, state, outside = folder or Path(), None, ""
     try:
-        state = None if texts["state"] is None else host.read_state(texts["state"], folder or Path())
+        if texts["state"] is not None:
+            state, file = host.read_state(texts["state"], base), host.state_file(texts["state"], base)
+            outside = texts["state"] if file and not file.is_relative_to(base.resolve()) else ""
     except (PluginError, OSError, ValueError) as error:
         raise PresetError("", f"{where}.state", str(error)) from None
     return Plugin(
         texts["name"] or "",
         {str(name): _parse_setting(str(name), value, f"{where}.parameters") for name, value in parameters.items()},
         state,
-        texts["path"] and str((folder or Path()) / texts["path"]),
+        texts["path"] and str(base / texts["path"]),
         _parse_value(ON_FAILURE, given.get("on_failure", ON_FAILURE.default), where, folder),
         wet,
+        outside,
     )
 
 
@@ -314,7 +318,7 @@ def chain_schema() -> dict[str, Any]:
                 "effect": {"const": "Plugin"},
                 "name": {**text, "description": "as `gbsep plugins list` has it"},
                 "path": {**text, "description": "of the plug-in's file; needs --allow-plugin-paths"},
-                "state": {**text, "description": "base64, or a file, relative to the preset: a .vstpreset"},
+                "state": {**text, "description": "base64, or a .vstpreset file in the folder of the preset"},
                 "parameters": {"type": "object", "additionalProperties": setting, "default": {}},
                 "on_failure": ON_FAILURE.schema,
                 **wet,
@@ -389,6 +393,17 @@ def chain_files(chains: Iterable[Iterable[Node]]) -> list[Path]:
                 paths = [param.name for param in spec_of(node.name).params if param.kind == "path"]
                 found.update(Path(node.params[name]) for name in paths)
     return sorted(found)
+
+
+def sidechains_of(nodes: Iterable[Node]) -> set[str]:
+    """The stems that a chain listens to."""
+    found: set[str] = set()
+    for node in nodes:
+        if isinstance(node, Parallel):
+            found = found.union(*(sidechains_of(branch.chain) for branch in node.branches))
+        elif isinstance(node, Effect):
+            found.update(node.params[param.name] for param in spec_of(node.name).params if param.kind == "stem")
+    return found
 
 
 def _values(value: Any) -> tuple[float, ...]:
@@ -575,7 +590,11 @@ def _hosted(blocks: Iterator[Block], node: Plugin, where: str, run: _Run) -> Ite
 
     def open_(parameters: Mapping[str, Any], frames: int) -> host.PluginInstance:
         nonlocal opened
-        instance = host.open_plugin(info, run.sample_rate, run.channels, parameters, node.state)
+        try:
+            instance = host.open_plugin(info, run.sample_rate, run.channels, parameters, node.state)
+        except ParameterError as error:
+            allowed = f"{error.allowed} ({node.label})"
+            raise ParameterError(f"{where}.parameters.{error.name}", error.value, allowed, error.unit) from None
         if not opened:
             about = instance.class_id, instance.version, instance.latency_frames, instance.values
             run.report(PluginReport(where, info.name, *about))

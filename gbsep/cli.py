@@ -79,7 +79,9 @@ def cli() -> None:
 
 
 plugin_paths_option = click.option(
-    "--allow-plugin-paths", is_flag=True, help="Let presets name plug-in files: native code of their choice."
+    "--allow-plugin-paths",
+    is_flag=True,
+    help="Let presets name plug-in files (native code) and states outside their folder.",
 )
 
 
@@ -356,11 +358,13 @@ def apply_chain(
     from .preset import load_preset, parse_override
     from .rendering import Options, plan_chain, run_chain
 
-    keys = {}
+    keys: dict[str, Path] = {}
     for text in sidechains:
         name, equals, file = text.partition("=")
         if not (name and equals and file):
             raise ParameterError("sidechain", text, "STEM=FILE, such as bass=bass.wav")
+        if name in keys:
+            raise ParameterError("sidechain", text, f"{name} is {keys[name]} already; give each stem once")
         keys[name] = Path(file)
     options = Options(
         overwrite=overwrite, start_s=start_s, duration_s=duration_s, allow_plugin_paths=allow_plugin_paths
@@ -608,7 +612,12 @@ def _list_plugins(refresh: bool) -> None:
 
     found = host.plugins(refresh)
     rows = [
-        (info.name, info.vendor, info.version, info.format, _channels(info.channels), f"{info.latency_frames} frames")
+        (
+            *map(printable, (info.name, info.vendor, info.version)),
+            info.format,
+            _channels(info.channels),
+            f"{info.latency_frames} frames",
+        )
         for info in found
         if not info.reason
     ]
@@ -616,7 +625,7 @@ def _list_plugins(refresh: bool) -> None:
         _table(("plug-in", "vendor", "version", "format", "channels", "latency"), rows)
     for info in found:
         if info.reason:
-            click.echo(f"quarantined: {info.path}: {info.reason}")
+            click.echo(printable(f"quarantined: {info.path}: {info.reason}"))
     if not found:
         click.echo(f"no plug-ins in {', '.join(map(str, host.folders()))}", err=True)
 

@@ -110,6 +110,11 @@ def printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
+def sentence(text: str) -> str:
+    """`text` with a stop at its end, before which more is to follow: `sentence("why?")` is `"why?"`."""
+    return text if text.endswith((".", "?")) else f"{text}."
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """A hint for a misspelt `word`: `"; did you mean 'ratio'?"`, or the whole list when nothing is near.
 

@@ -5,18 +5,20 @@
 Conventions:
 
 - A plug-in goes by the name that it gives itself and is found by scanning (gbsep.host). A `path` names a file instead,
-  which loads native code of the preset's choice, so it has to be allowed.
+  which loads native code of the preset's choice, so it has to be allowed; so has a `state` from a file outside the
+  preset's folder.
 - `state` is restored first, then `parameters` are set by their text values; all others keep what the state or the
   plug-in gives them. Numbers may be automated.
-- A plug-in that is not on the machine, or a parameter that it does not have, is a mistake in the preset. A plug-in that
-  is there and does not work has failed. `on_failure` says what becomes of the stem then: "fail" ends its render,
-  "bypass" lets it pass unprocessed from the first frame to the last.
+- A plug-in that is not on the machine, a parameter or value that it does not have, or a state that is none of its own
+  is a mistake in the preset, whatever `on_failure` says. A plug-in that is there and does not work has failed.
+  `on_failure` says what becomes of the stem then: "fail" ends its render, "bypass" lets it pass unprocessed from the
+  first frame to the last.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +26,7 @@ from typing import Any, Literal
 from . import host
 from .automation import Automation
 from .effects import Param
-from .errors import ParameterError, PluginError, PluginNotFound, nearest
+from .errors import ParameterError, PluginError, PluginNotFound, PresetError, nearest
 
 SETTING = Param("value", low=-1e9, high=1e9, automatable=True)
 """A number for a plug-in, as far as can be told without the plug-in."""
@@ -33,7 +35,10 @@ ON_FAILURE = Param("on_failure", default="fail", kind="choice", choices=("fail",
 
 @dataclass(frozen=True)
 class Plugin:
-    """A node of a chain; `plugin` is the plug-in's name, empty for the only one in the file `path`."""
+    """A node of a chain; `plugin` is the plug-in's name, empty for the only one in the file `path`.
+
+    `outside` is the path of the state's file when it lies outside the preset's folder, else empty.
+    """
 
     plugin: str
     parameters: Mapping[str, host.Value | Automation]
@@ -41,6 +46,7 @@ class Plugin:
     path: str | None = None
     on_failure: Literal["fail", "bypass"] = "fail"
     wet: float | Automation = 1.0
+    outside: str = field(default="", compare=False)
     name = "Plugin"
 
     @property
@@ -94,24 +100,34 @@ def check_plugin(node: Plugin, where: str, allow_path: bool) -> list[str]:
     """Warnings about a plug-in, which is loaded for that in a process of its own, once for all checks.
 
     Raises PluginNotFound; PluginError when it does not load and may not be bypassed; ParameterError for a path that
-    is not allowed, a parameter that the plug-in does not have, a value outside its range.
+    is not allowed, a parameter that the plug-in does not have, a value that it cannot have; PresetError for a state
+    that is damaged or meant for another plug-in or version. `on_failure` covers the PluginError alone.
     """
     if node.path is not None and not allow_path:
         allowed = "a preset may name plug-in files only with --allow-plugin-paths; give a name that was scanned instead"
         raise ParameterError(f"{where}.path", node.path, allowed)
+    if node.outside and not allow_path:
+        allowed = "a state outside the preset's folder needs --allow-plugin-paths; or put the file beside the preset"
+        raise ParameterError(f"{where}.state", node.outside, allowed)
     try:
-        known = _parameters(locate(node))
+        info = locate(node)
+        known = _parameters(info)
     except PluginNotFound:
         raise
     except PluginError as error:
         if node.on_failure == "fail":
             raise
         return [f"{where}: {node.label} will be bypassed: {error}"]
+    if node.state is not None:
+        try:
+            host.unpack(node.state, info.class_id, info.version)
+        except PluginError as error:
+            raise PresetError("", f"{where}.state", f"{node.label} cannot take it: {error}") from None
     for name, value in node.parameters.items():
         here = f"{where}.parameters.{name}"
         if name not in known:
             raise ParameterError(here, value, f"{node.label} has no such parameter{nearest(name, known)}")
-        _check_value(here, value, known[name])
+        _check_value(here, value, known[name], node.label)
     return []
 
 
@@ -120,18 +136,25 @@ def _parameters(info: host.PluginInfo) -> dict[str, host.PluginParameter]:
     return {parameter.name: parameter for parameter in host.show(info).parameters}
 
 
-def _check_value(where: str, value: host.Value | Automation, parameter: host.PluginParameter) -> None:
-    if isinstance(value, Automation) and parameter.choices:
-        raise ParameterError(where, "automated", f"only numbers can be; {parameter.allowed}")
+def _check_value(where: str, value: host.Value | Automation, parameter: host.PluginParameter, label: str) -> None:
+    """Automation passes between the steps of a parameter that has some: the plug-in rounds it."""
+    allowed = f"{parameter.allowed} ({label})"
+    if isinstance(value, Automation):
+        if parameter.choices:
+            raise ParameterError(where, "automated", f"only numbers can be; {allowed}")
+        parameter = replace(parameter, steps=())
     for single in value.values if isinstance(value, Automation) else (value,):
         if not _fits(single, parameter):
-            raise ParameterError(where, single, parameter.allowed, parameter.unit)
+            raise ParameterError(where, single, allowed, parameter.unit)
 
 
 def _fits(value: host.Value, parameter: host.PluginParameter) -> bool:
-    if parameter.low is None or parameter.high is None:
+    low, high = parameter.low, parameter.high
+    if low is None or high is None:
         return any(value == choice and type(value) is type(choice) for choice in parameter.choices)
-    return type(value) is float and parameter.low <= value <= parameter.high
+    if type(value) is not float or parameter.read_only or not low <= value <= high:
+        return False
+    return not parameter.steps or any(host.is_near(value, step, low, high) for step in parameter.steps)
 
 
 def plugin_files(node: Plugin) -> list[Path]:

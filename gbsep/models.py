@@ -45,7 +45,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from .errors import BackendError, ParameterError, WeightsMissing, nearest
+from .errors import BackendError, ParameterError, WeightsMissing, nearest, sentence
 from .folders import data_folder, state_folder
 
 STEMS = ("drums", "bass", "other", "vocals")
@@ -233,7 +233,8 @@ def find(
         looked_in.append(f"{place} (no {lacking})")
     if known is None:
         hint = nearest(name, (row.name for row in MODELS.values() if row.backend == backend))
-        raise WeightsMissing(name, looked_in, f"It is no published model{hint}. {OWN_NEXT_STEP}")
+        said = sentence(f"It is no published model{hint}")
+        raise WeightsMissing(name, looked_in, f"{said} {OWN_NEXT_STEP}")
     if not download:
         raise WeightsMissing(name, looked_in, next_step(known))
     try:

@@ -26,7 +26,7 @@ import numpy as np
 
 from . import __version__, cache, chain, diagnose, files, levels, outputs, separation
 from .audio import Block, Reader, mix, zip_blocks
-from .errors import OutputError, ParameterError, PluginError, PluginNotFound, nearest
+from .errors import OutputError, ParameterError, PluginError, PluginNotFound, PresetError, nearest
 from .external import PluginReport
 from .preset import Loudness, MixtureFit, Peak, Preset, exchanged, load_preset
 
@@ -241,6 +241,12 @@ def _check_chains(
             )
         except PluginNotFound:
             raise
+        except ParameterError as error:
+            if not error.name.startswith("chain["):
+                raise
+            raise ParameterError(f"stems.{name}.{error.name}", error.value, error.allowed, error.unit) from None
+        except PresetError as error:
+            raise PresetError(error.path, f"stems.{name}.{error.json_path}", error.reason) from None
         except PluginError as error:
             failure, told = error, [str(error)]
         warnings += told
@@ -322,6 +328,8 @@ def plan_chain(
     if stem not in preset.chains:
         raise ParameterError("stem", stem, f"preset {preset.name!r} has no such stem{nearest(stem, preset.chains)}")
     out = out or path.with_name(f"{path.stem}.{stem}{output_format(preset).suffix}")
+    if out.is_dir():
+        raise OutputError(out, "is a folder; name a file in it with --out")
     container = out.suffix.removeprefix(".").lower()
     same = container == preset.output.format
     output = output_format(preset) if same else files.OutputFormat(container)
@@ -331,13 +339,22 @@ def plan_chain(
         if key.sample_rate != reader.sample_rate:
             allowed = f"{reader.sample_rate} Hz, the sample rate of {path}"
             raise ParameterError(f"sidechain {name}", key.sample_rate, allowed, "Hz")
-    warnings, failure = _check_chains({stem: preset.chains[stem]}, reader.sample_rate, keys, options)
+    nodes = preset.chains[stem]
+    heard = chain.sidechains_of(nodes)
+    for name in sorted(set(keys) - heard):
+        allowed = f"hears no such stem{nearest(name, heard)}" if heard else "hears no other stem"
+        raise ParameterError("sidechain", name, f"the chain of {stem} {allowed}")
+    for name in sorted(heard - set(keys)):
+        raise ParameterError("sidechain", None, f"the chain of {stem} hears {name}; give --sidechain {name}=FILE")
+    warnings, failure = _check_chains({stem: nodes}, reader.sample_rate, keys, options)
     files.check_output(output, reader.sample_rate, reader.channels)
-    if out.is_dir():
-        raise OutputError(out, "is a folder; choose another with --out")
-    if out.exists() and (out.samefile(path) or not options.overwrite):
-        reason = "is the input" if out.samefile(path) else "is there already; give --overwrite to replace it"
-        raise OutputError(out, f"{reason}, or choose another with --out")
+    if out.exists():
+        read = {"the input": path, **{f"the side-chain {name}": file for name, file in (sidechains or {}).items()}}
+        for what, file in read.items():
+            if out.samefile(file):
+                raise OutputError(out, f"is {what}; choose another with --out")
+        if not options.overwrite:
+            raise OutputError(out, "is there already; give --overwrite to replace it, or choose another with --out")
     outputs.check_place(out.parent, 2 * reader.frames * reader.channels * 4)
     return ChainPlan(path, info, reader, preset, stem, options, out, output, keys, tuple(warnings), failure)
 

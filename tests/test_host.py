@@ -6,6 +6,7 @@ import base64
 import gc
 import os
 import platform
+import re
 import shutil
 import signal
 import struct
@@ -199,6 +200,24 @@ def test_a_bundle_for_another_system_says_what_it_holds(tmp_path):
         PluginError, match=f"wrong architecture: it holds x86_64-win, and this machine needs {ARCHITECTURE}"
     ):
         run(tmp_path / "far.vst3")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="where the library belongs is said for Linux")
+def test_a_bare_library_says_where_it_belongs(library_file, tmp_path):
+    shutil.copy(library_file, tmp_path / "bare.vst3")
+    place = rf"bare\.vst3/Contents/{ARCHITECTURE}/bare\.so"
+    with pytest.raises(PluginError, match=f"not a bundle: it is a bare shared library; .*{place}"):
+        run(tmp_path / "bare.vst3")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="these are the words of the Linux loader")
+def test_a_damaged_name_in_a_library_is_called_that(bundle, plugin_path):
+    damaged = bundle("damaged\nname", needs(b"libstdc++.so.6\0", b"libgone\xff\xfe\xfd.so\0\0"))
+    (info,) = host.plugins()
+    assert info.path == damaged
+    assert "damaged\\nname" in info.reason
+    assert re.search(r"damaged file: libgone\\xff\\xfe\\xfd\.so", info.reason)
+    assert info.reason.isprintable()
 
 
 def test_a_missing_file_is_named(tmp_path):
@@ -438,6 +457,9 @@ REFUSED = [
     ({"ratio": float("inf")}, "ratio = inf .*1 to 20"),
     ({"ratio": True}, "ratio = True .*1 to 20"),
     ({"ratio": "4"}, "ratio = '4' .*1 to 20"),
+    ({"stereo_detection": 0.5}, "stereo_detection = 0.5 .*one of 0, 1"),
+    ({"gain_reduction_db": 3}, "gain_reduction_db = 3 dB .*read-only"),
+    ({"sample_rate_frames": 48000}, "sample_rate_frames = 48000 .*read-only"),
     ({"current_program": "Zer"}, "current_program = 'Zer' .*choose from 'Zero', "),
 ]
 
@@ -531,12 +553,43 @@ def test_a_scan_lists_what_works_and_quarantines_what_does_not(bundle, plugin_pa
     assert "crashed during load" in found["load-crash"].reason
     assert "missing library: libgone" in found["gone"].reason
     assert host.find("gbsep test") == found["good"]
-    with pytest.raises(PluginNotFound, match=r"'gbsep tset' .*did you mean 'gbsep test'"):
+    with pytest.raises(PluginNotFound, match=r"'gbsep tset' .*did you mean 'gbsep test'\? Other folders"):
         host.find("gbsep tset")
     with pytest.raises(PluginError, match=r"quarantine: .*crashed during load"):
         host.find("load-crash")
     with pytest.raises(PluginError, match=r"quarantine: .*missing library"):
         host.open_plugin(found["gone"], SAMPLE_RATE, 2)
+
+
+def test_what_cannot_be_opened_is_quarantined_and_the_rest_is_listed(bundle, plugin_path):
+    bundle()
+    (plugin_path / "dangling.vst3").symlink_to("nowhere.vst3")
+    (plugin_path / "loop.vst3").symlink_to("loop.vst3")
+    os.mkfifo(plugin_path / "fifo.vst3")
+    (plugin_path / "device.vst3").symlink_to("/dev/zero")
+    inner = plugin_path / "inner.vst3" / "Contents" / ARCHITECTURE
+    inner.mkdir(parents=True)
+    os.mkfifo(inner / "inner.so")
+    for _ in range(2):
+        reasons = {info.path.stem: info.reason for info in host.plugins()}
+        assert reasons.pop("good") == ""
+        assert reasons.pop("inner").count("not a plug-in: no shared library") == 1
+        assert reasons == {
+            "dangling": "a link to nowhere.vst3, which is not there",
+            "loop": "cannot be read: Too many levels of symbolic links",
+            "fifo": "not a regular file",
+            "device": "not a regular file",
+        }
+    (plugin_path / "loop.vst3").unlink()
+    (plugin_path / "loop.vst3").write_bytes(b"")
+    assert "not a plug-in" in next(info.reason for info in host.plugins() if info.path.stem == "loop")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a file that not even root can read comes from /proc")
+def test_an_unreadable_file_is_quarantined(plugin_path):
+    (plugin_path / "unreadable.vst3").symlink_to("/proc/self/mem")
+    (info,) = host.plugins()
+    assert info.reason.startswith("cannot be read: ")
 
 
 def test_a_file_is_examined_again_only_when_it_changes(bundle, plugin_path, monkeypatch):

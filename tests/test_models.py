@@ -237,7 +237,7 @@ def test_a_name_server_that_does_not_answer_is_not_waited_for(monkeypatch):
 
 
 def test_misspelt_model(folder):
-    with pytest.raises(WeightsMissing, match="did you mean 'htdemucs_6s'"):
+    with pytest.raises(WeightsMissing, match=r"did you mean 'htdemucs_6s'\? Bring"):
         models.find("htdemucs6s", "demucs", folder)
 
 

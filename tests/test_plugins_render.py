@@ -400,6 +400,30 @@ def test_a_plugin_that_is_missing_is_refused_before_anything_is_written(run: Any
     assert not (tmp_path / "gbsep-out").exists()
 
 
+@pytest.mark.parametrize(
+    ("node", "said"),
+    [
+        ({"parameters": {"stereo_detection": 0.5}}, ".parameters.stereo_detection = 0.5 .* one of 0, 1 (ZamCompX2)"),
+        ({"parameters": {"gain_reduction_db": 1}}, ".parameters.gain_reduction_db = 1.0 dB .* read-only"),
+        ({"state": "AAAA"}, ".state: ZamCompX2 cannot take it: the state is neither a .vstpreset"),
+    ],
+)
+@pytest.mark.parametrize("on_failure", ["fail", "bypass"])
+def test_what_a_plugin_cannot_be_is_a_mistake_in_the_preset(
+    run: Any, tmp_path: Path, node: dict[str, Any], said: str, on_failure: str
+) -> None:
+    zam("ZamCompX2")
+    write_song(tmp_path / "song.wav", 0.1)
+    (tmp_path / "p.json").write_text(json.dumps(preset([plugin("ZamCompX2", on_failure=on_failure, **node)])))
+    before, after = said.split(" .* ") if " .* " in said else (said, "")
+    for command in (("render",), ("chain", "--stem", "bass")):
+        code, _, err = run(*command, "song.wav", "-p", "p.json")
+        assert code == 2
+        assert f"stems.bass.chain[0]{before}" in err
+        assert after in err
+    assert {path.name for path in tmp_path.iterdir()} == {"song.wav", "p.json"}
+
+
 # --- plug-ins by path, and changed ones -------------------------------------------------------------------------------
 
 
@@ -421,6 +445,30 @@ def test_a_path_needs_permission(run: Any, tmp_path: Path, bundle: Callable[...,
     code, _, err = run("render", "song.wav", "-p", "p.json", "--allow-plugin-paths", "--overwrite")
     assert code == 2
     assert "no plug-in 'Another'" in err
+
+
+def test_a_state_outside_the_presets_folder_needs_permission(
+    run: Any, tmp_path: Path, installed: Callable[..., Path]
+) -> None:
+    installed()
+    home = tmp_path / "home"
+    home.mkdir()
+    write_song(tmp_path / "song.wav", 0.1)
+    with host.open_plugin(host.find(TEST_PLUGIN), RATE, 2, {"gain_db": -12.0}) as instance:
+        (tmp_path / "far.vstpreset").write_bytes(instance.save_state())
+    (home / "near.vstpreset").write_bytes((tmp_path / "far.vstpreset").read_bytes())
+    (home / "link.vstpreset").symlink_to("../far.vstpreset")
+    for state in ("../far.vstpreset", str(tmp_path / "far.vstpreset"), "link.vstpreset"):
+        (home / "p.json").write_text(json.dumps(preset([plugin(TEST_PLUGIN, state=state)])))
+        code, _, err = run("render", "song.wav", "-p", "home/p.json", "--overwrite")
+        assert code == 2
+        assert f"chain[0].state = {state!r} is not allowed" in err
+        assert "--allow-plugin-paths" in err
+        arguments = ("-p", "home/p.json", "--overwrite", "--allow-plugin-paths")
+        assert run("render", "song.wav", *arguments)[0] == 0
+    for state in ("near.vstpreset", "../home/near.vstpreset"):
+        (home / "p.json").write_text(json.dumps(preset([plugin(TEST_PLUGIN, state=state)])))
+        assert run("render", "song.wav", "-p", "home/p.json", "--overwrite")[0] == 0
 
 
 def test_a_changed_plugin_renders_again(tmp_path: Path, installed: Callable[..., Path]) -> None:
@@ -458,6 +506,7 @@ def test_chain_alone_over_any_file(run: Any, tmp_path: Path, installed: Callable
 
 
 def test_chain_refuses_what_it_cannot_do(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
     write_song(tmp_path / "loop.wav", 0.1)
     (tmp_path / "p.json").write_text(json.dumps(preset([])))
     for arguments, message in {
@@ -466,6 +515,9 @@ def test_chain_refuses_what_it_cannot_do(run: Any, tmp_path: Path) -> None:
         ("--stem", "bass", "--out", "loop.xyz"): "xyz",
         ("--stem", "bass", "--sidechain", "bass"): "STEM=FILE",
         ("--stem", "bass", "--sidechain", "key=none.wav"): "none.wav",
+        ("--stem", "bass", "--sidechain", "bass=loop.wav"): "the chain of bass hears no other stem",
+        ("--stem", "bass", "--sidechain", "key=loop.wav", "--sidechain", "key=loop.wav"): "key is loop.wav already",
+        ("--stem", "bass", "--out", "folder"): "folder: is a folder; name a file",
     }.items():
         code, _, err = run("chain", "loop.wav", "-p", "p.json", *arguments)
         assert (code, message in err) == (2, True), err
@@ -478,7 +530,15 @@ def test_chain_takes_its_side_chain_from_a_file(run: Any, tmp_path: Path) -> Non
     (tmp_path / "p.json").write_text(json.dumps(document))
     code, _, err = run("chain", "loop.wav", "-p", "p.json", "--stem", "bass")
     assert code == 2
-    assert "no such stem" in err
+    assert "--sidechain bass=FILE" in err
+    code, _, err = run("chain", "loop.wav", "-p", "p.json", "--stem", "bass", "--sidechain", "bas=key.wav")
+    assert code == 2
+    assert "sidechain = 'bas' is not allowed: the chain of bass hears no such stem; did you mean 'bass'?" in err
+    before = (tmp_path / "key.wav").read_bytes()
+    arguments = ("--stem", "bass", "--sidechain", "bass=key.wav", "--out", "./key.wav", "--overwrite")
+    code, _, err = run("chain", "loop.wav", "-p", "p.json", *arguments)
+    assert (code, (tmp_path / "key.wav").read_bytes()) == (2, before)
+    assert "is the side-chain bass" in err
     code, out, err = run("chain", "loop.wav", "-p", "p.json", "--stem", "bass", "--sidechain", "bass=key.wav", "--json")
     assert code == 0, err
     done = json.loads(out)
@@ -497,10 +557,13 @@ def test_chain_that_crashes_leaves_no_file(run: Any, tmp_path: Path, installed: 
 
 
 def test_plugins_are_listed_shown_and_probed(run: Any, installed: Callable[..., Path]) -> None:
-    (installed("process-random").parent / "empty.vst3").mkdir()
+    folder = installed("process-random").parent
+    (folder / "empty.vst3").mkdir()
+    (folder / "two\nlines.vst3").symlink_to("nowhere\nat all")
     code, out, _ = run("plugins", "list")
     assert code == 0
     assert TEST_PLUGIN in out
+    assert r"two\nlines.vst3: a link to nowhere\nat all" in out
     assert "not a plug-in" in next(line for line in out.splitlines() if "empty.vst3" in line)
     code, out, _ = run("plugins", "show", TEST_PLUGIN, "--probe")
     assert code == 0

@@ -21,10 +21,10 @@ import numpy as np
 from ..errors import PluginError
 from .instance import BLOCK_TIMEOUT_S, LOAD_TIMEOUT_S, Changes, PluginInstance, open_path
 from .loader import library
-from .parameters import PluginParameter, Value
+from .parameters import PluginParameter, Value, is_near
 from .sandbox import MEMORY_LIMIT_BYTES
 from .scan import PluginInfo, examine, find, folders, plugins
-from .state import read_state
+from .state import read_state, state_file, unpack
 
 __all__ = [
     "Changes",
@@ -36,11 +36,14 @@ __all__ = [
     "examine",
     "find",
     "folders",
+    "is_near",
     "library",
     "open_plugin",
     "plugins",
     "read_state",
     "show",
+    "state_file",
+    "unpack",
 ]
 
 PROBE_SAMPLE_RATE = 44100

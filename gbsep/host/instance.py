@@ -105,7 +105,9 @@ class PluginInstance:
     def parameters(self) -> tuple[PluginParameter, ...]:
         """Every parameter as it is now."""
         rows = self._sandbox.ask("read parameters", self._block_timeout_s, "describe")
-        return tuple(PluginParameter(**row | {"choices": tuple(row["choices"])}) for row in rows)
+        return tuple(
+            PluginParameter(**row | {"choices": tuple(row["choices"]), "steps": tuple(row["steps"])}) for row in rows
+        )
 
     def save_state(self) -> bytes:
         """The state as it is now, for `open_plugin(state=...)`: a .vstpreset, or raw where the format has none."""

@@ -1,8 +1,7 @@
 """Why the operating system will not load a plug-in, in the loader's own words.
 
 A VST3 plug-in is a bundle: a folder with one shared library for each platform, `Contents/x86_64-linux/Name.so` or
-`Contents/MacOS/Name`; on Linux a bare shared library named `.vst3` is accepted as well. Audio Unit `.component`
-bundles are laid out as on macOS.
+`Contents/MacOS/Name`. Audio Unit `.component` bundles are laid out as on macOS.
 
 References: Steinberg, "VST 3 Plug-in Format Structure"; System V ABI, the ELF header; Apple, "Mach-O Runtime
 Architecture".
@@ -24,12 +23,16 @@ ENTRY_POINT = "GetPluginFactory"
 
 
 def library(bundle: Path) -> Path:
-    """The shared library in `bundle` that this machine would load; FileNotFoundError says what is there instead."""
+    """The shared library in `bundle` that this machine would load; FileNotFoundError says what is there instead.
+
+    A file that is no bundle stands for itself, so that more can be said about it.
+    """
     if bundle.is_file():
         return bundle
     folder = "MacOS" if sys.platform == "darwin" else f"{platform.machine()}-linux"
     contents = bundle / "Contents"
-    found = sorted((contents / folder).glob("*" if sys.platform == "darwin" else "*.so"))
+    pattern = "*" if sys.platform == "darwin" else "*.so"
+    found = sorted(path for path in (contents / folder).glob(pattern) if path.is_file())
     if found:
         named = [path for path in found if path.stem == bundle.stem]
         return (named or found)[0]
@@ -61,8 +64,9 @@ def _mach_machine(cpu_type: int) -> str:
 def check_loadable(bundle: Path) -> None:
     """Load the library of `bundle` into this process, as a plug-in host would, before any of its functions is called.
 
-    Raises OSError with the reason: "missing library", "wrong architecture", "too new a C library", "not a plug-in",
-    each followed by what the loader said. Runs the library's static constructors, so call it in a worker only.
+    Raises OSError with the reason: "missing library", "wrong architecture", "too new a C library", "damaged file",
+    "not a plug-in", "not a bundle", each followed by what the loader said or what is expected. Runs the library's
+    static constructors, so call it in a worker only.
     """
     if not os.path.exists(bundle):
         raise OSError(f"{bundle} does not exist")
@@ -72,8 +76,15 @@ def check_loadable(bundle: Path) -> None:
         loaded = ctypes.CDLL(str(file))
     except OSError as error:
         raise OSError(f"{_kind(file, str(error))}: {error}") from error
+    except UnicodeDecodeError as error:  # the loader quotes names from the file
+        raise OSError(f"damaged file: {error.object.decode('utf-8', 'backslashreplace')}") from error
     if bundle.suffix == ".vst3" and not hasattr(loaded, ENTRY_POINT):
         raise OSError(f"not a plug-in: {file.name} does not export {ENTRY_POINT}")
+    if bundle == file:
+        place = f"{bundle.name}/Contents/{platform.machine()}-linux/{bundle.stem}.so"
+        raise OSError(
+            f"not a bundle: it is a bare shared library; a VST3 plug-in is a folder with the library at {place}"
+        )
 
 
 def _check_whole(file: Path) -> None:

@@ -5,7 +5,8 @@ value is written as the raw number which the plug-in itself gives for the text, 
 (Setting a pedalboard attribute by name instead picks one of 1001 scanned steps.)
 
 The names are pedalboard's: the plug-in's own in lower case, spaces as underscores, the unit at the end. A range is that
-of the texts; a parameter whose texts are no numbers has choices instead.
+of the texts; a parameter whose texts are no numbers has choices instead. Numbers that the plug-in does not let a host
+automate are its meters, or figures that it has from the host (buffer size, sample rate, latency): they are read-only.
 """
 
 from __future__ import annotations
@@ -24,10 +25,17 @@ Value = float | bool | str
 RESOLUTION = 1e-6
 """Raw numbers are float32: a text comes back true to this fraction of its range."""
 
+MOST_STEPS = 1024
+"""A parameter with more steps than this counts as continuous."""
+MOST_LISTED = 16
+
 
 @dataclass(frozen=True)
 class PluginParameter:
-    """One parameter: numbers have `low` and `high` in `unit`, all others have `choices`; `value` is the current one."""
+    """One parameter: numbers have `low` and `high` in `unit`, all others have `choices`; `value` is the current one.
+
+    `steps` are the only numbers that it can be, when they are few; one that is `read_only` cannot be set.
+    """
 
     name: str
     unit: str
@@ -35,11 +43,19 @@ class PluginParameter:
     high: float | None
     choices: tuple[str | bool, ...]
     value: Value
+    steps: tuple[float, ...] = ()
+    read_only: bool = False
 
     @property
     def allowed(self) -> str:
+        if self.read_only:
+            return "read-only, as it is a meter or has its value from the host"
         if self.choices:
             return f"choose from {', '.join(repr(choice) for choice in self.choices)}"
+        if 0 < len(self.steps) <= MOST_LISTED:
+            return f"one of {', '.join(f'{step:g}' for step in self.steps)}"
+        if self.steps:
+            return f"{self.low:g} to {self.high:g} in {len(self.steps) - 1} steps"
         return f"{self.low:g} to {self.high:g}"
 
 
@@ -55,10 +71,19 @@ def describe(known: Known) -> list[PluginParameter]:
 def _describe(name: str, parameter: Any) -> PluginParameter:
     value = _read(parameter)
     if parameter.type is float:
+        low, high = float(parameter.min_value), float(parameter.max_value)
         return PluginParameter(
-            name, _unit(parameter), float(parameter.min_value), float(parameter.max_value), (), value
+            name, _unit(parameter), low, high, (), value, _steps(parameter), not parameter.is_automatable
         )
     return PluginParameter(name, _unit(parameter), None, None, tuple(parameter.valid_values), value)
+
+
+def _steps(parameter: Any) -> tuple[float, ...]:
+    count = parameter.num_steps
+    if not 1 < count <= MOST_STEPS:
+        return ()
+    numbers = (_number(parameter.get_text_for_raw_value(step / (count - 1))) for step in range(count))
+    return tuple(sorted({number for number in numbers if not isinstance(number, str)}))
 
 
 def _unit(parameter: Any) -> str:
@@ -103,7 +128,11 @@ def move(known: Known, name: str, value: Value) -> None:
         parameter.raw_value = float(value)
     elif parameter.type is str and value in parameter.valid_values:
         parameter.raw_value = parameter.get_raw_value_for_text(value)
-    elif parameter.type is float and _is_within(value, parameter.min_value, parameter.max_value):
+    elif (
+        parameter.type is float
+        and parameter.is_automatable
+        and _is_within(value, parameter.min_value, parameter.max_value)
+    ):
         parameter.raw_value = parameter.get_raw_value_for_text(np.format_float_positional(float(value), trim="-"))
     else:
         shape = _describe(name, parameter)
@@ -117,5 +146,9 @@ def _is_within(value: Value, low: float, high: float) -> bool:
 def _same(parameter: Any, asked: Value, back: Value) -> bool:
     if parameter.type is not float or isinstance(back, str):
         return asked == back
-    low, high = parameter.min_value, parameter.max_value
-    return abs(float(asked) - back) <= RESOLUTION * max(high - low, abs(low), abs(high))
+    return is_near(float(asked), back, parameter.min_value, parameter.max_value)
+
+
+def is_near(asked: float, back: float, low: float, high: float) -> bool:
+    """Whether two values of a parameter are the same to RESOLUTION."""
+    return abs(asked - back) <= RESOLUTION * max(high - low, abs(low), abs(high))

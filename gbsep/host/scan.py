@@ -15,6 +15,7 @@ import contextlib
 import hashlib
 import json
 import os
+import stat
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -22,7 +23,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import PluginError, PluginNotFound, nearest
+from ..errors import PluginError, PluginNotFound, nearest, printable, sentence
 from ..folders import cache_folder
 from .instance import LOAD_TIMEOUT_S
 from .sandbox import Sandbox
@@ -38,7 +39,7 @@ FOLDERS = {
 }
 FORMATS = {".vst3": "VST3", ".component": "Audio Unit"}
 PATH_VARIABLE = "GBSEP_PLUGIN_PATH"
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def examine(path: Path, timeout_s: float = LOAD_TIMEOUT_S) -> list[PluginInfo]:
         with Sandbox(path.stem) as sandbox:
             rows = sandbox.ask("load", timeout_s, "scan", path=str(path.absolute()))
     except PluginError as error:
-        return [PluginInfo(path.stem, path, form, reason=str(error))]
+        return [PluginInfo(path.stem, path, form, reason=printable(str(error)))]
     return [_info(row, path, form) for row in rows]
 
 
@@ -114,17 +115,32 @@ def plugins(refresh: bool = False) -> list[PluginInfo]:
 
 
 def _entry(path: Path, known: dict[str, Any] | None) -> dict[str, Any]:
-    """What the cache keeps of a file: its size, time and hash, and what was found in it."""
-    parts = sorted(part for part in path.rglob("*") if part.is_file()) if path.is_dir() else [path]
-    stats = [part.stat() for part in parts]
-    size, time_ns = sum(stat.st_size for stat in stats), max((stat.st_mtime_ns for stat in stats), default=0)
-    if known and (known["size"], known["time_ns"]) == (size, time_ns):
-        return known
-    digest = _hash(parts)
+    """What the cache keeps of a file: its size, time and hash, and what was found in it.
+
+    One that cannot be read, or is no file (opening a FIFO would wait for ever), is in quarantine and tried each time.
+    """
+    try:
+        if not (path.is_dir() or stat.S_ISREG(path.stat().st_mode)):
+            return _unread(path, "not a regular file")
+        parts = sorted(part for part in path.rglob("*") if part.is_file()) if path.is_dir() else [path]
+        stats = [part.stat() for part in parts]
+        size, time_ns = sum(one.st_size for one in stats), max((one.st_mtime_ns for one in stats), default=0)
+        if known and (known["size"], known["time_ns"]) == (size, time_ns):
+            return known
+        digest = _hash(parts)
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and path.is_symlink():
+            return _unread(path, f"a link to {os.readlink(path)}, which is not there")
+        return _unread(path, f"cannot be read: {error.strerror}")
     if known and (known["size"], known["sha256"]) == (size, digest):
         return known | {"time_ns": time_ns}
     rows = [asdict(info) | {"path": str(path)} for info in examine(path)]
     return {"size": size, "time_ns": time_ns, "sha256": digest, "plugins": rows}
+
+
+def _unread(path: Path, reason: str) -> dict[str, Any]:
+    info = PluginInfo(path.stem, path, FORMATS[path.suffix], reason=printable(reason))
+    return {"size": -1, "time_ns": -1, "sha256": "", "plugins": [asdict(info) | {"path": str(path)}]}
 
 
 def _hash(parts: Iterable[Path]) -> str:
@@ -175,10 +191,9 @@ def find(name: str) -> PluginInfo:
     for info in (*usable, *known):
         if info.name == name:
             if info.reason:
-                raise PluginError(f"{info.path} is in quarantine: {info.reason}. `gbsep plugins scan` tries it again")
+                said = sentence(f"{info.path} is in quarantine: {info.reason}")
+                raise PluginError(printable(f"{said} `gbsep plugins scan` tries it again"))
             return info
     looked_in = ", ".join(map(str, folders()))
-    raise PluginNotFound(
-        f"no plug-in {name!r} in {looked_in}{nearest(name, (info.name for info in usable))}. "
-        f"Other folders can be named in {PATH_VARIABLE}"
-    )
+    said = sentence(f"no plug-in {name!r} in {looked_in}{nearest(name, (info.name for info in usable))}")
+    raise PluginNotFound(f"{said} Other folders can be named in {PATH_VARIABLE}")

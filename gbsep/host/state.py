@@ -33,16 +33,23 @@ RAW_MAGIC = b"gbsep-plugin-state "
 
 def read_state(text: str, folder: Path) -> bytes:
     """The state that a preset names: base64, or the path of a file relative to the preset's `folder`."""
-    try:
-        if (folder / text).is_file():
-            return (folder / text).read_bytes()
-    except OSError:  # base64 that is too long to be a file name
-        pass
+    file = state_file(text, folder)
+    if file is not None:
+        return file.read_bytes()
     try:
         return base64.b64decode(text, validate=True)
     except binascii.Error as error:
         shown = text if len(text) <= 60 else f"{text[:57]}..."
         raise PluginError(f"state {shown!r} is neither a file in {folder} nor base64") from error
+
+
+def state_file(text: str, folder: Path) -> Path | None:
+    """The file that a preset in `folder` names as a state, links followed; None when it names none."""
+    try:
+        file = (folder / text).resolve()
+        return file if file.is_file() else None
+    except (OSError, RuntimeError):  # base64 that is too long to be a file name, a loop of links
+        return None
 
 
 def pack(form: str, data: bytes, class_id: str, version: str) -> bytes:

@@ -82,6 +82,8 @@ def _load(path: Path, name: str | None) -> Any:
     try:
         loader.check_loadable(path)
         return pedalboard.load_plugin(str(path), plugin_name=name)
+    except UnicodeDecodeError:
+        raise
     except (OSError, ImportError, ValueError, RuntimeError) as error:
         raise PluginError(str(error)) from error
 
@@ -240,10 +242,13 @@ def serve(messages: socket.socket, memory: mmap.mmap) -> None:
                 answer = REQUESTS[verb](voice, **request)
             channel.send(messages, {"ok": answer})
         except ParameterError as error:
-            reason = [error.name, error.value, error.allowed, error.unit]
-            channel.send(messages, {"error": "ParameterError", "args": reason})
+            arguments = [error.name, error.value, error.allowed, error.unit]
+            channel.send(messages, {"error": "ParameterError", "args": arguments})
         except PluginError as error:
             channel.send(messages, {"error": "PluginError", "args": [str(error)]})
+        except UnicodeDecodeError:
+            reason = "it gives a text that is not UTF-8; its file may be damaged"
+            channel.send(messages, {"error": "PluginError", "args": [reason]})
         except Exception as error:  # the boundary of the process: a plug-in may raise anything through pedalboard
             channel.send(messages, {"error": "PluginError", "args": [f"{type(error).__name__}: {error}"]})
 
