@@ -38,6 +38,7 @@ import numpy as np
 
 from .audio import BLOCK_FRAMES, Block, Reader, check_finite
 from .errors import AudioError, AudioFileError, OutputError, ParameterError, SeparationFailed
+from .files import content_hash
 from .folders import cache_folder
 
 FORMAT = 1
@@ -215,21 +216,15 @@ def remembered_hash(cache: Cache, path: str | Path) -> str:
         if known["stamp"] == stamp:
             return str(known["sha256"])
     seen_ns = time.time_ns()
-    digest = hashlib.sha256()
-    try:
-        with path.open("rb") as file:
-            while chunk := file.read(2**20):
-                digest.update(chunk)
-    except OSError as error:
-        raise AudioFileError(path, f"cannot be read: {error.strerror}") from error
+    sha256 = content_hash(path)
     # A file changed a moment ago may change once more within the clock's tick: its times prove nothing yet.
     if _stamp(path) == stamp and seen_ns - max(stamp[1:3]) > _SETTLED_NS:
         temporary = record.with_suffix(f".{secrets.token_hex(4)}")
         with contextlib.suppress(OSError):
             record.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(json.dumps({"stamp": stamp, "sha256": digest.hexdigest()}), encoding="utf-8")
+            temporary.write_text(json.dumps({"stamp": stamp, "sha256": sha256}), encoding="utf-8")
             temporary.replace(record)
-    return digest.hexdigest()
+    return sha256
 
 
 def _stamp(path: Path) -> list[int]:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import OutputError, nearest
+from .files import content_hash
 
 RECORD = "render.json"
 
@@ -182,23 +183,14 @@ def _is_running(process: int) -> bool:
 
 def _stamp(path: Path) -> dict[str, Any]:
     status = path.stat()
-    return {"bytes": status.st_size, "modified_ns": status.st_mtime_ns, "sha256": file_hash(path)}
+    return {"bytes": status.st_size, "modified_ns": status.st_mtime_ns, "sha256": content_hash(path)}
 
 
 def _is_unaltered(path: Path, stamp: Mapping[str, Any]) -> bool:
     status = path.stat()
     if status.st_size != stamp.get("bytes"):
         return False
-    return status.st_mtime_ns == stamp.get("modified_ns") or file_hash(path) == stamp.get("sha256")
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file's content, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()
+    return status.st_mtime_ns == stamp.get("modified_ns") or content_hash(path) == stamp.get("sha256")
 
 
 def _hash(content: bytes) -> str:
