@@ -16,7 +16,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -24,11 +24,11 @@ from typing import Any
 
 import numpy as np
 
-from . import __version__, cache, chain, diagnose, files, levels, outputs, separation
+from . import __version__, cache, chain, diagnose, files, levels, outputs, review, separation
 from .audio import Block, Reader, mix, zip_blocks
 from .errors import OutputError, ParameterError, PluginError, PluginNotFound, PresetError, nearest
 from .external import PluginReport
-from .preset import Loudness, MixtureFit, Peak, Preset, exchanged, load_preset
+from .preset import Loudness, MixtureFit, Peak, Preset, exchanged, load_preset, preset_names
 
 PACKAGES = ("numpy", "scipy", "soundfile", "soxr", "pedalboard", "pyloudnorm", "torch", "demucs")
 """Those whose version may change a render, recorded in render.json."""
@@ -71,6 +71,7 @@ class Options:
 class Plan:
     """A render that can be done: everything was checked that can be without doing it.
 
+    `swaps` are stems that the song's review exchanges.
     `action` is "render" or "skip" (the very same render is there already); `reason` says why. `failure` is a plug-in
     that is there and does not work: it ends this render before it begins, and no other.
     """
@@ -86,6 +87,7 @@ class Plan:
     targets_lufs: Mapping[str, float]
     folder: Path
     names: Mapping[str, str]
+    swaps: tuple[tuple[str, str], ...]
     fingerprint: Mapping[str, str]
     action: str
     reason: str
@@ -183,12 +185,17 @@ def plan(path: Path, preset: Preset, options: Options, track: str | None = None)
     targets_lufs = _loudness_targets(preset)
     folder = options.out / track / preset.folder
     names = _file_names(preset, options, track)
+    swaps = review.load(folder.parent).swaps(preset.folder)
+    for stem in sorted({name for pair in swaps for name in pair} - set(preset.stems)):
+        warnings.append(f"the review swaps {stem!r}, which {preset.folder} does not have{nearest(stem, preset.stems)}")
+    swaps = tuple(pair for pair in swaps if set(pair) <= set(preset.stems))
     input_hash = cache.remembered_hash(cache.locate(), path) if options.use_cache else files.content_hash(path)
     fingerprint = outputs.fingerprint(
         {
             "input": [input_hash, options.start_s, options.duration_s],
             "preset": preset.document,
             "options": [options.dry_stems, names, targets_lufs],
+            "review": swaps,
             "backend": identity,
             "files": {str(file): files.content_hash(file) for file in chain.chain_files(preset.chains.values())},
             "version": [__version__, RENDERING_VERSION, separation.SEPARATION_VERSION],
@@ -220,6 +227,7 @@ def plan(path: Path, preset: Preset, options: Options, track: str | None = None)
         targets_lufs=targets_lufs,
         folder=folder,
         names=names,
+        swaps=swaps,
         fingerprint=fingerprint,
         action="skip" if skip else "render",
         reason=existing.reason,
@@ -456,7 +464,10 @@ def _cache_key(plan: Plan) -> str:
 
 
 def _tracks(plan: Plan, sources: Mapping[str, Reader]) -> dict[str, Track]:
-    """The stems of the preset with their restored gains; a complement is what the restored others leave."""
+    """The stems of the preset with their restored gains; a complement is what the restored others leave.
+
+    Stems that the review swaps exchange what they are made of, at the level it was restored to.
+    """
     preset = plan.preset
     tracks = {
         name: Track(name, _sum(stem.sources, sources), chain=preset.chains[name])
@@ -469,7 +480,9 @@ def _tracks(plan: Plan, sources: Mapping[str, Reader]) -> dict[str, Track]:
     for name, stem in preset.stems.items():
         if stem.is_complement:
             tracks[name] = Track(name, _sum(stem.sources, known), chain=preset.chains[name])
-    return {name: tracks[name] for name in preset.stems}
+    names = exchanged(plan.swaps)
+    taken = {name: tracks[names.get(name, name)] for name in preset.stems}
+    return {name: replace(one, name=name, chain=preset.chains[name]) for name, one in taken.items()}
 
 
 def _sum(terms: list[str], known: Mapping[str, Reader]) -> Reader:
@@ -673,6 +686,7 @@ def _record(
         "excerpt": {"start_s": options.start_s, "duration_s": options.duration_s, "frames": plan.reader.frames},
         "preset": preset.document,
         "overrides": dict(preset.overrides),
+        "review": {"swap": plan.swaps},
         "separation": {
             "backend": preset.backend,
             "seed": preset.seed,
@@ -701,6 +715,26 @@ def _record(
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
         "fingerprint": dict(plan.fingerprint),
     }
+
+
+def chosen_preset(
+    out: Path, track: str, overrides: Iterable[tuple[str, Any]] = (), load: Callable[..., Preset] = load_preset
+) -> Preset:
+    """The preset that a song's review chose for it, with the overrides of that render; `default` where none is.
+
+    `overrides` come on top; `load` is `load_preset`, or one with more arguments. A preset that has no name here is
+    taken from the render. Raises OutputError when the review chose one that is neither.
+    """
+    name = review.load(out / track).preset or "default"
+    if name in preset_names():
+        return load(name, overrides)
+    folder = out / track / name
+    record = outputs.read_record(folder) if Path(name).name == name else None
+    if record is None:
+        path = out / track / review.FILE
+        raise OutputError(path, f"preset {name!r} is neither known by name nor rendered here; choose with --preset")
+    base = record["preset"]["name"]
+    return load(base if base in preset_names() else record["preset"], (*record["overrides"].items(), *overrides))
 
 
 def output_format(preset: Preset) -> files.OutputFormat:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,12 @@ if TYPE_CHECKING:
 @click.command(short_help="Separate recordings and write processed stems.")
 @click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
-    "--preset", "-p", "presets", metavar="NAME|FILE", multiple=True, help="Preset; may be given again. [default]"
+    "--preset",
+    "-p",
+    "presets",
+    metavar="NAME|FILE",
+    multiple=True,
+    help="Preset; may be given again. [the one chosen in review, or default]",
 )
 @click.option(
     "--out", "-o", type=click.Path(path_type=Path), default="gbsep-out", show_default=True, help="Output folder."
@@ -84,13 +90,15 @@ def render(
     Exit codes: 0 all well, 1 an input failed while running, 2 refused before anything was written, 130 interrupted.
     """
     from ..preset import load_preset, parse_override
-    from ..rendering import Options
+    from ..rendering import Options, chosen_preset
 
     pairs = [parse_override(text) for text in overrides]
-    loaded = [
-        load_preset(preset, pairs, seed=seed, format=format_, bit_depth=bit_depth, models=models)
-        for preset in dict.fromkeys(presets or ("default",))
-    ]
+    load = partial(load_preset, seed=seed, format=format_, bit_depth=bit_depth, models=models)
+    loaded = [load(preset, pairs) for preset in dict.fromkeys(presets or ("default",))]
+
+    def presets_of(track: str) -> list[Preset]:
+        return loaded if presets else [chosen_preset(out, track, pairs, load)]
+
     options = Options(
         out,
         overwrite,
@@ -104,7 +112,7 @@ def render(
         download=not dry_run,
         allow_plugin_paths=allow_plugin_paths,
     )
-    plans, refused = _plan(inputs, loaded, options)
+    plans, refused = _plan(inputs, presets_of, options)
     if refused and not keep_going:
         _report([], refused, as_json)
         return 2
@@ -116,12 +124,19 @@ def render(
     return 1 if refused or any(outcome.status == "failed" for outcome in outcomes) else 0
 
 
-def _plan(inputs: Iterable[Path], presets: list[Preset], options: Options) -> tuple[list[Plan], list[Outcome]]:
+def _plan(
+    inputs: Iterable[Path], presets_of: Callable[[str], list[Preset]], options: Options
+) -> tuple[list[Plan], list[Outcome]]:
     """A plan for every input and preset, and an outcome for each that cannot be had."""
     from ..rendering import Outcome, plan, track_names
 
     plans, refused = [], []
     for path, track in track_names(inputs).items():
+        try:
+            presets = presets_of(track)
+        except GbsepError as error:
+            refused.append(Outcome(path, "", "failed", error=str(error)))
+            continue
         for preset in presets:
             try:
                 plans.append(plan(path, preset, options, track))
