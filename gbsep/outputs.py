@@ -83,11 +83,16 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     return record if checksum == fingerprint({RECORD: record})[RECORD] else None
 
 
-def other_recording(folder: Path, path: Path, sha256: str) -> str | None:
-    """The path of the recording that `folder` is a render of, when it is neither this file nor a copy of it."""
+def other_recording(folder: Path, source: Path | str, sha256: str) -> str | None:
+    """Where the recording is that `folder` is a render of, when it is neither this one nor a copy of it."""
     record = read_record(folder)
-    made_of = record["input"] if record else {"path": str(path.resolve()), "sha256": sha256}
-    return None if made_of["path"] == str(path.resolve()) or made_of["sha256"] == sha256 else made_of["path"]
+    made_of = record["input"] if record else {"path": address(source), "sha256": sha256}
+    return None if made_of["path"] == address(source) or made_of["sha256"] == sha256 else made_of["path"]
+
+
+def address(source: Path | str) -> str:
+    """Where a recording is, from wherever it is looked for: a whole path, or a URL as it is."""
+    return str(source.resolve()) if isinstance(source, Path) else source
 
 
 def stem_file(folder: Path, stem: str) -> Path:

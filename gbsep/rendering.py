@@ -76,12 +76,14 @@ class Options:
 class Plan:
     """A render that can be done: everything was checked that can be without doing it.
 
+    `source` is where the recording came from: `input` itself, or a URL of which that is a copy.
     `action` is "render" or "skip" (the very same render is there already); `reason` says why. `failure` is a plug-in
     that is there and does not work: it ends this render before it begins, and no other. On the disk the files will take
     `output_bytes`, and while it works another `scratch_bytes`.
     """
 
     input: Path
+    source: Path | str
     track: str
     info: files.FileInfo
     input_hash: str
@@ -114,13 +116,16 @@ class Plan:
 class Outcome:
     """What became of one input: status "ok", "skipped" or "failed", and the files by stem name.
 
-    `reason` says why it was rendered again, or not: "unchanged", "input changed".
+    `reason` says why it was rendered again, or not: "unchanged", "input changed". `from_cache`: it was not separated
+    again.
     """
 
-    input: Path
+    input: Path | str
     preset: str
     status: str
+    track: str = ""
     reason: str = ""
+    from_cache: bool = False
     folder: Path | None = None
     files: Mapping[str, Path] = field(default_factory=dict)
     levels: Mapping[str, Any] = field(default_factory=dict)
@@ -134,7 +139,9 @@ class Outcome:
             "input": str(self.input),
             "preset": self.preset,
             "status": self.status,
+            "track": self.track,
             "reason": self.reason,
+            "from_cache": self.from_cache,
             "folder": None if self.folder is None else str(self.folder),
             "files": {name: str(path) for name, path in self.files.items()},
             "levels": dict(self.levels),
@@ -166,14 +173,17 @@ def render(
     return run(plan(Path(path), loaded, Options(Path(out), **options)), progress)
 
 
-def plan(path: Path, preset: Preset, options: Options, track: str | None = None) -> Plan:
+def plan(
+    path: Path, preset: Preset, options: Options, track: str | None = None, source: Path | str | None = None
+) -> Plan:
     """Check everything that can be checked without rendering, and look at what is there already.
 
+    `track` is the file's name without another word, `source` the file itself; see Plan.
     Raises GbsepError. What a killed render left at the destination is put in place or swept.
     """
     info = files.probe(path)
     reader = files.open(path, options.start_s, options.duration_s)
-    track = track or path.stem
+    track, source = track or path.stem, source or path
     try:
         preset.settings.check(reader.sample_rate)
     except ParameterError as error:
@@ -211,7 +221,7 @@ def plan(path: Path, preset: Preset, options: Options, track: str | None = None)
     try:
         outputs.recover(folder)
         existing = outputs.inspect(folder, fingerprint, names.values())
-        other = outputs.other_recording(folder, path, input_hash) if existing.state == "stale" else None
+        other = outputs.other_recording(folder, source, input_hash) if existing.state == "stale" else None
         if (existing.state == "foreign" or other) and not options.overwrite:
             reason = f"holds the render of another recording, {other}" if other else existing.reason
             raise OutputError(folder, f"{reason}; give --overwrite to replace it, or another --out")
@@ -225,6 +235,7 @@ def plan(path: Path, preset: Preset, options: Options, track: str | None = None)
         raise OutputError(folder, f"cannot be used: {error.strerror}; choose another with --out") from None
     return Plan(
         input=path,
+        source=source,
         track=track,
         info=info,
         input_hash=input_hash,
@@ -278,7 +289,15 @@ def run(plan: Plan, progress: Progress = _silent, shared: Separations | None = N
     if plan.failure is not None:
         raise plan.failure
     paths = {name: plan.folder / file_name for name, file_name in plan.names.items()}
-    outcome = partial(Outcome, plan.input, plan.preset.folder, reason=plan.reason, folder=plan.folder, files=paths)
+    outcome = partial(
+        Outcome,
+        plan.source,
+        plan.preset.folder,
+        track=plan.track,
+        reason=plan.reason,
+        folder=plan.folder,
+        files=paths,
+    )
     if plan.action == "skip":
         return outcome("skipped", warnings=plan.warnings)
     seconds: dict[str, float] = {}
@@ -303,7 +322,8 @@ def run(plan: Plan, progress: Progress = _silent, shared: Separations | None = N
     except OSError as error:
         reason = f"cannot be written: {error.strerror or error}; free some space, or choose another with --out"
         raise OutputError(plan.folder, reason) from None
-    return outcome("ok", levels=record["stems"], seconds=seconds, warnings=tuple(warnings))
+    cached = told["from_cache"]
+    return outcome("ok", from_cache=cached, levels=record["stems"], seconds=seconds, warnings=tuple(warnings))
 
 
 @dataclass(frozen=True)
@@ -707,7 +727,7 @@ def _record(
     return {
         "gbsep": {"version": __version__, "rendering": RENDERING_VERSION, "separation": separation.SEPARATION_VERSION},
         "input": {
-            "path": str(plan.input.resolve()),
+            "path": outputs.address(plan.source),
             "sha256": plan.input_hash,
             "container": info.container,
             "subtype": info.subtype,
