@@ -17,7 +17,6 @@ Reading is strict: a key, type or value that is not as above is an error, never 
 from __future__ import annotations
 
 import json
-import os
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated, Literal
@@ -25,6 +24,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError
 
 from .errors import OutputError
+from .folders import write_whole
 from .separation.settings import StrictModel, first_problem
 
 FILE = "review.json"
@@ -104,10 +104,7 @@ def load(folder: Path) -> Review:
 def save(folder: Path, review: Review) -> None:
     """Write the review of a song, whole or not at all. Raises OutputError when the folder takes no file."""
     path = folder / FILE
-    hidden = folder / f".{FILE}.{os.getpid()}.partial"
     try:
-        hidden.write_text(json.dumps(review.model_dump(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        hidden.replace(path)
+        write_whole(path, json.dumps(review.model_dump(), indent=2, ensure_ascii=False) + "\n")
     except OSError as error:
-        hidden.unlink(missing_ok=True)
         raise OutputError(path, f"cannot be written: {error.strerror}") from None

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import files
+from . import cache, files
 from .audio import Reader, mix
 from .errors import AudioFileError, OutputError
 from .outputs import RECORD, read_record
@@ -55,7 +55,7 @@ class StemFolder:
         if self.record is None:
             return None
         path, excerpt = Path(self.record["input"]["path"]), self.record["excerpt"]
-        if not path.is_file() or files.content_hash(path) != self.record["input"]["sha256"]:
+        if not path.is_file() or cache.remembered_hash(cache.locate(), path) != self.record["input"]["sha256"]:
             return None
         return path, excerpt["start_s"], excerpt["duration_s"]
 

@@ -89,8 +89,9 @@ def test_a_review_that_is_none_is_refused(tmp_path: Path, text: str, reason: str
 
 
 def test_a_review_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    (tmp_path / "song").write_text("a file")
     with pytest.raises(OutputError, match="cannot be written"):
-        review.save(tmp_path / "missing", Review())
+        review.save(tmp_path / "song", Review())
 
 
 @pytest.mark.parametrize("preset", ["exp002", "default"])

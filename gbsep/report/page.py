@@ -1,9 +1,9 @@
 """The report: songs and their renders as one HTML file that needs nothing but itself.
 
-Conventions: the page holds its model as JSON, and what is large (a song's model, spectrograms, sound) as an *asset* with
-a name: `<song>`, `<song>-<source>-mel`, `<song>-<source>-<piece>`. Assets are in the file while they are small
-together, else each is a script beside it, in `<report>_files/`: scripts are all that a page opened from a disk may read.
-The page runs no script but those with its nonce and asks nothing of any network.
+Conventions: the page holds its model as JSON, and what is large (a song's model, spectrograms, sound) as an *asset*
+named `<song>`, `<song>-<source>-mel`, `<song>-<source>-<piece>`. Assets are in the file while they are small
+together, else each is a script beside it, in `<report>_files/`: a page opened from a disk may read nothing but scripts.
+It runs no script but those with its nonce and asks nothing of any network.
 
 Text reaches the page as JSON in which `<`, `>` and `&` are written as escapes, and from there as text nodes only.
 """
@@ -188,20 +188,17 @@ def write_report(
     A report that is there is replaced. Raises OutputError for any other file in the way, unless `overwrite`, and for a
     place that cannot be written.
     """
-    beside = path.with_name(f"{path.stem}_files")
-    _check_free(path, beside, overwrite)
+    check_free(path, overwrite)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{path.stem}.", suffix=".partial", dir=path.parent) as place:
-            return _write(path, beside, title, songs, inline_bytes, Path(place), progress)
+            return _write(path, title, songs, inline_bytes, Path(place), progress)
     except OSError as error:
         raise OutputError(path, f"cannot be written: {error.strerror or error}; choose another with --html") from None
 
 
-def _write(
-    path: Path, beside: Path, title: str, songs: Sequence[Song], limit: int, place: Path, progress: Progress
-) -> list[Path]:
-    staged = place / "assets"
+def _write(path: Path, title: str, songs: Sequence[Song], limit: int, place: Path, progress: Progress) -> list[Path]:
+    beside, staged = beside_of(path), place / "assets"
     staged.mkdir()
     texts: dict[str, str] = {}
     sources = [
@@ -248,19 +245,25 @@ def _write(
     return made
 
 
-def _check_free(path: Path, beside: Path, overwrite: bool) -> None:
+def check_free(path: Path, overwrite: bool) -> None:
+    """Raise OutputError when a report at `path` would take the place of anything but a report."""
     if path.is_dir():
         raise OutputError(path, "is a folder; name a file in it with --html")
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise OutputError(path, "is no name of a page; let it end with .html")
     if overwrite:
         return
     if path.exists() and GENERATOR not in path.read_text(encoding="utf-8", errors="replace")[:2000]:
-        raise OutputError(
-            path, "was not written by gbsep; give --overwrite to replace it, or choose another with --html"
-        )
-    if beside.is_dir():
-        for file in beside.iterdir():
-            if not ASSET.fullmatch(file.stem) or file.suffix != ".js":
-                raise OutputError(file, "was not written by gbsep; move it away, or choose another place with --html")
+        raise OutputError(path, "was not written by gbsep; give --overwrite to replace it, or another name with --html")
+    beside = beside_of(path)
+    for file in beside.iterdir() if beside.is_dir() else ():
+        if not ASSET.fullmatch(file.stem) or file.suffix != ".js":
+            raise OutputError(file, "was not written by gbsep; move it away, or name another page with --html")
+
+
+def beside_of(path: Path) -> Path:
+    """The folder for what is too large for a report at `path`."""
+    return path.with_name(f"{path.stem}_files")
 
 
 def _relative(file: Path, folder: Path) -> str | None:

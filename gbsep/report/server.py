@@ -34,7 +34,7 @@ from .. import review
 from ..errors import GbsepError
 from ..separation.settings import StrictModel, first_problem
 from .page import asset, asset_script, page, policy
-from .songs import collect
+from .songs import Song, collect
 
 HOST = "127.0.0.1"
 MAX_BODY_BYTES = 20_000
@@ -95,8 +95,14 @@ class Server(ThreadingHTTPServer):
                     return f"files/{number}/{index}"
         return None
 
+    def look_again(self) -> list[Song]:
+        """The songs as they are now: renders may have been made since."""
+        with self.deciding:
+            self.songs = collect(self.out)
+        return self.songs
+
     def decide(self, decision: Decision) -> review.Review:
-        """Put a decision into review.json. Raises KeyError for what the song does not have, OutputError for the disk."""
+        """Put a decision into review.json. Raises LookupError for what the song does not have, and OutputError."""
         given = decision.model_fields_set
         with self.deciding:
             song = self.songs[decision.song]
@@ -164,7 +170,9 @@ class Handler(BaseHTTPRequestHandler):
         tokens = [*parse_qs(address.query).get("token", []), headers.get("X-Gbsep-Token", "")]
         if headers.get_all("Host") != [server.host]:
             self._refuse(HTTPStatus.MISDIRECTED_REQUEST, "this address is not served here")
-        elif headers.get("Origin") not in (None, f"http://{server.host}") or headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
+        elif headers.get("Origin") not in (None, f"http://{server.host}") or headers.get(
+            "Sec-Fetch-Site", "none"
+        ) not in ("none", "same-origin"):
             self._refuse(HTTPStatus.FORBIDDEN, "other pages may not ask")
         elif not any(hmac.compare_digest(token.encode(), server.token.encode()) for token in tokens):
             self._refuse(
@@ -175,7 +183,12 @@ class Handler(BaseHTTPRequestHandler):
         return None
 
     def _page(self) -> None:
-        songs, nonce = self.server.songs, secrets.token_urlsafe(16)
+        nonce = secrets.token_urlsafe(16)
+        try:
+            songs = self.server.look_again()
+        except GbsepError as error:
+            self._refuse(HTTPStatus.CONFLICT, str(error))
+            return
         document = page("gbsep review", songs, "assets/", nonce=nonce, served=True)
         self._answer(
             document.encode(), "text/html; charset=utf-8", {"Content-Security-Policy": policy(nonce, "'self'")}
@@ -237,7 +250,7 @@ class Handler(BaseHTTPRequestHandler):
             self._refuse(HTTPStatus.BAD_REQUEST, ": ".join(first_problem(error, Decision)))
         except (ValueError, RecursionError):
             self._refuse(HTTPStatus.BAD_REQUEST, "a decision is JSON")
-        except (KeyError, IndexError):
+        except LookupError:
             self._refuse(HTTPStatus.BAD_REQUEST, "the song has no such render, stem or note; load the page again")
         except GbsepError as error:
             self._refuse(HTTPStatus.CONFLICT, str(error))

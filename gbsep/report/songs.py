@@ -7,7 +7,7 @@ share the time axis. Everything comes from render.json and review.json; sound is
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 
 from .. import files, levels, review
 from ..audio import Reader
+from ..batch import report as batch_report
 from ..errors import OutputError
 from ..evaluate import evaluate_folder
 from ..levels import Levels
@@ -110,13 +111,11 @@ COLUMNS = {
 }
 
 
-def collect(
-    out: Path, references: Path | None = None, presets: Iterable[str] | None = None, track: str | None = None
-) -> list[Song]:
+def collect(out: Path, references: Path | None = None, presets: Sequence[str] = ()) -> list[Song]:
     """The songs below an output folder, or a folder of one song or one render.
 
     `references` is a folder of true stems: they are scored against, and can be heard. `presets` are the folders of the
-    renders to show, in this order; `track` names the song when `out` does not. Raises OutputError when there are none.
+    renders to show, in this order; all without it. Raises OutputError when there are none.
     """
     found = renders_in(out) if out.is_dir() else {}
     groups: dict[tuple[Any, ...], list[StemFolder]] = {}
@@ -125,13 +124,13 @@ def collect(
         assert render.record is not None
         excerpt = render.record["excerpt"]
         key = folder.parent, render.record["input"]["sha256"], excerpt["start_s"], excerpt["duration_s"]
-        if presets is None or folder.name in presets:
+        if not presets or folder.name in presets:
             groups.setdefault(key, []).append(render)
     failures = _failures(out)
-    order = {name: number for number, name in enumerate(presets or ())}
+    order = {name: number for number, name in enumerate(presets)}
     songs = []
     for (parent, _, start_s, duration_s), renders in groups.items():
-        name = track or _name(out, parent)
+        name = _name(out, parent)
         alone = sum(key[0] == parent for key in groups) == 1
         songs.append(
             _song(
@@ -139,7 +138,7 @@ def collect(
                 parent,
                 sorted(renders, key=lambda one: order.get(one.path.name, 0)),
                 references,
-                failures.pop(name, {}),
+                {preset: why for preset, why in failures.pop(name, {}).items() if not (parent / preset).exists()},
             )
         )
     songs += [Song(name, out / name, None, (), (), review.load(out / name), why) for name, why in failures.items()]
@@ -222,5 +221,10 @@ def _seconds(start_s: float, duration_s: float | None) -> str:
 
 
 def _failures(out: Path) -> dict[str, dict[str, str]]:
-    """What the last batch could not do, by song and preset."""
-    return {}
+    """What the last batch into this folder could not do, by song and preset, and why."""
+    failures: dict[str, dict[str, str]] = {}
+    for one in (batch_report.read(out) or {"renders": []})["renders"]:
+        if one["status"] == "failed":
+            name = one.get("track") or Path(one["input"]).stem
+            failures.setdefault(name, {})[one["preset"]] = one["error"]
+    return failures
