@@ -26,7 +26,7 @@ MANY_RENDERS = 40
 """A sweep of more renders than this is asked about first."""
 
 
-_PAGE = (
+_PAGE: tuple[Callable[..., Any], ...] = (
     click.option("--reference", type=click.Path(path_type=Path), metavar="DIR",
                  help="Folder of the true stems (bass.wav, guitar.wav, ...): figures against them, and to be heard."),
     click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Where the page goes."),
@@ -36,7 +36,7 @@ _PAGE = (
     click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, and nothing else there."),
     debug_option,
 )  # fmt: skip
-_RENDER = (
+_RENDER: tuple[Callable[..., Any], ...] = (
     click.option("--out", "-o", type=click.Path(path_type=Path), default="gbsep-out", show_default=True,
                  help="Output folder of the renders."),
     click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Change a value of every preset."),

@@ -179,6 +179,7 @@ def _render(folder: StemFolder, references: Path | None) -> Render:
             "loudness_lufs": told["after"]["loudness_lufs"],
             "peak_dbfs": told["after"]["peak_dbfs"],
             "restored_gain_db": told["restored_gain_db"],
+            **({"findings": sum(one["stem"] == stem for one in record["diagnoses"])} if "diagnoses" in record else {}),
         }
         path = folder.path / told["file"]
         sources.append(Source(stem, "stem", partial(files.open, path), path, _levels(told["after"])))
@@ -186,7 +187,7 @@ def _render(folder: StemFolder, references: Path | None) -> Render:
     if residual.get("file"):
         path = folder.path / residual["file"]
         sources.append(Source("residual", "residual", partial(files.open, path), path, _levels(residual)))
-    return Render(folder.path.name, record, folder.path, tuple(sources), figures)
+    return Render(folder.path.name, record, folder.path, tuple(sources), figures, tuple(record.get("diagnoses", ())))
 
 
 def _mixture(folder: StemFolder) -> Source | None:
