@@ -62,7 +62,7 @@ def report(out: Path) -> Path:
     songs[0].__dict__["decided"] = Review(notes=[Note(time_s=3.0, text=hostile, preset=hostile, stem=hostile)])
     render.__dict__["findings"] = (finding,)
     render.record["preset"]["title"] = hostile
-    render.record["warnings"].append(hostile)
+    render.__dict__["remarks"] = (hostile,)
     write_report(out / "report.html", HOSTILE, songs, inline_bytes=100_000)
     return out / "report.html"
 
@@ -252,17 +252,20 @@ def test_the_best_figure_is_marked(browser: Any, out: Path, tmp_path: Path) -> N
     truth = tmp_path / "truth"
     truth.mkdir()
     for name in ("bass", "guitar"):
-        shutil.copy(next(out.glob(f"*/exp002/{name}.wav")), truth)
-    write_report(tmp_path / "page.html", "scored", collect(out, truth), inline_bytes=10**9)
-    assert [path.name for path in tmp_path.iterdir() if "page" in path.name] == ["page.html"]
+        mixed = file_of(out, "exp002", name) + 0.3 * file_of(out, "exp002_300", name)
+        gbsep.write(truth / f"{name}.wav", Audio(mixed, RATE))
+    songs = collect(out, truth)
+    write_report(tmp_path / "page.html", "scored", songs, inline_bytes=10**9)
+    assert not (tmp_path / "page_files").exists()
     tab = Tab(browser, (tmp_path / "page.html").as_uri())
-    row = tab.page.locator("#figures tbody").nth(0).locator("tr").nth(2)
-    assert "exp002_100" in row.inner_text()
-    assert row.locator(".best").count() == 0
+    best = max(songs[0].renders, key=lambda render: render.figures["bass"]["sdr"] or 0.0)
+    rows = tab.page.locator("#figures tbody").first.locator("tr")
+    marked = rows.filter(has=tab.page.locator("td:nth-child(2).best")).all_inner_texts()
+    assert [text.split("\t")[0].strip() for text in marked] == [best.preset]
     chip(tab, "True stem").click()
     tab.page.locator("#play").click()
     tab.until("gbsep.player.seconds > 0.4")
-    lateness_s(tab.heard(), file_of(out, "exp002", "bass"))
+    lateness_s(tab.heard(), samples(truth / "bass.wav"))
     tab.context.close()
     assert tab.said == []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import webbrowser
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -114,7 +115,7 @@ def sweep(path: Path, preset: str, vary: tuple[str, ...], yes: bool, **given: An
 
     combinations = grid([parse_vary(text) for text in vary])
     if len(combinations) > MANY_RENDERS and not yes:
-        if given["as_json"] or not click.get_text_stream("stdin").isatty():
+        if given["as_json"] or not sys.stdin.isatty():
             raise ParameterError("vary", f"{len(combinations)} renders", f"more than {MANY_RENDERS} only with --yes")
         click.confirm(f"These are {len(combinations)} renders. Go on?", abort=True, err=True)
     loaded = [_load(preset, given, overrides) for overrides in combinations]

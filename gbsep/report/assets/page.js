@@ -360,7 +360,7 @@ function recipes() {
       song.sources.filter((one) => one.render === index && one.file).map((one) =>
         h("a", { href: one.file + query, download: report.served ? "" : null }, one.name)),
       render.swapped.length > 0 && h("p.quiet", {}, `Swapped as reviewed: ${render.swapped.map((pair) => pair.join(" and ")).join(", ")}`),
-      render.warnings.map((text) => h("p.warning", { dir: "auto" }, text))))));
+      render.remarks.map((text) => h("p.warning", { dir: "auto" }, text))))));
 }
 
 function transport() {
