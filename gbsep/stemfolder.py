@@ -39,19 +39,24 @@ class StemFolder:
         return _sum(self.files[name], start_s, duration_s)
 
     def mixture(self) -> Reader | None:
-        """What the stems were separated from: a `mixture` file, or a render's input where that is still there.
+        """What the stems were separated from: a file `mixture`, or a render's input where that is still there.
 
         The input is known by its content: one that has changed since counts as lost.
         """
-        for path in self.path.iterdir():
-            if path.stem == "mixture" and path.suffix.lower() in SUFFIXES:
-                return files.open(path)
-        if self.record is None:
-            return None
+        if (beside := self._beside("mixture")) or self.record is None:
+            return beside
         path, excerpt = Path(self.record["input"]["path"]), self.record["excerpt"]
         if not path.is_file() or files.content_hash(path) != self.record["input"]["sha256"]:
             return None
         return files.open(path, excerpt["start_s"], excerpt["duration_s"])
+
+    def residual(self) -> Reader | None:
+        """What no stem holds: a file `residual`."""
+        return self._beside("residual")
+
+    def _beside(self, name: str) -> Reader | None:
+        paths = [path for path in self.path.iterdir() if path.stem == name and path.suffix.lower() in SUFFIXES]
+        return files.open(paths[0]) if paths else None
 
 
 def find_stems(folder: str | Path, dry: bool = False) -> StemFolder:

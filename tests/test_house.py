@@ -24,7 +24,7 @@ PACKAGE = ROOT / "gbsep"
 LAYERS = (
     {"errors", "audio", "folders", "__init__"},
     {"files", "framing", "filters", "levels", "effects", "automation", "ducker", "host", "models", "cache"},
-    {"external", "chain", "separation", "evaluate", "diagnose", "demo", "outputs", "stemfolder"},
+    {"external", "chain", "separation", "evaluate", "diagnose", "evidence", "demo", "outputs", "stemfolder"},
     {"preset", "train"},
     {"rendering"},
     {"batch", "report", "session"},
