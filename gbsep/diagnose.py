@@ -34,6 +34,7 @@ from .evidence import (
     energy,
     measure,
     moving_sum,
+    power,
     register_sums,
     spectrogram,
 )
@@ -42,9 +43,13 @@ from .stemfolder import StemFolder, find_stems
 
 SILENT_DBFS = -70.0
 
-LOW_MARGIN_DB, PITCH_MARGIN_OCTAVES = 3.0, 0.1
-"""By how much two stems must differ to say anything: less than any ten seconds of four songs' true stems differ, with a
-tenth of each other's power mixed in."""
+MARGIN_OCTAVES = 0.3
+"""How much lower a stem must sound (see `octaves_above`) to say so: of ten seconds of songs, with guitars tuned down by
+up to a fourth and bass lines up by up to an octave, one in fifty differs by so much the wrong way."""
+
+SHARE_DB_PER_OCTAVE, LEAST_SHARE_DB = 12.0, -30.0
+"""12 dB more of its power below LOW_HZ, or less above HIGH_HZ, count as an octave lower, and not as more than one; a
+share of less than a thousandth says nothing."""
 
 HIGH_REGISTER_HZ = 98.0
 """G2, the open G string of a bass guitar: from here on a line is high."""
@@ -86,14 +91,15 @@ class Finding:
 
 
 def _swapping(about: Evidence, stem: str, other: str, spans: int) -> np.ndarray:
-    """Octaves by which the partner plays lower, where the low end is the partner's too."""
-    sums = [
-        np.stack([moving_sum(column, spans) for column in about.rows[name, "register"].T]) for name in (stem, other)
-    ]
-    (low_db, pitch), (other_low_db, other_pitch) = [(_db(s[1], s[0]), s[3] / s[2]) for s in sums]
-    octaves = (pitch - other_pitch) / math.log(2)
-    agree = (other_low_db - low_db > LOW_MARGIN_DB) & (octaves > PITCH_MARGIN_OCTAVES)
-    return _only(agree & _audible(about, stem, spans) & _audible(about, other, spans), octaves)
+    """Octaves by which the bass sounds above its partner."""
+    sums = [np.stack([moving_sum(row, spans) for row in about.rows[name, "register"].T], 1) for name in (stem, other)]
+    heard = _audible(about, stem, spans) & _audible(about, other, spans)
+    return np.array(
+        [
+            octaves_above(_register(one), _register(two)) if audible else np.nan
+            for one, two, audible in zip(*sums, heard, strict=True)
+        ]
+    )
 
 
 def _phantom(about: Evidence, stem: str, other: str, spans: int) -> np.ndarray:
@@ -211,8 +217,8 @@ class Kind:
 
 KINDS = {
     "swapped": Kind(
-        "{stem} and {partner} are swapped: {partner} plays {value:.1f} octaves lower",
-        "octaves", PITCH_MARGIN_OCTAVES, PITCH_MARGIN_OCTAVES, 5, "bass of two", _swapping,
+        "{stem} and {partner} are swapped: {partner} sounds {value:.1f} octaves lower",
+        "octaves", MARGIN_OCTAVES, MARGIN_OCTAVES, 5, "bass of two", _swapping,
     ),
     "phantom": Kind(
         "{stem} is heard where the mixture has nothing of it: {value:.0f} % of what sounds there is {partner}",
@@ -391,11 +397,12 @@ def _audible(about: Evidence, stem: str, spans: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Register:
-    """Where a stem sounds: its level, the share of its power below LOW_HZ, and how low its lowest strong partial is."""
+    """Where a stem sounds: how low its lowest strong partial is, and how much of its power lies below LOW_HZ and above
+    HIGH_HZ."""
 
-    level_dbfs: float
-    low_share_db: float
     pitch_hz: float
+    low_share_db: float
+    high_share_db: float
 
 
 @dataclass(frozen=True)
@@ -415,9 +422,8 @@ class Swap:
 def swapped(stems: Mapping[str, Reader]) -> Swap:
     """Tell whether a separator put the bass into another stem, and that stem's signal into `bass`.
 
-    Two things must agree, each by a margin: where the power lies below LOW_HZ, and which stem plays lower. One of them
-    alone, or silence, gives no verdict. Of two partners the one that plays lower is looked at. Reads each stem once,
-    in blocks.
+    The one that sounds lower by MARGIN_OCTAVES is the bass; less than that, or silence, gives no verdict. Of two
+    partners the one that plays lower is looked at. Reads each stem once, in blocks.
 
     Raises ParameterError unless there is `bass` and one of PARTNERS.
     """
@@ -425,12 +431,13 @@ def swapped(stems: Mapping[str, Reader]) -> Swap:
     if "bass" not in stems or not partners:
         raise ParameterError("stems", sorted(stems), f"a swap is between bass and one of {', '.join(PARTNERS)}")
     found = {name: register(stems[name]) for name in ("bass", *partners)}
-    evidence = {name: heard for name, heard in found.items() if heard is not None}
-    if "bass" not in evidence or len(evidence) == 1:
-        silent = " and ".join(name for name in found if name not in evidence)
-        return Swap(None, partners[0], f"nothing to be heard in {silent}", evidence)
-    bass, partner = evidence["bass"], min(evidence.keys() - {"bass"}, key=lambda name: evidence[name].pitch_hz)
-    other = evidence[partner]
+    registers = {name: heard for name, heard in found.items() if heard is not None}
+    if "bass" not in registers or len(registers) == 1:
+        silent = " and ".join(name for name in found if name not in registers)
+        return Swap(None, partners[0], f"nothing to be heard in {silent}", registers)
+    bass, partner = registers["bass"], min(registers.keys() - {"bass"}, key=lambda name: registers[name].pitch_hz)
+    other = registers[partner]
+    above = octaves_above(bass, other)
     low_db = other.low_share_db - bass.low_share_db
     octaves = math.log2(bass.pitch_hz / other.pitch_hz)
     reason = (
@@ -438,21 +445,37 @@ def swapped(stems: Mapping[str, Reader]) -> Swap:
         f"bass, and plays {abs(octaves):.1f} octaves {'lower' if octaves > 0 else 'higher'} "
         f"({other.pitch_hz:.0f} Hz against {bass.pitch_hz:.0f} Hz)"
     )
-    if low_db > LOW_MARGIN_DB and octaves > PITCH_MARGIN_OCTAVES:
-        return Swap(True, partner, reason, evidence)
-    if low_db < -LOW_MARGIN_DB and octaves < -PITCH_MARGIN_OCTAVES:
-        return Swap(False, partner, reason, evidence)
-    return Swap(None, partner, f"too close to tell: {reason}", evidence)
+    if abs(above) < MARGIN_OCTAVES:
+        return Swap(None, partner, f"too close to tell: {reason}", registers)
+    return Swap(above > 0, partner, reason, registers)
+
+
+def octaves_above(one: Register, other: Register) -> float:
+    """By how many octaves a stem sounds above another: by pitch, and by where its power lies."""
+
+    def share(a_db: float, b_db: float) -> float:
+        apart = max(a_db, LEAST_SHARE_DB) - max(b_db, LEAST_SHARE_DB)
+        return min(max(apart / SHARE_DB_PER_OCTAVE, -1.0), 1.0)
+
+    return (
+        math.log2(one.pitch_hz / other.pitch_hz)
+        + share(other.low_share_db, one.low_share_db)
+        + share(one.high_share_db, other.high_share_db)
+    )
 
 
 def register(reader: Reader) -> Register | None:
-    """Where a signal sounds, None where there is nothing to be heard; its pitch is that of the windows by magnitude."""
-    squares, sums = 0.0, np.zeros(4)
-    for (block,), frequencies, (spectra,) in spectrogram([reader], [0]):
-        squares += energy(block) / reader.channels
-        sums += register_sums(np.square(np.abs(spectra)).sum(0), frequencies)[0]
-    power, low, weight, log_pitch = sums
-    level_dbfs = 10 * math.log10(max(squares / reader.frames, 1e-20))
-    if level_dbfs < SILENT_DBFS or not weight:
-        return None
-    return Register(level_dbfs, 10 * math.log10(max(low / power, 1e-10)), math.exp(log_pitch / weight))
+    """Where a signal sounds, None where there is nothing to be heard."""
+    loudness, sums = 0.0, np.zeros(5)
+    for (block,), _, frequencies, (spectra,) in spectrogram([reader], [0]):
+        loudness += energy(block) / reader.channels
+        sums += register_sums(power(spectra), frequencies)[0]
+    silent = loudness < reader.frames * 10 ** (SILENT_DBFS / 10)
+    return None if silent or not sums[3] else _register(sums)
+
+
+def _register(sums: np.ndarray) -> Register:
+    """From the sums that evidence.register_sums gives; its pitch is that of the windows by their magnitude."""
+    power, low, high, weight, log_pitch = sums
+    low_db, high_db = (10 * math.log10(max(part / power, 1e-10)) for part in (low, high))
+    return Register(math.exp(log_pitch / weight), low_db, high_db)

@@ -1,7 +1,10 @@
 """What diagnosis rests on: powers, coherences and projections of mixture and stems, measured in one pass.
 
-Conventions: spectra are of WINDOW_S, Hann, half overlapping; SPAN_WINDOWS of them make a span, for which one row of
-sums is kept, so memory grows by some hundred bytes a second. Powers are summed over channels.
+Conventions: signals are first brought down to about LOWERED_HZ by plain averages of neighbouring frames. What that
+folds into the range is the same for a stem and for what leaked from it, so no relation between signals changes, and
+all that is looked at lies where it is weak. Spectra are of WINDOW_S, Hann, half overlapping; SPAN_WINDOWS of them
+make a span, for which one row of sums is kept, so memory grows by some hundred bytes a second. Powers are summed over
+channels.
 
 - Coherence: two instruments are not coherent. The magnitude-squared coherence of a stem with one that it is no part
   of is about 1 over the number of windows in a span; with one that leaked into it, it is 1. `shared` is the power in
@@ -37,7 +40,8 @@ WINDOW_S = 0.19
 SPAN_WINDOWS = 22
 """2 s."""
 
-RANGE_HZ = (25.0, 6000.0)
+LOWERED_HZ = 11025
+RANGE_HZ = (25.0, 5000.0)
 PITCH_HZ = (25.0, 4000.0)
 BODY_HZ = (30.0, 400.0)
 """Where a bass guitar has its fundamentals and first partials."""
@@ -92,27 +96,28 @@ def measure(mixture: Reader, stems: Mapping[str, Reader], restored_db: Mapping[s
     samples = {name: SampleCheck() for name in stems}
     rows: dict[tuple[str, str], list[np.ndarray]] = {}
     windows: dict[str, list[np.ndarray]] = {"product": [], "power": [], "pitch_hz": []}
-    for blocks, frequencies, spectra in spectrogram([mixture, *stems.values()], places):
+    for blocks, lowered, frequencies, spectra in spectrogram([mixture, *stems.values()], places):
         for name, block in zip(stems, blocks[1:], strict=True):
             samples[name].add(block)
+        residual = lowered[0] - np.sum(lowered[1:], axis=0)
         row: dict[tuple[str, str], Any] = {
-            ("mixture", "energy"): energy(blocks[0]),
-            ("residual", "energy"): energy(_residual(blocks)),
+            ("mixture", "energy"): energy(lowered[0]),
+            ("residual", "energy"): energy(residual),
         }
         powers = {}
         for name, spectrum in zip(("mixture", *heard), spectra, strict=True):
-            powers[name] = _power(spectrum)
+            powers[name] = power(spectrum)
             row.update({(name, what): value for what, value in _bands(powers[name], frequencies).items()})
         for name, spectrum in zip(heard, spectra[1:], strict=True):
-            register, pitch_hz = register_sums(powers[name], frequencies)
-            row[name, "register"] = register
-            row[name, "in_mixture"] = _cross(spectrum, spectra[0]).real.sum()
+            row[name, "register"], pitch_hz = register_sums(powers[name], frequencies)
+            row[name, "in_mixture"] = _inner(spectrum, spectra[0])
             if name == bass:
                 body = (frequencies >= BODY_HZ[0]) & (frequencies < BODY_HZ[1])
                 windows["product"].append((spectrum[..., body].conj() * spectra[0][..., body]).sum((0, 2)))
                 windows["power"].append(powers[name][:, body].sum(1))
                 windows["pitch_hz"].append(pitch_hz)
         if len(heard) == 2:
+            row["pair", "product"] = _inner(*spectra[1:])
             row.update(_shared(heard, spectra[1:], powers, frequencies))
         for key, value in row.items():
             rows.setdefault(key, []).append(np.asarray(value, np.float64))
@@ -140,7 +145,7 @@ def moving_sum(values: np.ndarray, count: int) -> np.ndarray:
 
 def energy(block: Block) -> float:
     """Sum of squares over all frames and channels."""
-    return float(np.einsum("ij,ij->", block, block, dtype=np.float64))
+    return float(np.einsum("ij,ij->", block, block))
 
 
 @dataclass
@@ -155,33 +160,25 @@ class SampleCheck:
 
     def add(self, block: Block) -> None:
         """Take the next block, shape (channels, n)."""
-        magnitude = np.abs(block)
-        peak = float(magnitude.max())
+        peak = max(float(block.max()), -float(block.min()))
         if peak > self.peak * (1 + CLIP_TOLERANCE):
             self.peak, self.clipped = peak, 0
         if peak >= self.peak * (1 - CLIP_TOLERANCE):
-            top = magnitude >= self.peak * (1 - CLIP_TOLERANCE)
+            top = np.abs(block) >= self.peak * (1 - CLIP_TOLERANCE)
             self.clipped += int(np.count_nonzero(top[:, 1:] & top[:, :-1]))
-        self.sums = self.sums + block.sum(axis=1, dtype=np.float64)
+        self.sums = self.sums + block.sum(axis=1)
         self.energy += energy(block) / len(block)
         self.frames += block.shape[1]
 
 
-def _residual(blocks: Sequence[Block]) -> Block:
-    left = blocks[0].copy()
-    for block in blocks[1:]:
-        left -= block
-    return left
-
-
-def _power(spectrum: np.ndarray) -> np.ndarray:
-    """Power over (windows, bins)."""
+def power(spectrum: np.ndarray) -> np.ndarray:
+    """Power summed over channels, shape (windows, bins)."""
     return (np.square(spectrum.real) + np.square(spectrum.imag)).sum(0)
 
 
-def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Cross-spectrum, shape (bins,): summed over channels and windows."""
-    return np.einsum("cwb,cwb->b", a.conj(), b)
+def _inner(a: np.ndarray, b: np.ndarray) -> float:
+    """The real part of the inner product of two spectra."""
+    return float(np.einsum("cwb,cwb->", a.view(np.float32), b.view(np.float32)))
 
 
 def _bands(power: np.ndarray, frequencies: np.ndarray) -> dict[str, float]:
@@ -196,11 +193,11 @@ def _bands(power: np.ndarray, frequencies: np.ndarray) -> dict[str, float]:
 def _shared(
     names: Sequence[str], spectra: Sequence[np.ndarray], powers: Mapping[str, np.ndarray], frequencies: np.ndarray
 ) -> dict[tuple[str, str], float]:
-    """The power in each of two stems that is coherent with the other, by band, and their inner product."""
-    crossed = _cross(*spectra)
+    """The power in each of two stems that is coherent with the other, by band."""
+    crossed = np.einsum("cwb,cwb->b", spectra[0].conj(), spectra[1])
     coherent = np.square(np.abs(crossed), dtype=np.float64)
     bins = {name: powers[name].sum(0, dtype=np.float64) for name in names}
-    row = {("pair", "product"): crossed.real.sum()}
+    row = {}
     for name, other in (names, names[::-1]):
         # A stem without power in a bin shares nothing there.
         gain = np.divide(coherent, bins[other], out=np.zeros_like(coherent), where=bins[other] > 0)
@@ -212,8 +209,8 @@ def _shared(
 
 
 def register_sums(power: np.ndarray, frequencies: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of power spectra (windows, bins): the power, that below LOW_HZ, the magnitude and the magnitude times log pitch,
-    summed over windows; and the pitch of each window, NaN where there is none."""
+    """Of power spectra (windows, bins): power, power below LOW_HZ, power above HIGH_HZ, magnitude, and magnitude times
+    log pitch, each summed over windows; and the pitch of each window, NaN where there is none."""
     inside = frequencies <= PITCH_HZ[1]
     power, frequencies = power[:, inside], frequencies[inside]
     inner = power[:, 1:-1]
@@ -224,32 +221,53 @@ def register_sums(power: np.ndarray, frequencies: np.ndarray) -> tuple[np.ndarra
     pitch_hz[found] = frequencies[1:-1][peaks[found].argmax(1)]
     magnitudes = np.sqrt(power[found].sum(1, dtype=np.float64))
     log_pitch = (magnitudes * np.log(pitch_hz[found])).sum()
-    low = power[:, frequencies < LOW_HZ].sum(dtype=np.float64)
-    return np.array([power.sum(dtype=np.float64), low, magnitudes.sum(), log_pitch]), pitch_hz
+    bins = power.sum(0, dtype=np.float64)
+    low, high = bins[frequencies < LOW_HZ].sum(), bins[frequencies > HIGH_HZ].sum()
+    return np.array([bins.sum(), low, high, magnitudes.sum(), log_pitch]), pitch_hz
 
 
 def hop_length(sample_rate: int) -> int:
     """Frames from one window to the next."""
-    return 2 ** round(math.log2(WINDOW_S * sample_rate)) // 2
+    factor = _factor(sample_rate)
+    return factor * 2 ** round(math.log2(WINDOW_S * sample_rate / factor)) // 2
+
+
+def _factor(sample_rate: int) -> int:
+    return max(1, round(sample_rate / LOWERED_HZ))
+
+
+def _lower(block: Block, factor: int) -> Block:
+    """Sums of `factor` neighbouring frames each, over sqrt(factor): sines far below the new rate keep their power."""
+    if factor == 1:
+        return block
+    if block.shape[1] % factor:
+        block = np.pad(block, ((0, 0), (0, -block.shape[1] % factor)))
+    total = block[:, ::factor] + block[:, 1::factor]
+    for place in range(2, factor):
+        total += block[:, place::factor]
+    return total * np.float32(1 / math.sqrt(factor))
 
 
 def spectrogram(
     readers: Sequence[Reader], chosen: Sequence[int]
-) -> Iterator[tuple[tuple[Block, ...], np.ndarray, list[np.ndarray]]]:
-    """For each span the new samples of all signals, the bins in RANGE_HZ, and of those at the places in `chosen` the
-    spectra that these samples complete, complex64 (channels, windows, bins)."""
+) -> Iterator[tuple[tuple[Block, ...], list[Block], np.ndarray, list[np.ndarray]]]:
+    """For each span of all signals the new samples, the same lowered, the bins in RANGE_HZ, and of those at the places
+    in `chosen` the spectra that these samples complete, complex64 (channels, windows, bins)."""
     rate, channels = readers[0].sample_rate, readers[0].channels
-    hop = hop_length(rate)
-    bins = np.fft.rfftfreq(2 * hop, 1 / rate)
+    factor = _factor(rate)
+    hop = hop_length(rate) // factor
+    bins = np.fft.rfftfreq(2 * hop, factor / rate)
     inside = slice(*np.searchsorted(bins, (RANGE_HZ[0], RANGE_HZ[1] + 1e-9)))
     window = scipy.signal.get_window("hann", 2 * hop).astype(np.float32)
     held = {place: np.zeros((channels, hop), np.float32) for place in chosen}
-    for blocks in zip_blocks(*(rechunk(reader.blocks(), SPAN_WINDOWS * hop) for reader in readers)):
-        padding = np.zeros((channels, -blocks[0].shape[1] % hop), np.float32)
+    span = SPAN_WINDOWS * hop * factor
+    for blocks in zip_blocks(*(rechunk(reader.blocks(span), span) for reader in readers)):
+        lowered = [_lower(block, factor) for block in blocks]
+        padding = np.zeros((channels, -lowered[0].shape[1] % hop), np.float32)
         spectra = []
         for place in chosen:
-            signal = np.concatenate([held[place], blocks[place], padding], axis=1)
+            signal = np.concatenate([held[place], lowered[place], padding], axis=1)
             windows = np.lib.stride_tricks.sliding_window_view(signal, 2 * hop, axis=1)[:, ::hop]
-            spectra.append(scipy.fft.rfft(windows * window)[..., inside])
+            spectra.append(np.ascontiguousarray(scipy.fft.rfft(windows * window)[..., inside]))
             held[place] = signal[:, -hop:]
-        yield blocks, bins[inside], spectra
+        yield blocks, lowered, bins[inside], spectra

@@ -15,19 +15,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import click
 import numpy as np
 from scipy import signal
 
 from gbsep import files
-from gbsep.audio import Audio
 from gbsep.demo import make_demo
-from gbsep.diagnose import KINDS, diagnose
 
 DATA = Path(os.environ.get("GBSEP_DATA", Path(__file__).parents[2] / "shared" / "data"))
 RATE = 44100
 LENGTH_S = 10.0
-TUNINGS = {"as recorded": (0, 0), "guitar -5": (0, -5), "bass +7": (7, 0), "bass +12": (12, 0), "both": (7, -5)}
+TUNINGS = {"as recorded": (0, 0), "guitar -2": (0, -2), "guitar -5": (0, -5), "bass +7": (7, 0), "bass +12": (12, 0)}
 """Semitones by which bass and guitar are moved."""
 
 Samples = np.ndarray
@@ -119,7 +116,7 @@ def bleeding_into_guitar(one: Excerpt) -> Faulty | None:
 
 def thin_high(one: Excerpt) -> Faulty | None:
     """The second half of the bass is played an octave higher, and is 8 dB down in the stem."""
-    if one.name.endswith(("bass +12", "bass +7", "both")):
+    if one.name.endswith(("bass +12", "bass +7")):
         return None
     half = one.bass.shape[1] // 2
     high = moved(one.bass[:, half:], 12)
@@ -129,7 +126,7 @@ def thin_high(one: Excerpt) -> Faulty | None:
 
 
 def high_but_not_thin(one: Excerpt) -> Faulty | None:
-    if one.name.endswith(("bass +12", "bass +7", "both")):
+    if one.name.endswith(("bass +12", "bass +7")):
         return None
     half = one.bass.shape[1] // 2
     bass = np.concatenate([one.bass[:, :half], moved(one.bass[:, half:], 12)], axis=1)
