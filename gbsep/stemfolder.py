@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import files
+from . import cache, files
 from .audio import Reader, mix
 from .errors import AudioFileError, OutputError
 from .outputs import RECORD, read_record
@@ -39,24 +39,34 @@ class StemFolder:
         return _sum(self.files[name], start_s, duration_s)
 
     def mixture(self) -> Reader | None:
-        """What the stems were separated from: a file `mixture`, or a render's input where that is still there.
+        """What the stems were separated from, as a Reader; None where it is lost."""
+        found = self.mixture_file()
+        return files.open(*found) if found else None
 
-        The input is known by its content: one that has changed since counts as lost.
+    def mixture_file(self) -> tuple[Path, float, float | None] | None:
+        """What the stems were separated from: a `mixture` file, or a render's input where that is still there.
+
+        The path, and the start and duration in seconds of the part that counts. The input is known by its content: one
+        that has changed since counts as lost.
         """
-        if (beside := self._beside("mixture")) or self.record is None:
-            return beside
-        path, excerpt = Path(self.record["input"]["path"]), self.record["excerpt"]
-        if not path.is_file() or files.content_hash(path) != self.record["input"]["sha256"]:
+        path = self._beside("mixture")
+        if path is not None:
+            return path, 0.0, None
+        if self.record is None:
             return None
-        return files.open(path, excerpt["start_s"], excerpt["duration_s"])
+        path, excerpt = Path(self.record["input"]["path"]), self.record["excerpt"]
+        if not path.is_file() or cache.remembered_hash(cache.locate(), path) != self.record["input"]["sha256"]:
+            return None
+        return path, excerpt["start_s"], excerpt["duration_s"]
 
     def residual(self) -> Reader | None:
         """What no stem holds: a file `residual`."""
-        return self._beside("residual")
+        path = self._beside("residual")
+        return files.open(path) if path else None
 
-    def _beside(self, name: str) -> Reader | None:
-        paths = [path for path in self.path.iterdir() if path.stem == name and path.suffix.lower() in SUFFIXES]
-        return files.open(paths[0]) if paths else None
+    def _beside(self, name: str) -> Path | None:
+        paths = (path for path in self.path.iterdir() if path.stem == name and path.suffix.lower() in SUFFIXES)
+        return next(paths, None)
 
 
 def find_stems(folder: str | Path, dry: bool = False) -> StemFolder:

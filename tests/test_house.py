@@ -24,7 +24,18 @@ PACKAGE = ROOT / "gbsep"
 LAYERS = (
     {"errors", "audio", "folders", "__init__"},
     {"files", "framing", "filters", "levels", "effects", "automation", "ducker", "host", "models", "cache"},
-    {"external", "chain", "separation", "evaluate", "diagnose", "evidence", "demo", "outputs", "stemfolder"},
+    {
+        "external",
+        "chain",
+        "separation",
+        "evaluate",
+        "diagnose",
+        "evidence",
+        "demo",
+        "outputs",
+        "review",
+        "stemfolder",
+    },  # fmt: skip
     {"preset", "train"},
     {"rendering"},
     {"batch", "report", "session", "doctor"},

@@ -23,6 +23,7 @@ from .models import models
 from .plugins import plugins
 from .presets import presets
 from .render import apply_chain, render
+from .report import compare, report, review, sweep
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -57,13 +58,17 @@ def cli() -> None:
     gbsep render song.wav                         separate with the default preset into gbsep-out/
     gbsep render song.wav --preset exp002 --set separate.cutoff_hz=250
     gbsep presets list                            what other presets there are, and what for
+    gbsep compare song.wav -p exp002 -p default   hear and see them side by side, in one page
+    gbsep review gbsep-out                        accept, swap stems, write notes
 
     Options that you always give can stand in defaults.json in gbsep's configuration folder:
     {"render": {"preset": ["exp002"], "out": "stems"}}.
     """
 
 
-for command in (render, apply_chain, demo, presets, models, plugins, cache_group, doctor):
+for command in (
+    render, apply_chain, demo, presets, models, plugins, cache_group, doctor, compare, sweep, report, review,
+):  # fmt: skip
     cli.add_command(command)
 
 
