@@ -348,12 +348,13 @@ def _check_alike(mixture: Reader, stems: Mapping[str, Reader]) -> None:
 
 
 def _findings(name: str, stem: str, about: Evidence, values: np.ndarray) -> Iterator[Finding]:
-    """Neighbouring spans whose figure reaches the threshold, joined; the worst figure stands for all."""
+    """Spans whose figure reaches the threshold, joined where no more lies between than the figure is taken over; the
+    worst figure stands for all."""
     kind = KINDS[name]
-    reached = np.concatenate([[False], values >= kind.threshold, [False]])
-    for first, end in np.flatnonzero(reached[1:] != reached[:-1]).reshape(-1, 2):
-        start_s, end_s = (first * about.span_s, end * about.span_s) if kind.spans else (0.0, about.seconds)
-        value = float(np.max(values[first:end]))
+    reached = np.flatnonzero(values >= kind.threshold)
+    for run in np.split(reached, np.flatnonzero(np.diff(reached) > kind.spans + 1) + 1) if reached.size else ():
+        start_s, end_s = (run[0] * about.span_s, (run[-1] + 1) * about.span_s) if kind.spans else (0.0, about.seconds)
+        value = float(np.max(values[run]))
         yield _finding(name, stem, about.other(stem), start_s, min(end_s, about.seconds), value)
 
 

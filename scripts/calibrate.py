@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """How often `gbsep diagnose` finds a fault of known strength, and how often it finds one where there is none.
 
-Ten-second excerpts of true stems, as they are and with one fault each. Thresholds were set on the first two jams and on
-generated music (`--set calibration`); what the README prints are the other two (`--set report`). In both, each
-bass is heard with each guitar, as recorded, with the guitars tuned down a fourth, with the bass up a fifth and an octave,
-and with both. A fault is put only into excerpts in which it can be: no low end can be missing where there is none.
+Ten-second excerpts of true stems, as they are and with one fault each. Thresholds were set on the first two jams and
+on generated music (`--set calibration`); what the README prints are the other two (`--set report`). In both, each
+bass is heard with each guitar, as recorded, with the guitars tuned down a fourth, with the bass up a fifth and an
+octave, and with both. A fault is put only into excerpts in which it can be: no low end can be missing where there is
+none.
 """
 
 from __future__ import annotations
@@ -166,10 +167,10 @@ def residual_loud(one: Excerpt) -> Faulty:
 
 @dataclass(frozen=True)
 class Fault:
-    """A row of FAULTS: how it is made, the finding it must lead to (None: to none at all), and its strength in words."""
+    """A row of FAULTS: how it is made, the finding that it must lead to, and its strength in words."""
 
     make: Callable[[Excerpt], Faulty | None]
-    kind: str | None
+    kind: str
     stem: str
     strength: str
 

@@ -35,7 +35,7 @@ LAYERS = (
         "outputs",
         "review",
         "stemfolder",
-    },  # fmt: skip
+    },
     {"preset", "train"},
     {"rendering"},
     {"batch", "report", "session", "doctor"},
