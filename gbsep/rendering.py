@@ -320,12 +320,16 @@ def run(plan: Plan, progress: Progress = _silent, shared: Separations | None = N
                     tracks = _tracks(plan, sources)
                     null = levels.NullTest()
                     residual = Track("residual", _residual(sources["mixture"], tracks, null))
+                with _stage("diagnose", seconds):
+                    unprocessed = {name: track.restored for name, track in tracks.items()}
+                    gains_db = {name: track.gain_db for name, track in tracks.items()}
+                    findings = diagnose.diagnose(sources["mixture"], unprocessed, gains_db)
                 with _stage("process", seconds):
                     dry = [track.unprocessed() for track in tracks.values()] if plan.options.dry_stems else []
                     jobs = [*tracks.values(), *dry, residual]
                     keys = {name: track.restored for name, track in tracks.items()}
                     shared_db = _write(plan, jobs, keys, place, partial(progress, "process"), warnings.append)
-            record = _record(plan, tracks, residual, shared_db, null, told, warnings, seconds)
+            record = _record(plan, tracks, residual, shared_db, null, findings, told, warnings, seconds)
             outputs.publish(place, plan.folder, record)
     except OSError as error:
         reason = f"cannot be written: {error.strerror or error}; free some space, or choose another with --out"
@@ -731,6 +735,7 @@ def _record(
     residual: Track,
     shared_db: float,
     null: levels.NullTest,
+    findings: Iterable[diagnose.Finding],
     told: Mapping[str, Any],
     warnings: list[str],
     seconds: Mapping[str, float],
@@ -776,6 +781,7 @@ def _record(
         },
         "residual": {"file": plan.names.get("residual"), **residual.after.raised(shared_db).as_json()},
         "null_test": {"peak_dbfs": levels.as_json(null.peak_dbfs)},
+        "diagnoses": [finding.as_json() for finding in findings],
         "shared_gain_db": shared_db,
         "warnings": warnings,
         "seconds": {name: round(value, 3) for name, value in seconds.items()},

@@ -49,15 +49,24 @@ class StemFolder:
         The path, and the start and duration in seconds of the part that counts. The input is known by its content: one
         that has changed since counts as lost.
         """
-        for path in self.path.iterdir():
-            if path.stem == "mixture" and path.suffix.lower() in SUFFIXES:
-                return path, 0.0, None
+        path = self._beside("mixture")
+        if path is not None:
+            return path, 0.0, None
         if self.record is None:
             return None
         path, excerpt = Path(self.record["input"]["path"]), self.record["excerpt"]
         if not path.is_file() or cache.remembered_hash(cache.locate(), path) != self.record["input"]["sha256"]:
             return None
         return path, excerpt["start_s"], excerpt["duration_s"]
+
+    def residual(self) -> Reader | None:
+        """What no stem holds: a file `residual`."""
+        path = self._beside("residual")
+        return files.open(path) if path else None
+
+    def _beside(self, name: str) -> Path | None:
+        paths = (path for path in self.path.iterdir() if path.stem == name and path.suffix.lower() in SUFFIXES)
+        return next(paths, None)
 
 
 def find_stems(folder: str | Path, dry: bool = False) -> StemFolder:

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from gbsep import files
 from gbsep.audio import Audio, Reader
-from gbsep.diagnose import LOW_HZ, register, swapped
+from gbsep.diagnose import Register, octaves_above, register, swapped
 from gbsep.errors import ParameterError
+from gbsep.evidence import HIGH_HZ, LOW_HZ
 
 RATE = 44100
 
@@ -50,12 +51,12 @@ def test_the_pitch_of_a_chord_is_its_lowest_note():
     assert register(Audio(chord, RATE).reader()).pitch_hz == pytest.approx(110, abs=5)
 
 
-def test_level_and_low_share_of_sines_are_exact():
+def test_shares_of_sines_are_exact():
     time = np.arange(4 * RATE) / RATE
-    low, high = (0.5 * np.sin(2 * np.pi * hz * time) for hz in (0.6 * LOW_HZ, 10 * LOW_HZ))
+    low, high = (0.5 * np.sin(2 * np.pi * hz * time) for hz in (0.6 * LOW_HZ, 1.2 * HIGH_HZ))
     found = register(Audio(np.stack([low + high, low + high]), RATE).reader())
-    assert found.level_dbfs == pytest.approx(10 * math.log10(0.25), abs=0.01)
-    assert found.low_share_db == pytest.approx(10 * math.log10(0.5), abs=0.01)
+    assert found.low_share_db == pytest.approx(10 * math.log10(0.5), abs=0.2)
+    assert found.high_share_db == pytest.approx(10 * math.log10(0.5), abs=0.2)
 
 
 def test_opposite_channels_do_not_cancel():
@@ -80,7 +81,7 @@ def test_blocks_do_not_matter(sizes):
     whole = register(Audio(samples, RATE).reader())
     assert pieces.pitch_hz == pytest.approx(whole.pitch_hz, rel=1e-4)
     assert pieces.low_share_db == pytest.approx(whole.low_share_db, rel=1e-4)
-    assert pieces.level_dbfs == pytest.approx(whole.level_dbfs, rel=1e-4)
+    assert pieces.high_share_db == pytest.approx(whole.high_share_db, rel=1e-4)
 
 
 @pytest.mark.parametrize("frames", [1, 2, 100, 8192, RATE])
@@ -125,14 +126,21 @@ def test_the_same_in_both_gives_no_verdict():
     assert swapped({"bass": tone(80), "other": tone(80, gain=0.1)}).swapped is None
 
 
-def test_one_sign_alone_gives_no_verdict():
+def test_a_rumble_under_a_higher_pitch_is_no_bass():
     """A low guitar over a deep rumble: more below LOW_HZ than the bass, but it does not play lower."""
     time = np.arange(2 * RATE) / RATE
     loud = [0.05 * np.sin(2 * np.pi * hz * time) for hz in np.arange(90, 100, 0.5)]
     guitar = Audio(np.sum(loud, axis=0), RATE).reader()
-    verdict = swapped({"bass": tone(61.7), "other": guitar})
-    assert verdict.swapped is None
-    assert "too close to tell" in verdict.reason
+    assert swapped({"bass": tone(61.7), "other": guitar}).swapped is False
+
+
+def test_signs_that_speak_against_each_other_give_no_verdict():
+    """An octave lower, with as much less of its power in the low end."""
+    low = Register(55.0, -12.0, -20.0)
+    assert octaves_above(low, Register(110.0, 0.0, -20.0)) == pytest.approx(0.0)
+    assert octaves_above(low, Register(110.0, -12.0, -20.0)) == -1.0
+    assert octaves_above(low, Register(55.0, -12.0, -8.0)) == -1.0
+    assert octaves_above(low, Register(55.0, 0.0, -20.0)) == 1.0
 
 
 def test_the_lower_partner_is_looked_at_and_drums_are_not():

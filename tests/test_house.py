@@ -24,10 +24,21 @@ PACKAGE = ROOT / "gbsep"
 LAYERS = (
     {"errors", "audio", "folders", "__init__"},
     {"files", "framing", "filters", "levels", "effects", "automation", "ducker", "host", "models", "cache"},
-    {"external", "chain", "separation", "evaluate", "diagnose", "demo", "outputs", "review", "stemfolder"},
+    {
+        "external",
+        "chain",
+        "separation",
+        "evaluate",
+        "diagnose",
+        "evidence",
+        "demo",
+        "outputs",
+        "review",
+        "stemfolder",
+    },
     {"preset", "train"},
     {"rendering"},
-    {"batch", "report", "session"},
+    {"batch", "report", "session", "doctor"},
     {"cli", "__main__"},
 )
 HEAVY = {"torch", "librosa", "demucs", "matplotlib", "sklearn", "pedalboard", "openvino", "onnxruntime", "av"}

@@ -18,6 +18,8 @@ from ..errors import GbsepError, PresetError, nearest
 from .cache import cache_group
 from .common import HELP, complain
 from .demo import demo
+from .doctor import doctor
+from .measure import diagnose, evaluate
 from .models import models
 from .plugins import plugins
 from .presets import presets
@@ -65,7 +67,10 @@ def cli() -> None:
     """
 
 
-for command in (render, apply_chain, demo, presets, models, plugins, cache_group, compare, sweep, report, review):
+for command in (
+    render, apply_chain, demo, presets, models, plugins, cache_group, doctor, compare, sweep, report, review, evaluate,
+    diagnose,
+):  # fmt: skip
     cli.add_command(command)
 
 
