@@ -513,7 +513,7 @@ function steer(plot, id) {
   plot.onpointermove = (event) => {
     const box = plot.getBoundingClientRect();
     const high = 1 - (event.clientY - box.top) / box.height;
-    const hz = report.hz[Math.min(report.hz.length - 1, Math.max(0, Math.floor(high * report.hz.length)))];
+    const hz = song.hz[Math.min(song.hz.length - 1, Math.max(0, Math.floor(high * song.hz.length)))];
     document.getElementById("hover").textContent = `${clock(timeAt(event))} · ${pitchName(hz)}`;
     if (from && (from.dragged || Math.abs(event.clientX - from.x) > 6)) {
       from.dragged = true;
