@@ -241,25 +241,22 @@ function curve(axis, key) {
     }
   }
   const points = [...lines.values()].flatMap((line) => line.points);
-  const range = (values) => {
-    const [low, high] = [Math.min(...values), Math.max(...values)];
-    const room = (high - low) * 0.08 || 1;
-    return [low - room, high + room];
-  };
   const xs = [Math.min(...points.map((one) => one.x)), Math.max(...points.map((one) => one.x))];
-  const ys = range(points.map((one) => one.y));
+  const [low, high] = [Math.min(...points.map((one) => one.y)), Math.max(...points.map((one) => one.y))];
+  const size = 10 ** Math.floor(Math.log10(high - low || 1));
+  const unit = [0.2, 0.5, 1, 2, 5].map((one) => one * size).find((one) => (high - low || 1) / one <= 5);
+  const ys = [Math.floor((low - unit / 4) / unit) * unit, Math.ceil((high + unit / 4) / unit) * unit];
   const x = (value) => left + ((value - xs[0]) / (xs[1] - xs[0] || 1)) * (width - left - right);
   const y = (value) => height - bottom - ((value - ys[0]) / (ys[1] - ys[0])) * (height - top - bottom);
   const text = (at, to, anchor, what) => h("svg:text", { x: at, y: to, "text-anchor": anchor }, what);
-  const ticks = [0, 0.25, 0.5, 0.75, 1].map((part) => ys[0] + part * (ys[1] - ys[0]));
+  const ticks = Array.from({ length: Math.round((ys[1] - ys[0]) / unit) + 1 }, (_, index) => ys[0] + index * unit);
   const steps = [...new Set(points.map((one) => one.x))].sort((a, b) => a - b);
   const shown = steps.filter((_, index) => index % Math.ceil(steps.length / 12) === 0);
   const svg = h("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${column.label} against ${axis}` },
-    ticks.map((tick) => [h("svg:line.grid", { x1: left, x2: width - right, y1: y(tick), y2: y(tick) }), text(left - 8, y(tick) + 4, "end", number(tick))]),
+    ticks.map((tick) => [h("svg:line.grid", { x1: left, x2: width - right, y1: y(tick), y2: y(tick) }), text(left - 8, y(tick) + 4, "end", number(tick, unit < 0.1 ? 2 : unit < 1 ? 1 : 0))]),
     shown.map((step) => text(x(step), height - bottom + 18, "middle", String(step))),
-    text(width - right, height - 4, "end", `${axis.split(".").at(-1)}`),
-    text(left - 8, 10, "end", column.unit));
-  const legend = h("p.legend", {});
+    text(width - right, height - 4, "end", `${axis.split(".").at(-1)}`));
+  const legend = h("p.legend", {}, h("span.tag", {}, [column.label, column.unit].filter(Boolean).join(", ")), h("span.space", {}));
   let dash = 0;
   for (const [name, { track, points: line }] of lines) {
     line.sort((a, b) => a.x - b.x);
@@ -336,7 +333,7 @@ function findings() {
   found.sort((a, b) => a.start_s - b.start_s);
   return h("section.panel", { id: "findings", "aria-label": "Findings" },
     h("h2", {}, "Findings"),
-    h("ul.list", {}, found.map((one) => h("li", {},
+    h("ul.list.long", { tabindex: "0", "aria-label": "Findings" }, found.map((one) => h("li", {},
       h("button.time", { type: "button", onclick: () => goTo(one) }, `${clock(one.start_s)} – ${clock(one.end_s)}`),
       h("span.severity", { "data-severity": one.severity }, `${one.severity === "error" ? "▲ " : "△ "}${one.kind.replaceAll("_", " ")}`),
       colour(h("span.tag", {}, h("i.dot", {}), h("span", { dir: "auto" }, song.renders[one.index].name), " · ", one.stem), one.stem),
@@ -461,11 +458,16 @@ const percent = (seconds) => `${(100 * (seconds - view.start)) / (view.end - vie
 function mark(place, id) {
   const source = song.sources[id];
   const own = source.render === null || blind ? [] : song.renders[source.render].findings.filter((one) => one.stem === source.name);
+  const rows = [];
   place.replaceChildren(...own.map((one) => {
+    const free = rows.findIndex((end) => end <= one.start_s);
+    const row = free < 0 ? Math.min(rows.length, 4) : free;
+    rows[row] = one.end_s;
     const pin = h("button.pin", { type: "button", "data-severity": one.severity, title: `${clock(one.start_s)} ${one.message}`,
       "aria-label": `${clock(one.start_s)}, ${one.severity}: ${one.message}`,
       onclick: (event) => { event.stopPropagation(); goTo({ ...one, index: source.render }); } });
     pin.style.left = percent(one.start_s);
+    pin.style.top = `${row * 11}px`;
     pin.style.width = `max(9px, ${(100 * (one.end_s - one.start_s)) / (view.end - view.start)}%)`;
     return pin;
   }));
