@@ -239,7 +239,12 @@ def _print_figures(songs: list[Song]) -> None:
 
     if len(songs) > 1:
         rows = [
-            (song.name, str(len(song.renders)), song.decided.status or "unreviewed", "; ".join(song.failures.values()))
+            (
+                song.name,
+                str(len(song.renders)),
+                (song.decided.status or "unreviewed") if song.renders else "failed",
+                "; ".join(dict.fromkeys(song.failures.values())),
+            )
             for song in songs
         ]
         print_table(("song", "renders", "", "failed"), rows)
@@ -251,7 +256,7 @@ def _print_figures(songs: list[Song]) -> None:
             ("preset", "stem", *units),
             [(preset, stem, *(_figure(figures.get(name)) for name in known)) for preset, stem, figures in lines],
         )
-    status = {song.folder: song.decided.is_done for song in songs}
+    status = {song.folder: song.decided.is_done for song in songs if song.renders}
     if left := sum(not done for done in status.values()):
         click.echo(f"{left} of {len(status)} unreviewed; gbsep review opens them to decide")
 

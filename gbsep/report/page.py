@@ -133,6 +133,7 @@ def page(
     served: bool = False,
 ) -> str:
     """The HTML of a report. `folder` is where assets are found; `inline` are those in the file, in base64."""
+    folders = list(dict.fromkeys(song.folder for song in songs))
     model = {
         "title": title,
         "folder": folder,
@@ -144,9 +145,11 @@ def page(
         "songs": [
             {
                 "name": song.name,
-                "folder": str(song.folder),
+                "folder": folders.index(song.folder),
                 "status": song.decided.status,
-                "failed": not song.renders,
+                "notes": len(song.decided.notes),
+                "renders": len(song.renders),
+                "failed": list(song.failures),
             }
             for song in songs
         ],

@@ -143,15 +143,34 @@ function chips(label, items, chosen, pick) {
     }));
 }
 
+function glyph(one) {
+  if (!one.renders) return "!";
+  return { accepted: "✓", rejected: "✕" }[one.status] ?? "○";
+}
+
+function unreviewed() {
+  const heard = report.songs.filter((one) => one.renders);
+  const left = heard.filter((one) => !one.status).length;
+  return left ? `${left} of ${heard.length} unreviewed` : "all reviewed";
+}
+
+let unfolded = true;
+function overview() {
+  if (report.songs.length < 2) return null;
+  const list = h("ol.songs", {}, report.songs.map((one, index) => h("li", {},
+    h("button.link", { type: "button", dir: "auto", "aria-current": index === song.id ? "true" : null, onclick: () => open(index) }, one.name),
+    h("span.badge", { "data-status": one.status ?? "" }, `${glyph(one)} ${one.renders ? one.status ?? "unreviewed" : "failed"}`),
+    one.notes > 0 && h("span.quiet", {}, one.notes === 1 ? "1 note" : `${one.notes} notes`),
+    one.failed.length > 0 && h("span.failure", { dir: "auto" }, `${one.failed.join(", ")} failed`))));
+  return h("details.panel", { id: "songs", open: unfolded, ontoggle: (event) => { unfolded = event.target.open; } },
+    h("summary", {}, h("b", {}, "Songs"), " ", h("span.quiet", {}, unreviewed())), list);
+}
+
 function header() {
-  const status = { accepted: "✓", rejected: "✕" };
-  const picker = report.songs.length > 1 && h("select.picker", { "aria-label": "Song", id: "song",
-    onchange: (event) => open(Number(event.target.value)) },
-    report.songs.map((one, index) => h("option", { value: index },
-      `${one.failed ? "!" : status[one.status] ?? "○"} ${one.name}`)));
-  const left = report.songs.filter((one) => !one.status && !one.failed).length;
-  const count = report.songs.length > 1 && h("span.quiet", { id: "unreviewed" },
-    left ? `${left} of ${report.songs.length} unreviewed` : "all reviewed");
+  const several = report.songs.length > 1;
+  const picker = several && h("select.picker", { "aria-label": "Song", id: "song", onchange: (event) => open(Number(event.target.value)) },
+    report.songs.map((one, index) => h("option", { value: index }, `${glyph(one)} ${one.name}`)));
+  const count = several && h("span.quiet", { id: "unreviewed" }, unreviewed());
   return h("header.top", {},
     h("span.brand", { "aria-hidden": "true" }, h("i", {}), h("i", {}), h("i", {}), "gbsep"),
     h("span.sr", {}, "gbsep report"),
@@ -167,7 +186,7 @@ function heading() {
   return h("section.heading", {},
     h("h1", { dir: "auto" }, song.name),
     h("p.quiet", {}, facts.join(" · ")),
-    h("span.badge", { id: "status", "data-status": song.review.status ?? "" }, song.review.status ?? "unreviewed"),
+    song.renders.length > 0 && h("span.badge", { id: "status", "data-status": song.review.status ?? "" }, song.review.status ?? "unreviewed"),
     Object.entries(song.failures).map(([preset, why]) => h("p.failure", {}, h("b", { dir: "auto" }, preset), " failed: ", why)));
 }
 
@@ -457,7 +476,7 @@ const percent = (seconds) => `${(100 * (seconds - view.start)) / (view.end - vie
 
 function mark(place, id) {
   const source = song.sources[id];
-  const own = source.render === null || blind ? [] : song.renders[source.render].findings.filter((one) => one.stem === source.name);
+  const own = source.render === null || blind ? [] : song.renders[source.render].findings.filter((one) => one.stem === source.name).sort((a, b) => a.start_s - b.start_s);
   const rows = [];
   place.replaceChildren(...own.map((one) => {
     const free = rows.findIndex((end) => end <= one.start_s);
@@ -467,7 +486,7 @@ function mark(place, id) {
       "aria-label": `${clock(one.start_s)}, ${one.severity}: ${one.message}`,
       onclick: (event) => { event.stopPropagation(); goTo({ ...one, index: source.render }); } });
     pin.style.left = percent(one.start_s);
-    pin.style.top = `${row * 11}px`;
+    pin.style.top = `${row * 9}px`;
     pin.style.width = `max(9px, ${(100 * (one.end_s - one.start_s)) / (view.end - view.start)}%)`;
     return pin;
   }));
@@ -641,6 +660,7 @@ const KEYS = [
   ["N P", "Next or previous finding or note"],
   ["L", "End the loop; drag on a spectrogram to begin one"],
   ["+ −", "Zoom in or out"],
+  [", .", "Song before or after"],
   ["V", "Blind test on or off"],
   ["T", "Dark or light"],
   ["?", "These keys"],
@@ -688,6 +708,8 @@ function press(event) {
     "+": () => zoom(2),
     "=": () => zoom(2),
     "-": () => zoom(0.5),
+    ",": () => song.id > 0 && open(song.id - 1),
+    ".": () => song.id + 1 < report.songs.length && open(song.id + 1),
     v: toggleBlind,
     t: toggleTheme,
     "?": help,
@@ -786,7 +808,7 @@ function build() {
   if (blind) {
     main.append(h("section.heading", {}, h("h1", { dir: "auto" }, song.name)), blindPanel(), listening());
   } else {
-    const parts = [heading(), report.served && reviewPanel(), song.renders.length > 0 && listening(), findings(), song.renders.length > 0 && figures(), sweep(), notes(), song.renders.length > 0 && recipes()];
+    const parts = [overview(), heading(), report.served && reviewPanel(), song.renders.length > 0 && listening(), findings(), song.renders.length > 0 && figures(), sweep(), notes(), song.renders.length > 0 && recipes()];
     main.append(...parts.filter(Boolean));
   }
   const top = header();
