@@ -122,7 +122,7 @@ def check_place(folder: Path, size_bytes: int) -> None:
     if free_bytes < size_bytes:
         raise OutputError(
             above,
-            f"{size_bytes / 1e6:.0f} MB are needed and {free_bytes / 1e6:.0f} MB are free; choose another with --out",
+            f"{size_bytes / 1e6:.1f} MB are needed and {free_bytes / 1e6:.1f} MB are free; choose another with --out",
         )
 
 

@@ -16,10 +16,9 @@ import sys
 import tempfile
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -68,17 +67,22 @@ def run(
     """
     stop = stop or threading.Event()
     yield from batch.refused
-    finished = [plan for plan in batch.plans if plan.action == "skip"]
+    with contextlib.closing(_results(batch, on_event, stop)) as results:
+        for plan, done in results:
+            on_event(Event("finished", plan, outcome=done.outcome, message=done.traceback))
+            yield done.outcome
+
+
+Results = Generator[tuple[Plan, Done], None, None]
+
+
+def _results(batch: Batch, on_event: Callable[[Event], None], stop: threading.Event) -> Results:
+    yield from _here([plan for plan in batch.plans if plan.action == "skip"], on_event, stop)
     unfinished = [plan for plan in batch.plans if plan.action == "render"]
-    for plan, done in chain(
-        _here(finished, on_event, stop),
-        _here(unfinished, on_event, stop) if batch.alone else _in_workers(unfinished, batch, on_event, stop),
-    ):
-        on_event(Event("finished", plan, outcome=done.outcome, message=done.traceback))
-        yield done.outcome
-
-
-Results = Iterator[tuple[Plan, Done]]
+    if batch.alone:
+        yield from _here(unfinished, on_event, stop)
+    else:
+        yield from _in_workers(unfinished, batch, on_event, stop)
 
 
 def _here(plans: Iterable[Plan], on_event: Callable[[Event], None], stop: threading.Event) -> Results:

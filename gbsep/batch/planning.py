@@ -60,6 +60,7 @@ def plan(
     *,
     overrides: Sequence[tuple[str, Any]] = (),
     jobs: int | None = None,
+    check_space: bool = True,
     **changes: Any,
 ) -> Batch:
     """Plan to render every input through every preset; a manifest's row may name a preset of its own.
@@ -71,7 +72,8 @@ def plan(
     that has 3 GB of memory.
 
     What is wrong with one input is an Outcome in `refused`. What is wrong with all of them is raised: a preset that is
-    not valid, a manifest that cannot be read, a disk too small for all together.
+    not valid, a manifest that cannot be read, a disk too small for all together. Without `check_space` only those
+    renders fail for which, when their time comes, there is no room.
     """
     options = options or Options()
     if jobs is not None and jobs < 1:
@@ -108,7 +110,8 @@ def plan(
     plans = list(_without_collisions(plans, refused))
     separations = len({rendering.separation_key(plan) for plan in plans})
     jobs = max(1, min(jobs or min(processors(), _memory_bytes() // WORKER_BYTES), separations))
-    _check_space(plans, options, jobs)
+    if check_space:
+        _check_space(plans, options, jobs)
     return Batch(tuple(plans), tuple(refused), tuple(left_out), options, jobs, _threads(jobs, separations))
 
 

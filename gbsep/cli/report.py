@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import webbrowser
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -26,7 +27,7 @@ MANY_RENDERS = 40
 """A sweep of more renders than this is asked about first."""
 
 
-_PAGE = (
+_PAGE: tuple[Callable[..., Any], ...] = (
     click.option("--reference", type=click.Path(path_type=Path), metavar="DIR",
                  help="Folder of the true stems (bass.wav, guitar.wav, ...): figures against them, and to be heard."),
     click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Where the page goes."),
@@ -36,7 +37,7 @@ _PAGE = (
     click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, and nothing else there."),
     debug_option,
 )  # fmt: skip
-_RENDER = (
+_RENDER: tuple[Callable[..., Any], ...] = (
     click.option("--out", "-o", type=click.Path(path_type=Path), default="gbsep-out", show_default=True,
                  help="Output folder of the renders."),
     click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Change a value of every preset."),
@@ -114,7 +115,7 @@ def sweep(path: Path, preset: str, vary: tuple[str, ...], yes: bool, **given: An
 
     combinations = grid([parse_vary(text) for text in vary])
     if len(combinations) > MANY_RENDERS and not yes:
-        if given["as_json"] or not click.get_text_stream("stdin").isatty():
+        if given["as_json"] or not sys.stdin.isatty():
             raise ParameterError("vary", f"{len(combinations)} renders", f"more than {MANY_RENDERS} only with --yes")
         click.confirm(f"These are {len(combinations)} renders. Go on?", abort=True, err=True)
     loaded = [_load(preset, given, overrides) for overrides in combinations]

@@ -87,7 +87,7 @@ def _render_model(render: Render) -> dict[str, Any]:
         "overrides": record["overrides"],
         "stems": list(record["stems"]),
         "swapped": record.get("review", {}).get("swap", []),
-        "warnings": record["warnings"],
+        "remarks": list(render.remarks),
         "figures": render.figures,
         "findings": list(render.findings),
     }

@@ -52,7 +52,8 @@ class Source:
 
 @dataclass(frozen=True)
 class Render:
-    """One render of a song. `figures` holds numbers by stem and by the names in COLUMNS; `findings` the diagnoses."""
+    """One render of a song. `figures` holds numbers by stem and by the names in COLUMNS; `findings` the diagnoses;
+    `remarks` what there is to say of either."""
 
     preset: str
     record: Mapping[str, Any]
@@ -60,6 +61,7 @@ class Render:
     sources: tuple[Source, ...]
     figures: Mapping[str, Mapping[str, float | None]]
     findings: tuple[Mapping[str, Any], ...] = ()
+    remarks: tuple[str, ...] = ()
 
     @property
     def recipe(self) -> str:
@@ -179,6 +181,7 @@ def _render(folder: StemFolder, references: Path | None) -> Render:
             "loudness_lufs": told["after"]["loudness_lufs"],
             "peak_dbfs": told["after"]["peak_dbfs"],
             "restored_gain_db": told["restored_gain_db"],
+            **({"findings": sum(one["stem"] == stem for one in record["diagnoses"])} if "diagnoses" in record else {}),
         }
         path = folder.path / told["file"]
         sources.append(Source(stem, "stem", partial(files.open, path), path, _levels(told["after"])))
@@ -186,7 +189,11 @@ def _render(folder: StemFolder, references: Path | None) -> Render:
     if residual.get("file"):
         path = folder.path / residual["file"]
         sources.append(Source("residual", "residual", partial(files.open, path), path, _levels(residual)))
-    return Render(folder.path.name, record, folder.path, tuple(sources), figures)
+    remarks = [f"{stem}: {note}" for stem, score in scores.items() for note in score.notes]
+    findings = tuple(record.get("diagnoses", ()))
+    return Render(
+        folder.path.name, record, folder.path, tuple(sources), figures, findings, (*record["warnings"], *remarks)
+    )
 
 
 def _mixture(folder: StemFolder) -> Source | None:

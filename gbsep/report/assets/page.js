@@ -37,7 +37,7 @@ function h(kind, properties, ...children) {
     else if (value === true) element.setAttribute(name, "");
     else if (value !== false && value !== null && value !== undefined) element.setAttribute(name, value);
   }
-  element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+  element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
   return element;
 }
 
@@ -96,6 +96,13 @@ function nameOf(render) {
   if (render === REFERENCE) return "True stem";
   if (blind && !blind.vote) return String.fromCharCode(65 + blind.order.indexOf(render));
   return song.renders[render].name;
+}
+
+/* The name of a render without what all have in common: `cutoff_hz=100` of a sweep. */
+function shortOf(render) {
+  const name = nameOf(render);
+  const bases = new Set(song.renders.map((one) => one.name.split("@")[0]));
+  return bases.size === 1 && song.renders.length > 1 && song.renders.every((one) => one.name.includes("@")) ? name.slice(name.indexOf("@") + 1) : name;
 }
 
 function labelOf(source) {
@@ -211,7 +218,7 @@ function sweep() {
   const choices = Object.keys(report.columns).filter((key) =>
     song.renders.filter((one) => Object.values(one.figures).some((row) => typeof row[key] === "number")).length >= 3);
   const plot = h("div.plot", {});
-  const draw = (key) => plot.replaceChildren(curve(axis, key));
+  const draw = (key) => plot.replaceChildren(...curve(axis, key));
   const pick = h("select", { "aria-label": "Figure to plot", id: "plotted", onchange: (event) => draw(event.target.value) },
     choices.map((key) => h("option", { value: key }, report.columns[key].label)));
   draw(choices[0]);
@@ -252,23 +259,24 @@ function curve(axis, key) {
     shown.map((step) => text(x(step), height - bottom + 18, "middle", String(step))),
     text(width - right, height - 4, "end", `${axis.split(".").at(-1)}`),
     text(left - 8, 10, "end", column.unit));
+  const legend = h("p.legend", {});
   let dash = 0;
   for (const [name, { track, points: line }] of lines) {
     line.sort((a, b) => a.x - b.x);
-    const top_ = column.better === "lower" ? Math.min(...line.map((one) => one.y)) : Math.max(...line.map((one) => one.y));
+    const peak = column.better === "lower" ? Math.min(...line.map((one) => one.y)) : Math.max(...line.map((one) => one.y));
     const group = colour(h("svg:g.curve", {}), track);
     group.append(h("svg:polyline", { points: line.map((one) => `${x(one.x)},${y(one.y)}`).join(" "), "stroke-dasharray": name === track ? null : ["6 3", "2 3", "8 2 2 2"][dash++ % 3] }));
     for (const one of line) {
-      const first = column.better && one.y === top_;
-      group.append(h(first ? "svg:circle.best" : "svg:circle", { cx: x(one.x), cy: y(one.y), r: first ? 7 : 4.5, tabindex: 0, role: "button",
-        "aria-label": `${name}, ${one.x}: ${number(one.y, 2)} ${column.unit}${first ? ", best" : ""}`,
+      const wins = column.better && one.y === peak;
+      group.append(h(wins ? "svg:circle.best" : "svg:circle", { cx: x(one.x), cy: y(one.y), r: wins ? 7 : 4.5, tabindex: 0, role: "button",
+        "aria-label": `${name}, ${one.x}: ${number(one.y, 2)} ${column.unit}${wins ? ", best" : ""}`,
         onclick: () => listen(sourceOf(track, one.index)), onkeydown: (event) => event.key === "Enter" && listen(sourceOf(track, one.index)) },
       h("svg:title", {}, `${name}, ${one.x}: ${number(one.y, 2)} ${column.unit}`)));
     }
-    group.append(text(Math.min(width - right, x(line.at(-1).x)), y(line.at(-1).y) - 11, "end", name));
+    legend.append(colour(h("span.tag", {}, h("i.dot", {}), name), track));
     svg.append(group);
   }
-  return svg;
+  return [legend, svg];
 }
 
 function listen(id) {
@@ -278,13 +286,13 @@ function listen(id) {
 
 function lane(id) {
   const source = song.sources[id];
-  const canvas = h("canvas", { "aria-hidden": "true" });
-  const plot = h("div.picture", { role: "img", "aria-label": `Mel spectrogram, ${labelOf(source)}` }, canvas);
+  const canvas = h("canvas", { role: "img", "aria-label": `Mel spectrogram, ${labelOf(source)}` });
+  const plot = h("div.picture", {}, canvas);
   const markers = h("div.markers", {});
   plot.append(markers);
   steer(plot, id);
   const button = h("button.play", { type: "button", "aria-pressed": "false", onclick: () => listen(id) },
-    h("i.dot", {}), h("span.who", { dir: "auto" }, source.kind === "mixture" ? "mixture" : nameOf(source.kind === "reference" ? REFERENCE : source.render)),
+    h("i.dot", {}), h("span.who", { dir: "auto" }, source.kind === "mixture" ? "mixture" : shortOf(source.kind === "reference" ? REFERENCE : source.render)),
     h("small", {}, gainLabel(id)));
   const element = colour(h(source.silent ? "div.lane.silent" : "div.lane", {}, button, plot), source.name);
   lanes.push({ id, element, canvas, markers, button });
@@ -325,20 +333,22 @@ function listening() {
 function findings() {
   const found = song.renders.flatMap((render, index) => render.findings.map((one) => ({ ...one, index })));
   if (!found.length) return null;
-  found.sort((a, b) => (a.start_s ?? 0) - (b.start_s ?? 0));
+  found.sort((a, b) => a.start_s - b.start_s);
   return h("section.panel", { id: "findings", "aria-label": "Findings" },
     h("h2", {}, "Findings"),
     h("ul.list", {}, found.map((one) => h("li", {},
-      h("button.time", { type: "button", onclick: () => goTo(one) }, one.start_s === null ? "all" : clock(one.start_s)),
-      h("span.severity", { "data-severity": one.severity }, one.severity),
-      colour(h("span.tag", {}, h("i.dot", {}), h("span", { dir: "auto" }, song.renders[one.index].name), " · ", one.stem ?? "all"), one.stem ?? "mixture"),
-      h("span", { dir: "auto" }, one.text)))));
+      h("button.time", { type: "button", onclick: () => goTo(one) }, `${clock(one.start_s)} – ${clock(one.end_s)}`),
+      h("span.severity", { "data-severity": one.severity }, `${one.severity === "error" ? "▲ " : "△ "}${one.kind.replaceAll("_", " ")}`),
+      colour(h("span.tag", {}, h("i.dot", {}), h("span", { dir: "auto" }, song.renders[one.index].name), " · ", one.stem), one.stem),
+      h("span", { dir: "auto" }, one.message)))));
 }
+
+const placeOf = (note) => ({ start_s: note.time_s, stem: note.stem, index: song.renders.findIndex((one) => one.name === note.preset) });
 
 function goTo(one) {
   const id = sourceOf(one.stem, one.index);
   if (id >= 0) choose(id);
-  player.seek(Math.max(0, (one.start_s ?? 0) - 0.3), true);
+  player.seek(Math.max(0, one.start_s - 0.3), true);
 }
 
 function recipes() {
@@ -350,7 +360,7 @@ function recipes() {
       song.sources.filter((one) => one.render === index && one.file).map((one) =>
         h("a", { href: one.file + query, download: report.served ? "" : null }, one.name)),
       render.swapped.length > 0 && h("p.quiet", {}, `Swapped as reviewed: ${render.swapped.map((pair) => pair.join(" and ")).join(", ")}`),
-      render.warnings.map((text) => h("p.warning", { dir: "auto" }, text))))));
+      render.remarks.map((text) => h("p.warning", { dir: "auto" }, text))))));
 }
 
 function transport() {
@@ -385,7 +395,7 @@ function choices() {
   };
   place.replaceChildren(
     chips("Stem", tracks().map((name) => ({ key: name, text: name, tint: name })), here.name, (name) => choose(name === "mixture" ? sourceOf(name) : other(name))),
-    chips("Preset", who.map((one) => ({ key: one, text: nameOf(one), off: sourceOf(track, one) < 0, tint: null })), render, (one) => choose(sourceOf(track, one))));
+    chips("Preset", who.map((one) => ({ key: one, text: shortOf(one), off: sourceOf(track, one) < 0, tint: null })), render, (one) => choose(sourceOf(track, one))));
   if (focused) [...place.querySelectorAll("button")].find((one) => one.textContent === focused)?.focus();
 }
 
@@ -450,13 +460,13 @@ const percent = (seconds) => `${(100 * (seconds - view.start)) / (view.end - vie
 
 function mark(place, id) {
   const source = song.sources[id];
-  const own = source.render === null || blind ? [] : song.renders[source.render].findings.filter((one) => one.stem === source.name && one.start_s !== null);
+  const own = source.render === null || blind ? [] : song.renders[source.render].findings.filter((one) => one.stem === source.name);
   place.replaceChildren(...own.map((one) => {
-    const pin = h("button.pin", { type: "button", "data-severity": one.severity, title: `${clock(one.start_s)} ${one.text}`,
-      "aria-label": `${clock(one.start_s)}, ${one.severity}: ${one.text}`,
+    const pin = h("button.pin", { type: "button", "data-severity": one.severity, title: `${clock(one.start_s)} ${one.message}`,
+      "aria-label": `${clock(one.start_s)}, ${one.severity}: ${one.message}`,
       onclick: (event) => { event.stopPropagation(); goTo({ ...one, index: source.render }); } });
     pin.style.left = percent(one.start_s);
-    pin.style.width = `max(9px, ${(100 * ((one.end_s ?? one.start_s) - one.start_s)) / (view.end - view.start)}%)`;
+    pin.style.width = `max(9px, ${(100 * (one.end_s - one.start_s)) / (view.end - view.start)}%)`;
     return pin;
   }));
 }
@@ -473,7 +483,7 @@ function ruler() {
     marks.push(tick);
   }
   for (const note of blind ? [] : song.review.notes) {
-    const pin = h("button.note", { type: "button", title: note.text, "aria-label": `Note at ${clock(note.time_s)}: ${note.text}`, onclick: () => goTo({ start_s: note.time_s, stem: note.stem, index: song.renders.findIndex((one) => one.name === note.preset) }) }, "✎");
+    const pin = h("button.note", { type: "button", title: note.text, "aria-label": `Note at ${clock(note.time_s)}: ${note.text}`, onclick: () => goTo(placeOf(note)) }, "✎");
     pin.style.left = percent(note.time_s);
     marks.push(pin);
   }
@@ -648,8 +658,8 @@ function helpDialog() {
 }
 
 function stops() {
-  const found = song.renders.flatMap((render, index) => render.findings.filter((one) => one.start_s !== null).map((one) => ({ ...one, index })));
-  const notes = song.review.notes.map((note) => ({ start_s: note.time_s, stem: note.stem, index: song.renders.findIndex((one) => one.name === note.preset) }));
+  const found = song.renders.flatMap((render, index) => render.findings.map((one) => ({ ...one, index })));
+  const notes = song.review.notes.map(placeOf);
   return blind ? [] : [...found, ...notes].sort((a, b) => a.start_s - b.start_s);
 }
 
@@ -710,11 +720,16 @@ function shuffled(list) {
   return order;
 }
 
+/* Stems that several renders have something of. */
+function judged() {
+  return tracks().filter((track) => track !== "mixture" && rendersOf(track).filter((index) => !song.sources[sourceOf(track, index)].silent).length > 1);
+}
+
 function toggleBlind() {
   if (blind) {
     blind = null;
   } else {
-    const stems = tracks().filter((track) => track !== "mixture" && rendersOf(track).length > 1);
+    const stems = judged();
     if (!stems.length) {
       say("A blind test needs two renders of one stem");
       return;
@@ -750,7 +765,7 @@ function blindPanel() {
     blind.vote
       ? [h("b", { dir: "auto" }, song.renders[render].name), h("span.quiet", {}, `${blind.tally[render]} of ${blind.rounds}`)]
       : h("button.main", { type: "button", onclick: () => vote(render) }, `${letter(index)} is best`)));
-  const stems = tracks().filter((track) => track !== "mixture" && rendersOf(track).length > 1);
+  const stems = judged();
   return h("section.panel.blind", { id: "blindtest", "aria-label": "Blind test" },
     h("h2", {}, "Blind test"),
     h("p.quiet", {}, blind.vote ? "Names are shown. Another round shuffles them again."
@@ -792,7 +807,7 @@ function notes() {
   return h("section.panel", { id: "notes", "aria-label": "Notes" }, h("h2", {}, "Notes"),
     song.review.notes.length === 0 && h("p.quiet", {}, "None yet. Press C to write one at the playhead."),
     h("ul.list", {}, song.review.notes.map((note, index) => h("li", {},
-      h("button.time", { type: "button", onclick: () => goTo({ start_s: note.time_s, stem: note.stem, index: song.renders.findIndex((one) => one.name === note.preset) }) }, clock(note.time_s)),
+      h("button.time", { type: "button", onclick: () => goTo(placeOf(note)) }, clock(note.time_s)),
       (note.preset || note.stem) && h("span.tag", { dir: "auto" }, [note.preset, note.stem].filter(Boolean).join(" · ")),
       h("span.text", { dir: "auto" }, note.text),
       report.served && h("button.plain", { type: "button", "aria-label": `Remove the note at ${clock(note.time_s)}`, onclick: () => decide({ remove_note: index }) }, "×")))));
