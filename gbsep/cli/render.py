@@ -122,9 +122,7 @@ def render(
     )
     pairs = [parse_override(text) for text in overrides]
     changes = {"seed": seed, "format": format_, "bit_depth": bit_depth}
-    planned = batch.plan(
-        inputs, presets, options, overrides=pairs, jobs=jobs, check_space=not keep_going, **changes
-    )
+    planned = batch.plan(inputs, presets, options, overrides=pairs, jobs=jobs, check_space=not keep_going, **changes)
     _tell_left_out(planned.left_out)
     if planned.refused and not keep_going:
         _report(planned.refused, as_json)
