@@ -43,9 +43,9 @@ from .stemfolder import StemFolder, find_stems
 
 SILENT_DBFS = -70.0
 
-MARGIN_OCTAVES = 0.3
+MARGIN_OCTAVES = 0.5
 """How much lower a stem must sound (see `octaves_above`) to say so: of ten seconds of songs, with guitars tuned down by
-up to a fourth and bass lines up by up to an octave, one in fifty differs by so much the wrong way."""
+up to a fourth and bass lines up by up to an octave, one in a hundred differs by so much the wrong way."""
 
 SHARE_DB_PER_OCTAVE, LEAST_SHARE_DB = 12.0, -30.0
 """12 dB more of its power below LOW_HZ, or less above HIGH_HZ, count as an octave lower, and not as more than one; a
@@ -53,6 +53,9 @@ share of less than a thousandth says nothing."""
 
 HIGH_REGISTER_HZ = 98.0
 """G2, the open G string of a bass guitar: from here on a line is high."""
+
+LEAST_WINDOWS = 10
+"""A second of notes is needed to tell how strong they are."""
 
 CHANCE_SHARE = 0.22
 """Of a band's power, what may be coherent with another stem by chance: twice what it is in a tenth of true stems."""
@@ -62,6 +65,9 @@ MIXTURE_DEEP_DB = -25.0
 
 ABSENT_DB = -24.0
 """A stem with less than this share of its power where an instrument must sound does not hold that instrument alone."""
+
+FAINT_DB = -40.0
+"""What an instrument has in a band further below the mixture than this is not heard elsewhere."""
 
 AUDIBLE_DB = -25.0
 """A stem further below the mixture is as good as silent."""
@@ -103,11 +109,18 @@ def _swapping(about: Evidence, stem: str, other: str, spans: int) -> np.ndarray:
 
 
 def _phantom(about: Evidence, stem: str, other: str, spans: int) -> np.ndarray:
-    """Share of a stem, in percent, that is its partner's, where its own instrument does not sound."""
+    """Share of a stem, in percent, that is its partner's, where its own instrument does not sound.
+
+    No more is known where the two share most of their sound wherever the instrument does sound, as after a crossover.
+    """
     power = about.over(spans, stem, "range")
-    own = about.over(spans, stem, "deep" if stem == about.bass else "high")
+    own = _db(about.over(spans, stem, "deep" if stem == about.bass else "high"), power)
     share = 100 * about.over(spans, stem, "shared") / power
-    return _only((_db(own, power) < ABSENT_DB) & _audible(about, stem, spans), share)
+    heard = _audible(about, stem, spans)
+    usual = share[heard & (own >= ABSENT_DB)]
+    if usual.size and np.median(usual) > 50:
+        return np.full_like(share, np.nan)
+    return _only(heard & (own < ABSENT_DB), share)
 
 
 def _level_lost(about: Evidence, stem: str, other: str, spans: int) -> np.ndarray:
@@ -137,19 +150,24 @@ def _swelling(about: Evidence, stem: str, other: str, spans: int) -> np.ndarray:
     real = mean(gain.real**2) - mean(gain.real) ** 2
     chance = mean(gain.imag**2) - mean(gain.imag) ** 2
     depth = 100 * np.sqrt(np.maximum(real - chance, 0)) / mean(gain.real)
-    return _spans(about, _only(real > 3 * chance, depth))
+    return _only(_audible(about, stem, spans), _spans(about, _only(real > 3 * chance, depth)))
 
 
 def _thinning(about: Evidence, stem: str, other: str, spans: int) -> np.ndarray:
     """By how many dB the high notes of the bass are weaker in the stem than in the mixture, compared with the low."""
     product, power, pitch_hz = (about.windows[name] for name in ("product", "power", "pitch_hz"))
+    high, low = pitch_hz >= HIGH_REGISTER_HZ, pitch_hz < HIGH_REGISTER_HZ
     windows = spans * SPAN_WINDOWS
-    gains, told = [], np.ones(len(power), bool)
-    for notes in (pitch_hz >= HIGH_REGISTER_HZ, pitch_hz < HIGH_REGISTER_HZ):
-        gain = moving_sum(product * notes, windows) / moving_sum(power * notes, windows)
-        told &= (moving_sum(notes, windows) >= 10) & (gain.real > 0) & (np.abs(gain.imag) < 0.3 * gain.real)
-        gains.append(gain.real)
-    return _spans(about, _only(told, 20 * np.log10(gains[0] / gains[1])))
+    there = moving_sum(product * high, windows) / moving_sum(power * high, windows)
+    as_a_rule = (product * low).sum() / (power * low).sum()
+    told = (moving_sum(high, windows) >= LEAST_WINDOWS) & (low.sum() >= LEAST_WINDOWS) & _trusted(there)
+    lacking_db = _only(told & _trusted(as_a_rule), 20 * np.log10(there.real / as_a_rule.real))
+    return _only(_audible(about, stem, spans), _spans(about, lacking_db))
+
+
+def _trusted(gain: np.ndarray) -> np.ndarray:
+    """Whether chance, which shows in the imaginary part of a projection, has little to do with it."""
+    return (gain.real > 0) & (np.abs(gain.imag) < 0.3 * gain.real)
 
 
 def _bleeding(about: Evidence, stem: str, other: str, spans: int) -> np.ndarray:
@@ -157,7 +175,8 @@ def _bleeding(about: Evidence, stem: str, other: str, spans: int) -> np.ndarray:
     band = "high" if stem == about.bass else "deep"
     shared = about.over(spans, stem, f"shared_{band}")
     own, others = about.over(spans, stem, band), about.over(spans, other, band)
-    return _only(shared > CHANCE_SHARE * own, _db(shared, others))
+    there = _sounds(about, spans) & (_db(others, about.over(spans, "mixture", "range")) > FAINT_DB)
+    return _only(there & (shared > CHANCE_SHARE * own), _db(shared, others))
 
 
 def _low_end_missing(about: Evidence, stem: str, other: str, spans: int) -> np.ndarray:
@@ -172,12 +191,12 @@ def _low_end_left(about: Evidence, stem: str, other: str, spans: int) -> np.ndar
 
 def _residual(about: Evidence, stem: str, other: str, spans: int) -> np.ndarray:
     """Power that no stem holds against that of the mixture, in dB."""
-    whole = about.over(spans, "mixture", "energy")
-    return _only(whole > 0, _db(about.over(spans, "residual", "energy"), whole))
+    level_db = _db(about.over(spans, "residual", "energy"), about.over(spans, "mixture", "energy"))
+    return _only(_sounds(about, spans), level_db)
 
 
 def _clipping(about: Evidence, stem: str, other: str, spans: int) -> np.ndarray:
-    return np.array([about.samples[stem].clipped], float)
+    return _only(_level_dbfs(about, stem) > SILENT_DBFS, np.array([about.samples[stem].clipped], float))
 
 
 def _dc_offset(about: Evidence, stem: str, other: str, spans: int) -> np.ndarray:
@@ -188,9 +207,12 @@ def _dc_offset(about: Evidence, stem: str, other: str, spans: int) -> np.ndarray
 
 def _silent(about: Evidence, stem: str, other: str, spans: int) -> np.ndarray:
     """How far the level is below full scale in dB, where the mixture can be heard."""
+    return _only(_sounds(about, len(about.rows["mixture", "energy"]))[:1], -_level_dbfs(about, stem))
+
+
+def _level_dbfs(about: Evidence, stem: str) -> np.ndarray:
     samples = about.samples[stem]
-    heard = about.rows["mixture", "energy"].sum() > samples.frames * 10 ** (SILENT_DBFS / 10)
-    return _only(np.array([heard]), -_db(np.array([samples.energy]), samples.frames))
+    return _db(np.array([samples.energy]), samples.frames)
 
 
 # The table
@@ -229,7 +251,7 @@ KINDS = {
     ),
     "swelling": Kind(
         "the level of {stem} swells up and down by {value:.0f} %, which the mixture does not",
-        "%", 16.0, 40.0, 2, "bass", _swelling,
+        "%", 18.0, 40.0, 2, "bass", _swelling,
     ),
     "bleeding": Kind(
 
@@ -353,9 +375,9 @@ def _findings(name: str, stem: str, about: Evidence, values: np.ndarray) -> Iter
     kind = KINDS[name]
     reached = np.flatnonzero(values >= kind.threshold)
     for run in np.split(reached, np.flatnonzero(np.diff(reached) > kind.spans + 1) + 1) if reached.size else ():
-        start_s, end_s = (run[0] * about.span_s, (run[-1] + 1) * about.span_s) if kind.spans else (0.0, about.seconds)
-        value = float(np.max(values[run]))
-        yield _finding(name, stem, about.other(stem), start_s, min(end_s, about.seconds), value)
+        first, end = (int(run[0]), int(run[-1]) + 1) if kind.spans else (0, math.inf)
+        end_s = min(end * about.span_s, about.seconds)
+        yield _finding(name, stem, about.other(stem), first * about.span_s, end_s, float(values[run].max()))
 
 
 def _finding(name: str, stem: str, partner: str, start_s: float, end_s: float, value: float) -> Finding:
@@ -385,12 +407,20 @@ def _deep(about: Evidence, stem: str, spans: int) -> np.ndarray:
     return about.over(spans, stem, "deep")
 
 
+def _sounds(about: Evidence, spans: int) -> np.ndarray:
+    """Whether the mixture can be heard."""
+    least = 10 ** (SILENT_DBFS / 10)
+    return about.over(spans, "mixture", "energy") > least * about.over(spans, "mixture", "frames")
+
+
 def _has_low_end(about: Evidence, spans: int) -> np.ndarray:
-    return _db(_deep(about, "mixture", spans), about.over(spans, "mixture", "range")) > MIXTURE_DEEP_DB
+    share_db = _db(_deep(about, "mixture", spans), about.over(spans, "mixture", "range"))
+    return _sounds(about, spans) & (share_db > MIXTURE_DEEP_DB)
 
 
 def _audible(about: Evidence, stem: str, spans: int) -> np.ndarray:
-    return _db(about.over(spans, stem, "range"), about.over(spans, "mixture", "range")) > AUDIBLE_DB
+    level_db = _db(about.over(spans, stem, "range"), about.over(spans, "mixture", "range"))
+    return _sounds(about, spans) & (level_db > AUDIBLE_DB)
 
 
 # Where a stem sounds

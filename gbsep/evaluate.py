@@ -8,9 +8,10 @@ why. Beside them stand the same figures over time, in windows of WINDOW_S.
 - sdr_bsseval_v4: the median of that ratio over windows of 1 s in which every source sounds: BSS Eval v4 of the signal
   separation campaigns, as museval gives it. Its distortion filters do not enter its SDR, so none are needed here.
 - si_sdr: scale-invariant SDR, the same after the reference took the gain that suits the estimate best.
-- bleed_db: power of the other sources in this estimate against that of its own. In each third of an octave the estimate
-  is projected onto its own reference and the sum of the others, together, by a complex gain each for the whole track,
-  so what a separator lets through in one register counts, and what it adds of its own does not. The lower the better.
+- bleed_db: power of the other sources in this estimate against that of its own. In every window and third of an octave
+  the estimate is projected onto its own reference and the sum of the others, together, by a complex gain each: what a
+  separator lets through in one register, or for a while, counts, and what it adds of its own does not. The lower the
+  better.
 
 References: Y. Mitsufuji et al., Music Demixing Challenge 2021, Frontiers in Signal Processing 1 (2022). F.-R. Stoter,
 A. Liutkus and N. Ito, The 2018 Signal Separation Evaluation Campaign, LVA/ICA 2018. J. Le Roux et al., SDR: half-baked
@@ -175,19 +176,17 @@ class _Ledger:
         si_sdr = _ratio_db(scaled, sum(self.estimate) - 2 * gain * product.sum() + scaled)
         # What is left of an exact multiple of the reference is the rounding of float32.
         si_sdr = math.inf if si_sdr > 150 else si_sdr
-        bands = np.array(self.bands)
-        gains = _projection(bands.sum(0))
-        bleed = [_bleed_db(window, gains) for window in bands]
+        powers = np.array([_projected_powers(window) for window in self.bands])
         starts = [number * round(WINDOW_S * self.sample_rate) / self.sample_rate for number in range(len(signal))]
         return Score(
             sdr=_finite(total),
             sdr_bsseval_v4=_finite(float(np.median(counted))) if counted.size else None,
             si_sdr=_finite(si_sdr),
-            bleed_db=_bleed_db(bands.sum(0), gains),
+            bleed_db=_bleed_db(*powers.sum(0)),
             over_time={
                 "time_s": tuple(starts),
                 "sdr": tuple(_finite(value) for value in over_time),
-                "bleed_db": tuple(bleed),
+                "bleed_db": tuple(_bleed_db(*pair) for pair in powers),
             },
             notes=(*_silence_notes(signal.sum(), sum(self.estimate), error.sum()), *notes),
         )
@@ -215,8 +214,8 @@ def _band_products(reference: Block, estimate: Block, others: Block, sample_rate
     return products
 
 
-def _projection(products: np.ndarray) -> np.ndarray:
-    """Complex gains of r and of o, shape (2, bands), with which they add up to the estimate best in each band."""
+def _projected_powers(products: np.ndarray) -> tuple[float, float]:
+    """Powers of r and of o in the estimate, projected onto both with a complex gain each in every band."""
     rr, oo, cross, re, oe = products
     rr, oo = rr.real, oo.real
     # A source that is silent in a band, or is the other one, explains nothing of its own there.
@@ -225,15 +224,14 @@ def _projection(products: np.ndarray) -> np.ndarray:
     determinant = np.where(together, apart, 1.0)
     own = np.where(together, (oo * re - cross.conj() * oe) / determinant, _divide(re, rr))
     other = np.where(together, (rr * oe - cross * re) / determinant, np.where(rr > 0, 0.0, _divide(oe, oo)))
-    return np.stack([own, other])
+    return float((np.abs(own) ** 2 * rr).sum()), float((np.abs(other) ** 2 * oo).sum())
 
 
 def _divide(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.divide(a, b, out=np.zeros_like(a), where=b > 0)
 
 
-def _bleed_db(products: np.ndarray, gains: np.ndarray) -> float | None:
-    own, other = (np.abs(gains) ** 2 * products[:2].real).sum(1)
+def _bleed_db(own: float, other: float) -> float | None:
     return None if own <= 0 or other <= own * 10 ** (NOTHING_DB / 10) else 10 * math.log10(other / own)
 
 

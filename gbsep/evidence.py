@@ -101,6 +101,7 @@ def measure(mixture: Reader, stems: Mapping[str, Reader], restored_db: Mapping[s
             samples[name].add(block)
         residual = lowered[0] - np.sum(lowered[1:], axis=0)
         row: dict[tuple[str, str], Any] = {
+            ("mixture", "frames"): blocks[0].shape[1],
             ("mixture", "energy"): energy(lowered[0]),
             ("residual", "energy"): energy(residual),
         }
@@ -136,11 +137,12 @@ def measure(mixture: Reader, stems: Mapping[str, Reader], restored_db: Mapping[s
 
 
 def moving_sum(values: np.ndarray, count: int) -> np.ndarray:
-    """The sum over `count` entries around each (one more before it where `count` is even), fewer at the ends."""
+    """The sum over `count` entries around each (one more before it where `count` is even), at the ends over the first
+    or the last `count`; over all where there are not so many."""
+    count = min(count, len(values))
     sums = np.concatenate([[0.0], np.cumsum(values)])
-    places = np.arange(len(values))
-    first, end = np.maximum(places - count // 2, 0), np.minimum(places - count // 2 + count, len(values))
-    return sums[end] - sums[first]
+    first = np.clip(np.arange(len(values)) - count // 2, 0, len(values) - count)
+    return sums[first + count] - sums[first]
 
 
 def energy(block: Block) -> float:

@@ -19,7 +19,7 @@ from .cache import cache_group
 from .common import HELP, complain
 from .demo import demo
 from .doctor import doctor
-from .measure import diagnose, evaluate
+from .measure import diagnose, evaluate, log
 from .models import models
 from .plugins import plugins
 from .presets import presets
@@ -69,7 +69,7 @@ def cli() -> None:
 
 for command in (
     render, apply_chain, demo, presets, models, plugins, cache_group, doctor, compare, sweep, report, review, evaluate,
-    diagnose,
+    diagnose, log,
 ):  # fmt: skip
     cli.add_command(command)
 

@@ -89,6 +89,43 @@ def diagnose(folder: Path, mixture: Path | None, as_json: bool) -> int:
     return 0
 
 
+@click.command("log", short_help="Write renders into the experiment log, a Markdown file.")
+@click.argument("outs", metavar="OUT...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--log",
+    "path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="The log. [default: experiment-log.md in the first OUT]",
+)
+@click.option("--language", type=click.Choice(["ko", "en"]), default="en", show_default=True, help="Of what is added.")
+@click.option(
+    "--reference", type=click.Path(path_type=Path), metavar="DIR", help="Folder of true stems: figures against them."
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, and nothing else there.")
+@debug_option
+def log(outs: tuple[Path, ...], path: Path | None, language: str, reference: Path | None, as_json: bool) -> int:
+    """Add the renders in OUT to the experiment log: a row in its summary table and a section for each.
+
+    A section holds settings, figures, diagnoses, the notes of the review, mel spectrograms, previews of one loudness
+    and links to the sound. What is in the log already stays as it is, also what people wrote: only renders that it
+    does not have are added.
+
+    \b
+    gbsep log gbsep-out
+    gbsep log gbsep-out/song other-out --log notes/experiments.md --language ko --reference stems/
+    """
+    from ..report.log import write_log
+
+    path = path or outs[0] / "experiment-log.md"
+    numbers, written = write_log(outs, path, language, reference)
+    if as_json:
+        click.echo(json.dumps({"log": str(path), "added": numbers, "files": [str(file) for file in written]}))
+    else:
+        click.echo(f"{path}: {'Exp ' + ', '.join(numbers) + ' added' if numbers else 'nothing new'}")
+    return 0
+
+
 def _folders(folder: Path) -> dict[str, Path]:
     """The renders in a folder by their path in it, or "." and the folder itself."""
     from ..stemfolder import find_stems, renders_in
