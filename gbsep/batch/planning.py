@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from ..separation import backend_named
 from ..separation.compute import processors, threads
 from . import inputs, remote
 from .inputs import Request
+from .task import Task
 
 WORKER_BYTES = 3 * 2**30
 """Memory that a worker may come to need: a large network, or NMF with a song of some minutes."""
@@ -29,15 +30,17 @@ AnyPreset = str | Path | Mapping[str, Any] | Preset
 class Batch:
     """A batch that can be run: a plan for each render, and an outcome for each that cannot be had.
 
-    `left_out` are files in folders and globs that are no audio. `jobs` is the number of worker processes, and each
-    computes on `threads` threads; both follow from what was asked for and from the machine, never from what is done
-    already, so that a batch that was cut short ends with the same bytes as one that was not.
+    `left_out` are files in folders and globs that are no audio. `destination` is a URL where the renders go. `jobs` is
+    the number of worker processes, and each computes on `threads` threads; both follow from what was asked for and from
+    the machine, never from what is done already, so that a batch that was cut short ends with the same bytes as one
+    that was not.
     """
 
     plans: tuple[Plan, ...]
     refused: tuple[Outcome, ...]
-    left_out: tuple[Path, ...]
+    left_out: tuple[str, ...]
     options: Options
+    destination: str | None
     jobs: int
     threads: int
 
@@ -52,12 +55,21 @@ class Batch:
         return len({rendering.separation_key(plan) for plan in self.plans}) < 2
 
 
+def separations(plans: Iterable[Plan]) -> list[list[Plan]]:
+    """The plans in groups that share a separation."""
+    groups: dict[str, list[Plan]] = {}
+    for plan in plans:
+        groups.setdefault(rendering.separation_key(plan), []).append(plan)
+    return list(groups.values())
+
+
 def plan(
     words: Iterable[str | Path],
     presets: Sequence[AnyPreset] = ("default",),
     options: Options | None = None,
     *,
     overrides: Sequence[tuple[str, Any]] = (),
+    destination: str | None = None,
     jobs: int | None = None,
     check_space: bool = True,
     **changes: Any,
@@ -65,14 +77,16 @@ def plan(
     """Plan to render every input through every preset; a manifest's row may name a preset of its own.
 
     `words` are files, folders, globs, URLs and manifests, see `batch.inputs`. `overrides` and `changes` (seed, format,
-    bit_depth) go to `load_preset`; the overrides of a manifest's row come after. `jobs` None means one for each core
-    that has 3 GB of memory.
+    bit_depth) go to `load_preset`; the overrides of a manifest's row come after. Renders go to the URL `destination`,
+    if there is one, in place of `options.out`. `jobs` None means one for each core that has 3 GB of memory.
 
     What is wrong with one input is an Outcome in `refused`. What is wrong with all of them is raised: a preset that is
     not valid, a manifest that cannot be read, a disk too small for all together. Without `check_space` only those
     renders fail for which, when their time comes, there is no room.
     """
     options = options or Options()
+    if destination is not None:
+        options = replace(options, out=remote.stand_in_for(destination))
     if jobs is not None and jobs < 1:
         raise ParameterError("jobs", jobs, "1 or more")
     loaded: dict[str, Preset] = {}
@@ -98,15 +112,15 @@ def plan(
     for asked, track in _with_tracks(requests):
         try:
             for preset in chosen(asked):
-                plans += _plan_one(asked, preset, options, track, refused)
+                plans += _plan_one(asked, preset, options, track, destination, refused)
         except GbsepError as error:
             refused.append(Outcome(asked.input, asked.preset or "", "failed", track, error=_in_row(asked, error)))
     plans = list(_without_collisions(plans, refused))
     separations = len({rendering.separation_key(plan) for plan in plans})
     jobs = max(1, min(jobs or min(processors(), _memory_bytes() // WORKER_BYTES), separations))
-    if check_space:
+    if check_space and not destination:
         _check_space(plans, options, jobs)
-    return Batch(tuple(plans), tuple(refused), tuple(left_out), options, jobs, _threads(jobs, separations))
+    return Batch(tuple(plans), tuple(refused), tuple(left_out), options, destination, jobs, _threads(jobs, separations))
 
 
 def _with_tracks(requests: list[Request]) -> Iterator[tuple[Request, str]]:
@@ -121,15 +135,18 @@ def _place(asked: Request) -> Path:
     return remote.path_of(asked.input) if remote.is_url(asked.input) else Path(asked.input)
 
 
-def _plan_one(asked: Request, preset: Preset, options: Options, track: str, refused: list[Outcome]) -> Iterator[Plan]:
+def _plan_one(
+    asked: Request, preset: Preset, options: Options, track: str, destination: str | None, refused: list[Outcome]
+) -> Iterator[Plan]:
     """The plan, or nothing and one more outcome."""
     source: Path | str = asked.input if remote.is_url(asked.input) else Path(asked.input)
+    task = Task(source, preset, options, track, destination)
     try:
         if asked.problem:
             raise asked.problem
-        yield rendering.plan(remote.fetch(source), preset, options, track, source)
+        yield task.plan()
     except GbsepError as error:
-        refused.append(Outcome(source, preset.folder, "failed", track, error=_in_row(asked, error)))
+        refused.append(task.failed(_in_row(asked, error)))
 
 
 def _in_row(asked: Request, error: GbsepError) -> str:

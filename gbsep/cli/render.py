@@ -30,15 +30,14 @@ MANY = 20
 @click.option(
     "--preset", "-p", "presets", metavar="NAME|FILE", multiple=True, help="Preset; may be given again. [default]"
 )
-@click.option(
-    "--out", "-o", type=click.Path(path_type=Path), default="gbsep-out", show_default=True, help="Output folder."
-)
+@click.option("--out", "-o", default="gbsep-out", show_default=True, help="Output folder, or its URL.")
 @click.option(
     "--jobs",
     "-j",
     type=click.IntRange(1),
     help="Renders at a time, each in a process. [default: one per core, as far as each has 3 GB of memory]",
 )
+@click.option("--cluster", metavar="ADDRESS|local", help="Render on a Dask cluster; local starts one for this batch.")
 @click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Change one value of the preset.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Seed of everything random, in place of the preset's.")
 @click.option("--start", "start_s", type=float, default=0.0, help="Render from this second on.")
@@ -63,8 +62,9 @@ MANY = 20
 def render(
     inputs: tuple[str, ...],
     presets: tuple[str, ...],
-    out: Path,
+    out: str,
     jobs: int | None,
+    cluster: str | None,
     overrides: tuple[str, ...],
     seed: int | None,
     start_s: float,
@@ -98,12 +98,13 @@ def render(
     Exit codes: 0 all well, 1 an input failed while running, 2 refused before anything was written, 130 interrupted.
     """
     from .. import batch
+    from ..batch.remote import is_url
     from ..preset import parse_override
     from ..rendering import Options
 
     begun = time.time()
     options = Options(
-        out,
+        Path(out),
         overwrite,
         dry_stems,
         start_s,
@@ -118,7 +119,14 @@ def render(
     pairs = [parse_override(text) for text in overrides]
     changes = {"seed": seed, "format": format_, "bit_depth": bit_depth}
     planned = batch.plan(
-        inputs, presets or ("default",), options, overrides=pairs, jobs=jobs, check_space=not keep_going, **changes
+        inputs,
+        presets or ("default",),
+        options,
+        overrides=pairs,
+        destination=out if is_url(out) else None,
+        jobs=jobs,
+        check_space=not keep_going,
+        **changes,
     )
     _tell_left_out(planned.left_out)
     if planned.refused and not keep_going:
@@ -128,10 +136,10 @@ def render(
         _report(planned.refused, as_json)
         _show_plans(planned, as_json)
         return 1 if planned.refused else 0
-    return carry_out(planned, begun, as_json)
+    return carry_out(planned, begun, as_json, cluster)
 
 
-def carry_out(planned: Batch, begun: float, as_json: bool) -> int:
+def carry_out(planned: Batch, begun: float, as_json: bool, cluster: str | None = None) -> int:
     """Run a batch, show how it goes and what became of it; the exit code.
 
     Of more than one render there is a report in batch.json. One song alone is ended by the first Ctrl-C.
@@ -140,7 +148,7 @@ def carry_out(planned: Batch, begun: float, as_json: bool) -> int:
     from ..batch import history, report
 
     several = len(planned.plans) + len(planned.refused) > 1
-    if several:
+    if several and not planned.destination:
         report.check(planned.options.out)
     debug = click.get_current_context().obj["debug"]
     outcomes: list[Outcome] = []
@@ -151,9 +159,9 @@ def carry_out(planned: Batch, begun: float, as_json: bool) -> int:
         if debug and event.kind == "finished" and event.message:
             click.echo(event.message, err=True)
 
-    with batch_progress(planned) as show, nullcontext() if planned.alone else two_stops() as stop:
+    with batch_progress(planned) as show, nullcontext() if planned.alone and not cluster else two_stops() as stop:
         try:
-            for outcome in batch.run(planned, on_event=tell, stop=stop):
+            for outcome in batch.run(planned, cluster=cluster, on_event=tell, stop=stop):
                 outcomes.append(outcome)  # noqa: PERF402 - those before a Ctrl-C count
         except KeyboardInterrupt:
             interrupted = True
@@ -174,9 +182,9 @@ def carry_out(planned: Batch, begun: float, as_json: bool) -> int:
     return 1 if failed else 0
 
 
-def _tell_left_out(paths: Sequence[Path]) -> None:
+def _tell_left_out(paths: Sequence[str]) -> None:
     if paths:
-        named = ", ".join(printable(str(path)) for path in paths[:3]) + (", ..." if len(paths) > 3 else "")
+        named = ", ".join(printable(path) for path in paths[:3]) + (", ..." if len(paths) > 3 else "")
         click.echo(f"left out, as no audio by their names: {named} ({len(paths)})", err=True)
 
 
@@ -201,7 +209,7 @@ def _report(outcomes: Sequence[Outcome], as_json: bool) -> None:
         print_table(("track", "preset", "", "", "seconds"), rows)
 
 
-def _summary(outcomes: Sequence[Outcome], path: Path) -> None:
+def _summary(outcomes: Sequence[Outcome], path: str) -> None:
     counts = Counter(outcome.status for outcome in outcomes)
     words = [f"{counts[status]} {status}" for status in ("ok", "skipped", "failed") if counts[status]]
     click.echo(f"{', '.join(words)}; {path}", err=True)
