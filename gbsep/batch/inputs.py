@@ -89,11 +89,20 @@ def _expand_word(asked: Request, out: Path, left_out: list[str]) -> list[Request
         return [replace(asked, problem=error)]
     if found == [word]:
         return [asked]
-    audio = [file for file in found if Path(file).suffix.lower() in SUFFIXES]
-    left_out += [file for file in found if Path(file).suffix.lower() not in SUFFIXES]
+    audio = [file for file in found if _is_audio(file)]
+    left_out += [file for file in found if not _is_audio(file)]
     if not audio:
         return [replace(asked, problem=AudioFileError(word, what))]
     return [replace(asked, input=file) for file in audio]
+
+
+def audio_below(folder: Path, out: Path) -> list[str]:
+    """What a folder stands for. Raises AudioFileError when it cannot be read."""
+    return [file for file in _files(folder, out) if _is_audio(file)]
+
+
+def _is_audio(file: str) -> bool:
+    return Path(file).suffix.lower() in SUFFIXES
 
 
 def _files(folder: Path, out: Path) -> list[str]:

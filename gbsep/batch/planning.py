@@ -70,6 +70,7 @@ def plan(
     *,
     overrides: Sequence[tuple[str, Any]] = (),
     destination: str | None = None,
+    below: Path | None = None,
     jobs: int | None = None,
     check_space: bool = True,
     **changes: Any,
@@ -78,7 +79,9 @@ def plan(
 
     `words` are files, folders, globs, URLs and manifests, see `batch.inputs`. `overrides` and `changes` (seed, format,
     bit_depth) go to `load_preset`; the overrides of a manifest's row come after. Renders go to the URL `destination`,
-    if there is one, in place of `options.out`. `jobs` None means one for each core that has 3 GB of memory.
+    if there is one, in place of `options.out`. Tracks are named by their files, with as many folders as tell them
+    apart, or, if a folder `below` is given, by their whole place in it. `jobs` None means one for each core that has
+    3 GB of memory.
 
     What is wrong with one input is an Outcome in `refused`. What is wrong with all of them is raised: a preset that is
     not valid, a manifest that cannot be read, a disk too small for all together. Without `check_space` only those
@@ -109,7 +112,7 @@ def plan(
     requests, left_out = inputs.expand(words, options.out)
     plans: list[Plan] = []
     refused: list[Outcome] = []
-    for asked, track in _with_tracks(requests):
+    for asked, track in _with_tracks(requests, below):
         try:
             for preset in chosen(asked):
                 plans += _plan_one(asked, preset, options, track, destination, refused)
@@ -123,10 +126,15 @@ def plan(
     return Batch(tuple(plans), tuple(refused), tuple(left_out), options, destination, jobs, _threads(jobs, separations))
 
 
-def _with_tracks(requests: list[Request]) -> Iterator[tuple[Request, str]]:
+def _with_tracks(requests: list[Request], below: Path | None) -> Iterator[tuple[Request, str]]:
     """Each request and the name of its track; the name of one that has a problem does not matter."""
     places = [_place(asked) for asked in requests]
-    names = rendering.track_names(place for place, asked in zip(places, requests, strict=True) if not asked.problem)
+    good = [place for place, asked in zip(places, requests, strict=True) if not asked.problem]
+    names = (
+        {place: place.relative_to(below).with_suffix("").as_posix() for place in good}
+        if below
+        else rendering.track_names(good)
+    )
     tracks = {place.resolve(): track for place, track in names.items()}
     return ((asked, tracks.get(place.resolve(), "")) for place, asked in zip(places, requests, strict=True))
 
