@@ -279,11 +279,11 @@ def review(out: Path, port: int, no_browser: bool) -> int:
     except (OSError, OverflowError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise ParameterError("port", port, f"cannot be used ({reason}); leave --port out for a free one") from None
-    click.echo(server.address)
-    click.echo("Ctrl-C ends the review; what you decide is saved at once", err=True)
-    if not no_browser:
-        webbrowser.open(server.address)
     try:
+        click.echo(server.address)
+        click.echo("Ctrl-C ends the review; what you decide is saved at once", err=True)
+        if not no_browser:
+            webbrowser.open(server.address)
         server.serve_forever()
     except KeyboardInterrupt:
         click.echo("review ended", err=True)
