@@ -119,7 +119,7 @@ class Outcome:
     """What became of one input: status "ok", "skipped" or "failed", and the files by stem name.
 
     `reason` says why it was rendered again, or not: "unchanged", "input changed". `from_cache`: it was not separated
-    again.
+    again. `input`, `folder` and `files` are URLs where a batch reads or writes those.
     """
 
     input: Path | str
@@ -128,8 +128,8 @@ class Outcome:
     track: str = ""
     reason: str = ""
     from_cache: bool = False
-    folder: Path | None = None
-    files: Mapping[str, Path] = field(default_factory=dict)
+    folder: Path | str | None = None
+    files: Mapping[str, Path | str] = field(default_factory=dict)
     levels: Mapping[str, Any] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()

@@ -10,7 +10,8 @@ made of, inputs by their content, and appears last; so what it does not vouch fo
 
 from __future__ import annotations
 
-from .local import Event, run
 from .planning import Batch, plan
+from .running import run
+from .task import Event
 
 __all__ = ["Batch", "Event", "plan", "run"]

@@ -14,8 +14,7 @@ from pathlib import Path
 
 from ..folders import state_folder, write_whole
 from ..rendering import Outcome, Plan
-from .local import separations
-from .planning import Batch
+from .planning import Batch, separations
 
 ROUGHLY = {"crossover": 0.01, "nmf": 0.06, "compact": 0.3, "openunmix": 0.4, "demucs": 1.0}
 """Seconds per second of audio that a backend takes to separate, on one core of a small server."""

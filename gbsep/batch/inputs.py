@@ -4,6 +4,7 @@
   folders that hold a render (a render.json that gbsep wrote) and the output folder of this batch.
 - A glob (`*`, `?`, `[...]`, `**`) is expanded here when no file of that very name exists, so it may be quoted and works
   where the shell expands nothing. Of what it finds, only audio counts, and folders as above.
+- A URL that ends in `/`, or holds a `*`, stands for the audio files there, where its file system can list them.
 - A manifest is a CSV file with a header, or JSON lines, with the columns `input`, and if wanted `preset` and
   `overrides`. Paths in it are relative to the manifest. `overrides` is a JSON object, `{"separate.cutoff_hz": 250}`, or
   words as after --set: `separate.cutoff_hz=250 separate.order=8`.
@@ -20,13 +21,14 @@ import json
 import os
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from .. import outputs
 from ..errors import AudioFileError, GbsepError, ParameterError, nearest
 from ..preset import parse_override
+from . import remote
 from .remote import is_url
 
 SUFFIXES = {
@@ -52,14 +54,14 @@ class Request:
     problem: GbsepError | None = None
 
 
-def expand(words: Iterable[str | Path], out: str | Path) -> tuple[list[Request], list[Path]]:
+def expand(words: Iterable[str | Path], out: Path) -> tuple[list[Request], list[str]]:
     """What was asked for, and the files in folders and globs that were left out because they are no audio.
 
     A word that stands for nothing is a Request with a problem. Raises AudioFileError or ParameterError for a manifest
     that cannot be read.
     """
     requests: list[Request] = []
-    left_out: list[Path] = []
+    left_out: list[str] = []
     for word in map(str, words):
         if Path(word).suffix.lower() in MANIFESTS and not is_url(word):
             for row in read_manifest(Path(word)):
@@ -69,28 +71,44 @@ def expand(words: Iterable[str | Path], out: str | Path) -> tuple[list[Request],
     return requests, left_out
 
 
-def _expand_word(asked: Request, out: str | Path, left_out: list[Path]) -> list[Request]:
+def _expand_word(asked: Request, out: Path, left_out: list[str]) -> list[Request]:
     word = asked.input
     path = Path(word)
-    if is_url(word) or (not path.is_dir() and (path.exists() or not glob.has_magic(word))):
+    try:
+        if is_url(word):
+            found, what = remote.find(word), "no audio file is there"
+        elif path.is_dir():
+            found, what = _files(path, out), "the folder holds no audio file"
+        elif glob.has_magic(word) and not path.exists():
+            matches = sorted(glob.glob(word, recursive=True))
+            found = [file for name in matches for file in (_files(Path(name), out) if Path(name).is_dir() else [name])]
+            what = "no audio file matches" if matches else "nothing matches; check the pattern and the folder"
+        else:
+            found = [word]
+    except GbsepError as error:
+        return [replace(asked, problem=error)]
+    if found == [word]:
         return [asked]
-    if path.is_dir():
-        found, what = _files(path, out), "the folder holds no audio file"
-    else:
-        matches = sorted(map(Path, glob.glob(word, recursive=True)))
-        found = [file for match in matches for file in (_files(match, out) if match.is_dir() else [match])]
-        what = "no audio file matches" if matches else "nothing matches; check the pattern and the folder"
-    audio = [file for file in found if file.suffix.lower() in SUFFIXES]
-    left_out += [file for file in found if file.suffix.lower() not in SUFFIXES]
+    audio = [file for file in found if _is_audio(file)]
+    left_out += [file for file in found if not _is_audio(file)]
     if not audio:
-        return [Request(word, asked.preset, asked.overrides, asked.row, AudioFileError(word, what))]
-    return [Request(str(file), asked.preset, asked.overrides, asked.row) for file in audio]
+        return [replace(asked, problem=AudioFileError(word, what))]
+    return [replace(asked, input=file) for file in audio]
 
 
-def _files(folder: Path, out: str | Path) -> list[Path]:
+def audio_below(folder: Path, out: Path) -> list[str]:
+    """What a folder stands for. Raises AudioFileError when it cannot be read."""
+    return [file for file in _files(folder, out) if _is_audio(file)]
+
+
+def _is_audio(file: str) -> bool:
+    return Path(file).suffix.lower() in SUFFIXES
+
+
+def _files(folder: Path, out: Path) -> list[str]:
     """Visible files below a folder, sorted, without those that gbsep made. Raises AudioFileError."""
-    found: list[Path] = []
-    own = None if is_url(str(out)) else Path(out).resolve()
+    found: list[str] = []
+    own = Path(out).resolve()
 
     def refuse(error: OSError) -> None:
         raise AudioFileError(error.filename, f"cannot be read: {error.strerror}") from None
@@ -100,7 +118,7 @@ def _files(folder: Path, out: str | Path) -> list[Path]:
 
     for place, folders, names in os.walk(folder, onerror=refuse):
         folders[:] = sorted(name for name in folders if is_song_folder(Path(place, name)))
-        found += [Path(place, name) for name in sorted(names) if not name.startswith(".") and name != REPORT]
+        found += [str(Path(place, name)) for name in sorted(names) if not name.startswith(".") and name != REPORT]
     return found
 
 

@@ -16,8 +16,7 @@ import sys
 import tempfile
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,9 +25,10 @@ from .. import outputs, rendering
 from ..audio import Reader
 from ..errors import GbsepError, WorkerDied
 from ..host.sandbox import how_it_ended
-from ..rendering import Outcome, Plan
-from .planning import Batch
-from .worker import Done, Step, failed, task_of
+from ..rendering import Plan
+from .planning import Batch, separations
+from .task import Done, Event, Results, failed, task_of
+from .worker import Step
 
 LAUNCH = "import sys; sys.path[:] = sys.argv[1:]; from gbsep.batch.worker import main; main()"
 """The worker imports what this process would: its `sys.path` comes along."""
@@ -36,73 +36,25 @@ LAUNCH = "import sys; sys.path[:] = sys.argv[1:]; from gbsep.batch.worker import
 TRIES = 2
 
 
-@dataclass(frozen=True)
-class Event:
-    """What happens to a render.
-
-    `kind` is "started", "progress" (with stage and fraction), "retried" (with the reason as message) or "finished"
-    (with the outcome, and the traceback of its error as message).
-    """
-
-    kind: str
-    plan: Plan
-    stage: str = ""
-    fraction: float = 0.0
-    outcome: Outcome | None = None
-    message: str = ""
-
-
-def _nobody(event: Event) -> None:
-    pass
-
-
-def run(
-    batch: Batch, *, on_event: Callable[[Event], None] = _nobody, stop: threading.Event | None = None
-) -> Iterator[Outcome]:
-    """Carry a batch out; outcomes come when they are there, those of `batch.refused` and of finished work first.
-
-    What fails does not stop the others. After `stop` is set no render is begun, and the iterator ends when those in
-    hand are done. When it is closed, or an exception such as KeyboardInterrupt passes through it, what is in hand is
-    ended at once, and nothing partial is left.
-    """
-    stop = stop or threading.Event()
-    yield from batch.refused
-    with contextlib.closing(_results(batch, on_event, stop)) as results:
-        for plan, done in results:
-            on_event(Event("finished", plan, outcome=done.outcome, message=done.traceback))
-            yield done.outcome
-
-
-Results = Generator[tuple[Plan, Done], None, None]
-
-
-def _results(batch: Batch, on_event: Callable[[Event], None], stop: threading.Event) -> Results:
-    yield from _here([plan for plan in batch.plans if plan.action == "skip"], on_event, stop)
-    unfinished = [plan for plan in batch.plans if plan.action == "render"]
-    if batch.alone:
-        yield from _here(unfinished, on_event, stop)
-    else:
-        yield from _in_workers(unfinished, batch, on_event, stop)
-
-
-def _here(plans: Iterable[Plan], on_event: Callable[[Event], None], stop: threading.Event) -> Results:
+def here(plans: Iterable[Plan], batch: Batch, on_event: Callable[[Event], None], stop: threading.Event) -> Results:
     """One after the other in this process."""
     shared: dict[str, Mapping[str, Reader]] = {}
     for plan in plans:
         if stop.is_set():
             return
         on_event(Event("started", plan))
+        task = task_of(plan, batch.destination)
         try:
-            yield plan, Done(rendering.run(plan, partial(_progress, on_event, plan), shared))
+            yield plan, Done(task.run(plan, partial(_progress, on_event, plan), shared))
         except GbsepError as error:
-            yield plan, failed(plan, error)
+            yield plan, failed(task, error)
 
 
 def _progress(on_event: Callable[[Event], None], plan: Plan, stage: str, fraction: float) -> None:
     on_event(Event("progress", plan, stage, fraction))
 
 
-def _in_workers(
+def in_workers(
     plans: Iterable[Plan], batch: Batch, on_event: Callable[[Event], None], stop: threading.Event
 ) -> Results:
     """In `batch.jobs` processes; renders that share a separation go to one of them, one after the other."""
@@ -116,7 +68,7 @@ def _in_workers(
         while waiting and len(busy) < batch.jobs and not stop.is_set():
             worker = idle.pop() if idle else _Worker(batch.threads, answers)
             busy.add(worker)
-            worker.begin(waiting.popleft())
+            worker.begin(waiting.popleft(), batch.destination)
             tries[worker.plan.folder] += 1
             on_event(Event("started", worker.plan))
 
@@ -140,7 +92,7 @@ def _in_workers(
                     worker.rest.appendleft(plan)
                     on_event(Event("retried", plan, message=reason))
                 else:
-                    answer = failed(plan, WorkerDied(f"{reason}, {TRIES} times"))
+                    answer = failed(task_of(plan, batch.destination), WorkerDied(f"{reason}, {TRIES} times"))
             if worker.rest:
                 waiting.appendleft(worker.rest)  # taken by the worker that became idle last: this one, if it lives
             begin()
@@ -187,12 +139,13 @@ class _Worker:
                 answers.put((self, pickle.load(stream)))
         answers.put((self, None))
 
-    def begin(self, plans: deque[Plan]) -> None:
+    def begin(self, plans: deque[Plan], destination: str | None) -> None:
         """Have the first of `plans` rendered."""
         self.plan, self.rest = plans.popleft(), plans
         assert self._process.stdin
         with contextlib.suppress(BrokenPipeError):  # it is dead, as `_listen` is about to tell
-            pickle.dump(task_of(self.plan), self._process.stdin)
+            message = (rendering.separation_key(self.plan), task_of(self.plan, destination))
+            pickle.dump(message, self._process.stdin)
             self._process.stdin.flush()
 
     def ending(self) -> str:
@@ -212,11 +165,3 @@ class _Worker:
             self._process.stdin.close()
         self._listener.join()
         self._said.close()
-
-
-def separations(plans: Iterable[Plan]) -> list[list[Plan]]:
-    """The plans in groups that share a separation."""
-    groups: dict[str, list[Plan]] = {}
-    for plan in plans:
-        groups.setdefault(rendering.separation_key(plan), []).append(plan)
-    return list(groups.values())

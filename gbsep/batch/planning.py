@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from ..separation import backend_named
 from ..separation.compute import processors, threads
 from . import inputs, remote
 from .inputs import Request
+from .task import Task
 
 WORKER_BYTES = 3 * 2**30
 """Memory that a worker may come to need: a large network, or NMF with a song of some minutes."""
@@ -30,15 +31,17 @@ AnyPreset = str | Path | Mapping[str, Any] | Preset
 class Batch:
     """A batch that can be run: a plan for each render, and an outcome for each that cannot be had.
 
-    `left_out` are files in folders and globs that are no audio. `jobs` is the number of worker processes, and each
-    computes on `threads` threads; both follow from what was asked for and from the machine, never from what is done
-    already, so that a batch that was cut short ends with the same bytes as one that was not.
+    `left_out` are files in folders and globs that are no audio. `destination` is a URL where the renders go. `jobs` is
+    the number of worker processes, and each computes on `threads` threads; both follow from what was asked for and from
+    the machine, never from what is done already, so that a batch that was cut short ends with the same bytes as one
+    that was not.
     """
 
     plans: tuple[Plan, ...]
     refused: tuple[Outcome, ...]
-    left_out: tuple[Path, ...]
+    left_out: tuple[str, ...]
     options: Options
+    destination: str | None
     jobs: int
     threads: int
 
@@ -53,12 +56,22 @@ class Batch:
         return len({rendering.separation_key(plan) for plan in self.plans}) < 2
 
 
+def separations(plans: Iterable[Plan]) -> list[list[Plan]]:
+    """The plans in groups that share a separation."""
+    groups: dict[str, list[Plan]] = {}
+    for plan in plans:
+        groups.setdefault(rendering.separation_key(plan), []).append(plan)
+    return list(groups.values())
+
+
 def plan(
     words: Iterable[str | Path],
     presets: Sequence[AnyPreset] = (),
     options: Options | None = None,
     *,
     overrides: Sequence[tuple[str, Any]] = (),
+    destination: str | None = None,
+    below: Path | None = None,
     jobs: int | None = None,
     check_space: bool = True,
     **changes: Any,
@@ -68,14 +81,18 @@ def plan(
     Without presets, each song gets the one that its review chose, or `default`.
 
     `words` are files, folders, globs, URLs and manifests, see `batch.inputs`. `overrides` and `changes` (seed, format,
-    bit_depth) go to `load_preset`; the overrides of a manifest's row come after. `jobs` None means one for each core
-    that has 3 GB of memory.
+    bit_depth) go to `load_preset`; the overrides of a manifest's row come after. Renders go to the URL `destination`,
+    if there is one, in place of `options.out`. Tracks are named by their files, with as many folders as tell them
+    apart, or, if a folder `below` is given, by their whole place in it. `jobs` None means one for each core that has
+    3 GB of memory.
 
     What is wrong with one input is an Outcome in `refused`. What is wrong with all of them is raised: a preset that is
     not valid, a manifest that cannot be read, a disk too small for all together. Without `check_space` only those
     renders fail for which, when their time comes, there is no room.
     """
     options = options or Options()
+    if destination is not None:
+        options = replace(options, out=remote.stand_in_for(destination))
     if jobs is not None and jobs < 1:
         raise ParameterError("jobs", jobs, "1 or more")
     loaded: dict[str, Preset] = {}
@@ -101,24 +118,29 @@ def plan(
     requests, left_out = inputs.expand(words, options.out)
     plans: list[Plan] = []
     refused: list[Outcome] = []
-    for asked, track in _with_tracks(requests):
+    for asked, track in _with_tracks(requests, below):
         try:
             for preset in chosen(asked, track):
-                plans += _plan_one(asked, preset, options, track, refused)
+                plans += _plan_one(asked, preset, options, track, destination, refused)
         except GbsepError as error:
             refused.append(Outcome(asked.input, asked.preset or "", "failed", track, error=_in_row(asked, error)))
     plans = list(_without_collisions(plans, refused))
     separations = len({rendering.separation_key(plan) for plan in plans})
     jobs = max(1, min(jobs or min(processors(), _memory_bytes() // WORKER_BYTES), separations))
-    if check_space:
+    if check_space and not destination:
         _check_space(plans, options, jobs)
-    return Batch(tuple(plans), tuple(refused), tuple(left_out), options, jobs, _threads(jobs, separations))
+    return Batch(tuple(plans), tuple(refused), tuple(left_out), options, destination, jobs, _threads(jobs, separations))
 
 
-def _with_tracks(requests: list[Request]) -> Iterator[tuple[Request, str]]:
+def _with_tracks(requests: list[Request], below: Path | None) -> Iterator[tuple[Request, str]]:
     """Each request and the name of its track; the name of one that has a problem does not matter."""
     places = [_place(asked) for asked in requests]
-    names = rendering.track_names(place for place, asked in zip(places, requests, strict=True) if not asked.problem)
+    good = [place for place, asked in zip(places, requests, strict=True) if not asked.problem]
+    names = (
+        {place: place.relative_to(below).with_suffix("").as_posix() for place in good}
+        if below
+        else rendering.track_names(good)
+    )
     tracks = {place.resolve(): track for place, track in names.items()}
     return ((asked, tracks.get(place.resolve(), "")) for place, asked in zip(places, requests, strict=True))
 
@@ -127,15 +149,18 @@ def _place(asked: Request) -> Path:
     return remote.path_of(asked.input) if remote.is_url(asked.input) else Path(asked.input)
 
 
-def _plan_one(asked: Request, preset: Preset, options: Options, track: str, refused: list[Outcome]) -> Iterator[Plan]:
+def _plan_one(
+    asked: Request, preset: Preset, options: Options, track: str, destination: str | None, refused: list[Outcome]
+) -> Iterator[Plan]:
     """The plan, or nothing and one more outcome."""
     source: Path | str = asked.input if remote.is_url(asked.input) else Path(asked.input)
+    task = Task(source, preset, options, track, destination)
     try:
         if asked.problem:
             raise asked.problem
-        yield rendering.plan(remote.fetch(source), preset, options, track, source)
+        yield task.plan()
     except GbsepError as error:
-        refused.append(Outcome(source, preset.folder, "failed", track, error=_in_row(asked, error)))
+        refused.append(task.failed(_in_row(asked, error)))
 
 
 def _in_row(asked: Request, error: GbsepError) -> str:

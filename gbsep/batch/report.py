@@ -15,6 +15,7 @@ from .. import __version__
 from ..errors import OutputError
 from ..folders import write_whole
 from ..rendering import RENDERING_VERSION, Outcome
+from . import remote
 from .inputs import REPORT
 from .planning import Batch
 
@@ -38,12 +39,12 @@ def check(folder: Path) -> None:
 
 def write(
     batch: Batch, outcomes: Sequence[Outcome], command: Sequence[str], begun: float, interrupted: bool = False
-) -> Path:
-    """Write the report of a batch that began at time `begun` (seconds since the epoch); its path.
+) -> str:
+    """Write the report of a batch that began at time `begun` (seconds since the epoch); where it is.
 
     Raises OutputError when it cannot be written.
     """
-    path = batch.options.out / REPORT
+    path = f"{batch.destination.rstrip('/')}/{REPORT}" if batch.destination else str(batch.options.out / REPORT)
     now = datetime.now(timezone.utc)
     started = datetime.fromtimestamp(begun, timezone.utc)
     done = {(str(outcome.input), outcome.preset) for outcome in outcomes}
@@ -65,10 +66,11 @@ def write(
             for plan in batch.plans
             if (str(plan.source), plan.preset.folder) not in done
         ],
-        "left_out": [str(path) for path in batch.left_out],
+        "left_out": list(batch.left_out),
     }
+    text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
     try:
-        write_whole(path, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+        remote.write_text(path, text) if batch.destination else write_whole(Path(path), text)
     except OSError as error:
         raise OutputError(path, f"cannot be written: {error.strerror}") from None
     return path

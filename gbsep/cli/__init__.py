@@ -25,6 +25,7 @@ from .plugins import plugins
 from .presets import presets
 from .render import apply_chain, render
 from .report import compare, report, review, sweep
+from .watch import watch
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -68,8 +69,8 @@ def cli() -> None:
 
 
 for command in (
-    render, apply_chain, demo, presets, models, plugins, cache_group, doctor, compare, sweep, report, review, evaluate,
-    diagnose, log,
+    render, apply_chain, watch, demo, presets, models, plugins, cache_group, doctor, compare, sweep, report, review,
+    evaluate, diagnose, log,
 ):  # fmt: skip
     cli.add_command(command)
 

@@ -3,238 +3,59 @@
 from __future__ import annotations
 
 import json
-import sys
-import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import GbsepError, ParameterError, printable
-from .common import complain, debug_option, figure, plugin_paths_option, print_table, progress_bar
-from .progress import batch_progress, two_stops
+from ..errors import GbsepError, ParameterError
+from .batches import batch_options, carry_out, choices_of, print_outcomes, tell_left_out
+from .common import complain, debug_option, figure, plugin_paths_option, progress_bar
 
 if TYPE_CHECKING:
-    from ..batch import Batch, Event
-    from ..rendering import Outcome
-
-MANY = 20
-"""More outcomes than this get a row each in the table, not one for each stem."""
+    from ..batch import Batch
 
 
 @click.command(short_help="Separate recordings and write processed stems.")
 @click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
-@click.option(
-    "--preset",
-    "-p",
-    "presets",
-    metavar="NAME|FILE",
-    multiple=True,
-    help="Preset; may be given again. [the one chosen in review, or default]",
-)
-@click.option(
-    "--out", "-o", type=click.Path(path_type=Path), default="gbsep-out", show_default=True, help="Output folder."
-)
-@click.option(
-    "--jobs",
-    "-j",
-    type=click.IntRange(1),
-    help="Renders at a time, each in a process. [default: one per core, as far as each has 3 GB of memory]",
-)
-@click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Change one value of the preset.")
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Seed of everything random, in place of the preset's.")
-@click.option("--start", "start_s", type=float, default=0.0, help="Render from this second on.")
-@click.option("--duration", "duration_s", type=float, help="Render this many seconds.")
-@click.option(
-    "--format", "format_", type=click.Choice(["wav", "flac", "mp3"]), help="File format, in place of the preset's."
-)
-@click.option("--bit-depth", type=click.Choice(["16", "24", "float32"]), help="Of WAV and FLAC.")
-@click.option(
-    "--name", default="{stem}", show_default=True, help="Names of the files, of {track}, {preset} and {stem}."
-)
-@click.option("--dry-stems", is_flag=True, help="Also write each stem before its effects, as <stem>.dry.")
-@click.option("--overwrite", is_flag=True, help="Render again, and replace files that gbsep did not write.")
+@batch_options
 @click.option("--keep-going", is_flag=True, help="Leave out inputs that cannot be rendered; do the others.")
-@click.option("--dry-run", is_flag=True, help="Check everything and say what would be done.")
-@click.option("--no-cache", is_flag=True, help="Separate again, even if the stems are at hand.")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
-@click.option("--models", type=click.Path(path_type=Path), envvar="GBSEP_MODELS", help="Folder with model weights.")
-@plugin_paths_option
-@click.option("--json", "as_json", is_flag=True, help="One JSON object per render on stdout, and nothing else there.")
+@click.option("--dry-run", is_flag=True, help="Check everything and say what would be done, and how long it takes.")
 @debug_option
-def render(
-    inputs: tuple[str, ...],
-    presets: tuple[str, ...],
-    out: Path,
-    jobs: int | None,
-    overrides: tuple[str, ...],
-    seed: int | None,
-    start_s: float,
-    duration_s: float | None,
-    format_: str | None,
-    bit_depth: str | None,
-    name: str,
-    dry_stems: bool,
-    overwrite: bool,
-    keep_going: bool,
-    dry_run: bool,
-    no_cache: bool,
-    device: str,
-    models: Path | None,
-    allow_plugin_paths: bool,
-    as_json: bool,
-) -> int:
+def render(inputs: tuple[str, ...], keep_going: bool, dry_run: bool, **chosen: Any) -> int:
     """Separate recordings and write their processed stems to OUT/<track>/<preset>/.
 
-    Everything is checked before anything is written. A render that is already there and unchanged is skipped; one
-    whose input or preset has changed is replaced; files that gbsep did not write are never touched without --overwrite.
+    INPUT is a file, a folder with all below it, a glob, a URL, or a manifest: CSV or JSON lines with the columns input,
+    preset and overrides. Everything is checked before anything is written. A render that is already there and unchanged
+    is skipped; one whose input or preset has changed is replaced; files that gbsep did not write are never touched
+    without --overwrite. What several renders came to stands in OUT/batch.json.
 
     \b
     gbsep render song.wav                                     the default preset
     gbsep render song.wav -p exp005_1 --start 60 --duration 20      try twenty seconds first
     gbsep render a.flac b.mp3 -p exp002 -p minus_bass --format flac
+    gbsep render album/ "more/**/*.flac" --keep-going         again after a power cut: goes on where it was
+    gbsep render songs.csv --jobs 2 --dry-run                 what would be done, and how long it takes
     gbsep render song.wav -p exp002 --set separate.cutoff_hz=250    lands in exp002@cutoff_hz=250
     gbsep render song.wav --name "{track} - {stem}"           names for a DAW
+
+    With several jobs each computes on its share of the cores. Ctrl-C lets the songs in hand finish, twice stops at
+    once; either way the same command goes on later.
 
     \b
     Exit codes: 0 all well, 1 an input failed while running, 2 refused before anything was written, 130 interrupted.
     """
-    from .. import batch
-    from ..preset import parse_override
-    from ..rendering import Options
-
-    begun = time.time()
-    options = Options(
-        out,
-        overwrite,
-        dry_stems,
-        start_s,
-        duration_s,
-        name,
-        device,
-        models,
-        use_cache=not no_cache,
-        download=not dry_run,
-        allow_plugin_paths=allow_plugin_paths,
-    )
-    pairs = [parse_override(text) for text in overrides]
-    changes = {"seed": seed, "format": format_, "bit_depth": bit_depth}
-    planned = batch.plan(inputs, presets, options, overrides=pairs, jobs=jobs, check_space=not keep_going, **changes)
-    _tell_left_out(planned.left_out)
+    choices = choices_of(download=not dry_run, **chosen)
+    planned = choices.plan(inputs, check_space=not keep_going)
+    tell_left_out(planned.left_out)
     if planned.refused and not keep_going:
-        _report(planned.refused, as_json)
+        print_outcomes(planned.refused, choices.as_json)
         return 2
     if dry_run:
-        _report(planned.refused, as_json)
-        _show_plans(planned, as_json)
+        print_outcomes(planned.refused, choices.as_json)
+        _show_plans(planned, choices.as_json)
         return 1 if planned.refused else 0
-    return carry_out(planned, begun, as_json)
-
-
-def carry_out(planned: Batch, begun: float, as_json: bool) -> int:
-    """Run a batch, show how it goes and what became of it; the exit code.
-
-    Of more than one render there is a report in batch.json. One song alone is ended by the first Ctrl-C.
-    """
-    from ..batch import history, report
-
-    several = len(planned.plans) + len(planned.refused) > 1
-    if several:
-        report.check(planned.options.out)
-    outcomes, interrupted = run_batch(planned)
-    _report(outcomes, as_json)
-    history.learn(planned, outcomes)
-    failed = any(outcome.status == "failed" for outcome in outcomes)
-    if several and outcomes:
-        try:
-            path = report.write(planned, outcomes, ["gbsep", *sys.argv[1:]], begun, interrupted)
-            _summary(outcomes, path)
-        except GbsepError as error:
-            complain(str(error))
-            failed = True
-    if interrupted:
-        raise KeyboardInterrupt
-    return 1 if failed else 0
-
-
-def run_batch(planned: Batch) -> tuple[list[Outcome], bool]:
-    """Run a batch and show how it goes: the outcomes there are, and whether it was interrupted."""
-    from .. import batch
-
-    debug = click.get_current_context().obj["debug"]
-    outcomes: list[Outcome] = []
-    interrupted = False
-
-    def tell(event: Event) -> None:
-        show(event)
-        if debug and event.kind == "finished" and event.message:
-            click.echo(event.message, err=True)
-
-    with batch_progress(planned) as show, nullcontext() if planned.alone else two_stops() as stop:
-        try:
-            for outcome in batch.run(planned, on_event=tell, stop=stop):
-                outcomes.append(outcome)  # noqa: PERF402 - those before a Ctrl-C count
-        except KeyboardInterrupt:
-            interrupted = True
-    interrupted |= stop is not None and stop.is_set()
-    return planned.in_order(outcomes), interrupted
-
-
-def _tell_left_out(paths: Sequence[Path]) -> None:
-    if paths:
-        named = ", ".join(printable(str(path)) for path in paths[:3]) + (", ..." if len(paths) > 3 else "")
-        click.echo(f"left out, as no audio by their names: {named} ({len(paths)})", err=True)
-
-
-def _report(outcomes: Sequence[Outcome], as_json: bool) -> None:
-    """Results on stdout: a table, or one JSON object per line. Warnings and errors on stderr."""
-    for outcome in outcomes:
-        if as_json:
-            click.echo(json.dumps(outcome.as_json(), ensure_ascii=False))
-        for warning in outcome.warnings:
-            click.echo(f"{outcome.input}: warning: {warning}", err=True)
-    for error, about in dict.fromkeys((outcome.error, outcome.input) for outcome in outcomes if outcome.error):
-        complain(error, about)
-    done = [outcome for outcome in outcomes if outcome.folder]
-    if as_json or not done:
-        return
-    if len(outcomes) <= MANY:
-        header = ("track", "preset", "", "stem", "restored", "loudness", "peak", "seconds")
-        print_table(header, [row for outcome in outcomes for row in _rows(outcome)])
-        click.echo("\n".join(dict.fromkeys(str(outcome.folder) for outcome in done)))
-    else:
-        rows = [(one.track, one.preset, one.status, one.reason, _seconds(one)) for one in outcomes]
-        print_table(("track", "preset", "", "", "seconds"), rows)
-
-
-def _summary(outcomes: Sequence[Outcome], path: Path) -> None:
-    counts = Counter(outcome.status for outcome in outcomes)
-    words = [f"{counts[status]} {status}" for status in ("ok", "skipped", "failed") if counts[status]]
-    click.echo(f"{', '.join(words)}; {path}", err=True)
-
-
-def _seconds(outcome: Outcome) -> str:
-    return f"{sum(outcome.seconds.values()):.1f}" if outcome.seconds else ""
-
-
-def _rows(outcome: Outcome) -> Iterator[tuple[str, ...]]:
-    head, seconds = (outcome.track, outcome.preset, outcome.status), _seconds(outcome)
-    for name, stem in outcome.levels.items():
-        after = stem["after"]
-        yield (
-            *head,
-            name,
-            f"{stem['restored_gain_db']:+.1f} dB",
-            figure(after["loudness_lufs"], "LUFS"),
-            figure(after["peak_dbfs"], "dBFS"),
-            seconds,
-        )
-        head, seconds = ("", "", ""), ""
-    if not outcome.levels:
-        yield (*head, "", "", "", "", "")
+    return carry_out(planned, choices)
 
 
 def _show_plans(planned: Batch, as_json: bool) -> None:

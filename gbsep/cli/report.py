@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import ParameterError
-from .common import complain, debug_option, plugin_paths_option, print_table, progress_bar
-from .render import run_batch
+from .batches import Choices, batch_options, choices_of, run_batch
+from .common import complain, debug_option, print_table, progress_bar
 
 if TYPE_CHECKING:
-    from ..preset import Preset
     from ..report.songs import Song
 
 SHOWN = ("sdr", "si_sdr", "bleed_db", "findings", "loudness_lufs")
@@ -27,47 +26,28 @@ MANY_RENDERS = 40
 """A sweep of more renders than this is asked about first."""
 
 
-_PAGE: tuple[Callable[..., Any], ...] = (
+PAGE: tuple[Callable[..., Any], ...] = (
     click.option("--reference", type=click.Path(path_type=Path), metavar="DIR",
                  help="Folder of the true stems (bass.wav, guitar.wav, ...): figures against them, and to be heard."),
     click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Where the page goes."),
     click.option("--embed", "embed_mb", type=click.FloatRange(0), default=40.0, show_default=True, metavar="MB",
                  help="Up to this size sound is in the page itself, beyond it in a folder beside it."),
-    click.option("--overwrite", is_flag=True, help="Replace files that gbsep did not write."),
-    click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, and nothing else there."),
-    debug_option,
-)  # fmt: skip
-_RENDER: tuple[Callable[..., Any], ...] = (
-    click.option("--out", "-o", type=click.Path(path_type=Path), default="gbsep-out", show_default=True,
-                 help="Output folder of the renders."),
-    click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Change a value of every preset."),
-    click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Seed of everything random."),
-    click.option("--start", "start_s", type=float, default=0.0, help="Render from this second on."),
-    click.option("--duration", "duration_s", type=float, help="Render this many seconds."),
-    click.option("--jobs", "-j", type=click.IntRange(1), help="Renders at a time. [default: as for gbsep render]"),
-    click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True),
-    click.option("--models", type=click.Path(path_type=Path), envvar="GBSEP_MODELS", help="Folder with weights."),
-    click.option("--no-cache", is_flag=True, help="Separate again, even if the stems are at hand."),
-    plugin_paths_option,
 )  # fmt: skip
 
 
-def _options(*options: Callable[..., Any]) -> Callable[..., Any]:
-    """Several options as one decorator, to be shared."""
-
-    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return decorate
+def page_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say what is on a page and where it goes."""
+    for option in reversed(PAGE):
+        command = option(command)
+    return command
 
 
 @click.command(short_help="Render through several presets and compare them in one page.")
 @click.argument("path", metavar="INPUT", type=click.Path(path_type=Path))
-@click.option("--preset", "-p", "presets", metavar="NAME|FILE", multiple=True, required=True, help="Give several.")
-@_options(*_RENDER, *_PAGE)
-def compare(path: Path, presets: tuple[str, ...], **given: Any) -> int:
+@batch_options
+@page_options
+@debug_option
+def compare(path: Path, reference: Path | None, html: Path | None, embed_mb: float, **chosen: Any) -> int:
     """Render a recording through several presets, and make one page of them: loudness-matched, with a blind test.
 
     What is rendered already is taken as it is. The page opens in any browser, without a network, and lands in
@@ -81,13 +61,12 @@ def compare(path: Path, presets: tuple[str, ...], **given: Any) -> int:
     \b
     Exit codes: 0 all well, 1 a render failed, 2 refused before anything was written, 130 interrupted.
     """
-    loaded = [_load(preset, given) for preset in dict.fromkeys(presets)]
-    return _render_and_show(path, loaded, "compare.html", given)
+    choices = choices_of(**chosen)
+    return _render_and_show(path, choices, [()], html or "compare.html", reference, embed_mb)
 
 
 @click.command(short_help="Render through ranges of a preset's values and compare them.")
 @click.argument("path", metavar="INPUT", type=click.Path(path_type=Path))
-@click.option("--preset", "-p", metavar="NAME|FILE", required=True, help="The preset whose values change.")
 @click.option(
     "--vary",
     "vary",
@@ -97,8 +76,13 @@ def compare(path: Path, presets: tuple[str, ...], **given: Any) -> int:
     help="START:STOP:STEP with both ends, or A,B,C. Given again, every combination is rendered.",
 )
 @click.option("--yes", is_flag=True, help=f"Do not ask before more than {MANY_RENDERS} renders.")
-@_options(*_RENDER, *_PAGE)
-def sweep(path: Path, preset: str, vary: tuple[str, ...], yes: bool, **given: Any) -> int:
+@batch_options
+@page_options
+@debug_option
+def sweep(
+    path: Path, vary: tuple[str, ...], yes: bool, reference: Path | None, html: Path | None, embed_mb: float,
+    **chosen: Any,
+) -> int:  # fmt: skip
     """Render a recording through a preset again and again, each time with another value of any of its keys.
 
     Each render lands in a folder of its own, such as exp002@cutoff_hz=150, and all of them on one page with a plot of
@@ -113,55 +97,58 @@ def sweep(path: Path, preset: str, vary: tuple[str, ...], yes: bool, **given: An
     """
     from ..report.sweep import grid, parse_vary
 
+    choices = choices_of(**chosen)
     combinations = grid([parse_vary(text) for text in vary])
-    if len(combinations) > MANY_RENDERS and not yes:
-        if given["as_json"] or not sys.stdin.isatty():
-            raise ParameterError("vary", f"{len(combinations)} renders", f"more than {MANY_RENDERS} only with --yes")
-        click.confirm(f"These are {len(combinations)} renders. Go on?", abort=True, err=True)
-    loaded = [_load(preset, given, overrides) for overrides in combinations]
-    return _render_and_show(path, loaded, "sweep.html", given)
+    count = len(combinations) * len(choices.presets)
+    if count > MANY_RENDERS and not yes:
+        if choices.as_json or not sys.stdin.isatty():
+            raise ParameterError("vary", f"{count} renders", f"more than {MANY_RENDERS} only with --yes")
+        click.confirm(f"These are {count} renders. Go on?", abort=True, err=True)
+    return _render_and_show(path, choices, combinations, html or "sweep.html", reference, embed_mb)
 
 
-def _load(preset: str, given: dict[str, Any], more: Sequence[tuple[str, Any]] = ()) -> Preset:
-    from ..preset import load_preset, parse_override
+def _render_and_show(
+    path: Path,
+    choices: Choices,
+    combinations: Sequence[Sequence[tuple[str, Any]]],
+    html: Path | str,
+    reference: Path | None,
+    embed_mb: float,
+) -> int:
+    """Render what is not there yet through every preset with every combination of overrides, and make the page.
 
-    pairs = [*(parse_override(text) for text in given["overrides"]), *more]
-    return load_preset(preset, pairs, seed=given["seed"], models=given["models"])
-
-
-def _render_and_show(path: Path, presets: list[Preset], name: str, given: dict[str, Any]) -> int:
-    """Render what is not there yet, make the page, and print its figures and its place; the exit code."""
+    `html` is the page's path, or its name in the folder of the song. Returns the exit code.
+    """
     from .. import batch
-    from ..rendering import Options
+    from ..preset import load_preset
     from ..report import collect
     from ..report.page import check_free
     from ..stemfolder import find_stems
 
+    if not choices.presets:
+        raise click.UsageError("Name the presets: --preset NAME, as often as wanted.")
     if path.is_dir():
         raise ParameterError(
             "input", str(path), "one recording; gbsep render takes folders, and gbsep report shows them"
         )
-    if given["reference"]:
-        find_stems(given["reference"])
-    options = Options(
-        given["out"],
-        given["overwrite"],
-        start_s=given["start_s"],
-        duration_s=given["duration_s"],
-        device=given["device"],
-        models=given["models"],
-        use_cache=not given["no_cache"],
-        allow_plugin_paths=given["allow_plugin_paths"],
-    )
-    planned = batch.plan([path], presets, options, jobs=given["jobs"])
+    if choices.destination:
+        raise ParameterError("out", choices.destination, "a folder of this machine, where the page can be opened")
+    if reference:
+        find_stems(reference)
+    presets = [
+        load_preset(preset, (*choices.overrides, *overrides), models=choices.options.models, **choices.changes)
+        for preset in dict.fromkeys(choices.presets)
+        for overrides in combinations
+    ]
+    planned = batch.plan([path], presets, choices.options, jobs=choices.jobs)
     for outcome in planned.refused:
         complain(outcome.error or "", outcome.input)
     if planned.refused:
         return 2
     folder = planned.plans[0].folder.parent
-    page = given["html"] or folder / name
-    check_free(page, given["overwrite"])
-    outcomes, interrupted = run_batch(planned)
+    page = html if isinstance(html, Path) else folder / html
+    check_free(page, choices.options.overwrite)
+    outcomes, interrupted = run_batch(planned, choices.cluster)
     if interrupted:
         raise KeyboardInterrupt
     failed = {outcome.preset: outcome.error or "" for outcome in outcomes if outcome.status == "failed"}
@@ -170,15 +157,20 @@ def _render_and_show(path: Path, presets: list[Preset], name: str, given: dict[s
     if len(failed) == len(outcomes):
         return 1
     done = [outcome.preset for outcome in outcomes if outcome.preset not in failed]
-    songs = [replace(song, failures=failed) for song in collect(folder, given["reference"], done)]
-    _show(page, path.stem, songs, given)
+    songs = [replace(song, failures=failed) for song in collect(folder, reference, done)]
+    _show(page, path.stem, songs, embed_mb, choices.options.overwrite, choices.as_json)
     return 1 if failed else 0
 
 
 @click.command(short_help="Make one page of renders that are there already.")
 @click.argument("outs", metavar="OUT...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@_options(*_PAGE)
-def report(outs: tuple[Path, ...], **given: Any) -> int:
+@page_options
+@click.option("--overwrite", is_flag=True, help="Replace a page that gbsep did not write.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, and nothing else there.")
+@debug_option
+def report(
+    outs: tuple[Path, ...], reference: Path | None, html: Path | None, embed_mb: float, overwrite: bool, as_json: bool
+) -> int:
     """Make one page of all renders below output folders, song by song; it says which songs nobody has reviewed.
 
     It lands in OUT/report.html of the first folder, which may also be that of one song or of one render.
@@ -192,27 +184,22 @@ def report(outs: tuple[Path, ...], **given: Any) -> int:
     from ..report import collect
     from ..report.page import check_free
 
-    page = given["html"] or outs[0] / "report.html"
-    check_free(page, given["overwrite"])
-    songs = [song for out in dict.fromkeys(outs) for song in collect(out, given["reference"])]
-    _show(page, outs[0].resolve().name, songs, given)
+    page = html or outs[0] / "report.html"
+    check_free(page, overwrite)
+    songs = [song for out in dict.fromkeys(outs) for song in collect(out, reference)]
+    _show(page, outs[0].resolve().name, songs, embed_mb, overwrite, as_json)
     return 0
 
 
-def _show(page: Path, title: str, songs: list[Song], given: dict[str, Any]) -> None:
+def _show(page: Path, title: str, songs: list[Song], embed_mb: float, overwrite: bool, as_json: bool) -> None:
     """Write the page, and print the figures that are on it and where it is."""
     from ..report import write_report
 
     with progress_bar(page.name) as progress:
         written = write_report(
-            page,
-            title,
-            songs,
-            inline_bytes=round(given["embed_mb"] * 1e6),
-            overwrite=given["overwrite"],
-            progress=progress,
+            page, title, songs, inline_bytes=round(embed_mb * 1e6), overwrite=overwrite, progress=progress
         )
-    if given["as_json"]:
+    if as_json:
         told = {
             "report": str(page),
             "files": [str(path) for path in written],
@@ -239,7 +226,12 @@ def _print_figures(songs: list[Song]) -> None:
 
     if len(songs) > 1:
         rows = [
-            (song.name, str(len(song.renders)), song.decided.status or "unreviewed", "; ".join(song.failures.values()))
+            (
+                song.name,
+                str(len(song.renders)),
+                (song.decided.status or "unreviewed") if song.renders else "failed",
+                "; ".join(dict.fromkeys(song.failures.values())),
+            )
             for song in songs
         ]
         print_table(("song", "renders", "", "failed"), rows)
@@ -251,7 +243,7 @@ def _print_figures(songs: list[Song]) -> None:
             ("preset", "stem", *units),
             [(preset, stem, *(_figure(figures.get(name)) for name in known)) for preset, stem, figures in lines],
         )
-    status = {song.folder: song.decided.is_done for song in songs}
+    status = {song.folder: song.decided.is_done for song in songs if song.renders}
     if left := sum(not done for done in status.values()):
         click.echo(f"{left} of {len(status)} unreviewed; gbsep review opens them to decide")
 

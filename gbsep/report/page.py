@@ -70,6 +70,7 @@ def song_model(song: Song, link: Link) -> dict[str, Any]:
         "name": song.name,
         "seconds": max((source.shape[1] / source.shape[0] for source in song.sources), default=0.0),
         "sample_rate_hz": preview.preview_rate(rates[0]) if rates else preview.RATES_HZ[1],
+        "hz": [round(float(hz), 1) for hz in mel_hz(rates[0], preview.N_MELS)] if rates else [],
         "shared_gain_db": round(shared_db, 3),
         "sources": [source_model(source, gain_db) for source, gain_db in zip(song.sources, _gains(song), strict=True)],
         "renders": [_render_model(render) for render in song.renders],
@@ -132,6 +133,7 @@ def page(
     served: bool = False,
 ) -> str:
     """The HTML of a report. `folder` is where assets are found; `inline` are those in the file, in base64."""
+    folders = list(dict.fromkeys(song.folder for song in songs))
     model = {
         "title": title,
         "folder": folder,
@@ -140,13 +142,14 @@ def page(
         "chunk_s": preview.CHUNK_S,
         "n_mels": preview.N_MELS,
         "range_db": preview.RANGE_DB,
-        "hz": [round(float(hz), 1) for hz in mel_hz(preview.N_MELS)],
         "songs": [
             {
                 "name": song.name,
-                "folder": str(song.folder),
+                "folder": folders.index(song.folder),
                 "status": song.decided.status,
-                "failed": not song.renders,
+                "notes": len(song.decided.notes),
+                "renders": len(song.renders),
+                "failed": list(song.failures),
             }
             for song in songs
         ],

@@ -28,38 +28,37 @@ def mel_db(reader: Reader, width: int, n_mels: int) -> np.ndarray:
     scale = 2.0 / float(np.sum(window)) ** 2
     total, count = np.zeros((width, n_mels)), np.zeros(width)
     held = np.zeros((reader.channels, N_FFT // 2), np.float32)
-    at = 0  # centre of the next window, in hops
-    blocks = rechunk(reader.blocks(), 64 * hop_length)
-    for block in _ended(blocks, reader.channels):
+    done = 0  # windows so far; the next one is centred on frame done * hop_length
+    for block in _with_end(rechunk(reader.blocks(), 64 * hop_length), reader.channels):
         held = np.concatenate([held, block], axis=1)
-        count_windows = (held.shape[1] - N_FFT) // hop_length + 1
-        if count_windows < 1:
+        ready = (held.shape[1] - N_FFT) // hop_length + 1
+        if ready < 1:
             continue
-        windows = np.lib.stride_tricks.sliding_window_view(held, N_FFT, axis=1)[:, ::hop_length][:, :count_windows]
+        windows = np.lib.stride_tricks.sliding_window_view(held, N_FFT, axis=1)[:, ::hop_length][:, :ready]
         power = np.square(np.abs(scipy.fft.rfft(windows * window))).sum(0) * scale
-        centres = (at + np.arange(count_windows)) * hop_length
+        centres = (done + np.arange(ready)) * hop_length
         columns = np.minimum(centres * width // reader.frames, width - 1)
         np.add.at(total, columns, power @ bank.T)
         np.add.at(count, columns, 1.0)
-        at += count_windows
-        held = held[:, count_windows * hop_length :]
+        done, held = done + ready, held[:, ready * hop_length :]
     known = np.flatnonzero(count)
-    filled = total[known] / count[known, np.newaxis]
-    nearest = known.searchsorted(np.arange(width)).clip(max=len(known) - 1)
-    power = filled[nearest] if known.size else total
+    nearest = known[np.minimum(known.searchsorted(np.arange(width)), len(known) - 1)]
+    power = total[nearest] / count[nearest, np.newaxis]
     return np.maximum(10 * np.log10(np.maximum(power, 1e-12)), FLOOR_DB).T.astype(np.float32)
 
 
-def _ended(blocks: Iterable[Block], channels: int) -> Iterator[Block]:
-    yield from blocks
-    yield np.zeros((channels, N_FFT // 2), np.float32)
-
-
-def mel_hz(n_mels: int) -> np.ndarray:
+def mel_hz(sample_rate: int, n_mels: int) -> np.ndarray:
     """The centre frequencies of the bands."""
     import librosa
 
-    return librosa.mel_frequencies(n_mels + 2, fmin=RANGE_HZ[0], fmax=RANGE_HZ[1])[1:-1]
+    high_hz = min(RANGE_HZ[1], sample_rate / 2)
+    return np.asarray(librosa.mel_frequencies(n_mels + 2, fmin=RANGE_HZ[0], fmax=high_hz)[1:-1])
+
+
+def _with_end(blocks: Iterable[Block], channels: int) -> Iterator[Block]:
+    """The blocks, and as much silence as lets the last window be centred on the last frame."""
+    yield from blocks
+    yield np.zeros((channels, N_FFT // 2), np.float32)
 
 
 @lru_cache(maxsize=8)

@@ -143,15 +143,34 @@ function chips(label, items, chosen, pick) {
     }));
 }
 
+function glyph(one) {
+  if (!one.renders) return "!";
+  return { accepted: "✓", rejected: "✕" }[one.status] ?? "○";
+}
+
+function unreviewed() {
+  const heard = report.songs.filter((one) => one.renders);
+  const left = heard.filter((one) => !one.status).length;
+  return left ? `${left} of ${heard.length} unreviewed` : "all reviewed";
+}
+
+let unfolded = true;
+function overview() {
+  if (report.songs.length < 2) return null;
+  const list = h("ol.songs", {}, report.songs.map((one, index) => h("li", {},
+    h("button.link", { type: "button", dir: "auto", "aria-current": index === song.id ? "true" : null, onclick: () => open(index) }, one.name),
+    h("span.badge", { "data-status": one.status ?? "" }, `${glyph(one)} ${one.renders ? one.status ?? "unreviewed" : "failed"}`),
+    one.notes > 0 && h("span.quiet", {}, one.notes === 1 ? "1 note" : `${one.notes} notes`),
+    one.failed.length > 0 && h("span.failure", { dir: "auto" }, `${one.failed.join(", ")} failed`))));
+  return h("details.panel", { id: "songs", open: unfolded, ontoggle: (event) => { unfolded = event.target.open; } },
+    h("summary", {}, h("b", {}, "Songs"), " ", h("span.quiet", {}, unreviewed())), list);
+}
+
 function header() {
-  const status = { accepted: "✓", rejected: "✕" };
-  const picker = report.songs.length > 1 && h("select.picker", { "aria-label": "Song", id: "song",
-    onchange: (event) => open(Number(event.target.value)) },
-    report.songs.map((one, index) => h("option", { value: index },
-      `${one.failed ? "!" : status[one.status] ?? "○"} ${one.name}`)));
-  const left = report.songs.filter((one) => !one.status && !one.failed).length;
-  const count = report.songs.length > 1 && h("span.quiet", { id: "unreviewed" },
-    left ? `${left} of ${report.songs.length} unreviewed` : "all reviewed");
+  const several = report.songs.length > 1;
+  const picker = several && h("select.picker", { "aria-label": "Song", id: "song", onchange: (event) => open(Number(event.target.value)) },
+    report.songs.map((one, index) => h("option", { value: index }, `${glyph(one)} ${one.name}`)));
+  const count = several && h("span.quiet", { id: "unreviewed" }, unreviewed());
   return h("header.top", {},
     h("span.brand", { "aria-hidden": "true" }, h("i", {}), h("i", {}), h("i", {}), "gbsep"),
     h("span.sr", {}, "gbsep report"),
@@ -167,7 +186,7 @@ function heading() {
   return h("section.heading", {},
     h("h1", { dir: "auto" }, song.name),
     h("p.quiet", {}, facts.join(" · ")),
-    h("span.badge", { id: "status", "data-status": song.review.status ?? "" }, song.review.status ?? "unreviewed"),
+    song.renders.length > 0 && h("span.badge", { id: "status", "data-status": song.review.status ?? "" }, song.review.status ?? "unreviewed"),
     Object.entries(song.failures).map(([preset, why]) => h("p.failure", {}, h("b", { dir: "auto" }, preset), " failed: ", why)));
 }
 
@@ -241,25 +260,22 @@ function curve(axis, key) {
     }
   }
   const points = [...lines.values()].flatMap((line) => line.points);
-  const range = (values) => {
-    const [low, high] = [Math.min(...values), Math.max(...values)];
-    const room = (high - low) * 0.08 || 1;
-    return [low - room, high + room];
-  };
   const xs = [Math.min(...points.map((one) => one.x)), Math.max(...points.map((one) => one.x))];
-  const ys = range(points.map((one) => one.y));
+  const [low, high] = [Math.min(...points.map((one) => one.y)), Math.max(...points.map((one) => one.y))];
+  const size = 10 ** Math.floor(Math.log10(high - low || 1));
+  const unit = [0.2, 0.5, 1, 2, 5].map((one) => one * size).find((one) => (high - low || 1) / one <= 5);
+  const ys = [Math.floor((low - unit / 4) / unit) * unit, Math.ceil((high + unit / 4) / unit) * unit];
   const x = (value) => left + ((value - xs[0]) / (xs[1] - xs[0] || 1)) * (width - left - right);
   const y = (value) => height - bottom - ((value - ys[0]) / (ys[1] - ys[0])) * (height - top - bottom);
   const text = (at, to, anchor, what) => h("svg:text", { x: at, y: to, "text-anchor": anchor }, what);
-  const ticks = [0, 0.25, 0.5, 0.75, 1].map((part) => ys[0] + part * (ys[1] - ys[0]));
+  const ticks = Array.from({ length: Math.round((ys[1] - ys[0]) / unit) + 1 }, (_, index) => ys[0] + index * unit);
   const steps = [...new Set(points.map((one) => one.x))].sort((a, b) => a - b);
   const shown = steps.filter((_, index) => index % Math.ceil(steps.length / 12) === 0);
   const svg = h("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${column.label} against ${axis}` },
-    ticks.map((tick) => [h("svg:line.grid", { x1: left, x2: width - right, y1: y(tick), y2: y(tick) }), text(left - 8, y(tick) + 4, "end", number(tick))]),
+    ticks.map((tick) => [h("svg:line.grid", { x1: left, x2: width - right, y1: y(tick), y2: y(tick) }), text(left - 8, y(tick) + 4, "end", number(tick, unit < 0.1 ? 2 : unit < 1 ? 1 : 0))]),
     shown.map((step) => text(x(step), height - bottom + 18, "middle", String(step))),
-    text(width - right, height - 4, "end", `${axis.split(".").at(-1)}`),
-    text(left - 8, 10, "end", column.unit));
-  const legend = h("p.legend", {});
+    text(width - right, height - 4, "end", `${axis.split(".").at(-1)}`));
+  const legend = h("p.legend", {}, h("span.tag", {}, [column.label, column.unit].filter(Boolean).join(", ")), h("span.space", {}));
   let dash = 0;
   for (const [name, { track, points: line }] of lines) {
     line.sort((a, b) => a.x - b.x);
@@ -336,7 +352,7 @@ function findings() {
   found.sort((a, b) => a.start_s - b.start_s);
   return h("section.panel", { id: "findings", "aria-label": "Findings" },
     h("h2", {}, "Findings"),
-    h("ul.list", {}, found.map((one) => h("li", {},
+    h("ul.list.long", { tabindex: "0", "aria-label": "Findings" }, found.map((one) => h("li", {},
       h("button.time", { type: "button", onclick: () => goTo(one) }, `${clock(one.start_s)} – ${clock(one.end_s)}`),
       h("span.severity", { "data-severity": one.severity }, `${one.severity === "error" ? "▲ " : "△ "}${one.kind.replaceAll("_", " ")}`),
       colour(h("span.tag", {}, h("i.dot", {}), h("span", { dir: "auto" }, song.renders[one.index].name), " · ", one.stem), one.stem),
@@ -460,12 +476,17 @@ const percent = (seconds) => `${(100 * (seconds - view.start)) / (view.end - vie
 
 function mark(place, id) {
   const source = song.sources[id];
-  const own = source.render === null || blind ? [] : song.renders[source.render].findings.filter((one) => one.stem === source.name);
+  const own = source.render === null || blind ? [] : song.renders[source.render].findings.filter((one) => one.stem === source.name).sort((a, b) => a.start_s - b.start_s);
+  const rows = [];
   place.replaceChildren(...own.map((one) => {
+    const free = rows.findIndex((end) => end <= one.start_s);
+    const row = free < 0 ? Math.min(rows.length, 4) : free;
+    rows[row] = one.end_s;
     const pin = h("button.pin", { type: "button", "data-severity": one.severity, title: `${clock(one.start_s)} ${one.message}`,
       "aria-label": `${clock(one.start_s)}, ${one.severity}: ${one.message}`,
       onclick: (event) => { event.stopPropagation(); goTo({ ...one, index: source.render }); } });
     pin.style.left = percent(one.start_s);
+    pin.style.top = `${row * 9}px`;
     pin.style.width = `max(9px, ${(100 * (one.end_s - one.start_s)) / (view.end - view.start)}%)`;
     return pin;
   }));
@@ -513,7 +534,7 @@ function steer(plot, id) {
   plot.onpointermove = (event) => {
     const box = plot.getBoundingClientRect();
     const high = 1 - (event.clientY - box.top) / box.height;
-    const hz = report.hz[Math.min(report.hz.length - 1, Math.max(0, Math.floor(high * report.hz.length)))];
+    const hz = song.hz[Math.min(song.hz.length - 1, Math.max(0, Math.floor(high * song.hz.length)))];
     document.getElementById("hover").textContent = `${clock(timeAt(event))} · ${pitchName(hz)}`;
     if (from && (from.dragged || Math.abs(event.clientX - from.x) > 6)) {
       from.dragged = true;
@@ -639,6 +660,7 @@ const KEYS = [
   ["N P", "Next or previous finding or note"],
   ["L", "End the loop; drag on a spectrogram to begin one"],
   ["+ −", "Zoom in or out"],
+  [", .", "Song before or after"],
   ["V", "Blind test on or off"],
   ["T", "Dark or light"],
   ["?", "These keys"],
@@ -686,6 +708,8 @@ function press(event) {
     "+": () => zoom(2),
     "=": () => zoom(2),
     "-": () => zoom(0.5),
+    ",": () => song.id > 0 && open(song.id - 1),
+    ".": () => song.id + 1 < report.songs.length && open(song.id + 1),
     v: toggleBlind,
     t: toggleTheme,
     "?": help,
@@ -784,7 +808,7 @@ function build() {
   if (blind) {
     main.append(h("section.heading", {}, h("h1", { dir: "auto" }, song.name)), blindPanel(), listening());
   } else {
-    const parts = [heading(), report.served && reviewPanel(), song.renders.length > 0 && listening(), findings(), song.renders.length > 0 && figures(), sweep(), notes(), song.renders.length > 0 && recipes()];
+    const parts = [overview(), heading(), report.served && reviewPanel(), song.renders.length > 0 && listening(), findings(), song.renders.length > 0 && figures(), sweep(), notes(), song.renders.length > 0 && recipes()];
     main.append(...parts.filter(Boolean));
   }
   const top = header();

@@ -11,7 +11,7 @@ async function decide(decision) {
     return false;
   }
   song.review = await answer.json();
-  for (const one of report.songs) if (one.folder === report.songs[song.id].folder) one.status = song.review.status;
+  for (const one of report.songs) if (one.folder === report.songs[song.id].folder) Object.assign(one, { status: song.review.status, notes: song.review.notes.length });
   build();
   say("Saved");
   return true;
