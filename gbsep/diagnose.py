@@ -251,7 +251,7 @@ KINDS = {
     ),
     "swelling": Kind(
         "the level of {stem} swells up and down by {value:.0f} %, which the mixture does not",
-        "%", 18.0, 40.0, 2, "bass", _swelling,
+        "%", 17.0, 40.0, 2, "bass", _swelling,
     ),
     "bleeding": Kind(
 
@@ -260,7 +260,7 @@ KINDS = {
     ),
     "thin_high": Kind(
         "{stem} thins out in its high register, where it lacks {value:.1f} dB against its low notes",
-        "dB", 3.0, 8.0, 5, "bass", _thinning,
+        "dB", 2.5, 8.0, 1, "bass", _thinning,
     ),
     "low_end_missing": Kind(
         "the low end of {stem} is {value:.0f} dB below the mixture's", "dB", 5.0, 12.0, 3, "bass", _low_end_missing

@@ -41,7 +41,7 @@ MP3_RATES_HZ = (32000, 48000, 44100)
 
 MARK = re.compile(r"<!-- gbsep experiment ([0-9a-f]{16}) -->")
 NUMBER = re.compile(r"^\|\s*\**\s*0*(\d+)(?:[-_]\d+)?\s*\**\s*\|", re.MULTILINE)
-TABLE = re.compile(r"^\|[^\n]*\bExp ID\b[^\n]*\r?\n\|[ :|-]+\|[ \t]*(?:\r?\n\|[^\n]*)*", re.MULTILINE)
+TABLE = re.compile(r"^\|[^\r\n]*\bExp ID\b[^\r\n]*\r?\n\|[ :|-]+\|[ \t]*(?:\r?\n\|[^\r\n]*)*", re.MULTILINE)
 SPECIAL = re.compile(r"[\\`*_{}\[\]#|~$!]")
 ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 
