@@ -28,8 +28,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import scipy.fft
-import scipy.signal
+import scipy  # its parts, which take long to load, are loaded when they are first asked for
 
 from .audio import Block, Reader, rechunk, zip_blocks
 
