@@ -106,32 +106,46 @@ function createPlayer(load, changed) {
     }
   }
 
-  function raise(id) {
+  const soon = () => context.currentTime + 0.005;
+
+  /* A voice that fades in at a time, and one that fades out. */
+  function raise(id, at = soon()) {
     const one = { id, gain: context.createGain(), nodes: new Set(), fed: new Set() };
-    const now = context.currentTime;
-    one.gain.gain.setValueAtTime(0, now);
-    one.gain.gain.setValueAtTime(0, now + 0.005);
-    one.gain.gain.linearRampToValueAtTime(song.amplitude(id), now + 0.005 + FADE_S);
+    one.gain.gain.setValueAtTime(0, context.currentTime);
+    one.gain.gain.setValueAtTime(0, at);
+    one.gain.gain.linearRampToValueAtTime(song.amplitude(id), at + FADE_S);
     one.gain.connect(master);
     return one;
   }
 
-  function lower(one) {
+  function lower(one, at = soon()) {
     if (!one) return;
     const now = context.currentTime;
+    const level = one.gain.gain.value;
     one.gain.gain.cancelScheduledValues(now);
-    one.gain.gain.setValueAtTime(one.gain.gain.value, now);
-    one.gain.gain.setValueAtTime(one.gain.gain.value, now + 0.005);
-    one.gain.gain.linearRampToValueAtTime(0, now + 0.005 + FADE_S);
-    for (const node of one.nodes) node.stop(now + 0.05);
-    setTimeout(() => one.gain.disconnect(), 200);
+    one.gain.gain.setValueAtTime(level, now);
+    one.gain.gain.setValueAtTime(level, at);
+    one.gain.gain.linearRampToValueAtTime(0, at + FADE_S);
+    for (const node of one.nodes) node.stop(at + 2 * FADE_S);
+    setTimeout(() => one.gain.disconnect(), 1000 * (at - now) + 200);
   }
 
-  function frame() {
+  /* The pieces from here on anew, without a break: what was laid ahead no longer holds. */
+  function layAgain() {
+    const at = onGrid(context.currentTime + START_S);
+    next = { frame: frame(at), time: at };
+    pieces = [];
+    lay();
+    lower(voice, at);
+    voice = raise(source, at);
+    feed(voice);
+  }
+
+  /* Where the playhead is, or will be at a time, in frames. */
+  function frame(at = context?.currentTime) {
     if (!playing || !pieces.length) return rest;
-    const now = context.currentTime;
-    const piece = pieces.findLast((one) => one.time <= now) ?? pieces[0];
-    const inside = Math.min(Math.max(0, now - piece.time), piece.seconds);
+    const piece = pieces.findLast((one) => one.time <= at) ?? pieces[0];
+    const inside = Math.min(Math.max(0, at - piece.time), piece.seconds);
     return Math.min(song.frames, Math.round(piece.frame + inside * rate()));
   }
 
@@ -224,8 +238,7 @@ function createPlayer(load, changed) {
     const mine = turn;
     try {
       await buffer(id, Math.floor(frame() / chunkFrames()));
-      const soon = Math.floor((frame() + rate() / 4) / chunkFrames());
-      await buffer(id, soon);
+      await buffer(id, Math.floor((frame() + rate() / 4) / chunkFrames()));
     } catch (error) {
       if (wanted === id) wanted = null;
       failed(error);
@@ -272,7 +285,8 @@ function createPlayer(load, changed) {
     },
     setLoop(range) {
       loop = range && { start: Math.round(range.start * rate()), end: Math.round(range.end * rate()) };
-      if (playing) start(loop && (frame() < loop.start || frame() >= loop.end) ? loop.start : frame());
+      if (voice && (!loop || (frame() >= loop.start && frame() < loop.end))) layAgain();
+      else if (playing) start(loop ? loop.start : rest);
       changed({});
     },
     setVolume(value) {
