@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import threading
@@ -19,6 +20,7 @@ from gbsep import review
 from gbsep.audio import Audio
 from gbsep.report import collect, write_report
 from gbsep.report.server import Server
+from gbsep.report.songs import Song
 from gbsep.review import Note, Review
 
 RATE = 44100
@@ -77,10 +79,14 @@ class Tab:
         self.asked: list[str] = []
         self.page.on("console", lambda message: self.said.append(message.text))
         self.page.on("pageerror", lambda error: self.said.append(str(error)))
-        self.page.on("requestfailed", lambda request: self.said.append(f"failed: {request.url}"))
+        self.page.on("requestfailed", self._failed)
         self.page.on("request", lambda request: self.asked.append(request.url))
         self.page.goto(address)
         self.page.wait_for_selector(".lane canvas")
+
+    def _failed(self, request: Any) -> None:
+        if request.failure != "net::ERR_ABORTED":  # what a page asked for when it was left
+            self.said.append(f"{request.failure}: {request.url}")
 
     def heard(self) -> dict[str, Any]:
         """The last 46 ms that sounded, the time that the player says it is, and the source it says it plays."""
@@ -315,7 +321,8 @@ def test_all_of_it_works_from_the_keyboard(tab: Tab) -> None:
     page.keyboard.press(" ")
     tab.until("!gbsep.player.playing")
     page.keyboard.press("?")
-    assert page.locator("#help").is_visible()
+    assert "Blind test on or off" in page.locator("#help").inner_text()
+    assert "[object" not in page.locator("body").inner_text()
     page.keyboard.press("Escape")
     assert not page.locator("#help").is_visible()
     page.keyboard.press("t")
@@ -370,6 +377,31 @@ def test_it_fits_a_phone(browser: Any, report: Path) -> None:
     assert tab.page.evaluate("document.documentElement.scrollWidth") <= 390
     lane(tab, "guitar", "exp002_100").locator(".play").tap()
     tab.until("gbsep.player.playing && gbsep.player.seconds > 0.1")
+    tab.context.close()
+    assert tab.said == []
+
+
+def test_songs_are_opened_one_by_one_and_failures_told(browser: Any, out: Path, tmp_path: Path) -> None:
+    broken = Song("broken", tmp_path / "broken", None, (), (), Review(), {"exp002": "<b>cannot be read</b>"})
+    other = dataclasses.replace(
+        collect(out)[0], name="other", folder=tmp_path / "other", decided=Review(status="rejected")
+    )
+    write_report(tmp_path / "page.html", "many", [*collect(out), other, broken], inline_bytes=100_000)
+    tab = Tab(browser, (tmp_path / "page.html").as_uri())
+    page = tab.page
+    assert "1 of 2 unreviewed" in page.locator("#songs").inner_text()
+    page.locator("#play").click()
+    tab.until("gbsep.player.seconds > 0.1")
+    page.locator("#songs").get_by_role("button", name="broken").click()
+    tab.until("document.querySelector('h1').textContent === 'broken'")
+    assert not page.evaluate("gbsep.player.playing")
+    assert "<b>cannot be read</b>" in page.locator(".heading .failure").inner_text()
+    page.keyboard.press(" ")
+    page.keyboard.press(",")
+    tab.until("document.querySelector('h1').textContent === 'other'")
+    page.locator(".lane .play").nth(2).click()
+    tab.until("gbsep.player.seconds > 0.1")
+    lateness_s(tab.heard(), file_of(out, "exp002_100", "bass"))
     tab.context.close()
     assert tab.said == []
 

@@ -19,6 +19,7 @@ import json
 import mimetypes
 import re
 import secrets
+import sys
 import threading
 from collections.abc import Mapping
 from dataclasses import replace
@@ -78,6 +79,11 @@ class Server(ThreadingHTTPServer):
         self.out, self.songs, self.token = out, collect(out), secrets.token_urlsafe(24)
         self.deciding = threading.Lock()
         super().__init__((HOST, port), Handler)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A browser that goes away in the middle of an answer is no error."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
     @property
     def host(self) -> str:

@@ -102,7 +102,8 @@ function nameOf(render) {
 function shortOf(render) {
   const name = nameOf(render);
   const bases = new Set(song.renders.map((one) => one.name.split("@")[0]));
-  return bases.size === 1 && song.renders.length > 1 && song.renders.every((one) => one.name.includes("@")) ? name.slice(name.indexOf("@") + 1) : name;
+  return bases.size === 1 && song.renders.length > 1 && song.renders.every((one) => one.name.includes("@"))
+    ? name.slice(name.indexOf("@") + 1).replaceAll(",", ", ") : name;
 }
 
 function labelOf(source) {
@@ -255,7 +256,7 @@ function curve(axis, key) {
     for (const [track, row] of Object.entries(render.figures)) {
       if (typeof row[key] !== "number") continue;
       const name = [track, ...others].join(", ");
-      if (!lines.has(name)) lines.set(name, { track, points: [] });
+      if (!lines.has(name)) lines.set(name, { track, others: others.join(", "), points: [] });
       lines.get(name).points.push({ x: at, y: row[key], index });
     }
   }
@@ -276,12 +277,13 @@ function curve(axis, key) {
     shown.map((step) => text(x(step), height - bottom + 18, "middle", String(step))),
     text(width - right, height - 4, "end", `${axis.split(".").at(-1)}`));
   const legend = h("p.legend", {}, h("span.tag", {}, [column.label, column.unit].filter(Boolean).join(", ")), h("span.space", {}));
-  let dash = 0;
-  for (const [name, { track, points: line }] of lines) {
+  const kinds = [...new Set([...lines.values()].map((line) => line.others))];
+  for (const [name, { track, others, points: line }] of lines) {
+    const dashes = ["none", "7 4", "2 3", "9 3 2 3"][kinds.indexOf(others) % 4];
     line.sort((a, b) => a.x - b.x);
     const peak = column.better === "lower" ? Math.min(...line.map((one) => one.y)) : Math.max(...line.map((one) => one.y));
     const group = colour(h("svg:g.curve", {}), track);
-    group.append(h("svg:polyline", { points: line.map((one) => `${x(one.x)},${y(one.y)}`).join(" "), "stroke-dasharray": name === track ? null : ["6 3", "2 3", "8 2 2 2"][dash++ % 3] }));
+    group.append(h("svg:polyline", { points: line.map((one) => `${x(one.x)},${y(one.y)}`).join(" "), "stroke-dasharray": dashes }));
     for (const one of line) {
       const wins = column.better && one.y === peak;
       group.append(h(wins ? "svg:circle.best" : "svg:circle", { cx: x(one.x), cy: y(one.y), r: wins ? 7 : 4.5, tabindex: 0, role: "button",
@@ -289,7 +291,9 @@ function curve(axis, key) {
         onclick: () => listen(sourceOf(track, one.index)), onkeydown: (event) => event.key === "Enter" && listen(sourceOf(track, one.index)) },
       h("svg:title", {}, `${name}, ${one.x}: ${number(one.y, 2)} ${column.unit}`)));
     }
-    legend.append(colour(h("span.tag", {}, h("i.dot", {}), name), track));
+    const sample = h("svg", { viewBox: "0 0 28 8", width: "28", height: "8", "aria-hidden": "true" },
+      h("svg:line", { x1: 0, x2: 28, y1: 4, y2: 4, stroke: "currentColor", "stroke-width": 2.5, "stroke-dasharray": dashes }));
+    legend.append(h("span.tag", {}, colour(h("span.curve", {}, sample), track), " ", name));
     svg.append(group);
   }
   return [legend, svg];
@@ -599,7 +603,7 @@ function meter() {
 }
 
 function animate() {
-  if (song) {
+  if (song?.sources.length) {
     follow();
     meter();
   }
@@ -609,7 +613,7 @@ function animate() {
 // What changes
 
 function refresh() {
-  if (!song) return;
+  if (!song?.sources.length) return;
   const here = current();
   document.getElementById("play").setAttribute("aria-label", player.playing ? "Pause" : "Play");
   document.getElementById("play").firstChild.textContent = player.playing ? "❚❚" : "▶";
@@ -720,7 +724,7 @@ function press(event) {
     const track = here?.kind === "mixture" ? choices.track : here?.name;
     if (all[key - 1] !== undefined) choose(sourceOf(track, all[key - 1]));
   };
-  if (!actions[key]) return;
+  if (!actions[key] || (!song.sources.length && !",.t?".includes(key))) return;
   const done = actions[key]();
   if (done !== false) event.preventDefault();
 }
@@ -840,6 +844,7 @@ function notes() {
 async function open(index) {
   const bytes = await load(String(index));
   const model = JSON.parse(new TextDecoder().decode(bytes));
+  player.pause();
   blind = null;
   last = null;
   choices.track = choices.render = undefined;

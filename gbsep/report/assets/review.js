@@ -53,7 +53,7 @@ function swapButtons(render) {
 }
 
 function noteForm() {
-  const text = h("textarea", { id: "note", rows: "1", maxlength: "2000", placeholder: "What do you hear at the playhead?", "aria-label": "Note at the playhead",
+  const text = h("textarea", { id: "note", rows: "1", maxlength: "2000", placeholder: "Note at the playhead", "aria-label": "Note at the playhead",
     onkeydown: (event) => {
       if (event.key === "Enter" && !event.shiftKey) {
         event.preventDefault();
