@@ -36,7 +36,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import chain as concatenated
-from itertools import count, islice, pairwise, repeat, tee
+from itertools import count, islice, pairwise, repeat, starmap, tee
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -64,13 +64,13 @@ from .external import ON_FAILURE, SETTING, Plugin, PluginReport, check_plugin, l
 from .files import Spool
 from .filters import butterworth_sos, filter_block, filter_blocks_zero_phase, moving_butterworth_sos
 
-AUTOMATION_STEP_S = 0.005
-"""A gain moving by 60 dB in a second is then -76 dB away from one that moves by frames."""
+AUTOMATION_STEP_S = 0.008
+"""A gain moving by 60 dB in a second is then -68 dB away from one that moves by frames."""
 MAX_NESTING = 16
 """Parallel within Parallel."""
 BUFFER_FRAMES = 8192
 """Frames that an effect is given at a time: Pedalboard's own default."""
-PLUGIN_FRAMES = 2**17
+PLUGIN_FRAMES = 2**16
 """Frames that the process of a plug-in is given at a time: large, so that the way there and back costs little."""
 TAIL_S = Param("tail_s", "s", 0.0, 600.0, 0.0)
 
@@ -633,11 +633,11 @@ class _Butterworth:
         self._state: np.ndarray | None = None
 
     def process(self, block: Block, changes: Changes = ()) -> Block:
-        return in_pieces(block, changes, self._process, self._set)
+        return in_pieces(block.astype(np.float64), changes, self._process, self._set).astype(np.float32)
 
-    def _process(self, block: Block) -> Block:
+    def _process(self, block: np.ndarray) -> np.ndarray:
         filtered, self._state = filter_block(block, self._sos, self._state)
-        return filtered.astype(np.float32)
+        return filtered
 
     def _set(self, name: str, value: float) -> None:
         self._params[name] = value
@@ -659,7 +659,7 @@ def _processed(
             outputs, latency_frames = _automated(signal, pair, lanes, step_frames, run), pair[0].latency_frames
         else:
             processor = instances.enter_context(open_(params, block_frames))
-            outputs = map(processor.process, rechunk(signal, block_frames))
+            outputs = _outputs(processor, ((block, ()) for block in rechunk(signal, block_frames)))
             latency_frames = processor.latency_frames
         yield from _cut(outputs, run.frames, latency_frames)
 
@@ -672,7 +672,26 @@ def _automated(
     The lanes are read at nodes. Between two of them the output moves from the values at the one to those at the other:
     the first instance has the values of the even nodes and is alone there, the second those of the odd ones.
     """
-    latency_frames = pair[0].latency_frames
+    groups, for_first, for_second = tee(_groups(signal, lanes, step_frames, pair[0].latency_frames, run), 3)
+    firsts = _outputs(pair[0], ((group.block, group.changes[0]) for group in for_first))
+    seconds = _outputs(pair[1], ((group.block, group.changes[1]) for group in for_second))
+    for edges, first, second in zip((group.edges for group in groups), firsts, seconds, strict=True):
+        share = np.interp(np.arange(edges[-1] - first.shape[1], edges[-1]), edges, np.arange(len(edges)) % 2)
+        yield first + share.astype(np.float32) * (second - first)
+
+
+@dataclass(frozen=True)
+class _Group:
+    """A block from one node to another, the nodes in between, and what changes there in each of two instances."""
+
+    block: Block
+    edges: np.ndarray
+    changes: tuple[Changes, Changes]
+
+
+def _groups(
+    signal: Iterator[Block], lanes: Mapping[str, Automation], step_frames: int, latency_frames: int, run: _Run
+) -> Iterator[_Group]:
     nodes = _nodes(lanes, step_frames, latency_frames, run)
     steps = 2 * max(1, BUFFER_FRAMES // (2 * step_frames))
     now: list[dict[str, float]] = [{}, {}]
@@ -688,18 +707,14 @@ def _automated(
         # A jump of "hold" lies just behind its node, so that it is faded from there to the next.
         late_s = {name: 0.5 / run.sample_rate * (lane.shape == "hold") for name, lane in lanes.items()}
         values = {name: lane.at(times_s - late_s[name]).tolist() for name, lane in lanes.items()}
-        outputs = []
-        for turn, processor in enumerate(pair):
-            changes = []
+        changes: tuple[list[Any], list[Any]] = ([], [])
+        for turn in (0, 1):
             for step in (0, *range(1 + turn, steps, 2)):
                 wanted = {name: at_nodes[step + (step + turn) % 2] for name, at_nodes in values.items()}
                 if wanted != now[turn]:
-                    changes.append((int(edges[step]), wanted))
+                    changes[turn].append((int(edges[step]), wanted))
                     now[turn] = wanted
-            outputs.append(processor.process(block, changes))
-        first, second = outputs
-        share = np.interp(np.arange(edges[-1] - first.shape[1], edges[-1]), edges, np.arange(steps + 1) % 2)
-        yield first + share.astype(np.float32) * (second - first)
+        yield _Group(block, edges, changes)
 
 
 def _nodes(lanes: Mapping[str, Automation], step_frames: int, latency_frames: int, run: _Run) -> Iterator[int]:
@@ -714,6 +729,13 @@ def _nodes(lanes: Mapping[str, Automation], step_frames: int, latency_frames: in
         steps = math.ceil((stop - start) / step_frames)
         yield from (start + step * (stop - start) // steps for step in range(steps))
     yield from count(corners[-1], step_frames)
+
+
+def _outputs(processor: Processor, pieces: Iterable[tuple[Block, Changes]]) -> Iterator[Block]:
+    """What a processor gives for each block and its changes; a plug-in works on one while the next is made."""
+    if isinstance(processor, host.PluginInstance):
+        return processor.stream(pieces)
+    return starmap(processor.process, pieces)
 
 
 _STAGES: dict[str, Callable[[Iterator[Block], Any, str, _Run], Iterator[Block]]] = {

@@ -7,9 +7,10 @@ that has failed is closed.
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,6 +30,14 @@ Changes = Sequence[tuple[int, Mapping[str, Value]]]
 """Automation within a block: (frame of the block, parameters that hold from there on), in order of the frames."""
 
 
+class _Sent(NamedTuple):
+    """A part of a block on its way through the plug-in: where it lies meanwhile, and where it will go."""
+
+    slot: int
+    out: Block
+    part: slice
+
+
 class PluginInstance:
     """A fresh instance of one plug-in, for one signal. Close it, or use it in a `with` statement.
 
@@ -42,7 +51,7 @@ class PluginInstance:
         self.class_id, self.version = about["class_id"], about["version"]
         self.latency_frames: int = started["latency_frames"]
         self.values: dict[str, Value] = started["values"]
-        self._frames = 0
+        self._frames = self._fetched_frames = 0
         self._pending: dict[str, Value] = {}
 
     def process(self, block: Block, changes: Changes = ()) -> Block:
@@ -53,50 +62,66 @@ class PluginInstance:
         the plug-in never gets more at once than that had (or 8192), so it should not be the shortest. A value of
         `changes` that the plug-in cannot represent is rounded by it; one outside its range is a ParameterError.
         """
+        return next(self.stream([(block, changes)]))
+
+    def stream(self, pieces: Iterable[tuple[Block, Changes]]) -> Iterator[Block]:
+        """What `process` gives for each (block, changes), one after the other.
+
+        The next block is fetched and the one before is used while the plug-in works, so the way to its process and
+        back costs next to no time. A stream that is left half-way closes the instance, which has heard more by then
+        than what was taken from it.
+        """
+        sent: deque[_Sent] = deque()
+        try:
+            for block, changes in pieces:
+                self._check(block)
+                if self._pending and block.shape[1]:
+                    changes, self._pending = [(0, self._pending), *changes], {}
+                out = np.empty(block.shape, np.float32)
+                for begin in range(0, max(block.shape[1], 1), channel.SLOT_FRAMES):
+                    if len(sent) == channel.SLOTS:
+                        yield from self._fetch(sent.popleft())
+                    slot = (sent[-1].slot + 1) % channel.SLOTS if sent else 0
+                    sent.append(_Sent(slot, out, slice(begin, min(begin + channel.SLOT_FRAMES, block.shape[1]))))
+                    self._submit(sent[-1], block, changes)
+            while sent:
+                yield from self._fetch(sent.popleft())
+        except ParameterError:
+            self.close()
+            raise
+        finally:
+            if sent:
+                self.close()
+
+    def _check(self, block: Block) -> None:
         if block.ndim != 2 or block.shape[0] != self.channels:
             raise AudioError(
                 f"plug-in {self.label!r} was opened for blocks of shape ({self.channels}, n), not {block.shape}"
             )
-        if not block.shape[1]:
-            return np.empty(block.shape, np.float32)
-        if not self._frames and block.shape[1] < FIRST_FRAMES:
+        if not self._frames and 0 < block.shape[1] < FIRST_FRAMES:
             raise AudioError(f"the first block for a plug-in needs {FIRST_FRAMES} frames, not {block.shape[1]}")
-        if self._pending:
-            changes, self._pending = [(0, self._pending), *changes], {}
-        out = np.empty(block.shape, np.float32)
+        self._frames += block.shape[1]
+
+    def _submit(self, piece: _Sent, block: Block, changes: Changes) -> None:
+        begin, end = piece.part.start, piece.part.stop
+        self._sandbox.slot(piece.slot, end - begin)[:] = block[:, piece.part]
+        inside = [(at - begin, dict(values)) for at, values in changes if begin <= at < end]
+        self._sandbox.send(
+            "process", self._block_timeout_s, "process", slot=piece.slot, frames=end - begin, changes=inside
+        )
+
+    def _fetch(self, piece: _Sent) -> Iterator[Block]:
+        """Take one piece out; the whole block, once it is there."""
+        self._sandbox.wait("process", self._block_timeout_s)
+        piece.out[:, piece.part] = self._sandbox.slot(piece.slot, piece.part.stop - piece.part.start)
         try:
-            self._process(block, changes, out)
-            check_finite(out, self._frames)
+            check_finite(piece.out[:, piece.part], self._fetched_frames)
         except AudioError as error:
             self.close()
             raise PluginError(f"plug-in {self.label!r} failed during process: {error}") from None
-        except ParameterError:
-            self.close()
-            raise
-        self._frames += block.shape[1]
-        return out
-
-    def _process(self, block: Block, changes: Changes, out: Block) -> None:
-        """While the plug-in works on one piece, the one before is taken out and the next one put in."""
-        waiting: list[tuple[int, slice]] = []
-        for number, begin in enumerate(range(0, block.shape[1], channel.SLOT_FRAMES)):
-            if len(waiting) == channel.SLOTS:
-                self._fetch(out, *waiting.pop(0))
-            slot, piece = number % channel.SLOTS, slice(begin, min(begin + channel.SLOT_FRAMES, block.shape[1]))
-            self._submit(block, slot, piece, changes)
-            waiting.append((slot, piece))
-        for slot, piece in waiting:
-            self._fetch(out, slot, piece)
-
-    def _submit(self, block: Block, slot: int, piece: slice, changes: Changes) -> None:
-        frames = piece.stop - piece.start
-        self._sandbox.slot(slot, frames)[:] = block[:, piece]
-        inside = [(at - piece.start, dict(values)) for at, values in changes if piece.start <= at < piece.stop]
-        self._sandbox.send("process", self._block_timeout_s, "process", slot=slot, frames=frames, changes=inside)
-
-    def _fetch(self, out: Block, slot: int, piece: slice) -> None:
-        self._sandbox.wait("process", self._block_timeout_s)
-        out[:, piece] = self._sandbox.slot(slot, piece.stop - piece.start)
+        self._fetched_frames += piece.part.stop - piece.part.start
+        if piece.part.stop == piece.out.shape[1]:
+            yield piece.out
 
     def set(self, name: str, value: Value) -> None:
         """Change a parameter from the next block on, which says when it cannot be; as if it stood in its `changes`."""

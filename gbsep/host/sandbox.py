@@ -37,6 +37,9 @@ from . import channel
 
 MEMORY_LIMIT_BYTES = 8 * 2**30
 
+ANSWER_S = 0.2
+"""An answer that has begun to arrive is read to its end, even if it was in time and looked at late."""
+
 LAUNCH = "import sys; sys.path[:] = sys.argv[4:]; from gbsep.host.worker import main; main(sys.argv[1:4])"
 """The worker imports what this process would: its `sys.path` comes along."""
 
@@ -51,6 +54,7 @@ class Sandbox:
         if os.name != "posix":
             raise PluginError(f"plug-in {label!r} cannot be used: external plug-ins run on Linux and macOS only")
         self.label, self.channels = label, channels
+        self._unanswered, self._busy_since = 0, 0.0
         with contextlib.ExitStack() as stack:
             folder = tempfile.mkdtemp(prefix="gbsep-plugin-")
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
@@ -97,17 +101,22 @@ class Sandbox:
         return self.wait(phase, timeout_s)
 
     def send(self, phase: str, timeout_s: float, verb: str, **arguments: Any) -> None:
+        """Send one request; several may be on their way."""
         self._check_open()
+        if not self._unanswered:
+            self._busy_since = time.monotonic()
+        self._unanswered += 1
         with self._watched(phase, timeout_s):
             self._messages.settimeout(timeout_s)
             channel.send(self._messages, {"do": verb, **arguments})
 
     def wait(self, phase: str, timeout_s: float) -> Any:
-        """The answer to the oldest request that has none yet."""
-        deadline = time.monotonic() + timeout_s
+        """The answer to the oldest request that has none yet; `timeout_s` counts from when the process turned to it."""
+        deadline = self._busy_since + timeout_s
         with self._watched(phase, timeout_s):
             self._wait_readable(deadline)
-            answer = channel.receive(self._messages, deadline)
+            answer = channel.receive(self._messages, max(deadline, time.monotonic() + ANSWER_S))
+        self._unanswered, self._busy_since = self._unanswered - 1, time.monotonic()
         if "error" not in answer:
             return answer["ok"]
         if answer["error"] == "ParameterError":

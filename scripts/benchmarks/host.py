@@ -54,7 +54,7 @@ def inside(plugin: Any, blocks: list[np.ndarray]) -> bytes:
 
 
 def outside(instance: host.PluginInstance, blocks: list[np.ndarray]) -> bytes:
-    out = np.concatenate([instance.process(block) for block in blocks], axis=1)
+    out = np.concatenate(list(instance.stream((block, ()) for block in blocks)), axis=1)
     return out[:, instance.latency_frames :].tobytes()
 
 
