@@ -60,7 +60,7 @@ from .effects import (
     spec_of,
 )
 from .errors import AudioError, ParameterError, PluginError, PresetError, nearest
-from .external import ON_FAILURE, SETTING, Plugin, PluginReport, check_plugin, locate, plugin_files
+from .external import ON_FAILURE, SETTING, Plugin, PluginReport, bypassed, check_plugin, locate, plugin_files
 from .files import Spool
 from .filters import butterworth_sos, filter_block, filter_blocks_zero_phase, moving_butterworth_sos
 
@@ -72,6 +72,16 @@ BUFFER_FRAMES = 8192
 """Frames that an effect is given at a time: Pedalboard's own default."""
 PLUGIN_FRAMES = 2**16
 """Frames that the process of a plug-in is given at a time: large, so that the way there and back costs little."""
+PLUGIN_TEXTS = {
+    "name": "as `gbsep plugins list` has it",
+    "vendor": "where several plug-ins have that name",
+    "format": "where several plug-ins have that name: VST3 or Audio Unit",
+    "path": "of the plug-in's file; needs --allow-plugin-paths",
+    "state": "base64, or a .vstpreset file in the folder of the preset",
+}
+PLUGIN_TIMEOUTS = {
+    name: replace(host.TIMEOUT_S, name=name, default=None) for name in ("load_timeout_s", "block_timeout_s")
+}
 TAIL_S = Param("tail_s", "s", 0.0, 600.0, 0.0)
 
 
@@ -180,9 +190,9 @@ def _parse_node(item: object, where: str, folder: Path | None) -> Node:
 
 
 def _parse_plugin(given: dict[str, Any], wet: float | Automation, where: str, folder: Path | None) -> Plugin:
-    known = ["name", "parameters", "state", "path", "on_failure"]
+    known = [*PLUGIN_TEXTS, *PLUGIN_TIMEOUTS, "parameters", "on_failure"]
     _refuse_unknown(given, [*known, "wet"], where)
-    texts = {key: given.get(key) for key in ("name", "state", "path")}
+    texts = {key: given.get(key) for key in PLUGIN_TEXTS}
     for key, text in texts.items():
         if text is not None and not (isinstance(text, str) and text):
             raise PresetError("", f"{where}.{key}", f"a text, not {_kind(text) if text != '' else 'an empty one'}")
@@ -198,14 +208,21 @@ def _parse_plugin(given: dict[str, Any], wet: float | Automation, where: str, fo
             outside = texts["state"] if file and not file.is_relative_to(base.resolve()) else ""
     except (PluginError, OSError, ValueError) as error:
         raise PresetError("", f"{where}.state", str(error)) from None
+    settings = {
+        str(name): _parse_setting(str(name), value, f"{where}.parameters") for name, value in parameters.items()
+    }
+    timeouts = {key: param for key, param in PLUGIN_TIMEOUTS.items() if key in given}
     return Plugin(
         texts["name"] or "",
-        {str(name): _parse_setting(str(name), value, f"{where}.parameters") for name, value in parameters.items()},
+        settings,
         state,
-        texts["path"] and str(base / texts["path"]),
-        _parse_value(ON_FAILURE, given.get("on_failure", ON_FAILURE.default), where, folder),
-        wet,
-        outside,
+        path=texts["path"] and str(base / texts["path"]),
+        vendor=texts["vendor"],
+        format=texts["format"],
+        on_failure=_parse_value(ON_FAILURE, given.get("on_failure", ON_FAILURE.default), where, folder),
+        wet=wet,
+        outside=outside,
+        **{key: _parse_value(param, given[key], where, folder) for key, param in timeouts.items()},
     )
 
 
@@ -267,11 +284,14 @@ def dump_chain(nodes: Iterable[Node]) -> list[dict[str, Any]]:
             branches = [{"chain": dump_chain(b.chain), "mix_db": plain(b.mix_db)} for b in node.branches]
             return {"effect": "Parallel", "branches": branches, "wet": plain(node.wet)}
         if isinstance(node, Plugin):
-            state = None if node.state is None else base64.b64encode(node.state).decode()
-            texts = {"name": node.plugin or None, "path": node.path, "state": state}
+            given = {
+                "name": node.plugin or None,
+                "state": None if node.state is None else base64.b64encode(node.state).decode(),
+                **{key: getattr(node, key) for key in ("path", "vendor", "format", *PLUGIN_TIMEOUTS)},
+            }
             return {
                 "effect": "Plugin",
-                **{key: text for key, text in texts.items() if text is not None},
+                **{key: value for key, value in given.items() if value is not None},
                 "parameters": {name: plain(value) for name, value in node.parameters.items()},
                 "on_failure": node.on_failure,
                 "wet": plain(node.wet),
@@ -316,9 +336,8 @@ def chain_schema() -> dict[str, Any]:
         **closed(
             {
                 "effect": {"const": "Plugin"},
-                "name": {**text, "description": "as `gbsep plugins list` has it"},
-                "path": {**text, "description": "of the plug-in's file; needs --allow-plugin-paths"},
-                "state": {**text, "description": "base64, or a .vstpreset file in the folder of the preset"},
+                **{key: {**text, "description": about} for key, about in PLUGIN_TEXTS.items()},
+                **{key: param.schema for key, param in PLUGIN_TIMEOUTS.items()},
                 "parameters": {"type": "object", "additionalProperties": setting, "default": {}},
                 "on_failure": ON_FAILURE.schema,
                 **wet,
@@ -393,6 +412,17 @@ def chain_files(chains: Iterable[Iterable[Node]]) -> list[Path]:
                 paths = [param.name for param in spec_of(node.name).params if param.kind == "path"]
                 found.update(Path(node.params[name]) for name in paths)
     return sorted(found)
+
+
+def spooled_signals(nodes: Iterable[Node]) -> int:
+    """How many times the length of the signal a chain keeps on disk while it runs: twice for what may be bypassed."""
+    count = 0
+    for node in nodes:
+        if isinstance(node, Parallel):
+            count += sum(spooled_signals(branch.chain) for branch in node.branches)
+        elif isinstance(node, Plugin) and node.on_failure == "bypass":
+            count += 2
+    return count
 
 
 def sidechains_of(nodes: Iterable[Node]) -> set[str]:
@@ -591,7 +621,15 @@ def _hosted(blocks: Iterator[Block], node: Plugin, where: str, run: _Run) -> Ite
     def open_(parameters: Mapping[str, Any], frames: int) -> host.PluginInstance:
         nonlocal opened
         try:
-            instance = host.open_plugin(info, run.sample_rate, run.channels, parameters, node.state)
+            instance = host.open_plugin(
+                info,
+                run.sample_rate,
+                run.channels,
+                parameters,
+                node.state,
+                load_timeout_s=node.load_timeout_s,
+                block_timeout_s=node.block_timeout_s,
+            )
         except ParameterError as error:
             allowed = f"{error.allowed} ({node.label})"
             raise ParameterError(f"{where}.parameters.{error.name}", error.value, allowed, error.unit) from None
@@ -613,7 +651,7 @@ def _hosted_or_bypassed(blocks: Iterator[Block], node: Plugin, where: str, run: 
             for block in _hosted(spool.reader("dry").blocks(), node, where, run):
                 spool.write({"wet": block})
         except PluginError as error:
-            run.report(PluginReport(where, node.label, bypassed=f"{where}: {node.label} was bypassed: {error}"))
+            run.report(PluginReport(where, node.label, bypassed=bypassed(where, node, error)))
             chosen = "dry"
         yield from spool.reader(chosen).blocks()
 

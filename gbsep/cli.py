@@ -589,43 +589,65 @@ def _weights(name: str, folder: Path | None, accept: bool = False) -> Found:
 def plugins() -> None:
     """External plug-ins, VST3 and Audio Units: what there is, and what presets can say about it.
 
-    They are looked for in the folders of GBSEP_PLUGIN_PATH and in the standard ones. Each runs in a process of its own.
+    Each runs in a process of its own. Of several with one name the first in the list is used, unless a preset says
+    which "vendor" or "format" it wants.
+
+    \b
+    GBSEP_PLUGIN_PATH     folders to look in before the standard ones, separated as in PATH
+    GBSEP_PLUGIN_TIMEOUT  seconds that a plug-in may take to load, and for each block of sound; 30 without it
     """
 
 
+plugins_json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object per plug-in on stdout.")
+
+
 @plugins.command("scan")
+@plugins_json_option
 @debug_option
-def scan_plugins() -> None:
+def scan_plugins(as_json: bool) -> None:
     """Look at every plug-in again, also at those that crashed or did not load."""
-    _list_plugins(refresh=True)
+    _list_plugins(refresh=True, as_json=as_json)
 
 
 @plugins.command("list")
+@plugins_json_option
 @debug_option
-def list_plugins() -> None:
+def list_plugins(as_json: bool) -> None:
     """Every plug-in, and why those in quarantine are not used. What has not changed is not looked at again."""
-    _list_plugins(refresh=False)
+    _list_plugins(refresh=False, as_json=as_json)
 
 
-def _list_plugins(refresh: bool) -> None:
+def _list_plugins(refresh: bool, as_json: bool) -> None:
     from . import host
 
     found = host.plugins(refresh)
-    rows = [
-        (
-            *map(printable, (info.name, info.vendor, info.version)),
-            info.format,
-            _channels(info.channels),
-            f"{info.latency_frames} frames",
+    usable = [info for info in found if not info.reason]
+    used = {info.name: info for info in reversed(usable)}
+    if as_json:
+        for info in found:
+            row = info.as_json()
+            del row["parameters"]
+            click.echo(json.dumps(row | {"shadowed": not info.reason and used[info.name] is not info}))
+    elif usable:
+        header = ("plug-in", "vendor", "version", "format", "channels", "latency", "path")
+        _table(
+            header,
+            [
+                (
+                    *map(printable, (info.name, info.vendor, info.version)),
+                    info.format,
+                    _channels(info.channels),
+                    f"{info.latency_frames} frames",
+                    printable(str(info.path)),
+                )
+                for info in usable
+            ],
         )
-        for info in found
-        if not info.reason
-    ]
-    if rows:
-        _table(("plug-in", "vendor", "version", "format", "channels", "latency"), rows)
-    for info in found:
+    for info in () if as_json else found:
         if info.reason:
             click.echo(printable(f"quarantined: {info.path}: {info.reason}"))
+        elif (first := used[info.name]) is not info:
+            click.echo(printable(f"shadowed: {info.path}: {info.name} is found first at {first.path}"))
     if not found:
         click.echo(f"no plug-ins in {', '.join(map(str, host.folders()))}", err=True)
 
@@ -636,23 +658,26 @@ def _channels(counts: Iterable[int]) -> str:
 
 @plugins.command("show")
 @click.argument("name", metavar="NAME")
+@click.option("--vendor", help="Of several plug-ins with that name, the one of this vendor.")
+@click.option("--format", "format_", help="Of several plug-ins with that name, the one in this format.")
 @click.option("--probe", is_flag=True, help="Render twice, to tell whether the plug-in repeats itself.")
+@plugins_json_option
 @debug_option
-def show_plugin(name: str, probe: bool) -> None:
+def show_plugin(name: str, vendor: str | None, format_: str | None, probe: bool, as_json: bool) -> None:
     """One plug-in and its parameters, by the names that presets use."""
     from . import host
 
-    details = host.show(name, probe)
-    info = details.info
-    click.echo(f"{info.name} {info.version}, {info.vendor}, {info.format}, {info.category}")
-    click.echo(f"{info.path}, class {info.class_id}")
+    info = host.find(name, vendor, format_)
+    nondeterministic = not host.repeats(info) if probe else None
+    if as_json:
+        click.echo(json.dumps(info.as_json() | {"nondeterministic": nondeterministic}))
+        return
+    click.echo(printable(f"{info.name} {info.version}, {info.vendor}, {info.format}, {info.category}"))
+    click.echo(printable(f"{info.path}, class {info.class_id}"))
     click.echo(f"{_channels(info.channels)}, latency {info.latency_frames} frames")
     if probe:
-        same = (
-            "nondeterministic: two renders differ" if details.nondeterministic else "deterministic: two renders agree"
-        )
-        click.echo(same)
-    rows = [(row.name, row.unit, row.allowed, f"{row.value}") for row in details.parameters]
+        click.echo("nondeterministic: two renders differ" if nondeterministic else "deterministic: two renders agree")
+    rows = [tuple(map(printable, (row.name, row.unit, row.allowed, f"{row.value}"))) for row in info.parameters]
     _table(("parameter", "unit", "allowed", "now"), rows)
 
 

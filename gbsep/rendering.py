@@ -201,10 +201,12 @@ def plan(path: Path, preset: Preset, options: Options, track: str | None = None)
         if (existing.state == "foreign" or other) and not options.overwrite:
             reason = f"holds the render of another recording, {other}" if other else existing.reason
             raise OutputError(folder, f"{reason}; give --overwrite to replace it, or another --out")
+        existing = _unless_bypassed(existing, folder)
         skip = existing.state == "same" and not options.overwrite
         if not skip:
             samples = reader.frames * reader.channels
             spooled = 1 + len(preset.wanted) + (len(names) if files.may_clip(output) else 0)
+            spooled += sum(map(chain.spooled_signals, preset.chains.values()))
             outputs.check_place(folder, samples * (4 * spooled + files.bytes_per_sample(output) * len(names)))
     except OSError as error:
         raise OutputError(folder, f"cannot be used: {error.strerror}; choose another with --out") from None
@@ -226,6 +228,16 @@ def plan(path: Path, preset: Preset, options: Options, track: str | None = None)
         warnings=tuple(warnings),
         failure=failure,
     )
+
+
+def _unless_bypassed(existing: outputs.Existing, folder: Path) -> outputs.Existing:
+    """A render in which a plug-in had to be bypassed is not what was asked for: it is done again."""
+    record = outputs.read_record(folder) if existing.state == "same" else None
+    for stem in record["stems"].values() if record else ():
+        for row in stem["plugins"]:
+            if "bypassed" in row:
+                return outputs.Existing("stale", f"{row['name']} was bypassed")
+    return existing
 
 
 def _check_chains(
@@ -355,7 +367,8 @@ def plan_chain(
                 raise OutputError(out, f"is {what}; choose another with --out")
         if not options.overwrite:
             raise OutputError(out, "is there already; give --overwrite to replace it, or choose another with --out")
-    outputs.check_place(out.parent, 2 * reader.frames * reader.channels * 4)
+    spooled = 2 + chain.spooled_signals(nodes)
+    outputs.check_place(out.parent, spooled * reader.frames * reader.channels * 4)
     return ChainPlan(path, info, reader, preset, stem, options, out, output, keys, tuple(warnings), failure)
 
 
@@ -615,8 +628,8 @@ def _sound(
 
     def note(report: PluginReport) -> None:
         track.plugins[report.where] = report
-        if report.bypassed:
-            warn(f"stem {track.name}, {report.bypassed}")
+        if report.bypassed and (message := f"stems.{track.name}.{report.bypassed}") not in plan.warnings:
+            warn(message)
 
     if track.chain or tail_frames:
         blocks = chain.apply_blocks(

@@ -16,12 +16,10 @@ import numpy as np
 
 from ..audio import Block, check_finite
 from ..errors import AudioError, ParameterError, PluginError
-from . import channel
-from .parameters import PluginParameter, Value
-from .sandbox import MEMORY_LIMIT_BYTES, Sandbox
-
-LOAD_TIMEOUT_S = 30.0
-BLOCK_TIMEOUT_S = 30.0
+from ..hosted import channel
+from ..hosted.parameters import PluginParameter, Value, from_row
+from .sandbox import MEMORY_LIMIT_BYTES, Sandbox, timeout_s
+from .scan import PluginInfo
 
 FIRST_FRAMES = 3
 """Pedalboard cannot tell channels from frames in a first array of fewer frames."""
@@ -130,9 +128,7 @@ class PluginInstance:
     def parameters(self) -> tuple[PluginParameter, ...]:
         """Every parameter as it is now."""
         rows = self._sandbox.ask("read parameters", self._block_timeout_s, "describe")
-        return tuple(
-            PluginParameter(**row | {"choices": tuple(row["choices"]), "steps": tuple(row["steps"])}) for row in rows
-        )
+        return tuple(map(from_row, rows))
 
     def save_state(self) -> bytes:
         """The state as it is now, for `open_plugin(state=...)`: a .vstpreset, or raw where the format has none."""
@@ -149,27 +145,39 @@ class PluginInstance:
         self.close()
 
 
-def open_path(
-    path: Path,
-    name: str | None,
+def open_plugin(
+    plugin: PluginInfo | str | Path,
     sample_rate: int,
     channels: int,
     parameters: Mapping[str, Value] | None = None,
     state: bytes | None = None,
     *,
-    load_timeout_s: float = LOAD_TIMEOUT_S,
-    block_timeout_s: float = BLOCK_TIMEOUT_S,
+    load_timeout_s: float | None = None,
+    block_timeout_s: float | None = None,
     memory_limit_bytes: int = MEMORY_LIMIT_BYTES,
 ) -> PluginInstance:
-    """Load the plug-in `name` of the file `path`, which may be None when there is only one in it.
+    """A fresh instance of a plug-in, or of the only one in a file, for a signal of `channels` (1 or 2) channels.
 
-    `sample_rate` in Hz, `channels` 1 or 2 are those of the signal; `state` first, then `parameters`. `load_timeout_s`
-    holds for each of loading, restoring the state and setting parameters, `block_timeout_s` for 65536 frames.
+    `state` is restored first, then `parameters` are set by their text values and read back. `load_timeout_s` holds for
+    each of loading, restoring and setting, `block_timeout_s` for each 65536 frames; without them
+    GBSEP_PLUGIN_TIMEOUT does, or 30 s. Raises ParameterError, PluginCrashed, PluginTimeout, PluginError.
     """
+    if isinstance(plugin, PluginInfo) and plugin.reason:
+        raise PluginError(f"{plugin.path} is in quarantine: {plugin.reason}")
+    path, name = (plugin.path, plugin.name) if isinstance(plugin, PluginInfo) else (Path(plugin), None)
+    load_timeout_s, block_timeout_s = (
+        timeout_s() if given_s is None else given_s for given_s in (load_timeout_s, block_timeout_s)
+    )
     sandbox = Sandbox(name or path.stem, channels, memory_limit_bytes)
     try:
         about = sandbox.ask(
-            "load", load_timeout_s, "load", path=str(path), name=name, sample_rate=sample_rate, channels=channels
+            "load",
+            load_timeout_s,
+            "load",
+            path=str(path.absolute()),
+            name=name,
+            sample_rate=sample_rate,
+            channels=channels,
         )
         if state is not None:
             sandbox.ask("restore state", load_timeout_s, "state", data=base64.b64encode(state).decode())

@@ -32,19 +32,32 @@ from typing import Any
 
 import numpy as np
 
+from ..effects import Param
 from ..errors import ParameterError, PluginCrashed, PluginError, PluginTimeout
-from . import channel
+from ..hosted import channel
 
 MEMORY_LIMIT_BYTES = 8 * 2**30
+
+TIMEOUT_S = Param("timeout_s", "s", 0.1, 3600.0, 30.0)
+TIMEOUT_VARIABLE = "GBSEP_PLUGIN_TIMEOUT"
 
 ANSWER_S = 0.2
 """An answer that has begun to arrive is read to its end, even if it was in time and looked at late."""
 
-LAUNCH = "import sys; sys.path[:] = sys.argv[4:]; from gbsep.host.worker import main; main(sys.argv[1:4])"
+LAUNCH = "import sys; sys.path[:] = sys.argv[4:]; from gbsep.hosted.worker import main; main(sys.argv[1:4])"
 """The worker imports what this process would: its `sys.path` comes along."""
 
 WATCH = 'read -r _; kill -9 "-$1"; rm -rf "$2"'
 """A shell script that waits for the end of its input, then ends process group $1 and removes folder $2."""
+
+
+def timeout_s() -> float:
+    """How long a plug-in may take to load, and for each block, where nothing else is said: GBSEP_PLUGIN_TIMEOUT."""
+    text = os.environ.get(TIMEOUT_VARIABLE, "")
+    try:
+        return float(TIMEOUT_S.check(float(text) if text else TIMEOUT_S.default))
+    except ValueError:
+        raise ParameterError(TIMEOUT_VARIABLE, text, TIMEOUT_S.allowed) from None
 
 
 class Sandbox:
