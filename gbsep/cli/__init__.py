@@ -1,0 +1,103 @@
+"""The command line: parse, call, print, exit code. It alone prints, and it alone catches GbsepError.
+
+Exit codes: 0 all well; 1 at least one input failed while running; 2 refused in planning, before anything was written;
+130 interrupted. Results go to stdout; progress, messages and errors to stderr.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .. import __version__
+from ..errors import GbsepError, PresetError, nearest
+from .cache import cache_group
+from .common import HELP, complain
+from .demo import demo
+from .doctor import doctor
+from .models import models
+from .plugins import plugins
+from .presets import presets
+from .render import apply_chain, render
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The `gbsep` command."""
+    state = {"debug": False}
+    try:
+        code = cli.main(arguments, prog_name="gbsep", standalone_mode=False, obj=state, default_map=_user_defaults())
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted; nothing partial was left", err=True)
+        code = 130
+    except GbsepError as error:
+        if state["debug"]:
+            raise
+        complain(str(error))
+        code = 2
+    except BrokenPipeError:
+        sys.stderr.close()
+        code = 1
+    sys.exit(code or 0)
+
+
+@click.group(context_settings=HELP)
+@click.version_option(__version__, prog_name="gbsep")
+def cli() -> None:
+    """Take a recording apart: guitar and bass, each through its own effect chain, at the right level.
+
+    \b
+    gbsep demo                                    make a song with known stems to try things on
+    gbsep render song.wav                         separate with the default preset into gbsep-out/
+    gbsep render song.wav --preset exp002 --set separate.cutoff_hz=250
+    gbsep presets list                            what other presets there are, and what for
+
+    Options that you always give can stand in defaults.json in gbsep's configuration folder:
+    {"render": {"preset": ["exp002"], "out": "stems"}}.
+    """
+
+
+for command in (render, apply_chain, demo, presets, models, plugins, cache_group, doctor):
+    cli.add_command(command)
+
+
+def _user_defaults() -> dict[str, Any]:
+    """Options from the user's defaults.json, by command. Raises PresetError for what no command knows."""
+    from ..folders import config_folder
+
+    path = config_folder() / "defaults.json"
+    if not path.exists():
+        return {}
+    try:
+        defaults = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise PresetError(path, "", f"must be a JSON object ({error})") from None
+    return _check_defaults(path, "", cli, defaults)
+
+
+def _check_defaults(path: Path, where: str, command: click.Command, defaults: Any) -> dict[str, Any]:
+    """Defaults of a command, or of the commands of a group, by the names that click knows."""
+    if not isinstance(defaults, dict):
+        raise PresetError(path, where, "must be a JSON object of commands and their options")
+    if isinstance(command, click.Group):
+        for name in defaults:
+            if name not in command.commands:
+                raise PresetError(path, name, f"no such command{nearest(name, command.commands)}")
+        return {name: _check_defaults(path, name, command.commands[name], value) for name, value in defaults.items()}
+    options = {option.opts[0].lstrip("-"): option for option in command.params if isinstance(option, click.Option)}
+    checked = {}
+    for key, value in defaults.items():
+        if key not in options:
+            raise PresetError(path, f"{where}.{key}", f"no such option{nearest(key, options)}")
+        try:
+            checked[str(options[key].name)] = value
+            options[key].type_cast_value(click.Context(command), value)
+        except (click.BadParameter, TypeError) as error:
+            raise PresetError(path, f"{where}.{key}", str(error) or "is not a value of this option") from None
+    return checked

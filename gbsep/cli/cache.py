@@ -1,0 +1,39 @@
+"""`gbsep cache`: the cache of separated stems."""
+
+from __future__ import annotations
+
+import click
+
+from .common import HELP, debug_option
+
+
+@click.group("cache", context_settings=HELP)
+def cache_group() -> None:
+    """The cache of separated stems, which makes a changed chain render at once.
+
+    \b
+    GBSEP_CACHE       the folder it is in
+    GBSEP_CACHE_SIZE  how much it may hold, such as "20 GB"; 10 GB without it
+    """
+
+
+@cache_group.command()
+@debug_option
+def info() -> None:
+    """Where the cache is, and how much is in it."""
+    from ..cache import locate, usage
+
+    cache = locate()
+    used = usage(cache)
+    size, limit = used.bytes / 1e6, cache.limit_bytes / 1e6
+    click.echo(f"{cache.folder}: {used.entries} separations, {size:.0f} of {limit:.0f} MB")
+
+
+@cache_group.command()
+@debug_option
+def clear() -> None:
+    """Empty the cache."""
+    from ..cache import clear, locate
+
+    gone = clear(locate())
+    click.echo(f"removed {gone.entries} separations, {gone.bytes / 1e6:.0f} MB")

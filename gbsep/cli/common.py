@@ -1,0 +1,83 @@
+"""What the commands share: options, tables, progress bars, complaints."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ..errors import printable
+
+if TYPE_CHECKING:
+    from ..rendering import Progress
+
+
+HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+
+
+def _set_debug(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    context.obj["debug"] |= value
+
+
+debug_option = click.option(
+    "--debug", is_flag=True, expose_value=False, callback=_set_debug, help="Show the traceback of an error."
+)
+
+
+plugin_paths_option = click.option(
+    "--allow-plugin-paths",
+    is_flag=True,
+    help="Let presets name plug-in files (native code) and states outside their folder.",
+)
+
+
+@contextmanager
+def progress_bar(label: str) -> Iterator[Progress]:
+    """A progress bar on stderr for what takes longer than a second, on a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda stage, fraction: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    begun = time.monotonic()
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    bar = Progress(*columns, console=Console(stderr=True), transient=True)
+    task = bar.add_task(label, total=1.0)
+
+    def show(stage: str, fraction: float) -> None:
+        if time.monotonic() - begun > 1:
+            bar.start()
+        bar.update(task, description=f"{label}: {stage}", completed=fraction)
+
+    try:
+        yield show
+    finally:
+        bar.stop()
+
+
+def figure(value: float | None, unit: str) -> str:
+    return "silent" if value is None else f"{round(value, 1) + 0.0:.1f} {unit}"
+
+
+def print_table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*header, box=box.SIMPLE_HEAD, pad_edge=False)
+    for row in rows:
+        table.add_row(*row)
+    Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 120).print(table)
+
+
+def complain(message: str, about: Path | None = None) -> None:
+    """One line on stderr, which begins with the file it is `about`."""
+    if about is not None and not message.startswith(str(about)):
+        message = f"{about}: {message}"
+    click.echo(f"{click.style('error', fg='red')}: {printable(message)}", err=True)

@@ -1,0 +1,137 @@
+"""`gbsep models`: weights of separation models."""
+
+from __future__ import annotations
+
+import os
+import re
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ..errors import GbsepError, WeightsMissing, nearest
+from .common import HELP, debug_option, print_table, progress_bar
+
+if TYPE_CHECKING:
+    from ..models import Found
+
+
+@click.group(context_settings=HELP)
+def models() -> None:
+    """Weights of separation models: what there is, where it is, fetching, checking.
+
+    Weights are looked for in --models DIR or GBSEP_MODELS, in gbsep's own folder, and in the Hugging Face cache.
+
+    \b
+    GBSEP_MODELS  folder searched first
+    GBSEP_HOME    where gbsep's own folder of weights is (and what was trained)
+    GBSEP_STATE   where the hashes of weights are recorded
+    """
+
+
+models_option = click.option(
+    "--models", "folder", type=click.Path(path_type=Path), envvar="GBSEP_MODELS", help="Folder searched first."
+)
+
+
+@models.command("list")
+@models_option
+@debug_option
+def list_models(folder: Path | None) -> None:
+    """Every published model and your own ones: stems, size, licence, and whether the weights are here."""
+    from ..models import MODELS, OWN_LICENCE, own_models
+    from ..separation import backend_named, parse_settings
+
+    rows = [
+        (model.name, model.backend, ", ".join(model.stems), f"{model.size_mb} MB", _place(model.name, folder))
+        for model in MODELS.values()
+    ]
+    own = own_models(folder)
+    for name, backend in own.items():
+        stems = size = ""
+        try:
+            found = _weights(name, folder).files
+            place, size = str(found[0].parent), f"{sum(path.stat().st_size for path in found) / 1e6:.0f} MB"
+            stems = ", ".join(
+                backend_named(backend).load().stem_names(parse_settings(backend, {"model": name}), folder)
+            )
+        except GbsepError as error:
+            place = _few_words(error)
+        rows.append((name, backend, stems, size, place))
+    print_table(("model", "backend", "stems", "size", "weights"), rows)
+    for model in MODELS.values():
+        click.echo(f"{model.name}: {model.licence}; {model.limits}")
+    for name in own:
+        click.echo(f"{name}: {OWN_LICENCE}")
+
+
+def _place(name: str, folder: Path | None) -> str:
+    """Where the weights of a model are, or in few words why they cannot be used."""
+    try:
+        return str(_weights(name, folder).files[0].parent)
+    except WeightsMissing:
+        return "not here"
+    except GbsepError as error:
+        return _few_words(error)
+
+
+def _few_words(error: GbsepError) -> str:
+    """The file's name and what is wrong with it; `gbsep models verify` says more."""
+    return re.split(r": | \(SHA", str(error), maxsplit=1)[0].rpartition(os.sep)[2]
+
+
+@models.command()
+@click.argument("names", metavar="MODEL...", nargs=-1, required=True)
+@debug_option
+def get(names: tuple[str, ...]) -> None:
+    """Download weights into gbsep's own folder; a broken download goes on where it stopped."""
+    from ..models import fetch, next_step, row
+
+    for model in [row(name) for name in names]:
+        click.echo(f"{model.name}: {model.licence}; {model.limits}", err=True)
+        with progress_bar(model.name) as progress:
+            try:
+                paths = fetch(model.name, partial(progress, "download"))
+            except OSError as error:
+                reason = f"Downloading failed ({error}). {next_step(model)}"
+                raise WeightsMissing(model.name, [model.url], reason) from None
+        click.echo("\n".join(map(str, paths)))
+
+
+@models.command("verify")
+@click.argument("names", metavar="MODEL...", nargs=-1, required=True)
+@models_option
+@click.option("--accept", is_flag=True, help="Trust files that have changed since they were first used.")
+@debug_option
+def verify_models(names: tuple[str, ...], folder: Path | None, accept: bool) -> None:
+    """Check weights against the hashes in their names and those recorded when they were first used."""
+    for name in names:
+        found = _weights(name, folder, accept)
+        for path, sha256 in zip(found.files, found.sha256, strict=True):
+            click.echo(f"{sha256}  {path}")
+
+
+@models.command("path")
+@click.argument("name", metavar="MODEL")
+@models_option
+@debug_option
+def path_of_model(name: str, folder: Path | None) -> None:
+    """Print where a model's weights are."""
+    click.echo("\n".join(str(path) for path in _weights(name, folder).files))
+
+
+def _weights(name: str, folder: Path | None, accept: bool = False) -> Found:
+    """The weights of a published model or of one's own, as they are on this machine."""
+    from ..models import BACKENDS, MODELS, OWN_NEXT_STEP, find
+
+    looked_in: list[str] = []
+    for backend in [MODELS[name].backend] if name in MODELS else BACKENDS:
+        try:
+            return find(name, backend, folder, download=False, accept=accept)
+        except WeightsMissing as error:
+            if name in MODELS:
+                raise
+            looked_in += error.looked_in
+    reason = f"It is no published model{nearest(name, MODELS)}. {OWN_NEXT_STEP}"
+    raise WeightsMissing(name, looked_in, reason)

@@ -1,0 +1,69 @@
+"""`gbsep presets`."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from ..errors import GbsepError
+from .common import HELP, complain, debug_option, print_table
+
+
+@click.group(context_settings=HELP)
+def presets() -> None:
+    """List, show and check presets."""
+
+
+@presets.command("list")
+@debug_option
+def list_presets() -> None:
+    """Every preset that can be named, with its title."""
+    from ..preset import load_preset, preset_names
+
+    rows = []
+    for name, path in preset_names().items():
+        try:
+            preset = load_preset(path)
+            rows.append((name, preset.backend, preset.title))
+        except GbsepError as error:
+            rows.append((name, "not valid", str(error)))
+    print_table(("preset", "backend", "title"), rows)
+
+
+@presets.command()
+@click.argument("preset", metavar="NAME|FILE")
+@click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Change one value first.")
+@debug_option
+def show(preset: str, overrides: tuple[str, ...]) -> None:
+    """Print a preset as JSON, with every default filled in: a start for one of your own."""
+    from ..preset import load_preset, parse_override
+
+    document = load_preset(preset, [parse_override(text) for text in overrides]).document
+    click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+@presets.command()
+@click.argument("presets", metavar="NAME|FILE...", nargs=-1, required=True)
+@debug_option
+def validate(presets: tuple[str, ...]) -> int:
+    """Check presets; exit code 2 when one is not valid."""
+    from ..preset import load_preset
+
+    bad = 0
+    for preset in presets:
+        try:
+            load_preset(preset)
+            click.echo(f"{preset}: valid")
+        except GbsepError as error:
+            complain(str(error))
+            bad += 1
+    return 2 if bad else 0
+
+
+@presets.command()
+def schema() -> None:
+    """Print the JSON Schema of presets, for editors and validators."""
+    from ..preset import preset_schema
+
+    click.echo(json.dumps(preset_schema(), indent=2))
