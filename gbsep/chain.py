@@ -68,6 +68,8 @@ AUTOMATION_STEP_S = 0.008
 """A gain moving by 60 dB in a second is then -68 dB away from one that moves by frames."""
 MAX_NESTING = 16
 """Parallel within Parallel."""
+MAX_EFFECTS = 64
+"""Effects of a chain, with those in its branches: all of them run at once, plug-ins in a process or two each."""
 BUFFER_FRAMES = 8192
 """Frames that an effect is given at a time: Pedalboard's own default."""
 PLUGIN_FRAMES = 2**16
@@ -156,7 +158,16 @@ def parse_chain(items: object, where: str = "chain", folder: Path | None = None)
     """
     if not isinstance(items, (list, tuple)):
         raise PresetError("", where, f"a chain is a list of effects, not {_kind(items)}")
-    return tuple(_parse_node(item, f"{where}[{index}]", folder) for index, item in enumerate(items))
+    nodes = tuple(_parse_node(item, f"{where}[{index}]", folder) for index, item in enumerate(items))
+    if (effects := _count(nodes)) > MAX_EFFECTS:
+        raise PresetError("", where, f"{effects} effects, and a chain has {MAX_EFFECTS} at most")
+    return nodes
+
+
+def _count(nodes: Iterable[Node]) -> int:
+    """Effects in a chain; a branch without any counts as one."""
+    inner = (node.branches if isinstance(node, Parallel) else () for node in nodes)
+    return sum(1 + sum(max(1, _count(branch.chain)) for branch in branches) for branches in inner)
 
 
 def _parse_node(item: object, where: str, folder: Path | None) -> Node:

@@ -26,7 +26,7 @@ import numpy as np
 
 from . import __version__, cache, chain, diagnose, files, levels, outputs, separation
 from .audio import Block, Reader, mix, zip_blocks
-from .errors import OutputError, ParameterError, PluginError, PluginNotFound, PresetError, nearest
+from .errors import OutputError, ParameterError, PluginError, PluginNotFound, nearest
 from .external import PluginReport
 from .preset import Loudness, MixtureFit, Peak, Preset, exchanged, load_preset
 
@@ -253,12 +253,6 @@ def _check_chains(
             )
         except PluginNotFound:
             raise
-        except ParameterError as error:
-            if not error.name.startswith("chain["):
-                raise
-            raise ParameterError(f"stems.{name}.{error.name}", error.value, error.allowed, error.unit) from None
-        except PresetError as error:
-            raise PresetError(error.path, f"stems.{name}.{error.json_path}", error.reason) from None
         except PluginError as error:
             failure, told = error, [str(error)]
         warnings += told
