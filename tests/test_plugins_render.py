@@ -649,6 +649,22 @@ def test_plugins_are_listed_shown_and_probed(run: Any, installed: Callable[..., 
     assert f"did you mean '{TEST_PLUGIN}'" in err
 
 
+def test_a_state_that_was_saved_here_is_what_a_preset_restores(
+    run: Any, tmp_path: Path, installed: Callable[..., Path]
+) -> None:
+    installed()
+    arguments = ("plugins", "save", TEST_PLUGIN, "warm.vstpreset")
+    assert run(*arguments, "--set", "gain_db=-12.34", "--set", "polarity=inverted")[0] == 0
+    code, _, err = run(*arguments)
+    assert (code, "is there already" in err) == (2, True)
+    code, _, err = run(*arguments, "--overwrite", "--set", "gain=3")
+    assert (code, "did you mean 'gain_db'" in err) == (2, True)
+    assert [path.name for path in tmp_path.iterdir() if path.suffix != ".vst3"] == ["warm.vstpreset"]
+    audio = noise(RATE // 10)
+    out = apply_chain(audio, parse_chain([plugin(TEST_PLUGIN, state="warm.vstpreset")], folder=tmp_path))
+    np.testing.assert_allclose(out.samples, -(10 ** (-12.34 / 20)) * audio.samples, rtol=1e-5)
+
+
 def test_plugins_with_one_name_are_told_apart(
     run: Any, tmp_path: Path, installed: Callable[..., Path], bundle: Callable[..., Path]
 ) -> None:

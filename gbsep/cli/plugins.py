@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from ..errors import printable
+from ..errors import OutputError, printable
 from .common import HELP, debug_option, print_table
 
 if TYPE_CHECKING:
@@ -110,3 +111,34 @@ def show_plugin(name: str, vendor: str | None, format_: str | None, probe: bool,
         click.echo("nondeterministic: two renders differ" if nondeterministic else "deterministic: two renders agree")
     rows = [(row.name, row.unit, row.allowed, f"{row.value}") for row in info.parameters]
     print_table(("parameter", "unit", "allowed", "now"), [map(printable, row) for row in rows])
+
+
+@plugins.command("save")
+@click.argument("name", metavar="NAME")
+@click.argument("path", metavar="FILE", type=click.Path(path_type=Path))
+@click.option("--set", "settings", metavar="PARAMETER=VALUE", multiple=True, help="Set a parameter first.")
+@click.option("--vendor", help="Of several plug-ins with that name, the one of this vendor.")
+@click.option("--format", "format_", help="Of several plug-ins with that name, the one in this format.")
+@click.option("--overwrite", is_flag=True, help="Replace FILE.")
+@debug_option
+def save_state(
+    name: str, path: Path, settings: tuple[str, ...], vendor: str | None, format_: str | None, overwrite: bool
+) -> None:
+    """Save a plug-in's state, for "state" in a preset: a .vstpreset, as DAWs read and write it.
+
+    \b
+    gbsep plugins save ZamCompX2 warm.vstpreset --set threshold_db=-20 --set ratio=12.34
+    """
+    from .. import host, outputs
+    from ..preset import parse_override
+
+    if path.exists() and not overwrite:
+        raise OutputError(path, "is there already; give --overwrite to replace it")
+    info = host.find(name, vendor, format_)
+    parameters = dict(parse_override(text) for text in settings)
+    with host.open_plugin(info, host.PROBE_SAMPLE_RATE, max(info.channels, default=2), parameters) as instance:
+        state = instance.save_state()
+    with outputs.staging(path) as place:
+        (place / path.name).write_bytes(state)
+        (place / path.name).replace(path)
+    click.echo(f"{path}: {info.name} {info.version}, {len(state)} bytes")

@@ -22,6 +22,7 @@ from .sandbox import TIMEOUT_S
 from .scan import PluginInfo, examine, find, folders, matching, plugins
 
 __all__ = [
+    "PROBE_SAMPLE_RATE",
     "TIMEOUT_S",
     "Changes",
     "PluginInfo",
