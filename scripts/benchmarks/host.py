@@ -1,4 +1,4 @@
-"""External plug-ins in a sandbox against the same plug-ins loaded into the process: time, faults, leaks."""
+"""External plug-ins in a sandbox against the same ones in this process: time, faults, leaks; and automation."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ import psutil
 import gbsep
 from gbsep import host
 from gbsep.audio import BLOCK_FRAMES
+from gbsep.chain import AUTOMATION_STEP_S
 from gbsep.errors import PluginError
 
-from .timing import side_by_side
+from .timing import best_side_by_side
 
 SAMPLE_RATE = 44100
 PLUGINS = {
@@ -29,6 +30,15 @@ PLUGINS = {
     "ZamGateX2": {"threshold_db": -30.0},
     "ZaMaximX2": {"threshold_db": -10.0},
 }
+LANES = {
+    "Gain": ("gain_db", -60.0, 0.0, {}),
+    "Butterworth": ("cutoff_hz", 200.0, 4000.0, {"mode": "lowpass"}),
+    "Compressor": ("threshold_db", -40.0, -10.0, {"ratio": 4}),
+    "LadderFilter": ("cutoff_hz", 200.0, 4000.0, {}),
+    "Phaser": ("rate_hz", 0.2, 5.0, {}),
+    "Reverb": ("room_size", 0.1, 0.9, {}),
+}
+"""A parameter of built-ins, its first and last value, and what else they need."""
 FAULTS = [
     f"{where}-{what}"
     for where, kinds in {
@@ -64,19 +74,18 @@ def ratios(path: Path, parameters: dict[str, float], blocks: list[np.ndarray], r
     with host.open_plugin(path, SAMPLE_RATE, 2, parameters) as instance:
         if inside(plugin, blocks) != outside(instance, blocks):
             raise click.ClickException(f"{path.stem} gives other bytes in a sandbox")
-        *_, processing = side_by_side(lambda: inside(plugin, blocks), lambda: outside(instance, blocks), rounds)
+        processing = best_side_by_side(lambda: inside(plugin, blocks), lambda: outside(instance, blocks), rounds)
 
     def sandboxed() -> None:
         with host.open_plugin(path, SAMPLE_RATE, 2, parameters) as instance:
             outside(instance, blocks)
 
-    *_, whole = side_by_side(lambda: inside(load(path, parameters), blocks), sandboxed, rounds)
-    return processing, whole
+    return processing, best_side_by_side(lambda: inside(load(path, parameters), blocks), sandboxed, rounds)
 
 
-def compare(names: Sequence[str], seconds: float, rounds: int) -> None:
-    signal = (0.2 * np.random.default_rng(0).standard_normal((2, round(seconds * SAMPLE_RATE)))).astype(np.float32)
-    click.echo(f"{seconds:g} s of stereo: time in a sandbox / time in-process, median of {rounds} rounds, same bytes")
+def compare(names: Sequence[str], length_s: float, rounds: int) -> None:
+    signal = (0.2 * np.random.default_rng(0).standard_normal((2, round(length_s * SAMPLE_RATE)))).astype(np.float32)
+    click.echo(f"{length_s:g} s of stereo: time in a sandbox / time in-process, best of {rounds} rounds, same bytes")
     for name in names:
         for block_frames in (2**13, 2**16, BLOCK_FRAMES):
             blocks = np.split(signal, range(block_frames, signal.shape[1], block_frames), axis=1)
@@ -84,6 +93,20 @@ def compare(names: Sequence[str], seconds: float, rounds: int) -> None:
             click.echo(
                 f"{name:10} blocks of {block_frames:6} frames: processing {processing:.3f}, with loading {whole:.3f}"
             )
+
+
+def automation(length_s: float) -> None:
+    """Stereo noise through built-ins of which one parameter moves all the time, in steps of AUTOMATION_STEP_S."""
+    signal = (0.2 * np.random.default_rng(0).standard_normal((2, round(length_s * SAMPLE_RATE)))).astype(np.float32)
+    audio = gbsep.Audio(signal, SAMPLE_RATE)
+    click.echo(f"{length_s:g} s of stereo with a moving parameter, a step every {1000 * AUTOMATION_STEP_S:g} ms")
+    for name, (parameter, first, last, more) in LANES.items():
+        lane = {"points": [[0, first], [length_s, last]]}
+        chain = [{"effect": name, parameter: lane, **more}]
+        begin = time.process_time()
+        gbsep.apply_chain(audio, chain)
+        took_s = time.process_time() - begin
+        click.echo(f"{name:12} {length_s / took_s:5.0f} times as fast as it sounds, by processor time")
 
 
 def late(action: Callable[[], object], timeout_s: float) -> tuple[str, float]:
@@ -141,18 +164,23 @@ def batch(plugin: Path, folder: Path, renders: int) -> None:
         gbsep.render(song, preset, folder / "out", overwrite=True, allow_plugin_paths=True)
         if number in (10, renders // 2, renders):
             size, files = me.memory_info().rss / 1e6, me.num_fds()
-            click.echo(f"after {number:3} renders: {size:.1f} MB, {files} open files, {len(me.children())} processes")
+            left = len(me.children(recursive=True)), sum("gbsep-plugin" in map.path for map in me.memory_maps())
+            click.echo(
+                f"after {number:3} renders: {size:.1f} MB, {files} open files, {left[0]} processes, "
+                f"{left[1]} pieces of shared memory"
+            )
 
 
 @click.command("host", help=__doc__)
-@click.option("--seconds", default=240.0, help="Length of the stem.")
+@click.option("--seconds", "length_s", default=240.0, help="Length of the stem.")
 @click.option("--plugin", "names", multiple=True, type=click.Choice(list(PLUGINS)), default=list(PLUGINS))
-@click.option("--rounds", default=3, help="Rounds, of which the median counts.")
+@click.option("--rounds", default=5, help="Rounds, of which the best counts.")
 @click.option("--opens", default=300, help="Instances opened one after the other.")
 @click.option("--renders", default=300, help="Renders one after the other.")
 @click.option("--timeout", "timeout_s", default=2.0, help="Deadline for the faults, in seconds.")
-def command(seconds: float, names: tuple[str, ...], rounds: int, opens: int, renders: int, timeout_s: float) -> None:
-    compare(names, seconds, rounds)
+def command(length_s: float, names: tuple[str, ...], rounds: int, opens: int, renders: int, timeout_s: float) -> None:
+    compare(names, length_s, rounds)
+    automation(min(length_s, 60.0))
     with tempfile.TemporaryDirectory() as folder:
         build = Path(__file__).parents[2] / "tests" / "plugin" / "build.sh"
         subprocess.run([build, folder], check=True, stdout=sys.stderr)
