@@ -145,7 +145,8 @@ class Sandbox:
         except TimeoutError:
             self.close()
             raise PluginTimeout(
-                f"plug-in {self.label!r} gave no answer within {timeout_s:g} s during {phase} and was stopped"
+                f"plug-in {self.label!r} gave no answer within {timeout_s:g} s during {phase} and was stopped; "
+                f"{TIMEOUT_VARIABLE} gives it longer"
             ) from None
         except (EOFError, ConnectionError):
             raise PluginCrashed(

@@ -23,9 +23,3 @@ def side_by_side(
         statistics.median(pair[1] for pair in pairs),
         statistics.median(pair[1] / pair[0] for pair in pairs),
     )
-
-
-def best_side_by_side(ours: Callable[[], object], theirs: Callable[[], object], rounds: int = 5) -> float:
-    """Run both in turn `rounds` times; their best time / ours. What else the machine does only ever adds to a time."""
-    pairs = [(seconds(ours), seconds(theirs)) for _ in range(rounds)]
-    return min(pair[1] for pair in pairs) / min(pair[0] for pair in pairs)
