@@ -30,7 +30,10 @@ LAYERS = (
     {"batch", "report", "session", "doctor"},
     {"cli", "__main__"},
 )
-HEAVY = {"torch", "librosa", "demucs", "matplotlib", "sklearn", "pedalboard", "openvino", "onnxruntime", "av"}
+HEAVY = {
+    "torch", "librosa", "demucs", "matplotlib", "sklearn", "pedalboard", "openvino", "onnxruntime", "av", "distributed",
+    "dask", "fsspec",
+}  # fmt: skip
 ONLY_IN = {
     "soundfile": {"files"},
     "soxr": {"files"},

@@ -23,6 +23,7 @@ from .models import models
 from .plugins import plugins
 from .presets import presets
 from .render import apply_chain, render
+from .watch import watch
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -63,7 +64,7 @@ def cli() -> None:
     """
 
 
-for command in (render, apply_chain, demo, presets, models, plugins, cache_group, doctor):
+for command in (render, apply_chain, watch, demo, presets, models, plugins, cache_group, doctor):
     cli.add_command(command)
 
 
