@@ -26,7 +26,7 @@ import numpy as np
 
 from . import __version__, cache, chain, diagnose, files, levels, outputs, review, separation
 from .audio import Block, Reader, mix, zip_blocks
-from .errors import OutputError, ParameterError, PluginError, PluginNotFound, PresetError, nearest
+from .errors import OutputError, ParameterError, PluginError, PluginNotFound, nearest
 from .external import PluginReport
 from .folders import state_folder
 from .preset import Loudness, MixtureFit, Peak, Preset, exchanged, load_preset, preset_names
@@ -232,9 +232,11 @@ def plan(
         if (existing.state == "foreign" or other) and not options.overwrite:
             reason = f"holds the render of another recording, {other}" if other else existing.reason
             raise OutputError(folder, f"{reason}; give --overwrite to replace it, or another --out")
+        existing = _unless_bypassed(existing, folder)
         skip = existing.state == "same" and not options.overwrite
         samples = reader.frames * reader.channels
         spooled = 1 + len(preset.wanted) + (len(names) if files.may_clip(output) else 0)
+        spooled += sum(map(chain.spooled_signals, preset.chains.values()))
         output_bytes, scratch_bytes = samples * files.bytes_per_sample(output) * len(names), 4 * samples * spooled
         if not skip:
             outputs.check_place(folder, output_bytes + scratch_bytes)
@@ -264,6 +266,16 @@ def plan(
     )
 
 
+def _unless_bypassed(existing: outputs.Existing, folder: Path) -> outputs.Existing:
+    """A render in which a plug-in had to be bypassed is not what was asked for: it is done again."""
+    record = outputs.read_record(folder) if existing.state == "same" else None
+    for stem in record["stems"].values() if record else ():
+        for row in stem["plugins"]:
+            if "bypassed" in row:
+                return outputs.Existing("stale", f"{row['name']} was bypassed")
+    return existing
+
+
 def _check_chains(
     chains: Mapping[str, tuple[chain.Node, ...]], sample_rate: int, sidechains: Iterable[str], options: Options
 ) -> tuple[list[str], PluginError | None]:
@@ -277,12 +289,6 @@ def _check_chains(
             )
         except PluginNotFound:
             raise
-        except ParameterError as error:
-            if not error.name.startswith("chain["):
-                raise
-            raise ParameterError(f"stems.{name}.{error.name}", error.value, error.allowed, error.unit) from None
-        except PresetError as error:
-            raise PresetError(error.path, f"stems.{name}.{error.json_path}", error.reason) from None
         except PluginError as error:
             failure, told = error, [str(error)]
         warnings += told
@@ -408,7 +414,8 @@ def plan_chain(
                 raise OutputError(out, f"is {what}; choose another with --out")
         if not options.overwrite:
             raise OutputError(out, "is there already; give --overwrite to replace it, or choose another with --out")
-    outputs.check_place(out.parent, 2 * reader.frames * reader.channels * 4)
+    spooled = 2 + chain.spooled_signals(nodes)
+    outputs.check_place(out.parent, spooled * reader.frames * reader.channels * 4)
     return ChainPlan(path, info, reader, preset, stem, options, out, output, keys, tuple(warnings), failure)
 
 
@@ -699,8 +706,8 @@ def _sound(
 
     def note(report: PluginReport) -> None:
         track.plugins[report.where] = report
-        if report.bypassed:
-            warn(f"stem {track.name}, {report.bypassed}")
+        if report.bypassed and (message := f"stems.{track.name}.{report.bypassed}") not in plan.warnings:
+            warn(message)
 
     if track.chain or tail_frames:
         blocks = chain.apply_blocks(

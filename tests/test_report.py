@@ -360,6 +360,9 @@ def test_a_report_says_what_is_unreviewed_and_what_failed(
     assert run("render", tmp_path / "in", *words) == 1
     review.save(tmp_path / "out/a", Review(status="accepted"))
     capsys.readouterr()
+    assert run("render", tmp_path / "in", *words) == 1
+    assert f"1 unreviewed; gbsep review {tmp_path / 'out'}" in capsys.readouterr().err
+    assert json.loads((tmp_path / "out/batch.json").read_text())["unreviewed"] == ["b"]
     assert run("report", tmp_path / "out") == 0
     told = capsys.readouterr().out
     assert "1 of 2 unreviewed" in told

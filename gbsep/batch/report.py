@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from .. import __version__
+from .. import __version__, review
 from ..errors import OutputError
 from ..folders import write_whole
 from ..rendering import RENDERING_VERSION, Outcome
@@ -35,6 +35,12 @@ def check(folder: Path) -> None:
     """Raise OutputError when the report would take the place of a file that is not one."""
     if (folder / REPORT).exists() and read(folder) is None:
         raise OutputError(folder / REPORT, "was not written by gbsep; move it, or choose another --out")
+
+
+def unreviewed(batch: Batch, outcomes: Sequence[Outcome]) -> list[str]:
+    """The songs that have been rendered into a folder here, and that nobody has accepted or rejected."""
+    tracks = dict.fromkeys(one.track for one in outcomes if one.status != "failed" and not batch.destination)
+    return [track for track in tracks if not review.load(batch.options.out / track).is_done]
 
 
 def write(
@@ -67,6 +73,7 @@ def write(
             if (str(plan.source), plan.preset.folder) not in done
         ],
         "left_out": list(batch.left_out),
+        "unreviewed": unreviewed(batch, outcomes),
     }
     text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
     try:

@@ -156,6 +156,8 @@ def carry_out(
             counts["not done"] = len(planned.plans) + len(planned.refused) - len(outcomes)
             words = [f"{counts[word]} {word}" for word in ("ok", "skipped", "failed", "not done") if counts[word]]
             click.echo(f"{', '.join(words)}; {path}", err=True)
+            if left := report.unreviewed(planned, outcomes):
+                click.echo(f"{len(left)} unreviewed; gbsep review {planned.options.out} opens them", err=True)
         except GbsepError as error:
             complain(str(error))
             failed = True

@@ -160,8 +160,8 @@ def command(rounds: int, count: int, files: int, only: tuple[str, ...]) -> None:
         place = Path(folder)
         begun = time.monotonic()
         if not only or "jobs" in only:
-            jobs(place, "exp002", count, 120.0, rounds)
-            jobs(place, "exp003_1", count, 20.0, rounds)
+            jobs(place, "exp002", count, 240.0, rounds)
+            jobs(place, "exp003_1", count, 60.0, rounds)
         if not only or "presets" in only:
             shared_separation(place, 30.0, rounds)
         if not only or "many" in only:
