@@ -254,7 +254,6 @@ KINDS = {
         "%", 17.0, 40.0, 2, "bass", _swelling,
     ),
     "bleeding": Kind(
-
         "{partner} bleeds into {stem}, at {value:.0f} dB of its own level",
         "dB", -20.0, -8.0, 3, "each of two", _bleeding,
     ),
@@ -277,7 +276,7 @@ KINDS = {
         "{stem} is clipped: {value:.0f} pairs of samples at its very peak",
         "pairs", 20.0, 1000.0, 0, "any stem", _clipping,
     ),
-    "dc_offset": Kind("{stem} has a DC offset of {value:.0f} dBFS", "dBFS", -50.0, -30.0, 0, "any stem", _dc_offset),
+    "dc_offset": Kind("{stem} has a DC offset of {value:.0f} dBFS", "dBFS", -45.0, -30.0, 0, "any stem", _dc_offset),
     "silent": Kind(
         "{stem} is silent, {value:.0f} dB below full scale",
         "dB", -SILENT_DBFS, -SILENT_DBFS, 0, "any stem", _silent,
@@ -336,7 +335,7 @@ def diagnose_folder(folder: str | Path, mixture: str | Path | None = None) -> tu
     restored_db = {name: stem["restored_gain_db"] for name, stem in (found.record or {"stems": {}})["stems"].items()}
     names = list(found.files)
     unread: list[Finding] = []
-    while True:
+    while names:
         stems = {name: found.open(name) for name in names}
         try:
             whole = _mixture_of(found, stems) if mixture is None else files.open(mixture)
@@ -349,6 +348,7 @@ def diagnose_folder(folder: str | Path, mixture: str | Path | None = None) -> tu
             names.remove(stem)
             end_s = stems[stem].frames / stems[stem].sample_rate
             unread.append(_finding("non_finite", stem, "", error.time_s, end_s, error.time_s))
+    return tuple(unread)
 
 
 def _mixture_of(found: StemFolder, stems: Mapping[str, Reader]) -> Reader:
