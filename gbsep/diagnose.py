@@ -60,6 +60,9 @@ LEAST_WINDOWS = 10
 CHANCE_SHARE = 0.22
 """Of a band's power, what may be coherent with another stem by chance: twice what it is in a tenth of true stems."""
 
+CHANCE_RATIO = 2.0
+"""How far a variance must exceed that of chance correlation to be told."""
+
 MIXTURE_DEEP_DB = -25.0
 """A mixture with less than this share below evidence.DEEP_HZ has no low end to speak of."""
 
@@ -150,7 +153,7 @@ def _swelling(about: Evidence, stem: str, other: str, spans: int) -> np.ndarray:
     real = mean(gain.real**2) - mean(gain.real) ** 2
     chance = mean(gain.imag**2) - mean(gain.imag) ** 2
     depth = 100 * np.sqrt(np.maximum(real - chance, 0)) / mean(gain.real)
-    return _only(_audible(about, stem, spans), _spans(about, _only(real > 3 * chance, depth)))
+    return _only(_audible(about, stem, spans), _spans(about, _only(real > CHANCE_RATIO * chance, depth)))
 
 
 def _thinning(about: Evidence, stem: str, other: str, spans: int) -> np.ndarray:
@@ -251,7 +254,7 @@ KINDS = {
     ),
     "swelling": Kind(
         "the level of {stem} swells up and down by {value:.0f} %, which the mixture does not",
-        "%", 17.0, 40.0, 2, "bass", _swelling,
+        "%", 13.0, 35.0, 5, "bass", _swelling,
     ),
     "bleeding": Kind(
         "{partner} bleeds into {stem}, at {value:.0f} dB of its own level",
