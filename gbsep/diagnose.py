@@ -60,6 +60,9 @@ LEAST_WINDOWS = 10
 CHANCE_SHARE = 0.22
 """Of a band's power, what may be coherent with another stem by chance: twice what it is in a tenth of true stems."""
 
+CHANCE_RATIO = 2.0
+"""How far a variance must exceed that of chance correlation to be told."""
+
 MIXTURE_DEEP_DB = -25.0
 """A mixture with less than this share below evidence.DEEP_HZ has no low end to speak of."""
 
@@ -150,7 +153,7 @@ def _swelling(about: Evidence, stem: str, other: str, spans: int) -> np.ndarray:
     real = mean(gain.real**2) - mean(gain.real) ** 2
     chance = mean(gain.imag**2) - mean(gain.imag) ** 2
     depth = 100 * np.sqrt(np.maximum(real - chance, 0)) / mean(gain.real)
-    return _only(_audible(about, stem, spans), _spans(about, _only(real > 3 * chance, depth)))
+    return _only(_audible(about, stem, spans), _spans(about, _only(real > CHANCE_RATIO * chance, depth)))
 
 
 def _thinning(about: Evidence, stem: str, other: str, spans: int) -> np.ndarray:
@@ -251,10 +254,9 @@ KINDS = {
     ),
     "swelling": Kind(
         "the level of {stem} swells up and down by {value:.0f} %, which the mixture does not",
-        "%", 17.0, 40.0, 2, "bass", _swelling,
+        "%", 13.0, 35.0, 5, "bass", _swelling,
     ),
     "bleeding": Kind(
-
         "{partner} bleeds into {stem}, at {value:.0f} dB of its own level",
         "dB", -20.0, -8.0, 3, "each of two", _bleeding,
     ),
@@ -277,7 +279,7 @@ KINDS = {
         "{stem} is clipped: {value:.0f} pairs of samples at its very peak",
         "pairs", 20.0, 1000.0, 0, "any stem", _clipping,
     ),
-    "dc_offset": Kind("{stem} has a DC offset of {value:.0f} dBFS", "dBFS", -50.0, -30.0, 0, "any stem", _dc_offset),
+    "dc_offset": Kind("{stem} has a DC offset of {value:.0f} dBFS", "dBFS", -45.0, -30.0, 0, "any stem", _dc_offset),
     "silent": Kind(
         "{stem} is silent, {value:.0f} dB below full scale",
         "dB", -SILENT_DBFS, -SILENT_DBFS, 0, "any stem", _silent,
@@ -336,7 +338,7 @@ def diagnose_folder(folder: str | Path, mixture: str | Path | None = None) -> tu
     restored_db = {name: stem["restored_gain_db"] for name, stem in (found.record or {"stems": {}})["stems"].items()}
     names = list(found.files)
     unread: list[Finding] = []
-    while True:
+    while names:
         stems = {name: found.open(name) for name in names}
         try:
             whole = _mixture_of(found, stems) if mixture is None else files.open(mixture)
@@ -349,6 +351,7 @@ def diagnose_folder(folder: str | Path, mixture: str | Path | None = None) -> tu
             names.remove(stem)
             end_s = stems[stem].frames / stems[stem].sample_rate
             unread.append(_finding("non_finite", stem, "", error.time_s, end_s, error.time_s))
+    return tuple(unread)
 
 
 def _mixture_of(found: StemFolder, stems: Mapping[str, Reader]) -> Reader:

@@ -405,6 +405,8 @@ def test_a_stem_that_is_not_finite_is_told_and_left_out(folder):
     finding = diagnose_folder(folder)[0]
     assert (finding.kind, finding.stem, finding.value, finding.severity) == ("non_finite", "bass", 3.0, "error")
     assert finding.message == "bass holds NaN or infinity, first at 3.000 s"
+    soundfile.write(folder / "guitar.wav", broken, RATE, "FLOAT")
+    assert [one.stem for one in diagnose_folder(folder)] == ["bass", "guitar"]
 
 
 def test_stems_that_do_not_belong_to_the_mixture_are_refused(folder):

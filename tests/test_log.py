@@ -240,10 +240,10 @@ def test_pictures_are_png_files() -> None:
 
 
 def test_a_tone_is_a_line_at_its_height() -> None:
-    time = np.arange(2 * RATE) / RATE
-    picture = spectrogram_png(Audio(0.05 * np.sin(2 * np.pi * 440 * time), RATE).reader())
+    time = np.arange(2 * 44100) / 44100
+    picture = spectrogram_png(Audio(0.05 * np.sin(2 * np.pi * 440 * time), 44100).reader())
     assert picture.startswith(b"\x89PNG\r\n\x1a\n")
     rows = np.frombuffer(zlib.decompress(chunks(picture)[b"IDAT"]), np.uint8).reshape(HEIGHT, WIDTH + 1)[:, 1:]
-    lowest_hz = mel_hz(HEIGHT)[::-1]
+    lowest_hz = mel_hz(44100, HEIGHT)[::-1]
     assert lowest_hz[rows[:, WIDTH // 2].argmax()] == pytest.approx(440, rel=0.05)
     assert np.all(np.diff(palette().astype(int).sum(axis=1)) >= 0)  # lighter is louder

@@ -34,6 +34,7 @@ from ..levels import to_amplitude
 from .picture import spectrogram_png
 from .preview import matched_gains
 from .songs import COLUMNS, Render, Song, Source, collect
+from .spectrogram import RANGE_HZ
 
 PREVIEW_S = 30.0
 MP3_RATES_HZ = (32000, 48000, 44100)
@@ -90,7 +91,7 @@ WORDS = {
         listen="Listen",
         preview="preview",
         pictures="Mel spectrograms",
-        picture="{name}, 0 to {seconds:g} s, 30 Hz to 16 kHz",
+        picture="{name}, 0 to {seconds:g} s, 30 Hz to {high_khz:g} kHz",
         count="{count} findings",
         columns={},
         findings={},
@@ -112,7 +113,7 @@ WORDS = {
         listen="듣기",
         preview="미리듣기",
         pictures="멜 스펙트로그램",
-        picture="{name}, 0~{seconds:g}초, 30 Hz~16 kHz",
+        picture="{name}, 0~{seconds:g}초, 30 Hz~{high_khz:g} kHz",
         count="진단 {count}건",
         columns={"bleed_db": "블리딩", "findings": "진단", "loudness_lufs": "라우드니스", "peak_dbfs": "피크",
                  "restored_gain_db": "레벨 복원"},
@@ -292,8 +293,9 @@ def _section(
         yield f"    * {escaped(source.name)}: {', '.join(links)}"
     yield f"* **{words.pictures}:**"
     yield ""
+    high_khz = min(RANGE_HZ[1], render.sources[0].shape[0] / 2) / 1000
     for name, picture in pictures.items():
-        caption = words.picture.format(name=name, seconds=round(_seconds(render.sources[0]), 1))
+        caption = words.picture.format(name=name, seconds=round(_seconds(render.sources[0]), 1), high_khz=high_khz)
         yield f"![{escaped(caption)}]({_link(picture, base)})"
         yield ""
 
