@@ -22,6 +22,7 @@ from .models import models
 from .plugins import plugins
 from .presets import presets
 from .render import apply_chain, render
+from .session import session
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -62,7 +63,7 @@ def cli() -> None:
     """
 
 
-for command in (render, apply_chain, demo, presets, models, plugins, cache_group):
+for command in (render, apply_chain, demo, presets, models, plugins, cache_group, session):
     cli.add_command(command)
 
 

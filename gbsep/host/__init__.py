@@ -24,7 +24,7 @@ from .loader import library
 from .parameters import PluginParameter, Value, is_near
 from .sandbox import MEMORY_LIMIT_BYTES
 from .scan import PluginInfo, examine, find, folders, plugins
-from .state import read_state, state_file, unpack
+from .state import preset_chunks, read_state, state_file, unpack
 
 __all__ = [
     "Changes",
@@ -40,6 +40,7 @@ __all__ = [
     "library",
     "open_plugin",
     "plugins",
+    "preset_chunks",
     "read_state",
     "show",
     "state_file",
