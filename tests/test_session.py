@@ -823,3 +823,27 @@ def test_the_command_prints_the_projects(
     code, printed, said = run(capsys, monkeypatch, "session", str(out / "nowhere"))
     assert (code, printed) == (2, "")
     assert "holds no finished render" in said
+
+
+def test_render_writes_projects_of_what_it_rendered(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    songs = [str(make_song(tmp_path / f"{name}.wav")) for name in ("one", "two")]
+    out = tmp_path / "out"
+    words = ("render", *songs, "-p", "exp002", "--out", str(out), "--session", "reaper")
+    code, printed, _ = run(capsys, monkeypatch, *words)
+    projects = [out / name / f"{name}.rpp" for name in ("one", "two")]
+    assert (code, printed.splitlines()[-2:]) == (0, list(map(str, projects)))
+    assert "exp002/bass (dry)" in ["/".join(track.path) for track in read_rpp(projects[0]).tracks]
+    code, printed, said = run(capsys, monkeypatch, *words, "--json", "--session-per", "batch")
+    assert (code, len(printed.splitlines())) == (0, 2)
+    assert all(json.loads(line)["status"] == "skipped" for line in printed.splitlines())
+    assert said.splitlines()[-1] == str(out / "out.rpp")
+
+    projects[1].write_text("mine")
+    code, printed, said = run(capsys, monkeypatch, *words, "-p", "exp002_100")
+    assert (code, printed) == (2, "")
+    assert "two.rpp: was changed since gbsep wrote it" in said
+    assert not (out / "one" / "exp002_100").exists(), "refused before anything was written"
+    code, _, _ = run(capsys, monkeypatch, *words, "--overwrite")
+    assert (code, len(read_rpp(projects[1]).tracks)) == (0, 7)

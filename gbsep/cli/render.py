@@ -12,6 +12,7 @@ import click
 
 from ..errors import GbsepError, ParameterError
 from .common import complain, debug_option, figure, plugin_paths_option, print_table, progress_bar
+from .session import session_options, write_after
 
 if TYPE_CHECKING:
     from ..preset import Preset
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 @click.option("--no-cache", is_flag=True, help="Separate again, even if the stems are at hand.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
 @click.option("--models", type=click.Path(path_type=Path), envvar="GBSEP_MODELS", help="Folder with model weights.")
+@session_options
 @plugin_paths_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per render on stdout, and nothing else there.")
 @debug_option
@@ -65,6 +67,8 @@ def render(
     no_cache: bool,
     device: str,
     models: Path | None,
+    session_format: str | None,
+    session_per: str,
     allow_plugin_paths: bool,
     as_json: bool,
 ) -> int:
@@ -79,12 +83,14 @@ def render(
     gbsep render a.flac b.mp3 -p exp002 -p minus_bass --format flac
     gbsep render song.wav -p exp002 --set separate.cutoff_hz=250    lands in exp002@cutoff_hz=250
     gbsep render song.wav --name "{track} - {stem}"           names for a DAW
+    gbsep render song.wav --session reaper                    a project that opens with all of it
 
     \b
     Exit codes: 0 all well, 1 an input failed while running, 2 refused before anything was written, 130 interrupted.
     """
     from ..preset import load_preset, parse_override
     from ..rendering import Options
+    from ..session import check_projects
 
     pairs = [parse_override(text) for text in overrides]
     loaded = [
@@ -94,7 +100,7 @@ def render(
     options = Options(
         out,
         overwrite,
-        dry_stems,
+        dry_stems or session_format is not None,
         start_s,
         duration_s,
         name,
@@ -108,12 +114,17 @@ def render(
     if refused and not keep_going:
         _report([], refused, as_json)
         return 2
+    if session_format:
+        check_projects(out, [plan.folder.parent for plan in plans], session_format, session_per, overwrite=overwrite)
     if dry_run:
         _show_plans(plans, as_json)
         return 1 if refused else 0
     outcomes = list(_run(plans))
     _report(outcomes, refused, as_json)
-    return 1 if refused or any(outcome.status == "failed" for outcome in outcomes) else 0
+    failed = bool(refused) or any(outcome.status == "failed" for outcome in outcomes)
+    if session_format and not write_after(out, outcomes, session_format, session_per, overwrite, as_json):
+        failed = True
+    return int(failed)
 
 
 def _plan(inputs: Iterable[Path], presets: list[Preset], options: Options) -> tuple[list[Plan], list[Outcome]]:

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from .common import debug_option
+from ..errors import GbsepError
+from .common import complain, debug_option
+
+if TYPE_CHECKING:
+    from ..rendering import Outcome
+    from ..session import Written
+
+FORMATS = click.Choice(["reaper", "dawproject"])
+SCOPES = click.Choice(["song", "batch"])
 
 
 @click.command(short_help="Write DAW projects of finished renders.")
@@ -15,14 +25,14 @@ from .common import debug_option
 @click.option(
     "--format",
     "format_",
-    type=click.Choice(["reaper", "dawproject"]),
+    type=FORMATS,
     default="reaper",
     show_default=True,
     help="REAPER's .rpp, or .dawproject for Bitwig Studio, Cubase, Studio One and others.",
 )
 @click.option(
     "--per",
-    type=click.Choice(["song", "batch"]),
+    type=SCOPES,
     default="song",
     show_default=True,
     help="A project for each song, or one with all of them, one after the other.",
@@ -50,10 +60,38 @@ def session(out: Path, format_: str, per: str, fader_gains: bool, embed: bool, o
     from ..session import write_sessions
 
     written = write_sessions(out, format_, per, fader_gains=fader_gains, embed=embed, overwrite=overwrite)
+    if as_json:
+        click.echo("\n".join(json.dumps(project.as_json(), ensure_ascii=False) for project in written))
+    _report(written, quiet=as_json)
+
+
+def _report(written: list[Written], quiet: bool) -> None:
     for project in written:
-        if as_json:
-            click.echo(json.dumps(project.as_json(), ensure_ascii=False))
         for warning in project.warnings:
             click.echo(f"{project.path}: warning: {warning}", err=True)
-    if not as_json:
-        click.echo("\n".join(str(project.path) for project in written))
+        click.echo(str(project.path), err=quiet)
+
+
+def session_options(command: Callable[..., int]) -> Callable[..., int]:
+    """`--session` and `--session-per`, for the command that renders."""
+    per = click.option(
+        "--session-per", type=SCOPES, default="song", show_default=True, help="One for each, or for all."
+    )
+    what = "Also write a DAW project of each song, with dry stems; `gbsep session` has more."
+    return click.option("--session", "session_format", type=FORMATS, help=what)(per(command))
+
+
+def write_after(out: Path, outcomes: Iterable[Outcome], format_: str, per: str, overwrite: bool, as_json: bool) -> bool:
+    """The projects of what was rendered, or was there already; False and a complaint when they cannot be written."""
+    from ..session import write_sessions
+
+    songs = {outcome.folder.parent for outcome in outcomes if outcome.folder}
+    try:
+        if songs:
+            _report(write_sessions(out, format_, per, overwrite=overwrite, songs=songs), quiet=as_json)
+    except GbsepError as error:
+        if click.get_current_context().obj["debug"]:
+            raise
+        complain(str(error))
+        return False
+    return True

@@ -18,7 +18,7 @@ import hashlib
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -66,7 +66,7 @@ def write_sessions(
     fader_gains: bool = False,
     embed: bool = False,
     overwrite: bool = False,
-    songs: Collection[Path] | None = None,
+    songs: Iterable[Path] | None = None,
 ) -> list[Written]:
     """Write a project for every song in `out`, or one for all of them; see the module's text.
 
@@ -74,25 +74,19 @@ def write_sessions(
     songs that are wanted, else all. Nothing is written when one project may not be replaced: OutputError.
     Raises ParameterError for what cannot be combined, and what reading the renders raises.
     """
-    if format not in FORMATS:
-        raise ParameterError("format", format, f"a session format{nearest(format, FORMATS)}")
-    if per not in SCOPES:
-        raise ParameterError("per", per, " or ".join(SCOPES))
     if fader_gains and per == "batch":
         allowed = "songs in one session share their tracks, and a fader has one place: use --per song"
         raise ParameterError("fader_gains", fader_gains, allowed)
     if embed and format != "dawproject":
         raise ParameterError("embed", embed, f"{format} projects hold no audio: use --format dawproject")
-    out = Path(os.path.abspath(out))
+    out = _absolute(Path(out))
     found = find_renders(out)
     if songs is not None:
-        wanted = {Path(os.path.abspath(song)) for song in songs}
+        wanted = set(map(_absolute, songs))
         found = {folder: renders for folder, renders in found.items() if folder in wanted}
-    suffix = FORMATS[format].SUFFIX
-    targets = [out / (out.name + suffix)] if per == "batch" else [song / (song.name + suffix) for song in found]
-    for target in targets:
-        if target.exists() and not overwrite and not _is_unaltered(target):
-            raise OutputError(target, "was changed since gbsep wrote it, or is not gbsep's; --overwrite replaces it")
+        if not found:
+            raise OutputError(out, f"holds no finished render of {', '.join(sorted(folder.name for folder in wanted))}")
+    targets = check_projects(out, list(found), format, per, overwrite=overwrite)
     write = partial(dawproject.write, embed=embed) if format == "dawproject" else reaper.write
     makers: list[Callable[[Place], Session]] = [
         partial(song_session, song.name, renders, fader_gains=fader_gains) for song, renders in found.items()
@@ -101,6 +95,29 @@ def write_sessions(
         makers = [partial(_batch_session, out.name, found)]
     speakable = FORMATS[format].speakable
     return [_write(target, make, write, speakable) for target, make in zip(targets, makers, strict=True)]
+
+
+def check_projects(
+    out: Path, songs: Iterable[Path], format: str = "reaper", per: str = "song", *, overwrite: bool = False
+) -> list[Path]:
+    """The projects that `write_sessions` would write for the folders `songs`, which need not be there yet.
+
+    Raises OutputError when one of them is there and may not be replaced, ParameterError for an unknown format or scope.
+    """
+    if format not in FORMATS:
+        raise ParameterError("format", format, f"a session format{nearest(format, FORMATS)}")
+    if per not in SCOPES:
+        raise ParameterError("per", per, " or ".join(SCOPES))
+    folders = [out] if per == "batch" else songs
+    targets = [folder / (folder.name + FORMATS[format].SUFFIX) for folder in map(_absolute, folders)]
+    for target in targets:
+        if target.exists() and not overwrite and not _is_unaltered(target):
+            raise OutputError(target, "was changed since gbsep wrote it, or is not gbsep's; --overwrite replaces it")
+    return targets
+
+
+def _absolute(path: Path) -> Path:
+    return Path(os.path.abspath(path))
 
 
 def _batch_session(name: str, songs: Mapping[Path, list[Render]], place: Place) -> Session:
