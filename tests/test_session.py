@@ -321,6 +321,10 @@ def test_songs_of_a_batch_follow_one_another(tmp_path: Path, format: str) -> Non
         ("one/cross/bass.wav", 0.0), ("two/cross/bass.wav", 4.0), ("x/three/cross/bass.wav", 8.0),
     ]  # fmt: skip
     assert all(len(track.clips) == 3 for track in project.tracks if track.path != ("cross",))
+    assert [Path(file).parent.name for file, _, _ in project["original"].clips] == 3 * ["media"]
+    before = sorted((tmp_path / "out").rglob("original.*"))
+    write_sessions(tmp_path / "out", format)
+    assert sorted((tmp_path / "out").rglob("original.*")) == before, "both kinds of project share the copies"
     assert [marker for marker in project.markers if marker[1] in ("one", "two", "x/three")] == [
         (0.0, "one"), (4.0, "two"), (8.0, "x/three"),
     ]  # fmt: skip
@@ -689,7 +693,8 @@ def test_unfinished_renders_are_left_alone(out: Path) -> None:
     shutil.copytree(out / "song" / "b", out / "song" / ".c.host.1.partial")
     (written,) = write_sessions(out)
     assert {track.path[0] for track in read_rpp(written.path).tracks} == {"original", "b"}
-    (out / "song" / "b" / "render.json").write_text("{}")
+    assert written.warnings == ("a is left out, for bass.wav is missing: render it again",)
+    (out / "song" / "b" / "render.json").write_text("{}")  # and `a` is not whole
     with pytest.raises(OutputError, match="holds no finished render"):
         write_sessions(out)
 

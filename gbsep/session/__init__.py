@@ -122,16 +122,16 @@ def _absolute(path: Path) -> Path:
 
 def _batch_session(name: str, songs: Mapping[Path, list[Render]], place: Place) -> Session:
     """One session of all songs, one after the other."""
-    presets = Counter(render.folder.name for renders in songs.values() for render in renders)
+    presets = Counter(render.folder.name for renders in songs.values() for render in renders if not render.missing)
     heard = presets.most_common(1)[0][0]
     at_s, sessions = 0.0, []
     tracks: list[Track] = []
     markers: list[Marker] = []
     for folder, renders in songs.items():
         title = folder.relative_to(place.folder).as_posix() if folder != place.folder else folder.name
-        if heard not in [render.folder.name for render in renders]:
+        session = song_session(title, renders, replace(place, song=folder), audible=heard)
+        if heard not in [track.name for track in session.tracks]:
             place.warn(f"{title} was not rendered with {heard}, the preset that is heard: unmute one of its own")
-        session = song_session(title, renders, place, audible=heard)
         end_s = at_s + max(clip.end_s for track, _ in walk(session.tracks) for clip in track.clips)
         sessions.append(session)
         tracks += [
@@ -159,7 +159,7 @@ def _write(
     speakable: Callable[[str], bool],
 ) -> Written:
     warnings: list[str] = []
-    session = make(Place(target.parent, speakable, warnings.append))
+    session = make(Place(target.parent, target.parent, speakable, warnings.append))
     said = [f"{track.name}: {track.note}" for track, _ in walk(session.tracks) if track.note]
     session = replace(session, notes=(f"gbsep {__version__}", *dict.fromkeys([*said, *warnings])))
     hidden = target.with_name(f".{os.urandom(8).hex()}.partial")

@@ -8,10 +8,10 @@
   stem can have its gain there only when no effect stands between the two.
 - Plug-ins are those of the chain, bypassed: on the dry stem, or where there is none on the processed one, which has
   been through them. What the chain holds beside them is named in the track's note.
-- Files that a session needs and no render holds lie in `media/` beside it, named by their content, so that nothing
+- Files that a session needs and no render holds lie in the song's `media/`, named by their content, so that nothing
   there is ever replaced: the original, as a copy (sharing the disk's blocks where the file system can), or decoded
-  where programs disagree about where a file of its format begins; stems without their gains; and any file whose path
-  the format cannot spell.
+  where programs disagree about where a file of its format begins; stems without their gains. A file whose path the
+  format cannot spell is copied into `media/` beside the project.
 """
 
 from __future__ import annotations
@@ -52,6 +52,11 @@ class Render:
         return self.record["input"]
 
     @property
+    def missing(self) -> list[str]:
+        """The files that it had and has no longer."""
+        return [name for name in self.record["files"] if not (self.folder / name).exists()]
+
+    @property
     def start_s(self) -> float:
         """Where it begins in the recording, a whole number of frames."""
         rate = self.recording["sample_rate"]
@@ -60,19 +65,20 @@ class Render:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a session is written, what its format can spell, and where warnings go."""
+    """Where a session is written, and a song's folder in it; what its format can spell; where warnings go."""
 
     folder: Path
+    song: Path
     speakable: Callable[[str], bool]
     warn: Callable[[str], None]
 
     @property
     def media(self) -> Path:
-        return self.folder / MEDIA
+        return self.song / MEDIA
 
 
 def find_renders(out: Path) -> dict[Path, list[Render]]:
-    """The finished renders in a folder, by the folder of their song. Hidden folders are left alone.
+    """The renders in a folder, by the folder of their song, of which one at least is whole. Hidden ones are left alone.
 
     Raises OutputError when there is none.
     """
@@ -82,8 +88,9 @@ def find_renders(out: Path) -> dict[Path, list[Render]]:
         folder = path.parent
         hidden = any(part.startswith(".") for part in folder.relative_to(out).parts)
         record = None if hidden else outputs.read_record(folder)
-        if record and all((folder / name).exists() for name in record["files"]):
+        if record:
             songs.setdefault(out if folder == out else folder.parent, []).append(Render(folder, record))
+    songs = {song: renders for song, renders in songs.items() if not all(render.missing for render in renders)}
     if not songs:
         raise OutputError(out, "holds no finished render; make one first: gbsep render song.wav --out DIR")
     return songs
@@ -93,6 +100,10 @@ def song_session(
     name: str, renders: list[Render], place: Place, audible: str | None = None, fader_gains: bool = False
 ) -> Session:
     """The session of one song. `audible` is the folder name of the render that is heard, else the first."""
+    for render in renders:
+        if render.missing:
+            place.warn(f"{render.folder.name} is left out, for {render.missing[0]} is missing: render it again")
+    renders = [render for render in renders if not render.missing]
     first = renders[0]
     names = [render.folder.name for render in renders]
     heard = audible if audible in names else names[0]
@@ -202,7 +213,7 @@ def _words(diagnosis: Mapping[str, Any]) -> list[str]:
 def _clip(path: Path, name: str, start_s: float, place: Place) -> Clip:
     if not place.speakable(path.relative_to(place.folder).as_posix()):
         sha256 = files.content_hash(path)
-        path = _copy(path, place.media / f"{sha256[:12]}{path.suffix}")
+        path = _copy(path, place.folder / MEDIA / f"{sha256[:12]}{path.suffix}")
     info = files.probe(path)
     return Clip(path, name, start_s, info.frames, info.sample_rate, info.channels, info.container)
 
