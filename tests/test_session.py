@@ -6,6 +6,7 @@ import base64
 import json
 import shutil
 import struct
+import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
@@ -25,9 +26,9 @@ from hypothesis import strategies as st
 import gbsep
 from gbsep import files, outputs
 from gbsep.audio import Audio
-from gbsep.cli import main
+from gbsep.cli import cli, main
 from gbsep.errors import OutputError, ParameterError
-from gbsep.session import dawproject, model, reaper, write_sessions
+from gbsep.session import FORMATS, SCOPES, dawproject, model, reaper, write_sessions
 from gbsep.session.model import Clip, Insert, Marker, Session, Track
 
 RATE = 44100
@@ -648,7 +649,10 @@ def test_without_dry_stems_there_are_none(tmp_path: Path) -> None:
     assert [track.path[-1] for track in read_rpp(written.path).tracks] == [
         "original", "cross", "bass", "guitar", "residual",
     ]  # fmt: skip
-    assert written.warnings == ("cross: bass has effects after its gain and no dry stem to show the gain on",)
+    assert written.warnings == (
+        "cross: bass has effects after its gain and no dry stem to show the gain on",
+        "cross has no dry stems: gbsep render --dry-stems writes them",
+    )
 
 
 # What is there already
@@ -678,6 +682,32 @@ def test_a_project_that_was_saved_since_is_kept(out: Path, format: str) -> None:
         assert path.read_bytes() == content
     write_sessions(out, format, overwrite=True)
     assert path.read_bytes() == written
+
+
+@each_format
+def test_long_names_of_songs_make_shorter_ones_of_projects(tmp_path: Path, format: str) -> None:
+    song = make_song(tmp_path / f"{'긴' * 83}.wav")
+    gbsep.render(song, preset(), tmp_path / "out")
+    (written,) = write_sessions(tmp_path / "out", format)
+    assert written.path.name == "긴" * 40 + SUFFIXES[format]
+    assert written.path.parent.name == song.stem
+
+
+@each_format
+def test_what_a_killed_process_left_is_swept(out: Path, format: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = f"""
+import os
+from gbsep import outputs
+from gbsep.session import write_sessions
+import pathlib
+pathlib.Path.replace = lambda *paths: os._exit(9)
+write_sessions({str(out)!r}, {format!r})
+"""
+    done = subprocess.run([sys.executable, "-c", script], check=False)
+    assert done.returncode == 9
+    assert any(path.name.endswith(".partial") for path in out.rglob(".*"))
+    write_sessions(out, format)
+    assert not list(out.rglob(".*"))
 
 
 def test_one_project_that_may_not_be_replaced_stops_all(out: Path, tmp_path: Path) -> None:
@@ -716,8 +746,15 @@ def test_what_cannot_be_combined_is_refused(out: Path) -> None:
 PLUGIN = {"effect": "Plugin", "name": "ZamCompX2", "parameters": {"ratio": 12.34}}
 
 
+@pytest.fixture(scope="module")
+def scanned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache folder, so that the machine's plug-ins are scanned once."""
+    return tmp_path_factory.mktemp("scanned")
+
+
 @pytest.fixture
-def plugged(tmp_path: Path) -> Path:
+def plugged(tmp_path: Path, scanned: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("GBSEP_CACHE", str(scanned))
     if not Path("/usr/lib/vst3/ZamCompX2.vst3").exists():
         pytest.skip("ZamCompX2 is missing: install Debian's zam-plugins")
     song = make_song(tmp_path / "song.wav")
@@ -806,6 +843,12 @@ def test_a_plugin_that_is_not_here_keeps_the_state_of_its_preset(
 
 
 # The command line
+
+
+def test_the_command_offers_what_there_is() -> None:
+    options = {option.name: option.type for option in cli.commands["session"].params}
+    assert list(options["format_"].choices) == list(FORMATS)  # type: ignore[attr-defined]
+    assert list(options["per"].choices) == list(SCOPES)  # type: ignore[attr-defined]
 
 
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: str) -> tuple[int, str, str]:

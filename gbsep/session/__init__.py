@@ -19,13 +19,12 @@ import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from .. import __version__
+from .. import __version__, outputs
 from ..errors import OutputError, ParameterError, nearest
 from . import dawproject, reaper
 from .model import Marker, Session, Track, merged, moved, walk
@@ -35,6 +34,7 @@ FORMATS = {"reaper": reaper, "dawproject": dawproject}
 SCOPES = ("song", "batch")
 GAP_S = 2.0
 """The least silence between two songs of one session; each begins at a whole second."""
+_NAME_BYTES = 120
 _SEAL = b"gbsep-sha256:"
 _OPEN = b"0" * 64
 
@@ -109,11 +109,17 @@ def check_projects(
     if per not in SCOPES:
         raise ParameterError("per", per, " or ".join(SCOPES))
     folders = [out] if per == "batch" else songs
-    targets = [folder / (folder.name + FORMATS[format].SUFFIX) for folder in map(_absolute, folders)]
+    targets = [folder / _file_name(folder.name, FORMATS[format].SUFFIX) for folder in map(_absolute, folders)]
     for target in targets:
         if target.exists() and not overwrite and not _is_unaltered(target):
             raise OutputError(target, "was changed since gbsep wrote it, or is not gbsep's; --overwrite replaces it")
     return targets
+
+
+def _file_name(name: str, suffix: str) -> str:
+    """The name of a project; one too long for a file's name with all that goes around it is cut."""
+    words = name.encode("utf-8", "surrogateescape")
+    return (name if len(words) <= _NAME_BYTES else words[:_NAME_BYTES].decode("utf-8", "ignore")) + suffix
 
 
 def _absolute(path: Path) -> Path:
@@ -162,16 +168,9 @@ def _write(
     session = make(Place(target.parent, target.parent, speakable, warnings.append))
     said = [f"{track.name}: {track.note}" for track, _ in walk(session.tracks) if track.note]
     session = replace(session, notes=(f"gbsep {__version__}", *dict.fromkeys([*said, *warnings])))
-    hidden = target.with_name(f".{os.urandom(8).hex()}.partial")
-    try:
-        write(session, hidden, target.parent, (_SEAL + _OPEN).decode())
-        _close_seal(hidden)
-        hidden.replace(target)
-    except OSError as error:
-        raise OutputError(target, f"cannot be written: {error.strerror or error}") from None
-    finally:
-        with suppress(OSError):
-            hidden.unlink()
+    with outputs.replacing(target) as path:
+        write(session, path, target.parent, (_SEAL + _OPEN).decode())
+        _close_seal(path)
     return Written(target, session, tuple(warnings))
 
 

@@ -21,6 +21,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ import numpy as np
 from .. import cache, files, host, outputs
 from ..automation import Automation
 from ..chain import Node, Parallel, parse_chain
-from ..errors import AudioFileError, GbsepError, OutputError, PluginError
+from ..errors import GbsepError, OutputError, PluginError
 from ..external import Plugin, locate
 from ..levels import to_amplitude
 from .model import Clip, Insert, Marker, Session, Track, color_of
@@ -142,15 +143,10 @@ def _original(song: str, recording: Mapping[str, Any], place: Place) -> tuple[Tr
 
 
 def _copy_original(path: Path, recording: Mapping[str, Any], target: Path) -> Path:
-    container = recording["container"]
-    size_bytes = 4 * recording["frames"] * recording["channels"]
-    outputs.check_place(target.parent, path.stat().st_size if container in AS_THEY_ARE else size_bytes)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if container in AS_THEY_ARE:
-        return _copy(path, target.with_name(target.name + AS_THEY_ARE[container]))
-    target = target.with_name(target.name + ".wav")
-    _write_wav(target, path, 1.0)
-    return target
+    suffix = AS_THEY_ARE.get(recording["container"])
+    if suffix:
+        return _copy(path, target.with_name(target.name + suffix))
+    return _write_wav(target.with_name(f"{target.name}.wav"), path, 1.0)
 
 
 def _render_track(song: str, render: Render, place: Place, mute: bool, fader_gains: bool) -> Track:
@@ -158,6 +154,8 @@ def _render_track(song: str, render: Render, place: Place, mute: bool, fader_gai
     record = render.record
     pairs = [_stem_tracks(song, render, stem, place, fader_gains) for stem in record["stems"]]
     tracks = [processed for processed, _ in pairs] + [dry for _, dry in pairs if dry]
+    if not any(dry for _, dry in pairs):
+        place.warn(f"{render.folder.name} has no dry stems: gbsep render --dry-stems writes them")
     if record["residual"].get("file"):
         clip = _clip(render.folder / record["residual"]["file"], f"{song} residual", render.start_s, place)
         tracks.append(Track("residual", color_of("residual"), (clip,), mute=True))
@@ -220,47 +218,36 @@ def _clip(path: Path, name: str, start_s: float, place: Place) -> Clip:
 
 def _without_gain(render: Render, file: str, gain_db: float, place: Place) -> Path:
     """The stem in `file` as it was before it got `gain_db`."""
-    sha256 = render.record["files"][file]["sha256"]
+    sha256 = cache.remembered_hash(cache.locate(), render.folder / file)
     key = hashlib.sha256(f"{sha256} {gain_db!r}".encode()).hexdigest()[:12]
     target = place.media / f"unrestored.{key}.wav"
-    if not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _write_wav(target, render.folder / file, 1 / to_amplitude(gain_db))
+    return target if target.exists() else _write_wav(target, render.folder / file, 1 / to_amplitude(gain_db))
+
+
+def _write_wav(target: Path, source: Path, amplitude: float) -> Path:
+    """An audio file as float32 WAV, with another gain."""
+    reader, info = files.open(source), files.probe(source)
+    channels, frames = reader.channels, reader.frames
+    outputs.check_place(target.parent, 4 * frames * channels)
+    about = info.tags, info.broadcast
+    with (
+        outputs.replacing(target) as path,
+        files.create(path, files.OutputFormat("wav"), reader.sample_rate, channels, frames, *about) as writer,
+    ):
+        for block in reader.blocks():
+            writer.write((block.astype(np.float64) * amplitude).astype(np.float32))
     return target
 
 
-def _write_wav(target: Path, source: Path, amplitude: float) -> None:
-    reader, info = files.open(source), files.probe(source)
-    outputs.check_place(target.parent, 4 * reader.frames * reader.channels)
-    with files.create(
-        target,
-        files.OutputFormat("wav"),
-        reader.sample_rate,
-        reader.channels,
-        reader.frames,
-        info.tags,
-        info.broadcast,
-    ) as writer:
-        for block in reader.blocks():
-            writer.write((block.astype(np.float64) * amplitude).astype(np.float32))
-
-
 def _copy(source: Path, target: Path) -> Path:
-    """A copy that appears whole, as a clone where the file system has those; one that is there already is kept.
+    """A copy, as a clone where the file system has those; one that is there already is kept.
 
     No link: what a program does to the copy must not reach the original.
     """
-    if target.exists():
-        return target
-    hidden = target.with_name(f".{os.urandom(8).hex()}.partial")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _clone(source, hidden)
-        hidden.replace(target)
-    except OSError as error:
-        raise AudioFileError(target, f"cannot be written: {error.strerror}; free some space") from None
-    finally:
-        hidden.unlink(missing_ok=True)
+    if not target.exists():
+        outputs.check_place(target.parent, source.stat().st_size)
+        with outputs.replacing(target) as path:
+            _clone(source, path)
     return target
 
 
@@ -320,10 +307,8 @@ def _insert(node: Plugin, report: Mapping[str, Any], render: Render) -> tuple[In
         info = locate(node)
         if (info.class_id, info.version) != (class_id, version):
             raise PluginError(f"version {info.version} is on this machine, the render had {version}")
-        rate, channels = render.recording["sample_rate"], render.recording["channels"]
-        values = {name: _at_start(value, render.start_s) for name, value in node.parameters.items()}
-        with host.open_plugin(info, rate, channels, values, node.state) as instance:
-            state = instance.save_state()
+        values = tuple((name, _at_start(value, render.start_s)) for name, value in node.parameters.items())
+        state = _state(info, render.recording["sample_rate"], render.recording["channels"], values, node.state)
     except GbsepError as error:
         state, reason = node.state, str(error)
     if not _is_vst3(class_id) or (info and info.format != "VST3"):
@@ -336,6 +321,19 @@ def _insert(node: Plugin, report: Mapping[str, Any], render: Render) -> tuple[In
         return insert, f"bypassed, with its state{moving}"
     held = "the state that its preset names" if state else "its defaults"
     return insert, f"bypassed, with {held}: {reason}"
+
+
+@lru_cache(maxsize=64)
+def _state(
+    info: host.PluginInfo,
+    sample_rate: int,
+    channels: int,
+    values: tuple[tuple[str, host.Value], ...],
+    state: bytes | None,
+) -> bytes:
+    """What a plug-in remembers once it is set; the songs of a batch share it."""
+    with host.open_plugin(info, sample_rate, channels, dict(values), state) as instance:
+        return instance.save_state()
 
 
 def _is_vst3(class_id: str) -> bool:
