@@ -342,10 +342,23 @@ def test_in_a_batch_the_commonest_preset_is_heard(out: Path, tmp_path: Path) -> 
     (written,) = write_sessions(out, per="batch")
     project = read_rpp(written.path)
     assert {track.path for track in project.tracks if not track.silent} == {("b",), ("b", "bass"), ("b", "guitar")}
-    assert [warning for warning in written.warnings if "third" in warning] == [
-        "third was not rendered with b, the preset that is heard: unmute one of its own"
-    ]
+    assert written.warnings == (
+        "other: no dry stems of b: gbsep render --dry-stems writes them",
+        "third: no dry stems of c: gbsep render --dry-stems writes them",
+        "third: was not rendered with b, the preset that is heard: unmute one of its own",
+    )
     assert len(project["original"].clips) == 3
+    (written,) = write_sessions(out, per="batch", heard="c")
+    assert {track.path[0] for track in read_rpp(written.path).tracks if not track.silent} == {"c"}
+
+
+@each_format
+def test_the_preset_that_is_heard_can_be_chosen(out: Path, format: str) -> None:
+    (written,) = write_sessions(out, format, heard="b")
+    heard = {track.path for track in read_project(written.path).tracks if not track.silent}
+    assert heard == {("b",), ("b", "bass"), ("b", "guitar")}
+    with pytest.raises(ParameterError, match="a preset that was rendered; known: a, b"):
+        write_sessions(out, format, heard="exp002")
 
 
 # Names, numbers and structure
@@ -651,7 +664,7 @@ def test_without_dry_stems_there_are_none(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert written.warnings == (
         "cross: bass has effects after its gain and no dry stem to show the gain on",
-        "cross has no dry stems: gbsep render --dry-stems writes them",
+        "no dry stems of cross: gbsep render --dry-stems writes them",
     )
 
 
@@ -893,5 +906,7 @@ def test_render_writes_projects_of_what_it_rendered(
     assert (code, printed) == (2, "")
     assert "two.rpp: was changed since gbsep wrote it" in said
     assert not (out / "one" / "exp002_100").exists(), "refused before anything was written"
-    code, _, _ = run(capsys, monkeypatch, *words, "--overwrite")
-    assert (code, len(read_rpp(projects[1]).tracks)) == (0, 7)
+    given = ("render", songs[1], "-p", "exp002_100", *words[3:], "--overwrite")
+    code, _, _ = run(capsys, monkeypatch, *given)
+    heard = {track.path[0] for track in read_rpp(projects[1]).tracks if not track.silent}
+    assert (code, heard) == (0, {"exp002_100"}), "the first that was asked for"

@@ -37,12 +37,22 @@ SCOPES = click.Choice(["song", "batch"])
     show_default=True,
     help="A project for each song, or one with all of them, one after the other.",
 )
+@click.option("--heard", metavar="PRESET", help="The preset that is heard, its folder's name. [default: the first]")
 @click.option("--fader-gains", is_flag=True, help="Show restored gains on the faders; what is heard stays the same.")
 @click.option("--embed", is_flag=True, help="Put the audio into the .dawproject.")
 @click.option("--overwrite", is_flag=True, help="Replace projects that were changed since gbsep wrote them.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per project on stdout, and nothing else there.")
 @debug_option
-def session(out: Path, format_: str, per: str, fader_gains: bool, embed: bool, overwrite: bool, as_json: bool) -> None:
+def session(
+    out: Path,
+    format_: str,
+    per: str,
+    heard: str | None,
+    fader_gains: bool,
+    embed: bool,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
     """Write a DAW project for every song in OUT, the folder of renders.
 
     It opens with the original (muted) and a folder for each preset: its processed stems, its dry stems and what no stem
@@ -59,7 +69,7 @@ def session(out: Path, format_: str, per: str, fader_gains: bool, embed: bool, o
     """
     from ..session import write_sessions
 
-    written = write_sessions(out, format_, per, fader_gains=fader_gains, embed=embed, overwrite=overwrite)
+    written = write_sessions(out, format_, per, heard=heard, fader_gains=fader_gains, embed=embed, overwrite=overwrite)
     if as_json:
         click.echo("\n".join(json.dumps(project.as_json(), ensure_ascii=False) for project in written))
     _report(written, quiet=as_json)
@@ -85,10 +95,13 @@ def write_after(out: Path, outcomes: Iterable[Outcome], format_: str, per: str, 
     """The projects of what was rendered, or was there already; False and a complaint when they cannot be written."""
     from ..session import write_sessions
 
-    songs = {outcome.folder.parent for outcome in outcomes if outcome.folder}
+    folders = [outcome.folder for outcome in outcomes if outcome.folder]
+    songs = {folder.parent for folder in folders}
     try:
-        if songs:
-            _report(write_sessions(out, format_, per, overwrite=overwrite, songs=songs), quiet=as_json)
+        if folders:
+            first = folders[0].name
+            written = write_sessions(out, format_, per, heard=first, overwrite=overwrite, songs=songs)
+            _report(written, quiet=as_json)
     except GbsepError as error:
         if click.get_current_context().obj["debug"]:
             raise

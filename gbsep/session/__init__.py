@@ -63,6 +63,7 @@ def write_sessions(
     format: str = "reaper",
     per: str = "song",
     *,
+    heard: str | None = None,
     fader_gains: bool = False,
     embed: bool = False,
     overwrite: bool = False,
@@ -70,6 +71,7 @@ def write_sessions(
 ) -> list[Written]:
     """Write a project for every song in `out`, or one for all of them; see the module's text.
 
+    `heard` is the preset that is heard, where a song has it; else the first, or in one session for all the commonest.
     `fader_gains` puts restored gains on faders, `embed` the audio into a DAWproject. `songs` are the folders of the
     songs that are wanted, else all. Nothing is written when one project may not be replaced: OutputError.
     Raises ParameterError for what cannot be combined, and what reading the renders raises.
@@ -86,13 +88,17 @@ def write_sessions(
         found = {folder: renders for folder, renders in found.items() if folder in wanted}
         if not found:
             raise OutputError(out, f"holds no finished render of {', '.join(sorted(folder.name for folder in wanted))}")
+    presets = {render.folder.name for renders in found.values() for render in renders}
+    if heard is not None and heard not in presets:
+        raise ParameterError("heard", heard, f"a preset that was rendered{nearest(heard, presets)}")
     targets = check_projects(out, list(found), format, per, overwrite=overwrite)
     write = partial(dawproject.write, embed=embed) if format == "dawproject" else reaper.write
     makers: list[Callable[[Place], Session]] = [
-        partial(song_session, song.name, renders, fader_gains=fader_gains) for song, renders in found.items()
+        partial(song_session, song.name, renders, heard=heard, fader_gains=fader_gains)
+        for song, renders in found.items()
     ]
     if per == "batch":
-        makers = [partial(_batch_session, out.name, found)]
+        makers = [partial(_batch_session, out.name, found, heard)]
     speakable = FORMATS[format].speakable
     return [_write(target, make, write, speakable) for target, make in zip(targets, makers, strict=True)]
 
@@ -126,18 +132,19 @@ def _absolute(path: Path) -> Path:
     return Path(os.path.abspath(path))
 
 
-def _batch_session(name: str, songs: Mapping[Path, list[Render]], place: Place) -> Session:
+def _batch_session(name: str, songs: Mapping[Path, list[Render]], heard: str | None, place: Place) -> Session:
     """One session of all songs, one after the other."""
     presets = Counter(render.folder.name for renders in songs.values() for render in renders if not render.missing)
-    heard = presets.most_common(1)[0][0]
+    heard = heard or presets.most_common(1)[0][0]
     at_s, sessions = 0.0, []
     tracks: list[Track] = []
     markers: list[Marker] = []
     for folder, renders in songs.items():
         title = folder.relative_to(place.folder).as_posix() if folder != place.folder else folder.name
-        session = song_session(title, renders, replace(place, song=folder), audible=heard)
+        own = replace(place, song=folder, warn=partial(_warn_of, title, place.warn))
+        session = song_session(title, renders, own, heard)
         if heard not in [track.name for track in session.tracks]:
-            place.warn(f"{title} was not rendered with {heard}, the preset that is heard: unmute one of its own")
+            own.warn(f"was not rendered with {heard}, the preset that is heard: unmute one of its own")
         end_s = at_s + max(clip.end_s for track, _ in walk(session.tracks) for clip in track.clips)
         sessions.append(session)
         tracks += [
@@ -156,6 +163,10 @@ def _batch_session(name: str, songs: Mapping[Path, list[Render]], place: Place) 
         tuple(markers),
         tempo_bpm=tempos.pop() if len(tempos) == 1 else None,
     )
+
+
+def _warn_of(song: str, warn: Callable[[str], None], text: str) -> None:
+    warn(f"{song}: {text}")
 
 
 def _write(

@@ -98,22 +98,27 @@ def find_renders(out: Path) -> dict[Path, list[Render]]:
 
 
 def song_session(
-    name: str, renders: list[Render], place: Place, audible: str | None = None, fader_gains: bool = False
+    name: str, renders: list[Render], place: Place, heard: str | None = None, fader_gains: bool = False
 ) -> Session:
-    """The session of one song. `audible` is the folder name of the render that is heard, else the first."""
+    """The session of one song. `heard` is the folder name of the render that is heard, else the first."""
     for render in renders:
         if render.missing:
             place.warn(f"{render.folder.name} is left out, for {render.missing[0]} is missing: render it again")
     renders = [render for render in renders if not render.missing]
     first = renders[0]
-    names = [render.folder.name for render in renders]
-    heard = audible if audible in names else names[0]
+    if heard not in [render.folder.name for render in renders]:
+        heard = first.folder.name
     original, tempo_bpm = _original(name, first.recording, place)
     tracks = [original] if original else []
     for render in renders:
         if render.recording["sha256"] != first.recording["sha256"]:
             place.warn(f"{render.folder.name} is of another recording than {first.folder.name}, whose original is here")
         tracks.append(_render_track(name, render, place, mute=render.folder.name != heard, fader_gains=fader_gains))
+    bare = [
+        render.folder.name for render in renders if not any(told.get("dry") for told in render.record["stems"].values())
+    ]
+    if bare:
+        place.warn(f"no dry stems of {', '.join(bare)}: gbsep render --dry-stems writes them")
     rate = first.recording["sample_rate"]
     return Session(
         name,
@@ -154,8 +159,6 @@ def _render_track(song: str, render: Render, place: Place, mute: bool, fader_gai
     record = render.record
     pairs = [_stem_tracks(song, render, stem, place, fader_gains) for stem in record["stems"]]
     tracks = [processed for processed, _ in pairs] + [dry for _, dry in pairs if dry]
-    if not any(dry for _, dry in pairs):
-        place.warn(f"{render.folder.name} has no dry stems: gbsep render --dry-stems writes them")
     if record["residual"].get("file"):
         clip = _clip(render.folder / record["residual"]["file"], f"{song} residual", render.start_s, place)
         tracks.append(Track("residual", color_of("residual"), (clip,), mute=True))
@@ -177,12 +180,13 @@ def _stem_tracks(song: str, render: Render, stem: str, place: Place, fader_gains
 
     fader_db = 0.0 if has_effects else gain_db
     processed = Track(stem, color, clip(stem, told["file"], fader_db), gain_db=fader_db)
-    if told.get("dry") is None:
+    dry_file = told.get("dry")
+    if dry_file is None:
         if gain_db != fader_db:
             place.warn(f"{render.folder.name}: {stem} has effects after its gain and no dry stem to show the gain on")
         return replace(processed, inserts=inserts, note=note), None
     name = f"{stem} (dry)"
-    clips = clip(name, told["dry"], gain_db)
+    clips = clip(name, dry_file, gain_db)
     return processed, Track(name, color, clips, mute=True, gain_db=gain_db, inserts=inserts, note=note)
 
 
