@@ -3,29 +3,43 @@
 from __future__ import annotations
 
 import json
+import sys
+import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from ..errors import GbsepError, ParameterError
+from ..errors import GbsepError, ParameterError, printable
 from .common import complain, debug_option, figure, plugin_paths_option, print_table, progress_bar
+from .progress import batch_progress, two_stops
 from .session import session_options, write_after
 
 if TYPE_CHECKING:
-    from ..preset import Preset
-    from ..rendering import Options, Outcome, Plan
+    from ..batch import Batch, Event
+    from ..rendering import Outcome
+
+MANY = 20
+"""More outcomes than this get a row each in the table, not one for each stem."""
 
 
 @click.command(short_help="Separate recordings and write processed stems.")
-@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
 @click.option(
     "--preset", "-p", "presets", metavar="NAME|FILE", multiple=True, help="Preset; may be given again. [default]"
 )
 @click.option(
     "--out", "-o", type=click.Path(path_type=Path), default="gbsep-out", show_default=True, help="Output folder."
+)
+@click.option(
+    "--jobs",
+    "-j",
+    type=click.IntRange(1),
+    help="Renders at a time, each in a process. [default: one per core, as far as each has 3 GB of memory]",
 )
 @click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Change one value of the preset.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Seed of everything random, in place of the preset's.")
@@ -50,9 +64,10 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per render on stdout, and nothing else there.")
 @debug_option
 def render(
-    inputs: tuple[Path, ...],
+    inputs: tuple[str, ...],
     presets: tuple[str, ...],
     out: Path,
+    jobs: int | None,
     overrides: tuple[str, ...],
     seed: int | None,
     start_s: float,
@@ -88,15 +103,12 @@ def render(
     \b
     Exit codes: 0 all well, 1 an input failed while running, 2 refused before anything was written, 130 interrupted.
     """
-    from ..preset import load_preset, parse_override
+    from .. import batch
+    from ..preset import parse_override
     from ..rendering import Options
     from ..session import check_projects
 
-    pairs = [parse_override(text) for text in overrides]
-    loaded = [
-        load_preset(preset, pairs, seed=seed, format=format_, bit_depth=bit_depth, models=models)
-        for preset in dict.fromkeys(presets or ("default",))
-    ]
+    begun = time.time()
     options = Options(
         out,
         overwrite,
@@ -110,80 +122,114 @@ def render(
         download=not dry_run,
         allow_plugin_paths=allow_plugin_paths,
     )
-    plans, refused = _plan(inputs, loaded, options)
-    if refused and not keep_going:
-        _report([], refused, as_json)
+    pairs = [parse_override(text) for text in overrides]
+    changes = {"seed": seed, "format": format_, "bit_depth": bit_depth}
+    planned = batch.plan(
+        inputs, presets or ("default",), options, overrides=pairs, jobs=jobs, check_space=not keep_going, **changes
+    )
+    _tell_left_out(planned.left_out)
+    if planned.refused and not keep_going:
+        _report(planned.refused, as_json)
         return 2
+    after = None
     if session_format:
-        check_projects(out, [plan.folder.parent for plan in plans], session_format, session_per, overwrite=overwrite)
+        songs = [plan.folder.parent for plan in planned.plans]
+        check_projects(out, songs, session_format, session_per, overwrite=overwrite)
+        after = partial(write_after, out, format_=session_format, per=session_per, overwrite=overwrite, as_json=as_json)
     if dry_run:
-        _show_plans(plans, as_json)
-        return 1 if refused else 0
-    outcomes = list(_run(plans))
-    _report(outcomes, refused, as_json)
-    failed = bool(refused) or any(outcome.status == "failed" for outcome in outcomes)
-    if session_format and not write_after(out, outcomes, session_format, session_per, overwrite, as_json):
-        failed = True
-    return int(failed)
+        _report(planned.refused, as_json)
+        _show_plans(planned, as_json)
+        return 1 if planned.refused else 0
+    return carry_out(planned, begun, as_json, after)
 
 
-def _plan(inputs: Iterable[Path], presets: list[Preset], options: Options) -> tuple[list[Plan], list[Outcome]]:
-    """A plan for every input and preset, and an outcome for each that cannot be had."""
-    from ..rendering import Outcome, plan, track_names
+def carry_out(
+    planned: Batch, begun: float, as_json: bool, after: Callable[[Sequence[Outcome]], bool] | None = None
+) -> int:
+    """Run a batch, show how it goes and what became of it; the exit code.
 
-    plans, refused = [], []
-    for path, track in track_names(inputs).items():
-        for preset in presets:
-            try:
-                plans.append(plan(path, preset, options, track))
-            except GbsepError as error:
-                refused.append(Outcome(path, preset.folder, "failed", error=str(error)))
-    taken = Counter(one.folder for one in plans)
-    for one in [one for one in plans if taken[one.folder] > 1]:
-        reason = f"{taken[one.folder]} renders would land in {one.folder}: give the presets names of their own"
-        refused.append(Outcome(one.input, one.preset.folder, "failed", error=reason))
-    return [one for one in plans if taken[one.folder] == 1], refused
+    Of more than one render there is a report in batch.json. One song alone is ended by the first Ctrl-C. `after` is
+    called with the outcomes of a run that was not interrupted, and returns whether it went well.
+    """
+    from .. import batch
+    from ..batch import history, report
 
+    several = len(planned.plans) + len(planned.refused) > 1
+    if several:
+        report.check(planned.options.out)
+    debug = click.get_current_context().obj["debug"]
+    outcomes: list[Outcome] = []
+    interrupted = False
 
-def _run(plans: list[Plan]) -> Iterator[Outcome]:
-    """Carry the plans out, one after the other; what fails does not stop the others."""
-    from ..rendering import Outcome, run
+    def tell(event: Event) -> None:
+        show(event)
+        if debug and event.kind == "finished" and event.message:
+            click.echo(event.message, err=True)
 
-    for number, plan in enumerate(plans, 1):
-        label = f"{plan.track} {plan.preset.folder}" + (f" ({number}/{len(plans)})" if len(plans) > 1 else "")
+    with batch_progress(planned) as show, nullcontext() if planned.alone else two_stops() as stop:
         try:
-            with progress_bar(label) as progress:
-                outcome = run(plan, progress)
+            for outcome in batch.run(planned, on_event=tell, stop=stop):
+                outcomes.append(outcome)  # noqa: PERF402 - those before a Ctrl-C count
+        except KeyboardInterrupt:
+            interrupted = True
+    interrupted |= stop is not None and stop.is_set()
+    outcomes = planned.in_order(outcomes)
+    _report(outcomes, as_json)
+    history.learn(planned, outcomes)
+    failed = any(outcome.status == "failed" for outcome in outcomes)
+    if several and outcomes:
+        try:
+            path = report.write(planned, outcomes, ["gbsep", *sys.argv[1:]], begun, interrupted)
+            _summary(outcomes, path)
         except GbsepError as error:
-            if click.get_current_context().obj["debug"]:
-                raise
-            outcome = Outcome(plan.input, plan.preset.folder, "failed", error=str(error))
-        if len(plans) > 1:
-            click.echo(f"{label}: {outcome.status}", err=True)
-        yield outcome
+            complain(str(error))
+            failed = True
+    if interrupted:
+        raise KeyboardInterrupt
+    if after and not after(outcomes):
+        failed = True
+    return 1 if failed else 0
 
 
-def _report(outcomes: list[Outcome], refused: list[Outcome], as_json: bool) -> None:
+def _tell_left_out(paths: Sequence[Path]) -> None:
+    if paths:
+        named = ", ".join(printable(str(path)) for path in paths[:3]) + (", ..." if len(paths) > 3 else "")
+        click.echo(f"left out, as no audio by their names: {named} ({len(paths)})", err=True)
+
+
+def _report(outcomes: Sequence[Outcome], as_json: bool) -> None:
     """Results on stdout: a table, or one JSON object per line. Warnings and errors on stderr."""
-    for outcome in [*outcomes, *refused]:
+    for outcome in outcomes:
         if as_json:
             click.echo(json.dumps(outcome.as_json(), ensure_ascii=False))
         for warning in outcome.warnings:
             click.echo(f"{outcome.input}: warning: {warning}", err=True)
-        if outcome.error:
-            complain(outcome.error, about=outcome.input)
-    if not as_json and outcomes:
-        print_table(
-            ("track", "preset", "", "stem", "restored", "loudness", "peak", "seconds"),
-            [row for outcome in outcomes for row in _rows(outcome)],
-        )
-        folders = dict.fromkeys(str(outcome.folder) for outcome in outcomes if outcome.folder)
-        click.echo("\n".join(folders))
+    for error, about in dict.fromkeys((outcome.error, outcome.input) for outcome in outcomes if outcome.error):
+        complain(error, about)
+    done = [outcome for outcome in outcomes if outcome.folder]
+    if as_json or not done:
+        return
+    if len(outcomes) <= MANY:
+        header = ("track", "preset", "", "stem", "restored", "loudness", "peak", "seconds")
+        print_table(header, [row for outcome in outcomes for row in _rows(outcome)])
+        click.echo("\n".join(dict.fromkeys(str(outcome.folder) for outcome in done)))
+    else:
+        rows = [(one.track, one.preset, one.status, one.reason, _seconds(one)) for one in outcomes]
+        print_table(("track", "preset", "", "", "seconds"), rows)
+
+
+def _summary(outcomes: Sequence[Outcome], path: Path) -> None:
+    counts = Counter(outcome.status for outcome in outcomes)
+    words = [f"{counts[status]} {status}" for status in ("ok", "skipped", "failed") if counts[status]]
+    click.echo(f"{', '.join(words)}; {path}", err=True)
+
+
+def _seconds(outcome: Outcome) -> str:
+    return f"{sum(outcome.seconds.values()):.1f}" if outcome.seconds else ""
 
 
 def _rows(outcome: Outcome) -> Iterator[tuple[str, ...]]:
-    head = (outcome.input.stem, outcome.preset, outcome.status)
-    seconds = f"{sum(outcome.seconds.values()):.1f}" if outcome.seconds else ""
+    head, seconds = (outcome.track, outcome.preset, outcome.status), _seconds(outcome)
     for name, stem in outcome.levels.items():
         after = stem["after"]
         yield (
@@ -199,13 +245,15 @@ def _rows(outcome: Outcome) -> Iterator[tuple[str, ...]]:
         yield (*head, "", "", "", "", "")
 
 
-def _show_plans(plans: list[Plan], as_json: bool) -> None:
-    for plan in plans:
+def _show_plans(planned: Batch, as_json: bool) -> None:
+    from ..batch import history
+
+    for plan in planned.plans:
         if as_json:
             click.echo(
                 json.dumps(
                     {
-                        "input": str(plan.input),
+                        "input": str(plan.source),
                         "preset": plan.preset.folder,
                         "action": plan.action,
                         "reason": plan.reason,
@@ -216,10 +264,16 @@ def _show_plans(plans: list[Plan], as_json: bool) -> None:
                 )
             )
             continue
-        click.echo(f"{plan.action:6} {plan.input} -> {plan.folder}{' (' + plan.reason + ')' if plan.reason else ''}")
+        click.echo(f"{plan.action:6} {plan.source} -> {plan.folder}{' (' + plan.reason + ')' if plan.reason else ''}")
         click.echo(f"       {', '.join(plan.names.values())}")
         for warning in plan.warnings:
             click.echo(f"       warning: {warning}")
+    seconds, learned = history.estimate(planned)
+    if seconds and not as_json:
+        basis = "earlier renders here" if learned else "typical speeds, until such renders were made here"
+        takes = f"{seconds / 60:.0f} min" if seconds > 100 else f"{seconds:.0f} s"
+        at_a_time = f", {planned.jobs} at a time" if planned.jobs > 1 else ""
+        click.echo(f"about {takes}{at_a_time}: an estimate from {basis}")
 
 
 @click.command("chain", short_help="Send a file through a chain, without separating.")

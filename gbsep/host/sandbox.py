@@ -152,15 +152,9 @@ class Sandbox:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(0.5)
         status = self._process.returncode
-        said = (self._output.read() or b"").decode("utf-8", "replace").strip().splitlines()
+        said = self._output.read() or b""
         self.close()
-        if status is None:
-            ended = "closed the control channel"
-        elif status < 0:
-            ended = f"was ended by signal {-status} ({signal.strsignal(-status)})"
-        else:
-            ended = f"ended with exit status {status} and without an answer"
-        return f"{ended}; it last wrote {said[-1][:200]!r}" if said else ended
+        return how_it_ended(status, said)
 
     def close(self) -> None:
         """Kill the process with all its children, and remove what it used. May be called again.
@@ -174,6 +168,18 @@ class Sandbox:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+def how_it_ended(status: int | None, said: bytes) -> str:
+    """What became of a process, from its exit status and what it wrote: "was ended by signal 9 (Killed)"."""
+    if status is None:
+        ended = "closed the control channel"
+    elif status < 0:
+        ended = f"was ended by signal {-status} ({signal.strsignal(-status)})"
+    else:
+        ended = f"ended with exit status {status} and without an answer"
+    lines = said.decode("utf-8", "replace").strip().splitlines()
+    return f"{ended}; it last wrote {lines[-1][:200]!r}" if lines else ended
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
