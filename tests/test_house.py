@@ -35,6 +35,7 @@ ONLY_IN = {
     "soundfile": {"files"},
     "soxr": {"files"},
     "pyloudnorm": {"levels"},
+    "rpp": {"session"},
     "click": {"cli"},
     "rich": {"cli"},
 }
