@@ -287,7 +287,7 @@ def _about(estimate: StemFolder, name: str, dry: bool) -> Iterator[str]:
         return
     stem, preset = estimate.record["stems"][name], estimate.record["preset"]
     effects = [node["effect"] for node in preset["stems"].get(name, {}).get("chain", [])]
-    if effects and not (dry and stem.get("dry_file")):
+    if effects and not (dry and stem.get("dry")):
         yield (
             f"what the effects changed ({', '.join(effects)}) counts as distortion: "
             "render with --dry-stems, and evaluate with --dry, to judge the separation alone"

@@ -777,7 +777,7 @@ def _record(
         "stems": {
             name: {
                 "file": plan.names[name],
-                "dry_file": plan.names.get(f"{name}.dry"),
+                "dry": plan.names.get(f"{name}.dry"),
                 "from": preset.stems[name].sources,
                 "restored_gain_db": round(track.gain_db, 4),
                 "before": track.before.as_json(),

@@ -79,7 +79,7 @@ def find_stems(folder: str | Path, dry: bool = False) -> StemFolder:
         raise OutputError(folder, "is not a folder" if folder.exists() else "no such folder; check the name")
     record = read_record(folder)
     if record is not None:
-        chosen = {name: (dry and stem.get("dry_file")) or stem["file"] for name, stem in record["stems"].items()}
+        chosen = {name: (dry and stem.get("dry")) or stem["file"] for name, stem in record["stems"].items()}
         return StemFolder(folder, {name: (folder / file,) for name, file in chosen.items()}, record)
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):

@@ -35,7 +35,7 @@ LAYERS = (
         "outputs",
         "review",
         "stemfolder",
-    },  # fmt: skip
+    },
     {"preset", "train"},
     {"rendering"},
     {"batch", "report", "session", "doctor"},
@@ -49,6 +49,7 @@ ONLY_IN = {
     "soundfile": {"files"},
     "soxr": {"files"},
     "pyloudnorm": {"levels"},
+    "rpp": {"session"},
     "click": {"cli"},
     "rich": {"cli"},
 }

@@ -25,6 +25,7 @@ from .plugins import plugins
 from .presets import presets
 from .render import apply_chain, render
 from .report import compare, report, review, sweep
+from .session import session
 from .watch import watch
 
 
@@ -69,8 +70,8 @@ def cli() -> None:
 
 
 for command in (
-    render, apply_chain, watch, demo, presets, models, plugins, cache_group, doctor, compare, sweep, report, review,
-    evaluate, diagnose, log,
+    render, apply_chain, watch, session, compare, sweep, report, review, evaluate, diagnose, log, demo, presets, models,
+    plugins, cache_group, doctor,
 ):  # fmt: skip
     cli.add_command(command)
 

@@ -132,20 +132,20 @@ def choices_of(
 def carry_out(
     planned: Batch,
     choices: Choices,
-    on_song: Callable[[list[Outcome]], None] = lambda outcomes: None,
+    after: Callable[[Sequence[Outcome]], bool] | None = None,
     watching: bool = False,
 ) -> int:
     """Run a batch, show how it goes and what became of it; the exit code.
 
-    `on_song` and `watching` are as for `run_batch`. Of more than one render there is a report in batch.json, but not
-    while watching.
+    `after` is called with the outcomes of a batch that was not interrupted, and returns whether it went well.
+    `watching` is as for `run_batch`. Of more than one render there is a report in batch.json, but not while watching.
     """
     from ..batch import history, report
 
     several = len(planned.plans) + len(planned.refused) > 1 and not watching
     if several and not planned.destination:
         report.check(planned.options.out)
-    outcomes, interrupted = run_batch(planned, choices.cluster, on_song, watching)
+    outcomes, interrupted = run_batch(planned, choices.cluster, watching)
     print_outcomes(outcomes, choices.as_json)
     history.learn(planned, outcomes)
     failed = any(outcome.status == "failed" for outcome in outcomes)
@@ -163,20 +163,16 @@ def carry_out(
             failed = True
     if interrupted:
         raise KeyboardInterrupt
+    if after and not after(outcomes):
+        failed = True
     return 1 if failed else 0
 
 
-def run_batch(
-    planned: Batch,
-    cluster: str | None,
-    on_song: Callable[[list[Outcome]], None] = lambda outcomes: None,
-    watching: bool = False,
-) -> tuple[list[Outcome], bool]:
+def run_batch(planned: Batch, cluster: str | None, watching: bool = False) -> tuple[list[Outcome], bool]:
     """Run a batch and show how it goes: the outcomes there are, in order, and whether it was interrupted.
 
-    `on_song` is called with the outcomes of a song when all its renders have theirs. One separation alone is done in
-    this process, and ended by the first Ctrl-C; but while `watching` every one is done in another process, whose end
-    is not the end of the watch.
+    One separation alone is done in this process, and ended by the first Ctrl-C; but while `watching` every one is done
+    in another process, whose end is not the end of the watch.
     """
     from .. import batch
 
@@ -190,14 +186,9 @@ def run_batch(
             click.echo(event.message, err=True)
 
     here = planned.alone and not cluster and not watching
-    left = Counter(plan.track for plan in planned.plans)
     with batch_progress(planned) as show, nullcontext() if here else two_stops() as stop:
         try:
-            for outcome in batch.run(planned, cluster=cluster, apart=watching, on_event=tell, stop=stop):
-                outcomes.append(outcome)
-                left[outcome.track] -= 1
-                if left[outcome.track] == 0:
-                    on_song([one for one in outcomes if one.track == outcome.track])
+            outcomes.extend(batch.run(planned, cluster=cluster, apart=watching, on_event=tell, stop=stop))
         except KeyboardInterrupt:
             interrupted = True
     return planned.in_order(outcomes), interrupted or (stop is not None and stop.is_set())
