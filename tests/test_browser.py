@@ -426,6 +426,19 @@ def server(out: Path) -> Iterator[Server]:
     thread.join()
 
 
+def test_a_sound_that_is_gone_is_said(browser: Any, server: Server, out: Path) -> None:
+    tab = Tab(browser, server.address)
+    gone = next(out.glob("*/exp002/bass.wav"))
+    gone.rename(gone.with_suffix(".away"))
+    try:
+        tab.page.locator("#play").click()
+        tab.page.wait_for_selector("#say.shown")
+        assert "bass.wav" in tab.page.locator("#say").inner_text()
+    finally:
+        gone.with_suffix(".away").rename(gone)
+    tab.context.close()
+
+
 def test_the_buttons_of_a_review_lead_to_other_files_on_the_next_render(
     browser: Any, server: Server, out: Path
 ) -> None:

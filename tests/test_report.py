@@ -313,6 +313,19 @@ def test_compare_renders_and_reports(song: Path, out: Path, tmp_path: Path, caps
     assert not (tmp_path / "o/batch.json").exists()
 
 
+def test_presets_without_a_true_stem_are_shown_without_scores(song: Path, out: Path, tmp_path: Path) -> None:
+    truth = tmp_path / "truth"
+    truth.mkdir()
+    (truth / "bass.wav").write_bytes((out / "song/exp002/bass.wav").read_bytes())
+    gbsep.render(song, "minus_bass", tmp_path / "out", use_cache=False, duration_s=2.0)
+    gbsep.render(song, "exp002_100", tmp_path / "out", use_cache=False, duration_s=2.0)
+    (one,) = collect(tmp_path / "out", truth)
+    scores = {render.preset: render.figures for render in one.renders}
+    assert scores["exp002_100"]["bass"]["sdr"]
+    assert "sdr" not in scores["minus_bass"]["minus_bass"]
+    assert "paired by name" in next(render.remarks for render in one.renders if render.preset == "minus_bass")[-1]
+
+
 def test_a_sweep_has_a_folder_for_each_value(song: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     vary = ["--vary", "separate.cutoff_hz=100:300:100", "--vary", "separate.order=2,4"]
     assert run("sweep", song, "-p", "exp002", *vary, "-o", tmp_path, "--duration", 1, "--jobs", 1) == 0

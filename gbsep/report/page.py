@@ -135,7 +135,6 @@ def page(
     """The HTML of a report. `folder` is where assets are found; `inline` are those in the file, in base64."""
     folders = list(dict.fromkeys(song.folder for song in songs))
     model = {
-        "title": title,
         "folder": folder,
         "served": served,
         "columns": {name: asdict(column) for name, column in COLUMNS.items()},

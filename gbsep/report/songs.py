@@ -171,7 +171,8 @@ def _song(
 def _render(folder: StemFolder, references: Path | None) -> Render:
     record = folder.record
     assert record is not None
-    scores = evaluate_folder(folder.path, references) if references else {}
+    meets = references is not None and not folder.files.keys().isdisjoint(find_stems(references).files)
+    scores = evaluate_folder(folder.path, references) if references and meets else {}
     figures: dict[str, dict[str, float | None]] = {}
     sources = []
     for stem, told in record["stems"].items():
@@ -190,6 +191,8 @@ def _render(folder: StemFolder, references: Path | None) -> Render:
         path = folder.path / residual["file"]
         sources.append(Source("residual", "residual", partial(files.open, path), path, _levels(residual)))
     remarks = [f"{stem}: {note}" for stem, score in scores.items() for note in score.notes]
+    if references and not meets:
+        remarks.append(f"none of its stems is among the true ones in {references.name}: stems are paired by name")
     findings = tuple(record.get("diagnoses", ()))
     return Render(
         folder.path.name, record, folder.path, tuple(sources), figures, findings, (*record["warnings"], *remarks)

@@ -10,6 +10,7 @@ let blind = null;             // {stem, order: [render], vote, tally}
 let matched = true;
 let last = null;              // the source before this one, for A/B
 let view = { start: 0, end: 1 };
+const kept = {};              // stem and render that were last heard, while the mixture sounds
 const pictures = new Map();
 let lanes = [];
 
@@ -404,12 +405,12 @@ function choices() {
   const focused = place.contains(document.activeElement) ? document.activeElement.textContent : null;
   const render = here.kind === "reference" ? REFERENCE : here.render;
   const order = blind && !blind.vote ? blind.order : song.renders.map((_, index) => index);
-  const track = here.kind === "mixture" ? choices.track ?? tracks().find((one) => one !== "mixture") : here.name;
-  choices.track = track;
-  if (render !== null) choices.render = render;
+  const track = here.kind === "mixture" ? kept.track ?? tracks().find((one) => one !== "mixture") : here.name;
+  kept.track = track;
+  if (render !== null) kept.render = render;
   const who = [...order, ...(song.sources.some((one) => one.kind === "reference") && !blind ? [REFERENCE] : [])];
   const other = (name) => {
-    const wish = choices.render ?? who[0];
+    const wish = kept.render ?? who[0];
     const found = sourceOf(name, wish);
     return found >= 0 ? found : sourceOf(name, rendersOf(name)[0]);
   };
@@ -721,7 +722,7 @@ function press(event) {
   };
   if (/^[1-9]$/.test(key)) actions[key] = () => {
     const all = blind && !blind.vote ? blind.order : song.renders.map((_, index) => index);
-    const track = here?.kind === "mixture" ? choices.track : here?.name;
+    const track = here?.kind === "mixture" ? kept.track : here?.name;
     if (all[key - 1] !== undefined) choose(sourceOf(track, all[key - 1]));
   };
   if (!actions[key] || (!song.sources.length && !",.t?".includes(key))) return;
@@ -733,7 +734,7 @@ function nextStem(by) {
   const names = tracks().filter((track) => track !== "mixture");
   const at = names.indexOf(current()?.name);
   const name = names[(at + by + names.length) % names.length];
-  const found = sourceOf(name, choices.render ?? 0);
+  const found = sourceOf(name, kept.render ?? 0);
   choose(found >= 0 ? found : sourceOf(name, rendersOf(name)[0]));
 }
 
@@ -773,7 +774,7 @@ function toggleBlind() {
 function round(stem) {
   Object.assign(blind, { stem, vote: false, order: shuffled(rendersOf(stem)) });
   last = null;
-  choices.render = blind.order[0];
+  kept.render = blind.order[0];
   player.choose(sourceOf(stem, blind.order[0]));
 }
 
@@ -847,7 +848,7 @@ async function open(index) {
   player.pause();
   blind = null;
   last = null;
-  choices.track = choices.render = undefined;
+  kept.track = kept.render = undefined;
   pictures.clear();
   song = { ...model, id: index, chunk_s: report.chunk_s, frames: Math.round(model.seconds * model.sample_rate_hz), sample_rate: model.sample_rate_hz, amplitude };
   view = { start: 0, end: song.seconds };
@@ -863,6 +864,6 @@ async function open(index) {
 addEventListener("keydown", press);
 addEventListener("resize", () => song?.sources.length && draw());
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => song && paint());
-globalThis.gbsep = { player, open };
+globalThis.gbsep = { player, open }; // for the console, and for tests
 open(0).catch((error) => app.replaceChildren(h("p.failure", { role: "alert" }, error.message)));
 requestAnimationFrame(animate);

@@ -11,6 +11,12 @@ function createStore(folder, query) {
     waiting.delete(id);
   };
 
+  /* Why the server gave no script. */
+  async function reasonOf(address) {
+    const answer = await fetch(address).catch(() => null);
+    return answer ? answer.text() : "gbsep review is not running any more: start it again";
+  }
+
   function fetchBeside(id) {
     if (waiting.has(id)) return waiting.get(id).promise;
     const one = {};
@@ -20,10 +26,10 @@ function createStore(folder, query) {
     script.nonce = page.nonce;
     script.src = `${folder}${id}.js${query}`;
     script.onload = () => script.remove();
-    script.onerror = () => {
+    script.onerror = async () => {
       script.remove();
       waiting.delete(id);
-      one.reject(new Error(`${folder}${id}.js is missing; keep the folder ${folder} beside this file`));
+      one.reject(new Error(query ? await reasonOf(script.src) : `${folder}${id}.js is missing; keep the folder ${folder} beside this file`));
     };
     document.head.append(script);
     return one.promise;
