@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.fft
+import scipy  # its parts, which take long to load, are loaded when they are first asked for
 
 from . import files
 from .audio import Audio, Block, Reader, rechunk, zip_blocks

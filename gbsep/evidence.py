@@ -1,20 +1,18 @@
 """What diagnosis rests on: powers, coherences and projections of mixture and stems, measured in one pass.
 
 Conventions: signals are first brought down to about LOWERED_HZ by plain averages of neighbouring frames. What that
-folds into the range is the same for a stem and for what leaked from it, so no relation between signals changes, and
-all that is looked at lies where it is weak. Spectra are of WINDOW_S, Hann, half overlapping; SPAN_WINDOWS of them
-make a span, for which one row of sums is kept, so memory grows by some hundred bytes a second. Powers are summed over
-channels.
+folds into the range is the same for a stem and for what leaked from it, so no relation between signals changes, and it
+is weak where anything is looked at. Spectra are of WINDOW_S, Hann, half overlapping; SPAN_WINDOWS of them make a span,
+for which one row of sums is kept, so memory grows by some hundred bytes a second. Powers are summed over channels.
 
-- Coherence: two instruments are not coherent. The magnitude-squared coherence of a stem with one that it is no part
-  of is about 1 over the number of windows in a span; with one that leaked into it, it is 1. `shared` is the power in
-  a stem that is coherent with its partner, bin by bin, at most all of it.
+- Coherence: two instruments are not coherent. The magnitude-squared coherence of a stem with one that it is no part of
+  is about 1 over the number of windows in a span; with one that leaked into it, it is 1. `shared` is the power in a
+  stem that is coherent with its partner, bin by bin, at most all of it.
 - Projection: the gain with which a stem is found in the mixture, <stem, mixture> / <stem, stem>, is 1 for a true stem
   whatever plays beside it. What a separator took away, it raises. Its imaginary part holds only chance correlation with
   what else plays, which the real part has too: so it says how far that is to be trusted.
 - Pitch: that of a window is its lowest spectral peak within PARTIAL_DB of the highest: for one note its fundamental
-unless
-  that is weak, for a chord its lowest note.
+  unless that is weak, for a chord its lowest note.
 
 References: P. D. Welch, The use of fast Fourier transform for the estimation of power spectra, IEEE Trans. Audio
 Electroacoustics 15(2), 1967. G. C. Carter, Coherence and time delay estimation, Proc. IEEE 75(2), 1987.
