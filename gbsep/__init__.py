@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .rendering import Outcome as Outcome
     from .rendering import render as render
     from .separation import separate as separate
+    from .session import write_sessions as write_sessions
 
 _HOMES = {
     "Audio": "audio",
@@ -36,6 +37,7 @@ _HOMES = {
     "render": "rendering",
     "separate": "separation",
     "write": "files",
+    "write_sessions": "session",
 }
 
 __all__ = ["__version__", *_HOMES]

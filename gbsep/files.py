@@ -130,6 +130,29 @@ def shift_time_reference(broadcast: bytes, frames: int) -> bytes:
 # Looking at a file
 
 
+def tempo_bpm(path: str | Path) -> float | None:
+    """The tempo that the tags of a file state (ID3 `TBPM`, Vorbis `BPM` or `TEMPO`, MP4 `tmpo`), in beats per minute.
+
+    None when they state none, or one outside 20 to 999: many programs write 0 for "not known".
+    """
+    import mutagen
+
+    try:
+        file = mutagen.File(path)
+    except (mutagen.MutagenError, OSError):
+        return None
+    tags = file.tags if file is not None else None
+    for name in ("TBPM", "BPM", "TEMPO", "tmpo"):
+        found = tags.get(name) if tags else None
+        if not found:
+            continue
+        with suppress(ValueError):
+            tempo = float(str(found[0]).replace(",", "."))
+            if 20 <= tempo <= 999:
+                return tempo
+    return None
+
+
 def probe(path: str | Path) -> FileInfo:
     """What is in the file, and whether it is whole, in milliseconds.
 

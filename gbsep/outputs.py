@@ -146,6 +146,21 @@ def staging(folder: Path) -> Iterator[Path]:
         _remove_empty(made)
 
 
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Where to write a file that takes the place of `path` when all went well. What a killed process left is swept.
+
+    Raises OutputError when it cannot be written.
+    """
+    try:
+        recover(path)
+        with staging(path) as place:
+            yield place / path.name
+            (place / path.name).replace(path)
+    except OSError as error:
+        raise OutputError(path, f"cannot be written: {error.strerror or error}; free some space") from None
+
+
 def publish(place: Path, folder: Path, record: Mapping[str, Any]) -> None:
     """Complete a staging folder with its render.json and move it to `folder`, in place of the render that is there."""
     files = {path.name: _stamp(path) for path in sorted(place.iterdir())}

@@ -761,6 +761,7 @@ def _record(
         "stems": {
             name: {
                 "file": plan.names[name],
+                "dry": plan.names.get(f"{name}.dry"),
                 "from": preset.stems[name].sources,
                 "restored_gain_db": round(track.gain_db, 4),
                 "before": track.before.as_json(),
@@ -769,7 +770,7 @@ def _record(
             }
             for name, track in tracks.items()
         },
-        "residual": residual.after.raised(shared_db).as_json(),
+        "residual": {"file": plan.names.get("residual"), **residual.after.raised(shared_db).as_json()},
         "null_test": {"peak_dbfs": levels.as_json(null.peak_dbfs)},
         "shared_gain_db": shared_db,
         "warnings": warnings,

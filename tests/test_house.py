@@ -38,6 +38,7 @@ ONLY_IN = {
     "soundfile": {"files"},
     "soxr": {"files"},
     "pyloudnorm": {"levels"},
+    "rpp": {"session"},
     "click": {"cli"},
     "rich": {"cli"},
 }

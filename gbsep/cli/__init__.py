@@ -23,6 +23,7 @@ from .models import models
 from .plugins import plugins
 from .presets import presets
 from .render import apply_chain, render
+from .session import session
 from .watch import watch
 
 
@@ -64,7 +65,7 @@ def cli() -> None:
     """
 
 
-for command in (render, apply_chain, watch, demo, presets, models, plugins, cache_group, doctor):
+for command in (render, apply_chain, watch, session, demo, presets, models, plugins, cache_group, doctor):
     cli.add_command(command)
 
 

@@ -131,14 +131,15 @@ def choices_of(
 def carry_out(
     planned: Batch,
     choices: Choices,
-    on_song: Callable[[list[Outcome]], None] = lambda outcomes: None,
+    after: Callable[[Sequence[Outcome]], bool] | None = None,
     watching: bool = False,
 ) -> int:
     """Run a batch, show how it goes and what became of it; the exit code.
 
-    `on_song` is called with the outcomes of a song when all its renders have theirs. Of more than one render there is
-    a report in batch.json. One separation alone is done in this process, and ended by the first Ctrl-C; but while
-    `watching`, which has no reports, every one is done in another process, whose end is not the end of the watch.
+    `after` is called with the outcomes of a batch that was not interrupted, and returns whether it went well. Of more
+    than one render there is a report in batch.json. One separation alone is done in this process, and ended by the
+    first Ctrl-C; but while `watching`, which has no reports, every one is done in another process, whose end is not
+    the end of the watch.
     """
     from .. import batch
     from ..batch import history, report
@@ -156,14 +157,9 @@ def carry_out(
             click.echo(event.message, err=True)
 
     here = planned.alone and not choices.cluster and not watching
-    left = Counter(plan.track for plan in planned.plans)
     with batch_progress(planned) as show, nullcontext() if here else two_stops() as stop:
         try:
-            for outcome in batch.run(planned, cluster=choices.cluster, apart=watching, on_event=tell, stop=stop):
-                outcomes.append(outcome)
-                left[outcome.track] -= 1
-                if left[outcome.track] == 0:
-                    on_song([one for one in outcomes if one.track == outcome.track])
+            outcomes.extend(batch.run(planned, cluster=choices.cluster, apart=watching, on_event=tell, stop=stop))
         except KeyboardInterrupt:
             interrupted = True
     interrupted |= stop is not None and stop.is_set()
@@ -183,6 +179,8 @@ def carry_out(
             failed = True
     if interrupted:
         raise KeyboardInterrupt
+    if after and not after(outcomes):
+        failed = True
     return 1 if failed else 0
 
 

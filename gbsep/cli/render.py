@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,18 +13,30 @@ import click
 from ..errors import GbsepError, ParameterError
 from .batches import batch_options, carry_out, choices_of, print_outcomes, tell_left_out
 from .common import complain, debug_option, figure, plugin_paths_option, progress_bar
+from .session import session_options, write_after
 
 if TYPE_CHECKING:
     from ..batch import Batch
+    from ..rendering import Outcome
+    from .batches import Choices
 
 
 @click.command(short_help="Separate recordings and write processed stems.")
 @click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
 @batch_options
+@session_options
 @click.option("--keep-going", is_flag=True, help="Leave out inputs that cannot be rendered; do the others.")
 @click.option("--dry-run", is_flag=True, help="Check everything and say what would be done, and how long it takes.")
 @debug_option
-def render(inputs: tuple[str, ...], keep_going: bool, dry_run: bool, **chosen: Any) -> int:
+def render(
+    inputs: tuple[str, ...],
+    keep_going: bool,
+    dry_run: bool,
+    session_format: str | None,
+    session_per: str,
+    dry_stems: bool,
+    **chosen: Any,
+) -> int:
     """Separate recordings and write their processed stems to OUT/<track>/<preset>/.
 
     INPUT is a file, a folder with all below it, a glob, a URL, or a manifest: CSV or JSON lines with the columns input,
@@ -38,6 +52,7 @@ def render(inputs: tuple[str, ...], keep_going: bool, dry_run: bool, **chosen: A
     gbsep render songs.csv --jobs 2 --dry-run                 what would be done, and how long it takes
     gbsep render song.wav -p exp002 --set separate.cutoff_hz=250    lands in exp002@cutoff_hz=250
     gbsep render song.wav --name "{track} - {stem}"           names for a DAW
+    gbsep render song.wav --session reaper                    a project that opens with all of it
 
     With several jobs each computes on its share of the cores. Ctrl-C lets the songs in hand finish, twice stops at
     once; either way the same command goes on later.
@@ -45,17 +60,31 @@ def render(inputs: tuple[str, ...], keep_going: bool, dry_run: bool, **chosen: A
     \b
     Exit codes: 0 all well, 1 an input failed while running, 2 refused before anything was written, 130 interrupted.
     """
-    choices = choices_of(download=not dry_run, **chosen)
+    choices = choices_of(download=not dry_run, dry_stems=dry_stems or session_format is not None, **chosen)
     planned = choices.plan(inputs, check_space=not keep_going)
     tell_left_out(planned.left_out)
     if planned.refused and not keep_going:
         print_outcomes(planned.refused, choices.as_json)
         return 2
+    after = None
+    if session_format:
+        after = _sessions(planned, choices, session_format, session_per)
     if dry_run:
         print_outcomes(planned.refused, choices.as_json)
         _show_plans(planned, choices.as_json)
         return 1 if planned.refused else 0
-    return carry_out(planned, choices)
+    return carry_out(planned, choices, after)
+
+
+def _sessions(planned: Batch, choices: Choices, format_: str, per: str) -> Callable[[Sequence[Outcome]], bool]:
+    """What writes the DAW projects when the batch is done. Raises GbsepError when it could not."""
+    from ..session import check_projects
+
+    if choices.destination:
+        raise ParameterError("session", format_, f"projects are written to folders, and --out is {choices.destination}")
+    out, overwrite = choices.options.out, choices.options.overwrite
+    check_projects(out, [plan.folder.parent for plan in planned.plans], format_, per, overwrite=overwrite)
+    return partial(write_after, out, format_=format_, per=per, overwrite=overwrite, as_json=choices.as_json)
 
 
 def _show_plans(planned: Batch, as_json: bool) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..hosted.loader import library
 from ..hosted.parameters import PluginParameter, Value, is_near
-from ..hosted.state import read_state, state_file, unpack
+from ..hosted.state import preset_chunks, read_state, state_file, unpack
 from .instance import Changes, PluginInstance, open_plugin
 from .sandbox import TIMEOUT_S
 from .scan import PluginInfo, examine, find, folders, matching, plugins
@@ -37,6 +37,7 @@ __all__ = [
     "matching",
     "open_plugin",
     "plugins",
+    "preset_chunks",
     "read_state",
     "repeats",
     "state_file",

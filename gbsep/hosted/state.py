@@ -89,6 +89,17 @@ def unpack(state: bytes, class_id: str, version: str) -> tuple[str, bytes]:
     raise PluginError("the state is neither a .vstpreset nor one that gbsep saved")
 
 
+def preset_chunks(preset: bytes) -> dict[bytes, bytes]:
+    """The chunks of a .vstpreset by name: `Comp`, the state of the component, `Cont`, that of its controller, others.
+
+    Raises PluginError when it is damaged.
+    """
+    try:
+        return {name: preset[offset : offset + size] for name, offset, size in _entries(preset)}
+    except (struct.error, ValueError) as error:
+        raise PluginError(f"the state is a damaged .vstpreset: {error}") from error
+
+
 def _check_preset(state: bytes, class_id: str, version: str) -> bytes:
     try:
         _, preset_version, preset_class, _ = HEADER.unpack_from(state)

@@ -1,0 +1,110 @@
+"""`gbsep session`: projects for DAWs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ..errors import GbsepError
+from .common import complain, debug_option
+
+if TYPE_CHECKING:
+    from ..rendering import Outcome
+    from ..session import Written
+
+FORMATS = click.Choice(["reaper", "dawproject"])
+SCOPES = click.Choice(["song", "batch"])
+
+
+@click.command(short_help="Write DAW projects of finished renders.")
+@click.argument("out", metavar="[OUT]", type=click.Path(path_type=Path), default="gbsep-out")
+@click.option(
+    "--format",
+    "format_",
+    type=FORMATS,
+    default="reaper",
+    show_default=True,
+    help="REAPER's .rpp, or .dawproject for Bitwig Studio, Cubase, Studio One and others.",
+)
+@click.option(
+    "--per",
+    type=SCOPES,
+    default="song",
+    show_default=True,
+    help="A project for each song, or one with all of them, one after the other.",
+)
+@click.option("--heard", metavar="PRESET", help="The preset that is heard, its folder's name. [default: the first]")
+@click.option("--fader-gains", is_flag=True, help="Show restored gains on the faders; what is heard stays the same.")
+@click.option("--embed", is_flag=True, help="Put the audio into the .dawproject.")
+@click.option("--overwrite", is_flag=True, help="Replace projects that were changed since gbsep wrote them.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per project on stdout, and nothing else there.")
+@debug_option
+def session(
+    out: Path,
+    format_: str,
+    per: str,
+    heard: str | None,
+    fader_gains: bool,
+    embed: bool,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Write a DAW project for every song in OUT, the folder of renders.
+
+    It opens with the original (muted) and a folder for each preset: its processed stems, its dry stems and what no stem
+    took (both muted), coloured by instrument and aligned to the sample; a marker for every warning; the tempo if the
+    recording's tags state it. Of several presets the first is heard. Dry stems are there when they were rendered:
+    `gbsep render --dry-stems`. The whole folder can be moved.
+
+    \b
+    gbsep session                                         OUT/<track>/<track>.rpp
+    gbsep session stems --format dawproject               OUT/<track>/<track>.dawproject
+    gbsep session stems --per batch                       OUT/<OUT>.rpp, all songs on one time line
+
+    Projects that you have saved since are not replaced without --overwrite.
+    """
+    from ..session import write_sessions
+
+    written = write_sessions(out, format_, per, heard=heard, fader_gains=fader_gains, embed=embed, overwrite=overwrite)
+    if as_json:
+        click.echo("\n".join(json.dumps(project.as_json(), ensure_ascii=False) for project in written))
+    _report(written, quiet=as_json)
+
+
+def _report(written: list[Written], quiet: bool) -> None:
+    for project in written:
+        for warning in project.warnings:
+            click.echo(f"{project.path}: warning: {warning}", err=True)
+        click.echo(str(project.path), err=quiet)
+
+
+def session_options(command: Callable[..., int]) -> Callable[..., int]:
+    """`--session` and `--session-per`, for the command that renders."""
+    per = click.option(
+        "--session-per", type=SCOPES, default="song", show_default=True, help="One for each, or for all."
+    )
+    what = "Also write a DAW project of each song, with dry stems; `gbsep session` has more."
+    return click.option("--session", "session_format", type=FORMATS, help=what)(per(command))
+
+
+def write_after(out: Path, outcomes: Iterable[Outcome], format_: str, per: str, overwrite: bool, as_json: bool) -> bool:
+    """The projects of what was rendered, or was there already; False and a complaint when they cannot be written."""
+    from ..session import write_sessions
+
+    folders = [Path(outcome.folder) for outcome in outcomes if outcome.folder]
+    songs = {folder.parent for folder in folders}
+    try:
+        if folders:
+            first = folders[0].name
+            written = write_sessions(out, format_, per, heard=first, overwrite=overwrite, songs=songs)
+            _report(written, quiet=as_json)
+    except GbsepError as error:
+        if click.get_current_context().obj["debug"]:
+            raise
+        complain(str(error))
+        return False
+    return True

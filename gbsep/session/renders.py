@@ -1,0 +1,352 @@
+"""From finished renders to a session: what render.json says becomes tracks, clips, markers and plug-ins.
+
+- The time line is the recording's: the original begins at 0, an excerpt where it was cut.
+- Each render is a folder: its processed stems, its dry stems (muted), what no stem took (muted). One render is heard;
+  the folders of the others are muted, or all would sound at once. The original is muted.
+- With gains on the faders the file of a stem is one without its restored gain, and file times fader is that stem to
+  float32 rounding. A fader goes up to +6 dB, the most that every DAW has; what is beyond stays in the file. A processed
+  stem can have its gain there only when no effect stands between the two.
+- Plug-ins are those of the chain, bypassed: on the dry stem, or where there is none on the processed one, which has
+  been through them. What the chain holds beside them is named in the track's note.
+- Files that a session needs and no render holds lie in the song's `media/`, named by their content, so that nothing
+  there is ever replaced: the original, as a copy (sharing the disk's blocks where the file system can), or decoded
+  where programs disagree about where a file of its format begins; stems without their gains. A file whose path the
+  format cannot spell is copied into `media/` beside the project.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import cache, files, host, outputs
+from ..automation import Automation
+from ..chain import Node, Parallel, parse_chain
+from ..errors import GbsepError, OutputError, PluginError
+from ..external import Plugin, locate
+from ..levels import to_amplitude
+from .model import Clip, Insert, Marker, Session, Track, color_of
+
+FADER_RANGE_DB = (-60.0, 6.0)
+AS_THEY_ARE = {"wav": ".wav", "rf64": ".wav", "aiff": ".aiff", "flac": ".flac"}
+"""Containers that every DAW begins at the same sample, and the suffix of a copy."""
+MEDIA = "media"
+
+
+@dataclass(frozen=True)
+class Render:
+    """A finished render: its folder and its render.json."""
+
+    folder: Path
+    record: Mapping[str, Any]
+
+    @property
+    def recording(self) -> Mapping[str, Any]:
+        return self.record["input"]
+
+    @property
+    def missing(self) -> list[str]:
+        """The files that it had and has no longer."""
+        return [name for name in self.record["files"] if not (self.folder / name).exists()]
+
+    @property
+    def start_s(self) -> float:
+        """Where it begins in the recording, a whole number of frames."""
+        rate = self.recording["sample_rate"]
+        return round(self.record["excerpt"]["start_s"] * rate) / rate
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a session is written, and a song's folder in it; what its format can spell; where warnings go."""
+
+    folder: Path
+    song: Path
+    speakable: Callable[[str], bool]
+    warn: Callable[[str], None]
+
+    @property
+    def media(self) -> Path:
+        return self.song / MEDIA
+
+
+def find_renders(out: Path) -> dict[Path, list[Render]]:
+    """The renders in a folder, by the folder of their song, of which one at least is whole. Hidden ones are left alone.
+
+    Raises OutputError when there is none.
+    """
+    out = Path(os.path.abspath(out))
+    songs: dict[Path, list[Render]] = {}
+    for path in sorted(out.rglob(outputs.RECORD)):
+        folder = path.parent
+        hidden = any(part.startswith(".") for part in folder.relative_to(out).parts)
+        record = None if hidden else outputs.read_record(folder)
+        if record:
+            songs.setdefault(out if folder == out else folder.parent, []).append(Render(folder, record))
+    songs = {song: renders for song, renders in songs.items() if not all(render.missing for render in renders)}
+    if not songs:
+        raise OutputError(out, "holds no finished render; make one first: gbsep render song.wav --out DIR")
+    return songs
+
+
+def song_session(
+    name: str, renders: list[Render], place: Place, heard: str | None = None, fader_gains: bool = False
+) -> Session:
+    """The session of one song. `heard` is the folder name of the render that is heard, else the first."""
+    for render in renders:
+        if render.missing:
+            place.warn(f"{render.folder.name} is left out, for {render.missing[0]} is missing: render it again")
+    renders = [render for render in renders if not render.missing]
+    first = renders[0]
+    if heard not in [render.folder.name for render in renders]:
+        heard = first.folder.name
+    original, tempo_bpm = _original(name, first.recording, place)
+    tracks = [original] if original else []
+    for render in renders:
+        if render.recording["sha256"] != first.recording["sha256"]:
+            place.warn(f"{render.folder.name} is of another recording than {first.folder.name}, whose original is here")
+        tracks.append(_render_track(name, render, place, mute=render.folder.name != heard, fader_gains=fader_gains))
+    bare = [
+        render.folder.name for render in renders if not any(told.get("dry") for told in render.record["stems"].values())
+    ]
+    if bare:
+        place.warn(f"no dry stems of {', '.join(bare)}: gbsep render --dry-stems writes them")
+    rate = first.recording["sample_rate"]
+    return Session(
+        name,
+        rate,
+        tuple(tracks),
+        markers=tuple(_markers(renders)),
+        tempo_bpm=tempo_bpm,
+        origin_s=(first.recording["time_reference"] or 0) / rate,
+    )
+
+
+def _original(song: str, recording: Mapping[str, Any], place: Place) -> tuple[Track | None, float | None]:
+    """The track of the original and its tempo; none and a warning when the recording is not what it was."""
+    path = Path(recording["path"])
+    sha256 = recording["sha256"]
+    kept = sorted(place.media.glob(f"original.{sha256[:12]}.*"))
+    there = path.is_file() and cache.remembered_hash(cache.locate(), path) == sha256
+    if not (kept or there):
+        place.warn(f"{path} is gone or has changed since it was rendered: the session has no original")
+        return None, None
+    tempo_bpm = files.tempo_bpm(path if there else kept[0])
+    if not kept:
+        inside = path.is_relative_to(place.folder) and recording["container"] in AS_THEY_ARE
+        kept = [path if inside else _copy_original(path, recording, place.media / f"original.{sha256[:12]}")]
+    clip = _clip(kept[0], f"{song} original", 0.0, place)
+    return Track("original", color_of("original"), (clip,), mute=True, note=path.name), tempo_bpm
+
+
+def _copy_original(path: Path, recording: Mapping[str, Any], target: Path) -> Path:
+    suffix = AS_THEY_ARE.get(recording["container"])
+    if suffix:
+        return _copy(path, target.with_name(target.name + suffix))
+    return _write_wav(target.with_name(f"{target.name}.wav"), path, 1.0)
+
+
+def _render_track(song: str, render: Render, place: Place, mute: bool, fader_gains: bool) -> Track:
+    """The folder of a render: processed stems, dry stems, residual."""
+    record = render.record
+    pairs = [_stem_tracks(song, render, stem, place, fader_gains) for stem in record["stems"]]
+    tracks = [processed for processed, _ in pairs] + [dry for _, dry in pairs if dry]
+    if record["residual"].get("file"):
+        clip = _clip(render.folder / record["residual"]["file"], f"{song} residual", render.start_s, place)
+        tracks.append(Track("residual", color_of("residual"), (clip,), mute=True))
+    if record["preset"]["output"]["format"] == "mp3":
+        place.warn(f"{render.folder.name} is MP3, which some programs begin milliseconds late: WAV and FLAC are exact")
+    return Track(render.folder.name, tracks[0].color, tracks=tuple(tracks), mute=mute)
+
+
+def _stem_tracks(song: str, render: Render, stem: str, place: Place, fader_gains: bool) -> tuple[Track, Track | None]:
+    """The processed stem and the dry one, where there is one."""
+    told, color = render.record["stems"][stem], color_of(stem)
+    gain_db = float(np.clip(told["restored_gain_db"], *FADER_RANGE_DB)) if fader_gains else 0.0
+    has_effects = bool(render.record["preset"]["stems"][stem]["chain"])
+    inserts, note = _inserts(render, stem)
+
+    def clip(name: str, file: str, gain_db: float) -> tuple[Clip]:
+        path = _without_gain(render, file, gain_db, place) if gain_db else render.folder / file
+        return (_clip(path, f"{song} {name}", render.start_s, place),)
+
+    fader_db = 0.0 if has_effects else gain_db
+    processed = Track(stem, color, clip(stem, told["file"], fader_db), gain_db=fader_db)
+    dry_file = told.get("dry")
+    if dry_file is None:
+        if gain_db != fader_db:
+            place.warn(f"{render.folder.name}: {stem} has effects after its gain and no dry stem to show the gain on")
+        return replace(processed, inserts=inserts, note=note), None
+    name = f"{stem} (dry)"
+    clips = clip(name, dry_file, gain_db)
+    return processed, Track(name, color, clips, mute=True, gain_db=gain_db, inserts=inserts, note=note)
+
+
+def _markers(renders: list[Render]) -> Iterator[Marker]:
+    """What render.json found or warns of: what has a time at its time, the rest where the render begins."""
+    said: dict[tuple[float, str], list[str]] = {}
+    for render in renders:
+        found = [
+            (render.start_s + (diagnosis.get("start_s") or 0.0), ": ".join(_words(diagnosis)))
+            for diagnosis in render.record.get("diagnoses", ())
+        ]
+        for what in [*found, *((render.start_s, warning) for warning in render.record["warnings"])]:
+            said.setdefault(what, []).append(render.folder.name)
+    for (time_s, text), names in sorted(said.items()):
+        by = "" if len(set(names)) == len(renders) else f"{', '.join(dict.fromkeys(names))}: "
+        yield Marker(time_s, by + text)
+
+
+def _words(diagnosis: Mapping[str, Any]) -> list[str]:
+    return [str(diagnosis[key]) for key in ("stem", "message") if diagnosis.get(key)] or [str(diagnosis.get("kind"))]
+
+
+# Files
+
+
+def _clip(path: Path, name: str, start_s: float, place: Place) -> Clip:
+    if not place.speakable(path.relative_to(place.folder).as_posix()):
+        sha256 = files.content_hash(path)
+        path = _copy(path, place.folder / MEDIA / f"{sha256[:12]}{path.suffix}")
+    info = files.probe(path)
+    return Clip(path, name, start_s, info.frames, info.sample_rate, info.channels, info.container)
+
+
+def _without_gain(render: Render, file: str, gain_db: float, place: Place) -> Path:
+    """The stem in `file` as it was before it got `gain_db`."""
+    sha256 = cache.remembered_hash(cache.locate(), render.folder / file)
+    key = hashlib.sha256(f"{sha256} {gain_db!r}".encode()).hexdigest()[:12]
+    target = place.media / f"unrestored.{key}.wav"
+    return target if target.exists() else _write_wav(target, render.folder / file, 1 / to_amplitude(gain_db))
+
+
+def _write_wav(target: Path, source: Path, amplitude: float) -> Path:
+    """An audio file as float32 WAV, with another gain."""
+    reader, info = files.open(source), files.probe(source)
+    channels, frames = reader.channels, reader.frames
+    outputs.check_place(target.parent, 4 * frames * channels)
+    about = info.tags, info.broadcast
+    with (
+        outputs.replacing(target) as path,
+        files.create(path, files.OutputFormat("wav"), reader.sample_rate, channels, frames, *about) as writer,
+    ):
+        for block in reader.blocks():
+            writer.write((block.astype(np.float64) * amplitude).astype(np.float32))
+    return target
+
+
+def _copy(source: Path, target: Path) -> Path:
+    """A copy, as a clone where the file system has those; one that is there already is kept.
+
+    No link: what a program does to the copy must not reach the original.
+    """
+    if not target.exists():
+        outputs.check_place(target.parent, source.stat().st_size)
+        with outputs.replacing(target) as path:
+            _clone(source, path)
+    return target
+
+
+def _clone(source: Path, target: Path) -> None:
+    if hasattr(os, "copy_file_range"):
+        try:
+            with source.open("rb") as reads, target.open("wb") as writes:
+                while os.copy_file_range(reads.fileno(), writes.fileno(), 2**30):
+                    pass
+            if target.stat().st_size == source.stat().st_size:
+                return
+        except OSError:
+            pass  # not between these two file systems
+    shutil.copyfile(source, target)
+
+
+# Plug-ins
+
+
+def _inserts(render: Render, stem: str) -> tuple[tuple[Insert, ...], str]:
+    """The plug-ins of a stem's chain that a session can hold, and the whole chain in words."""
+    nodes = parse_chain(render.record["preset"]["stems"][stem]["chain"])
+    reports = {report["where"]: report for report in render.record["stems"][stem]["plugins"]}
+    inserts, words = [], []
+    for where, node in _flat(nodes, "chain"):
+        if not isinstance(node, Plugin):
+            words.append(f"{node.name} (not in the session)")
+            continue
+        report = reports.get(where, {})
+        insert, said = _insert(node, report, render)
+        words.append(f"{node.label} ({said})")
+        if insert:
+            inserts.append(insert)
+    return tuple(inserts), f"chain: {', '.join(words)}" if words else ""
+
+
+def _flat(nodes: Iterable[Node], where: str) -> Iterator[tuple[str, Any]]:
+    """Every effect and where it stands, those in parallel one after the other."""
+    for index, node in enumerate(nodes):
+        here = f"{where}[{index}]"
+        if not isinstance(node, Parallel):
+            yield here, node
+            continue
+        for number, branch in enumerate(node.branches):
+            yield from _flat(branch.chain, f"{here}.branches[{number}].chain")
+
+
+def _insert(node: Plugin, report: Mapping[str, Any], render: Render) -> tuple[Insert | None, str]:
+    """The plug-in as it was in the render, and what of it is in the session."""
+    class_id, version = report.get("class_id", ""), report.get("version", "")
+    if not class_id:
+        return None, "was bypassed in the render; not in the session"
+    info, state, reason = None, None, ""
+    try:
+        if node.path is not None:
+            raise PluginError("it was loaded by its path, which is not done here")
+        info = locate(node)
+        if (info.class_id, info.version) != (class_id, version):
+            raise PluginError(f"version {info.version} is on this machine, the render had {version}")
+        values = tuple((name, _at_start(value, render.start_s)) for name, value in node.parameters.items())
+        state = _state(info, render.recording["sample_rate"], render.recording["channels"], values, node.state)
+    except GbsepError as error:
+        state, reason = node.state, str(error)
+    if not _is_vst3(class_id) or (info and info.format != "VST3"):
+        return None, "not in the session: it is no VST3"
+    if state is not None and not state.startswith(b"VST3"):
+        state = None
+    insert = Insert(node.label, class_id, info.vendor if info else "", version, info.path.name if info else "", state)
+    moving = ", at its first values where it is automated" if _is_automated(node) else ""
+    if not reason:
+        return insert, f"bypassed, with its state{moving}"
+    held = "the state that its preset names" if state else "its defaults"
+    return insert, f"bypassed, with {held}: {reason}"
+
+
+@lru_cache(maxsize=64)
+def _state(
+    info: host.PluginInfo,
+    sample_rate: int,
+    channels: int,
+    values: tuple[tuple[str, host.Value], ...],
+    state: bytes | None,
+) -> bytes:
+    """What a plug-in remembers once it is set; the songs of a batch share it."""
+    with host.open_plugin(info, sample_rate, channels, dict(values), state) as instance:
+        return instance.save_state()
+
+
+def _is_vst3(class_id: str) -> bool:
+    return len(class_id) == 32 and set(class_id) <= set("0123456789abcdefABCDEF")
+
+
+def _is_automated(node: Plugin) -> bool:
+    return any(isinstance(value, Automation) for value in node.parameters.values())
+
+
+def _at_start(value: Any, start_s: float) -> Any:
+    return float(value.at(np.array([start_s]))[0]) if isinstance(value, Automation) else value
