@@ -18,7 +18,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +25,11 @@ import numpy as np
 
 from . import __version__, cache, chain, diagnose, files, levels, outputs, review, separation
 from .audio import Block, Reader, mix, zip_blocks
-from .errors import OutputError, ParameterError, PluginError, PluginNotFound, nearest
+from .errors import AudioFileError, OutputError, ParameterError, PluginError, PluginNotFound, nearest
 from .external import PluginReport
 from .folders import state_folder
 from .preset import Loudness, MixtureFit, Peak, Preset, exchanged, load_preset, preset_names
-from .separation.compute import threads
+from .separation.compute import threads, versions
 
 PACKAGES = ("numpy", "scipy", "soundfile", "soxr", "pedalboard", "pyloudnorm", "torch", "demucs")
 """Those whose version may change a render, recorded in render.json."""
@@ -141,10 +140,10 @@ class Outcome:
             "input": str(self.input),
             "preset": self.preset,
             "status": self.status,
+            "folder": None if self.folder is None else str(self.folder),
             "track": self.track,
             "reason": self.reason,
             "from_cache": self.from_cache,
-            "folder": None if self.folder is None else str(self.folder),
             "files": {name: str(path) for name, path in self.files.items()},
             "levels": dict(self.levels),
             "seconds": dict(self.seconds),
@@ -340,6 +339,10 @@ def run(plan: Plan, progress: Progress = _silent, shared: Separations | None = N
     except OSError as error:
         reason = f"cannot be written: {error.strerror or error}; free some space, or choose another with --out"
         raise OutputError(plan.folder, reason) from None
+    except AudioFileError as error:
+        if place not in error.path.parents:
+            raise
+        raise OutputError(plan.folder / error.path.name, error.reason.replace(str(place), str(plan.folder))) from None
     cached = told["from_cache"]
     return outcome("ok", from_cache=cached, levels=record["stems"], seconds=seconds, warnings=tuple(warnings))
 
@@ -793,7 +796,7 @@ def _record(
         "warnings": warnings,
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
         "machine": {"system": platform.platform(), "processors": os.cpu_count()},
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "versions": {"python": platform.python_version(), **versions(*PACKAGES)},
         "fingerprint": dict(plan.fingerprint),
     }
 

@@ -53,7 +53,7 @@ class Batch:
     @property
     def alone(self) -> bool:
         """Whether all of it is one separation, which is done in this very process and on all threads."""
-        return len({rendering.separation_key(plan) for plan in self.plans}) < 2
+        return len(separations(self.plans)) < 2
 
 
 def separations(plans: Iterable[Plan]) -> list[list[Plan]]:
@@ -125,11 +125,11 @@ def plan(
         except GbsepError as error:
             refused.append(Outcome(asked.input, asked.preset or "", "failed", track, error=_in_row(asked, error)))
     plans = list(_without_collisions(plans, refused))
-    separations = len({rendering.separation_key(plan) for plan in plans})
-    jobs = max(1, min(jobs or min(processors(), _memory_bytes() // WORKER_BYTES), separations))
+    work = len(separations(plans))
+    jobs = max(1, min(jobs or min(processors(), _memory_bytes() // WORKER_BYTES), work))
     if check_space and not destination:
         _check_space(plans, options, jobs)
-    return Batch(tuple(plans), tuple(refused), tuple(left_out), options, destination, jobs, _threads(jobs, separations))
+    return Batch(tuple(plans), tuple(refused), tuple(left_out), options, destination, jobs, _threads(jobs, work))
 
 
 def _with_tracks(requests: list[Request], below: Path | None) -> Iterator[tuple[Request, str]]:
@@ -199,9 +199,9 @@ def _disk(folder: Path) -> int:
     return next(parent for parent in (folder, *folder.parents) if parent.exists()).stat().st_dev
 
 
-def _threads(jobs: int, separations: int) -> int:
+def _threads(jobs: int, work: int) -> int:
     """Threads for each worker: its share of the cores, and no more than OMP_NUM_THREADS asks for."""
-    return threads() if separations < 2 else min(threads(), max(1, processors() // jobs))
+    return threads() if work < 2 else min(threads(), max(1, processors() // jobs))
 
 
 def _memory_bytes() -> int:

@@ -9,6 +9,7 @@ import importlib.metadata
 import os
 import platform
 import shutil
+from functools import cache
 from pathlib import Path
 
 from .. import models
@@ -38,7 +39,7 @@ def pick_device(requested: str) -> str:
 
 
 def _may_have_cuda() -> bool:
-    if importlib.metadata.version("torch").endswith("+cpu"):
+    if _version("torch").endswith("+cpu"):
         return False
     return bool(shutil.which("nvidia-smi")) or any(map(os.path.exists, ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")))
 
@@ -65,7 +66,13 @@ def processors() -> int:
 
 def versions(*packages: str) -> dict[str, str]:
     """Installed version of each package."""
-    return {package: importlib.metadata.version(package) for package in packages}
+    return {package: _version(package) for package in packages}
+
+
+@cache
+def _version(package: str) -> str:
+    """Looked up once: it means reading a file of the package, for every render of a batch."""
+    return importlib.metadata.version(package)
 
 
 def find_weights(model: str, backend: str, context: Context) -> models.Found:

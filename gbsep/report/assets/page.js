@@ -335,7 +335,7 @@ function listening() {
       : [sourceOf(track, REFERENCE), ...rendersOf(track).map((index) => sourceOf(track, index))].filter((id) => id >= 0);
     return h("div.group", { role: "group", "aria-label": track },
       track !== "mixture" && colour(h("h3", {}, h("i.dot", {}), track), track),
-      own.map(lane));
+      own.every((id) => song.sources[id].silent) ? h("p.quiet", {}, "Silent in every render") : own.map(lane));
   });
   const lost = !tracks().includes("mixture") && h("p.quiet", {}, "The recording itself was moved or changed since: it cannot be heard here.");
   const section = h("section.panel.listen", { "aria-label": "Listen" },
