@@ -22,6 +22,7 @@ from .models import models
 from .plugins import plugins
 from .presets import presets
 from .render import apply_chain, render
+from .train import train
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -62,7 +63,7 @@ def cli() -> None:
     """
 
 
-for command in (render, apply_chain, demo, presets, models, plugins, cache_group):
+for command in (render, apply_chain, demo, presets, models, plugins, train, cache_group):
     cli.add_command(command)
 
 

@@ -10,14 +10,12 @@ Conventions
   see: the stems depend neither on the reader's blocks nor on where pieces meet. Memory is bounded by the piece.
 
 Weights are float16 safetensors with the network's Config as JSON under `config` in the metadata. `compact` is the file
-beside this module, described by `compact.json`; another name is looked for as `<name>.safetensors` in the folders of
-models.
+beside this module, described by `compact.json`; others are found as all models are (see `models`).
 """
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -27,13 +25,12 @@ import numpy as np
 
 from .. import files, models
 from ..audio import BLOCK_FRAMES, Block, Reader, rechunk
-from ..errors import BackendError, SeparationFailed, WeightsMissing
+from ..errors import BackendError, SeparationFailed
 from . import Context, harmonic_net
 from .compute import pick_device, threads, versions
 from .harmonic_net import Config
 from .settings import BackendSettings
 
-EMBEDDED = Path(__file__).with_name("compact.safetensors")
 PIECE_S = 15.0
 QUIET_DB = -20.0
 """Seconds that far below the mean power do not count towards the mixture's level, as in BS.1770's relative gate."""
@@ -53,13 +50,17 @@ def stem_names(settings: Settings, models_dir: Path | None = None) -> tuple[str,
 
 
 def identity(settings: Settings, context: Context) -> dict[str, Any]:
-    """What changes the stems besides the settings. Raises WeightsMissing, or BackendError for a changed file."""
+    """What changes the stems besides the settings. Raises WeightsMissing, or BackendError for broken weights."""
+    found = _find(settings, context)
+    models.check_once(found, lambda: load(found.files[0]))
     return {
         "engine": "torch",
         "precision": "float32",
         "device": pick_device(context.device),
         "threads": threads(),
-        "weights_sha256": models.verify(find(settings.model, context.models)),
+        "weights": found.hashes,
+        "weights_sha256": found.digest,
+        "licence": found.licence,
         **versions("torch"),
     }
 
@@ -69,31 +70,24 @@ def run(reader: Reader, settings: Settings, context: Context) -> Iterator[dict[s
     import torch
 
     torch.set_num_threads(threads())
-    config, weights = load(find(settings.model, context.models), pick_device(context.device))
+    config, weights = load(_find(settings, context).files[0], pick_device(context.device))
     for stems in separate(reader, config, weights, context.progress):
         yield {name: stems[name] for name in context.wanted}
 
 
-def find(model: str, folder: Path | None = None) -> Path:
-    """The weights of a model by name: in `folder` (else GBSEP_MODELS), gbsep's own folder, or inside gbsep."""
-    given = folder or os.environ.get("GBSEP_MODELS")
-    places = [*([Path(given).expanduser()] if given else []), models.data_dir()]
-    looked_in = [place / f"{model}.safetensors" for place in places] + [EMBEDDED] * (model == EMBEDDED.stem)
-    for path in reversed(looked_in) if model == EMBEDDED.stem else looked_in:
-        if path.is_file():
-            return path
-    raise WeightsMissing(
-        model, looked_in, "Train it with scripts/train.py, or name the folder that holds it with --models."
-    )
+def _find(settings: Settings, context: Context) -> models.Found:
+    return models.find(settings.model, "compact", context.models, download=False)
 
 
 def save(path: Path, config: Config, weights: harmonic_net.Weights) -> None:
-    """Write weights as float16 safetensors, with `config` in the metadata."""
+    """Write weights as float16 safetensors, with `config` in the metadata; never half a file."""
     import torch
     from safetensors.torch import save_file
 
     half = {name: value.detach().cpu().contiguous().to(torch.float16) for name, value in sorted(weights.items())}
-    save_file(half, path, metadata={"config": json.dumps(asdict(config), sort_keys=True)})
+    partial = path.with_name(f"{path.name}.part")
+    save_file(half, partial, metadata={"config": json.dumps(asdict(config), sort_keys=True)})
+    partial.replace(path)
 
 
 def load(path: Path, device: str = "cpu") -> tuple[Config, harmonic_net.Weights]:
