@@ -27,7 +27,7 @@ LAYERS = (
     {"external", "chain", "separation", "evaluate", "diagnose", "demo", "outputs"},
     {"preset", "train"},
     {"rendering"},
-    {"batch", "report", "session"},
+    {"batch", "report", "session", "doctor"},
     {"cli", "__main__"},
 )
 HEAVY = {"torch", "librosa", "demucs", "matplotlib", "sklearn", "pedalboard", "openvino", "onnxruntime", "av"}

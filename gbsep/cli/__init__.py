@@ -18,6 +18,7 @@ from ..errors import GbsepError, PresetError, nearest
 from .cache import cache_group
 from .common import HELP, complain
 from .demo import demo
+from .doctor import doctor
 from .models import models
 from .plugins import plugins
 from .presets import presets
@@ -63,7 +64,7 @@ def cli() -> None:
     """
 
 
-for command in (render, apply_chain, demo, presets, models, plugins, train, cache_group):
+for command in (render, apply_chain, demo, presets, models, train, plugins, cache_group, doctor):
     cli.add_command(command)
 
 

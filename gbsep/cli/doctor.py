@@ -1,0 +1,32 @@
+"""`gbsep doctor`: a look at this installation."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+import click
+
+from .common import debug_option, print_table
+
+
+@click.command(short_help="Look at this installation: what works, what is missing.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per check.")
+@debug_option
+def doctor(as_json: bool) -> int:
+    """Look at this installation: packages, device, weights, plug-ins, folders; and say what to do about what is wrong.
+
+    \b
+    Exit codes: 0 nothing is wrong (things one can do without may be missing), 1 something is.
+    """
+    from ..doctor import examine
+
+    checks = list(examine())
+    if as_json:
+        click.echo("\n".join(json.dumps(asdict(check), ensure_ascii=False) for check in checks))
+    else:
+        print_table(
+            ("subject", "state", "found", "next step"),
+            [(check.subject, check.state, check.detail, check.next_step) for check in checks],
+        )
+    return 1 if any(check.state == "problem" for check in checks) else 0

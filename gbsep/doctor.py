@@ -1,0 +1,122 @@
+"""A look at this installation: what works, what is missing, and what to do about it.
+
+Nothing is downloaded, and nothing is written but the list of plug-ins, which is brought up to date.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+from . import cache, folders, host, models
+from .errors import GbsepError
+from .separation import compute
+
+EXTRAS = ("fast", "av", "cluster")
+"""Extras of gbsep that a user may want."""
+
+LOW_SPACE_BYTES = 2 * 10**9
+"""About what a ten-minute stereo song takes on its way through a Demucs preset."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing looked at: state "ok", "missing" (something one can do without) or "problem", and the next step."""
+
+    subject: str
+    state: str
+    detail: str
+    next_step: str = ""
+
+
+def examine() -> Iterator[Check]:
+    """Every check, those that everything depends on first."""
+    yield Check("Python", "ok", f"{platform.python_version()}, {platform.platform()}")
+    yield from _packages()
+    yield _device()
+    yield from _weights()
+    yield _plugins()
+    yield from _places()
+
+
+def _packages() -> Iterator[Check]:
+    try:
+        wanted_texts = importlib.metadata.requires("gbsep") or []
+    except importlib.metadata.PackageNotFoundError:
+        yield Check("gbsep", "missing", "runs from its source without being installed", "pip install -e .")
+        return
+    for text in wanted_texts:
+        wanted = Requirement(text)
+        extra = ""
+        if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
+            extra = next((name for name in EXTRAS if wanted.marker.evaluate({"extra": name})), "")
+            if not extra:
+                continue
+        remedy = f"pip install 'gbsep[{extra}]'" if extra else f"pip install '{wanted.name}{wanted.specifier}'"
+        try:
+            found = importlib.metadata.version(wanted.name)
+        except importlib.metadata.PackageNotFoundError:
+            yield Check(wanted.name, "missing" if extra else "problem", "not installed", remedy)
+            continue
+        if wanted.specifier.contains(found, prereleases=True):
+            yield Check(wanted.name, "ok", found)
+        else:
+            yield Check(wanted.name, "problem", f"{found}, where {wanted.specifier} is needed", remedy)
+
+
+def _device() -> Check:
+    try:
+        device = compute.pick_device("auto")
+    except (ImportError, OSError) as error:
+        return Check("device", "problem", f"torch does not load: {error}", "pip install --force-reinstall torch")
+    return Check("device", "ok", f"{device}, {compute.threads()} threads of {os.cpu_count()} processors")
+
+
+def _weights() -> Iterator[Check]:
+    for model in models.MODELS.values():
+        try:
+            found = models.find(model.name, model.backend, download=False)
+        except models.WeightsMissing:
+            remedy = f"gbsep models get {model.name}"
+            yield Check(model.name, "missing", f"weights not here ({model.size_mb} MB)", remedy)
+        except GbsepError as error:
+            yield Check(model.name, "problem", str(error), f"gbsep models verify {model.name}")
+        else:
+            yield Check(model.name, "ok", str(found.files[0].parent))
+
+
+def _plugins() -> Check:
+    found = host.plugins()
+    broken = sum(bool(one.reason) for one in found)
+    detail = f"{len(found) - broken} usable, {broken} in quarantine"
+    if found:
+        return Check("plug-ins", "ok", detail, "gbsep plugins list" if broken else "")
+    places = ", ".join(map(str, host.folders()))
+    return Check("plug-ins", "missing", f"none in {places}", "name their folder in GBSEP_PLUGIN_PATH")
+
+
+def _places() -> Iterator[Check]:
+    for subject, folder, variable in (
+        ("cache", cache.locate().folder, "GBSEP_CACHE"),
+        ("own models", folders.data_folder(), "GBSEP_HOME"),
+        ("state", folders.state_folder(), "GBSEP_STATE"),
+        ("temporary files", Path(tempfile.gettempdir()), "TMPDIR"),
+        ("working folder", Path.cwd(), ""),
+    ):
+        there = next(place for place in (folder, *folder.parents) if place.exists())
+        remedy = f"name another folder in {variable}" if variable else "work in another folder, or name one with --out"
+        if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
+            yield Check(subject, "problem", f"{folder} cannot be written to", remedy)
+            continue
+        free_bytes = shutil.disk_usage(there).free
+        low = free_bytes < LOW_SPACE_BYTES
+        detail = f"{folder}, {free_bytes / 1e9:.1f} GB free"
+        yield Check(subject, "problem" if low else "ok", detail, f"free some space, or {remedy}" if low else "")
