@@ -135,9 +135,32 @@ def test_the_first_piece_is_the_network_on_the_plain_signal(rng):
     scale = 1 / compact._level(audio.reader())
     spectra = harmonic_net.spectrum(SMALL, torch.tensor(mid_side * scale)[None].float())
     with torch.no_grad():
-        made = harmonic_net.bass_spectrum(SMALL, weights, spectra)
+        made = compact.rests_settled(spectra, harmonic_net.bass_spectrum(SMALL, weights, spectra))
     mid, side = harmonic_net.waves(SMALL, made, mid_side.shape[1])[0, :, margin:-margin].numpy() / scale
     np.testing.assert_allclose(separated(audio, weights)["bass"], [mid + side, mid - side], atol=1e-5)
+
+
+@pytest.mark.parametrize("resting", ["bass", "guitar"])
+def test_what_rests_gives_its_trace_to_the_other(resting):
+    generator = torch.Generator().manual_seed(0)
+    bass, guitar = (torch.randn(1, 2, 80, 200, dtype=torch.complex64, generator=generator) for _ in range(2))
+    trace = 10 ** ((compact.SHUT_DB - 1) / 20)
+    rest = bass if resting == "bass" else guitar
+    rest[..., 50:150] *= trace
+    mixture = torch.nn.functional.pad(bass + guitar, (0, 0, 0, 49))
+    settled = compact.rests_settled(mixture, bass)
+    inside = slice(50 + compact.REST_FRAMES, 150 - compact.REST_FRAMES)
+    wanted = torch.zeros_like(bass) if resting == "bass" else bass + guitar
+    torch.testing.assert_close(settled[..., inside], wanted[..., inside])
+    for outside in (slice(0, 50 - compact.REST_FRAMES), slice(150 + compact.REST_FRAMES, 200)):
+        torch.testing.assert_close(settled[..., outside], bass[..., outside])
+
+
+def test_a_quiet_player_is_left_alone():
+    generator = torch.Generator().manual_seed(0)
+    bass, guitar = (torch.randn(1, 2, 80, 60, dtype=torch.complex64, generator=generator) for _ in range(2))
+    guitar *= 10 ** ((compact.OPEN_DB + 1) / 20)
+    torch.testing.assert_close(compact.rests_settled(bass + guitar, bass), bass)
 
 
 # The contract
@@ -297,6 +320,17 @@ def test_the_card_describes_the_shipped_file():
     assert harmonic_net.config_from(card["config"]) == config
     assert EMBEDDED.stat().st_size < 20_000_000
     assert {"licence", "seed", "steps", "final_error_db", "instruments", "credits", "quality"} <= set(card)
+
+
+@pytest.mark.parametrize("name", ["KarissaHobbs_LetsGoFishin", "KevinMacLeod_VibeAce", "SlowMotionDream_excerpt"])
+def test_a_plain_song_comes_back_whole_and_without_seams(name, data, monkeypatch):
+    song = files.read(data / "mixes" / f"plain_{name}.flac", 2.0, 8.0)
+    config, weights = compact.load(EMBEDDED)
+    whole = separated(song, weights, config)
+    assert np.isfinite(whole["bass"]).all()
+    np.testing.assert_allclose(whole["bass"] + whole["guitar"], song.samples, atol=1e-6)
+    monkeypatch.setattr(compact, "PIECE_S", 2.5)
+    np.testing.assert_allclose(separated(song, weights, config)["bass"], whole["bass"], atol=1e-4)
 
 
 @pytest.mark.parametrize("mono", [False, True])

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import click
-import numpy as np
 
 from .common import debug_option, progress_bar
 
@@ -103,7 +103,7 @@ def train(
 
 def _told(figures: list[float], backend: str) -> str:
     """The mean of the figures that a backend's training tells."""
-    mean = float(np.mean(figures))
+    mean = fmean(figures)
     return f"{mean:.2f} dB" if backend == "compact" else f"{mean:.4f}"
 
 

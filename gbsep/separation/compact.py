@@ -5,6 +5,8 @@ Conventions
   energy. It estimates the bass; that is resampled to the mixture's rate, and the guitar is the mixture less the bass.
   So the stems sum to the mixture, and whatever else sounds (drums, cymbals, voices) stays with the guitar.
 - Mono is given to the network as a mid signal with a silent side.
+- Where one of the two is estimated to be no more than a trace of the other for a while, it is taken to rest: its trace
+  goes to the other's stem (`rests_settled`).
 - The reader is read twice, once for the level that the network's input is scaled by: stems scale with the mixture.
 - Pieces of PIECE_S seconds lie on a fixed grid from the first frame and overlap by all the context that the network can
   see: the stems depend neither on the reader's blocks nor on where pieces meet. Memory is bounded by the piece.
@@ -19,7 +21,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -31,7 +33,16 @@ from .compute import pick_device, threads, versions
 from .harmonic_net import Config
 from .settings import BackendSettings
 
+if TYPE_CHECKING:
+    import torch
+
 PIECE_S = 15.0
+SHUT_DB, OPEN_DB = -18.0, -14.0
+"""Part of the mixture's power below which a stem is taken to rest, and above which it is left as it is."""
+
+REST_FRAMES = 8
+"""Spectra on either side that such a power is a weighted mean of."""
+
 QUIET_DB = -20.0
 """Seconds that far below the mean power do not count towards the mixture's level, as in BS.1770's relative gate."""
 
@@ -142,7 +153,7 @@ def _bass(
     import torch
 
     grid = config.grid_frames
-    margin = -(-(config.context * config.hop_length + config.n_fft) // grid) * grid
+    margin = -(-((config.context + REST_FRAMES) * config.hop_length + config.n_fft) // grid) * grid
     piece = max(1, round(PIECE_S * config.sample_rate / grid)) * grid
     scale = 1.0 / max(level, 1e-9)
     silence = np.zeros((low.channels, margin), np.float32)
@@ -157,13 +168,36 @@ def _bass(
         whole = np.concatenate([before, current, after, to_grid], axis=1)
         with torch.inference_mode():
             waves = torch.from_numpy(_mid_side(whole) * np.float32(scale)).to(device)[None]
-            spectra = harmonic_net.bass_spectrum(config, weights, harmonic_net.spectrum(config, waves))
-            made = harmonic_net.waves(config, spectra, whole.shape[1])[0].cpu().numpy() / np.float32(scale)
+            mixture = harmonic_net.spectrum(config, waves)
+            bass = rests_settled(mixture, harmonic_net.bass_spectrum(config, weights, mixture))
+            made = harmonic_net.waves(config, bass, whole.shape[1])[0].cpu().numpy() / np.float32(scale)
         made = made[:, margin : margin + current.shape[1]]
         yield made[:1] if low.channels == 1 else np.stack([made[0] + made[1], made[0] - made[1]])
         done += current.shape[1]
         progress(done / low.frames)
         before, current = np.concatenate([before, current], axis=1)[:, -margin:], following
+
+
+def rests_settled(mixture: torch.Tensor, bass: torch.Tensor) -> torch.Tensor:
+    """`bass` (batch, 2, bins, frames): all of `mixture` in its bins where the guitar rests, none where the bass does.
+
+    Between SHUT_DB and OPEN_DB of the mixture's power in these bins the change is gradual.
+    """
+    import torch
+
+    guitar = mixture[:, :, : bass.shape[2]] - bass
+    window = torch.hann_window(2 * REST_FRAMES + 3, periodic=False, device=bass.device)[None, None, 1:-1]
+
+    def power(spectra: torch.Tensor) -> torch.Tensor:
+        by_frame = spectra.abs().square().sum(dim=(1, 2))[:, None]
+        return torch.nn.functional.conv1d(by_frame, window, padding=REST_FRAMES)
+
+    powers = power(bass), power(guitar)
+    bass_open, guitar_open = (
+        ((10 * (one / (sum(powers) + 1e-12)).log10() - SHUT_DB) / (OPEN_DB - SHUT_DB)).clamp(0, 1)[:, None]
+        for one in powers
+    )
+    return bass_open * (bass + (1 - guitar_open) * guitar)
 
 
 def _mid_side(block: Block) -> np.ndarray:
