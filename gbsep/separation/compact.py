@@ -37,10 +37,10 @@ if TYPE_CHECKING:
     import torch
 
 PIECE_S = 15.0
-SHUT_DB, OPEN_DB = -18.0, -14.0
+SHUT_DB, OPEN_DB = -16.0, -12.0
 """Part of the mixture's power below which a stem is taken to rest, and above which it is left as it is."""
 
-REST_FRAMES = 8
+REST_FRAMES = 16
 """Spectra on either side that such a power is a weighted mean of."""
 
 QUIET_DB = -20.0

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 LEVEL_RANGE_DB = 10.0
 LEVEL_SPREAD_DB = 4.5
 """Standard deviation of the bass's level: most songs are near the middle, where separation is hardest."""
-SILENT = 0.08
+SILENT = 0.1
 """How often the bass is silent throughout, and how often the guitars are."""
 MIDDLE = 0.4
 """How often a stem is in the centre; the same for bass and guitar, or place would be taken for the answer."""
