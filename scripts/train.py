@@ -134,22 +134,24 @@ def evaluate(args: argparse.Namespace) -> None:
     from gbsep.separation import compact
 
     for row in song_table(*compact.load(args.weights), args.songs):
-        print(f"{row['song']:40} {row['fold']:6}  bass {row['bass_sdr_db']:6.2f}  guitar {row['guitar_sdr_db']:6.2f}")
+        print(f"{row['song']:40} {row['fold']:6}" + "".join(f"  {name} {row[name]:6.2f}" for name in MEASURES))
 
 
 def song_table(config, weights: dict, songs: list[Path]) -> list[dict]:
-    """SDR of every song, stereo as given and folded to mono, and the medians of both."""
-    from benchmarks.quality import Jam, compact_bass
+    """SDR of every song, stereo as given and folded to mono, what stays in a stem that rests, and all medians."""
+    from benchmarks.quality import Jam, compact_bass, rest_db
+
+    def bass(jam: Jam) -> np.ndarray:
+        return compact_bass(jam, config, weights)
 
     rows = []
     for fold in ("stereo", "mono"):
         jams = [Jam.read(song, fold == "mono") for song in songs]
-        scores = np.array([jam.score(compact_bass(jam, config, weights)) for jam in jams])
+        scores = np.array([[*jam.score(bass(jam)), *rest_db(jam, bass)] for jam in jams])
         for name, score in zip(
             [*(song.name for song in songs), "median"], [*scores, np.median(scores, 0)], strict=True
         ):
-            bass, guitar = (round(float(value), 2) for value in score)
-            rows.append({"song": name, "fold": fold, "bass_sdr_db": bass, "guitar_sdr_db": guitar})
+            rows.append({"song": name, "fold": fold, **dict(zip(MEASURES, np.round(score, 2).tolist(), strict=True))})
     return rows
 
 
@@ -185,6 +187,10 @@ def export(args: argparse.Namespace) -> None:
         }
     args.weights.with_suffix(".json").write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n")
     print(f"{args.weights}: step {step}, {args.weights.stat().st_size / 1e6:.2f} MB")
+
+
+MEASURES = ("bass_sdr_db", "guitar_sdr_db", "bass_rest_db", "guitar_rest_db")
+"""Of a song; rest: how far a stem is below the other instrument while its own is muted."""
 
 
 def append(path: Path, row: dict) -> None:
