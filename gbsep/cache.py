@@ -39,7 +39,7 @@ import numpy as np
 from .audio import BLOCK_FRAMES, Block, Reader, check_finite
 from .errors import AudioError, AudioFileError, OutputError, ParameterError, SeparationFailed
 from .files import content_hash
-from .folders import cache_folder
+from .folders import cache_folder, write_whole
 
 FORMAT = 1
 """Raised whenever the layout of an entry changes; entries of another format are removed and missed."""
@@ -219,11 +219,8 @@ def remembered_hash(cache: Cache, path: str | Path) -> str:
     sha256 = content_hash(path)
     # A file changed a moment ago may change once more within the clock's tick: its times prove nothing yet.
     if _stamp(path) == stamp and seen_ns - max(stamp[1:3]) > _SETTLED_NS:
-        temporary = record.with_suffix(f".{secrets.token_hex(4)}")
         with contextlib.suppress(OSError):
-            record.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(json.dumps({"stamp": stamp, "sha256": sha256}), encoding="utf-8")
-            temporary.replace(record)
+            write_whole(record, json.dumps({"stamp": stamp, "sha256": sha256}))
     return sha256
 
 

@@ -36,7 +36,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import chain as concatenated
-from itertools import count, islice, pairwise, repeat, tee
+from itertools import count, islice, pairwise, repeat, starmap, tee
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -60,18 +60,30 @@ from .effects import (
     spec_of,
 )
 from .errors import AudioError, ParameterError, PluginError, PresetError, nearest
-from .external import ON_FAILURE, SETTING, Plugin, PluginReport, check_plugin, locate, plugin_files
+from .external import ON_FAILURE, SETTING, Plugin, PluginReport, bypassed, check_plugin, locate, plugin_files
 from .files import Spool
 from .filters import butterworth_sos, filter_block, filter_blocks_zero_phase, moving_butterworth_sos
 
-AUTOMATION_STEP_S = 0.005
-"""A gain moving by 60 dB in a second is then -76 dB away from one that moves by frames."""
+AUTOMATION_STEP_S = 0.008
+"""A gain moving by 60 dB in a second is then -68 dB away from one that moves by frames."""
 MAX_NESTING = 16
 """Parallel within Parallel."""
+MAX_EFFECTS = 64
+"""Effects of a chain, with those in its branches: all of them run at once, plug-ins in a process or two each."""
 BUFFER_FRAMES = 8192
 """Frames that an effect is given at a time: Pedalboard's own default."""
-PLUGIN_FRAMES = 2**17
+PLUGIN_FRAMES = 2**16
 """Frames that the process of a plug-in is given at a time: large, so that the way there and back costs little."""
+PLUGIN_TEXTS = {
+    "name": "as `gbsep plugins list` has it",
+    "vendor": "where several plug-ins have that name",
+    "format": "where several plug-ins have that name: VST3 or Audio Unit",
+    "path": "of the plug-in's file; needs --allow-plugin-paths",
+    "state": "base64, or a .vstpreset file in the folder of the preset",
+}
+PLUGIN_TIMEOUTS = {
+    name: replace(host.TIMEOUT_S, name=name, default=None) for name in ("load_timeout_s", "block_timeout_s")
+}
 TAIL_S = Param("tail_s", "s", 0.0, 600.0, 0.0)
 
 
@@ -146,7 +158,16 @@ def parse_chain(items: object, where: str = "chain", folder: Path | None = None)
     """
     if not isinstance(items, (list, tuple)):
         raise PresetError("", where, f"a chain is a list of effects, not {_kind(items)}")
-    return tuple(_parse_node(item, f"{where}[{index}]", folder) for index, item in enumerate(items))
+    nodes = tuple(_parse_node(item, f"{where}[{index}]", folder) for index, item in enumerate(items))
+    if (effects := _count(nodes)) > MAX_EFFECTS:
+        raise PresetError("", where, f"{effects} effects, and a chain has {MAX_EFFECTS} at most")
+    return nodes
+
+
+def _count(nodes: Iterable[Node]) -> int:
+    """Effects in a chain; a branch without any counts as one."""
+    inner = (node.branches if isinstance(node, Parallel) else () for node in nodes)
+    return sum(1 + sum(max(1, _count(branch.chain)) for branch in branches) for branches in inner)
 
 
 def _parse_node(item: object, where: str, folder: Path | None) -> Node:
@@ -180,9 +201,9 @@ def _parse_node(item: object, where: str, folder: Path | None) -> Node:
 
 
 def _parse_plugin(given: dict[str, Any], wet: float | Automation, where: str, folder: Path | None) -> Plugin:
-    known = ["name", "parameters", "state", "path", "on_failure"]
+    known = [*PLUGIN_TEXTS, *PLUGIN_TIMEOUTS, "parameters", "on_failure"]
     _refuse_unknown(given, [*known, "wet"], where)
-    texts = {key: given.get(key) for key in ("name", "state", "path")}
+    texts = {key: given.get(key) for key in PLUGIN_TEXTS}
     for key, text in texts.items():
         if text is not None and not (isinstance(text, str) and text):
             raise PresetError("", f"{where}.{key}", f"a text, not {_kind(text) if text != '' else 'an empty one'}")
@@ -198,14 +219,21 @@ def _parse_plugin(given: dict[str, Any], wet: float | Automation, where: str, fo
             outside = texts["state"] if file and not file.is_relative_to(base.resolve()) else ""
     except (PluginError, OSError, ValueError) as error:
         raise PresetError("", f"{where}.state", str(error)) from None
+    settings = {
+        str(name): _parse_setting(str(name), value, f"{where}.parameters") for name, value in parameters.items()
+    }
+    timeouts = {key: param for key, param in PLUGIN_TIMEOUTS.items() if key in given}
     return Plugin(
         texts["name"] or "",
-        {str(name): _parse_setting(str(name), value, f"{where}.parameters") for name, value in parameters.items()},
+        settings,
         state,
-        texts["path"] and str(base / texts["path"]),
-        _parse_value(ON_FAILURE, given.get("on_failure", ON_FAILURE.default), where, folder),
-        wet,
-        outside,
+        path=texts["path"] and str(base / texts["path"]),
+        vendor=texts["vendor"],
+        format=texts["format"],
+        on_failure=_parse_value(ON_FAILURE, given.get("on_failure", ON_FAILURE.default), where, folder),
+        wet=wet,
+        outside=outside,
+        **{key: _parse_value(param, given[key], where, folder) for key, param in timeouts.items()},
     )
 
 
@@ -267,11 +295,14 @@ def dump_chain(nodes: Iterable[Node]) -> list[dict[str, Any]]:
             branches = [{"chain": dump_chain(b.chain), "mix_db": plain(b.mix_db)} for b in node.branches]
             return {"effect": "Parallel", "branches": branches, "wet": plain(node.wet)}
         if isinstance(node, Plugin):
-            state = None if node.state is None else base64.b64encode(node.state).decode()
-            texts = {"name": node.plugin or None, "path": node.path, "state": state}
+            given = {
+                "name": node.plugin or None,
+                "state": None if node.state is None else base64.b64encode(node.state).decode(),
+                **{key: getattr(node, key) for key in ("path", "vendor", "format", *PLUGIN_TIMEOUTS)},
+            }
             return {
                 "effect": "Plugin",
-                **{key: text for key, text in texts.items() if text is not None},
+                **{key: value for key, value in given.items() if value is not None},
                 "parameters": {name: plain(value) for name, value in node.parameters.items()},
                 "on_failure": node.on_failure,
                 "wet": plain(node.wet),
@@ -316,9 +347,8 @@ def chain_schema() -> dict[str, Any]:
         **closed(
             {
                 "effect": {"const": "Plugin"},
-                "name": {**text, "description": "as `gbsep plugins list` has it"},
-                "path": {**text, "description": "of the plug-in's file; needs --allow-plugin-paths"},
-                "state": {**text, "description": "base64, or a .vstpreset file in the folder of the preset"},
+                **{key: {**text, "description": about} for key, about in PLUGIN_TEXTS.items()},
+                **{key: param.schema for key, param in PLUGIN_TIMEOUTS.items()},
                 "parameters": {"type": "object", "additionalProperties": setting, "default": {}},
                 "on_failure": ON_FAILURE.schema,
                 **wet,
@@ -393,6 +423,17 @@ def chain_files(chains: Iterable[Iterable[Node]]) -> list[Path]:
                 paths = [param.name for param in spec_of(node.name).params if param.kind == "path"]
                 found.update(Path(node.params[name]) for name in paths)
     return sorted(found)
+
+
+def spooled_signals(nodes: Iterable[Node]) -> int:
+    """How many times the length of the signal a chain keeps on disk while it runs: twice for what may be bypassed."""
+    count = 0
+    for node in nodes:
+        if isinstance(node, Parallel):
+            count += sum(spooled_signals(branch.chain) for branch in node.branches)
+        elif isinstance(node, Plugin) and node.on_failure == "bypass":
+            count += 2
+    return count
 
 
 def sidechains_of(nodes: Iterable[Node]) -> set[str]:
@@ -591,7 +632,15 @@ def _hosted(blocks: Iterator[Block], node: Plugin, where: str, run: _Run) -> Ite
     def open_(parameters: Mapping[str, Any], frames: int) -> host.PluginInstance:
         nonlocal opened
         try:
-            instance = host.open_plugin(info, run.sample_rate, run.channels, parameters, node.state)
+            instance = host.open_plugin(
+                info,
+                run.sample_rate,
+                run.channels,
+                parameters,
+                node.state,
+                load_timeout_s=node.load_timeout_s,
+                block_timeout_s=node.block_timeout_s,
+            )
         except ParameterError as error:
             allowed = f"{error.allowed} ({node.label})"
             raise ParameterError(f"{where}.parameters.{error.name}", error.value, allowed, error.unit) from None
@@ -613,7 +662,7 @@ def _hosted_or_bypassed(blocks: Iterator[Block], node: Plugin, where: str, run: 
             for block in _hosted(spool.reader("dry").blocks(), node, where, run):
                 spool.write({"wet": block})
         except PluginError as error:
-            run.report(PluginReport(where, node.label, bypassed=f"{where}: {node.label} was bypassed: {error}"))
+            run.report(PluginReport(where, node.label, bypassed=bypassed(where, node, error)))
             chosen = "dry"
         yield from spool.reader(chosen).blocks()
 
@@ -633,11 +682,11 @@ class _Butterworth:
         self._state: np.ndarray | None = None
 
     def process(self, block: Block, changes: Changes = ()) -> Block:
-        return in_pieces(block, changes, self._process, self._set)
+        return in_pieces(block.astype(np.float64), changes, self._process, self._set).astype(np.float32)
 
-    def _process(self, block: Block) -> Block:
+    def _process(self, block: np.ndarray) -> np.ndarray:
         filtered, self._state = filter_block(block, self._sos, self._state)
-        return filtered.astype(np.float32)
+        return filtered
 
     def _set(self, name: str, value: float) -> None:
         self._params[name] = value
@@ -659,7 +708,7 @@ def _processed(
             outputs, latency_frames = _automated(signal, pair, lanes, step_frames, run), pair[0].latency_frames
         else:
             processor = instances.enter_context(open_(params, block_frames))
-            outputs = map(processor.process, rechunk(signal, block_frames))
+            outputs = _outputs(processor, ((block, ()) for block in rechunk(signal, block_frames)))
             latency_frames = processor.latency_frames
         yield from _cut(outputs, run.frames, latency_frames)
 
@@ -672,7 +721,26 @@ def _automated(
     The lanes are read at nodes. Between two of them the output moves from the values at the one to those at the other:
     the first instance has the values of the even nodes and is alone there, the second those of the odd ones.
     """
-    latency_frames = pair[0].latency_frames
+    groups, for_first, for_second = tee(_groups(signal, lanes, step_frames, pair[0].latency_frames, run), 3)
+    firsts = _outputs(pair[0], ((group.block, group.changes[0]) for group in for_first))
+    seconds = _outputs(pair[1], ((group.block, group.changes[1]) for group in for_second))
+    for edges, first, second in zip((group.edges for group in groups), firsts, seconds, strict=True):
+        share = np.interp(np.arange(edges[-1] - first.shape[1], edges[-1]), edges, np.arange(len(edges)) % 2)
+        yield first + share.astype(np.float32) * (second - first)
+
+
+@dataclass(frozen=True)
+class _Group:
+    """A block from one node to another, the nodes in between, and what changes there in each of two instances."""
+
+    block: Block
+    edges: np.ndarray
+    changes: tuple[Changes, Changes]
+
+
+def _groups(
+    signal: Iterator[Block], lanes: Mapping[str, Automation], step_frames: int, latency_frames: int, run: _Run
+) -> Iterator[_Group]:
     nodes = _nodes(lanes, step_frames, latency_frames, run)
     steps = 2 * max(1, BUFFER_FRAMES // (2 * step_frames))
     now: list[dict[str, float]] = [{}, {}]
@@ -688,18 +756,14 @@ def _automated(
         # A jump of "hold" lies just behind its node, so that it is faded from there to the next.
         late_s = {name: 0.5 / run.sample_rate * (lane.shape == "hold") for name, lane in lanes.items()}
         values = {name: lane.at(times_s - late_s[name]).tolist() for name, lane in lanes.items()}
-        outputs = []
-        for turn, processor in enumerate(pair):
-            changes = []
+        changes: tuple[list[Any], list[Any]] = ([], [])
+        for turn in (0, 1):
             for step in (0, *range(1 + turn, steps, 2)):
                 wanted = {name: at_nodes[step + (step + turn) % 2] for name, at_nodes in values.items()}
                 if wanted != now[turn]:
-                    changes.append((int(edges[step]), wanted))
+                    changes[turn].append((int(edges[step]), wanted))
                     now[turn] = wanted
-            outputs.append(processor.process(block, changes))
-        first, second = outputs
-        share = np.interp(np.arange(edges[-1] - first.shape[1], edges[-1]), edges, np.arange(steps + 1) % 2)
-        yield first + share.astype(np.float32) * (second - first)
+        yield _Group(block, edges, changes)
 
 
 def _nodes(lanes: Mapping[str, Automation], step_frames: int, latency_frames: int, run: _Run) -> Iterator[int]:
@@ -714,6 +778,13 @@ def _nodes(lanes: Mapping[str, Automation], step_frames: int, latency_frames: in
         steps = math.ceil((stop - start) / step_frames)
         yield from (start + step * (stop - start) // steps for step in range(steps))
     yield from count(corners[-1], step_frames)
+
+
+def _outputs(processor: Processor, pieces: Iterable[tuple[Block, Changes]]) -> Iterator[Block]:
+    """What a processor gives for each block and its changes; a plug-in works on one while the next is made."""
+    if isinstance(processor, host.PluginInstance):
+        return processor.stream(pieces)
+    return starmap(processor.process, pieces)
 
 
 _STAGES: dict[str, Callable[[Iterator[Block], Any, str, _Run], Iterator[Block]]] = {

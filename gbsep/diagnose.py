@@ -13,8 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import scipy.fft
-import scipy.signal
+import scipy  # its parts, which take long to load, are loaded when they are first asked for
 
 from .audio import Reader, rechunk
 from .errors import ParameterError

@@ -14,6 +14,7 @@
         PluginNotFound
         PluginCrashed
         PluginTimeout
+      WorkerDied                            the process that rendered a song ended under it
 
 Library code raises these and nothing else on bad input; the command line is the one place that catches them.
 """
@@ -103,6 +104,10 @@ class PluginCrashed(PluginError):
 
 class PluginTimeout(PluginError):
     """A plug-in did not answer in time."""
+
+
+class WorkerDied(GbsepError):
+    """A worker process ended while it rendered: out of memory, or a crash in a library."""
 
 
 def printable(text: str) -> str:

@@ -4,7 +4,8 @@
 
 Conventions:
 
-- A plug-in goes by the name that it gives itself and is found by scanning (gbsep.host). A `path` names a file instead,
+- A plug-in goes by the name that it gives itself and is found by scanning (gbsep.host); of several with one name the
+  first that is found is used, or the first of the `vendor` and `format` that are given. A `path` names a file instead,
   which loads native code of the preset's choice, so it has to be allowed; so has a `state` from a file outside the
   preset's folder.
 - `state` is restored first, then `parameters` are set by their text values; all others keep what the state or the
@@ -12,11 +13,12 @@ Conventions:
 - A plug-in that is not on the machine, a parameter or value that it does not have, or a state that is none of its own
   is a mistake in the preset, whatever `on_failure` says. A plug-in that is there and does not work has failed.
   `on_failure` says what becomes of the stem then: "fail" ends its render, "bypass" lets it pass unprocessed from the
-  first frame to the last.
+  first frame to the last. One that hangs has failed after `load_timeout_s` or, at work, `block_timeout_s`.
 """
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
@@ -37,13 +39,18 @@ ON_FAILURE = Param("on_failure", default="fail", kind="choice", choices=("fail",
 class Plugin:
     """A node of a chain; `plugin` is the plug-in's name, empty for the only one in the file `path`.
 
-    `outside` is the path of the state's file when it lies outside the preset's folder, else empty.
+    Without a timeout that of gbsep.host holds. `outside` is the path of the state's file when it lies outside the
+    preset's folder, else empty.
     """
 
     plugin: str
     parameters: Mapping[str, host.Value | Automation]
     state: bytes | None = field(default=None, repr=False)
     path: str | None = None
+    vendor: str | None = None
+    format: str | None = None
+    load_timeout_s: float | None = None
+    block_timeout_s: float | None = None
     on_failure: Literal["fail", "bypass"] = "fail"
     wet: float | Automation = 1.0
     outside: str = field(default="", compare=False)
@@ -77,11 +84,11 @@ class PluginReport:
 def locate(node: Plugin) -> host.PluginInfo:
     """The plug-in on this machine. Raises PluginNotFound, or PluginError when it is there and does not load."""
     if node.path is None:
-        return host.find(node.plugin)
+        return host.find(node.plugin, node.vendor, node.format)
     path = Path(node.path)
     if not path.exists():
         raise PluginNotFound(f"no plug-in file {path}")
-    found = _examined(path, path.stat().st_mtime_ns)
+    found = _examined(path, path.stat().st_mtime_ns, node.load_timeout_s)
     if found and found[0].reason:
         raise PluginError(f"{path} does not load: {found[0].reason}")
     for info in found:
@@ -92,12 +99,12 @@ def locate(node: Plugin) -> host.PluginInfo:
 
 
 @lru_cache(maxsize=256)
-def _examined(path: Path, time_ns: int) -> list[host.PluginInfo]:
-    return host.examine(path)
+def _examined(path: Path, time_ns: int, load_timeout_s: float | None) -> list[host.PluginInfo]:
+    return host.examine(path, load_timeout_s)
 
 
 def check_plugin(node: Plugin, where: str, allow_path: bool) -> list[str]:
-    """Warnings about a plug-in, which is loaded for that in a process of its own, once for all checks.
+    """Warnings about a plug-in as the scan knows it, or as it is in its file: one that fails, one of several.
 
     Raises PluginNotFound; PluginError when it does not load and may not be bypassed; ParameterError for a path that
     is not allowed, a parameter that the plug-in does not have, a value that it cannot have; PresetError for a state
@@ -111,13 +118,13 @@ def check_plugin(node: Plugin, where: str, allow_path: bool) -> list[str]:
         raise ParameterError(f"{where}.state", node.outside, allowed)
     try:
         info = locate(node)
-        known = _parameters(info)
     except PluginNotFound:
         raise
     except PluginError as error:
         if node.on_failure == "fail":
             raise
-        return [f"{where}: {node.label} will be bypassed: {error}"]
+        return [bypassed(where, node, error)]
+    known = {parameter.name: parameter for parameter in info.parameters}
     if node.state is not None:
         try:
             host.unpack(node.state, info.class_id, info.version)
@@ -128,12 +135,23 @@ def check_plugin(node: Plugin, where: str, allow_path: bool) -> list[str]:
         if name not in known:
             raise ParameterError(here, value, f"{node.label} has no such parameter{nearest(name, known)}")
         _check_value(here, value, known[name], node.label)
-    return []
+    return [] if node.path is not None else _ambiguity(node, where)
 
 
-@lru_cache(maxsize=256)
-def _parameters(info: host.PluginInfo) -> dict[str, host.PluginParameter]:
-    return {parameter.name: parameter for parameter in host.show(info).parameters}
+def bypassed(where: str, node: Plugin, error: PluginError) -> str:
+    return f"{where}: {node.label} is bypassed: {error}"
+
+
+def _ambiguity(node: Plugin, where: str) -> list[str]:
+    """A warning when another plug-in of the same name could have been meant; a copy of the same one is none."""
+    used, *others = host.matching(node.plugin, node.vendor, node.format)
+    identity = operator.attrgetter("class_id", "version", "vendor", "format")
+    other = [info for info in others if identity(info) != identity(used)]
+    if not other:
+        return []
+    first, *rest = (f"{info.path} ({info.vendor}, {info.version}, {info.format})" for info in (used, *other))
+    told = f"{where}: {len(other) + 1} plug-ins are called {node.label}: {first} is used, not {', '.join(rest)}"
+    return [f"{told}; `vendor`, `format` or the order of the folders can say which"]
 
 
 def _check_value(where: str, value: host.Value | Automation, parameter: host.PluginParameter, label: str) -> None:

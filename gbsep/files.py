@@ -683,7 +683,7 @@ def _writing(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, soundfile.LibsndfileError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error.error_string
+        reason = error.strerror if isinstance(error, OSError) else error.error_string.rstrip(" .")
         with suppress(OSError):
             reason = f"{reason}; {shutil.disk_usage(path.parent).free / 1e6:.0f} MB free in {path.parent}"
         raise AudioFileError(path, f"cannot be written: {reason}") from None

@@ -97,7 +97,7 @@ def filter_block(block: np.ndarray, sos: np.ndarray, state: np.ndarray | None) -
     from scipy import signal
 
     state = np.zeros((len(sos), block.shape[0], 2)) if state is None else state
-    return signal.sosfilt(sos, block.astype(np.float64), axis=1, zi=state)
+    return signal.sosfilt(sos, block.astype(np.float64, copy=False), axis=1, zi=state)
 
 
 def filter_blocks(blocks: Iterable[Block], sos: np.ndarray) -> Iterator[Block]:

@@ -1,4 +1,7 @@
-"""The user's own folders, where the platform wants them; an environment variable puts one elsewhere."""
+"""The user's own folders, where the platform wants them, and small files in them.
+
+An environment variable puts a folder elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +27,18 @@ def data_folder() -> Path:
 def state_folder() -> Path:
     """What gbsep remembers of what it saw, such as the hashes of weights: GBSEP_STATE."""
     return _folder("GBSEP_STATE", "user_state_path")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file in one step; what a killed process leaves beside it is overwritten by the next. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.tmp")
+    try:
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(path)
+    except OSError:
+        beside.unlink(missing_ok=True)
+        raise
 
 
 def _folder(variable: str, kind: str) -> Path:

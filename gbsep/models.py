@@ -48,7 +48,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import BackendError, ParameterError, WeightsMissing, nearest, sentence
-from .folders import data_folder, state_folder
+from .folders import data_folder, state_folder, write_whole
 
 STEMS = ("drums", "bass", "other", "vocals")
 HUB = "https://huggingface.co"
@@ -511,11 +511,8 @@ def _sha256(path: Path) -> str:
 
 def _write(path: Path, text: str) -> None:
     """Write atomically; a folder that cannot be written to leaves nothing recorded."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
+        write_whole(path, text)
 
 
 # ----------------------------------------------------------------------------------------------------------- fetching

@@ -4,9 +4,11 @@ A finished render is a folder with a `render.json` that lists every file gbsep w
 holds a checksum of its own content.
 Whatever that list does not name, or names with another content, belongs to the user and is foreign.
 
-A render is written into a staging folder beside its destination, `.<name>.<host>.<process>.partial`. Its render.json
+A render is written into a staging folder beside its destination, `.<name>.<host>.<token>.partial`. Its render.json
 is written last, so a staging folder that holds one is complete. Publishing moves the files over one by one,
 render.json last again: when that is cut short, the next run finds the complete staging folder and carries on.
+Beside it lies a lock file that its writer holds: however a process ends, its lock is free, and what it left is swept.
+Process numbers would not do: in a container the next run has the same ones.
 """
 
 from __future__ import annotations
@@ -16,14 +18,18 @@ import hashlib
 import json
 import os
 import platform
+import secrets
 import shutil
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import OutputError, nearest
 from .files import content_hash
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
 RECORD = "render.json"
 
@@ -77,11 +83,16 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     return record if checksum == fingerprint({RECORD: record})[RECORD] else None
 
 
-def other_recording(folder: Path, path: Path, sha256: str) -> str | None:
-    """The path of the recording that `folder` is a render of, when it is neither this file nor a copy of it."""
+def other_recording(folder: Path, source: Path | str, sha256: str) -> str | None:
+    """Where the recording is that `folder` is a render of, when it is neither this one nor a copy of it."""
     record = read_record(folder)
-    made_of = record["input"] if record else {"path": str(path.resolve()), "sha256": sha256}
-    return None if made_of["path"] == str(path.resolve()) or made_of["sha256"] == sha256 else made_of["path"]
+    made_of = record["input"] if record else {"path": address(source), "sha256": sha256}
+    return None if made_of["path"] == address(source) or made_of["sha256"] == sha256 else made_of["path"]
+
+
+def address(source: Path | str) -> str:
+    """Where a recording is, from wherever it is looked for: a whole path, or a URL as it is."""
+    return str(source.resolve()) if isinstance(source, Path) else source
 
 
 def stem_file(folder: Path, stem: str) -> Path:
@@ -104,7 +115,7 @@ def check_place(folder: Path, size_bytes: int) -> None:
     if free_bytes < size_bytes:
         raise OutputError(
             above,
-            f"{size_bytes / 1e6:.0f} MB are needed and {free_bytes / 1e6:.0f} MB are free; choose another with --out",
+            f"{size_bytes / 1e6:.1f} MB are needed and {free_bytes / 1e6:.1f} MB are free; choose another with --out",
         )
 
 
@@ -114,17 +125,24 @@ def staging(folder: Path) -> Iterator[Path]:
 
     Raises OutputError when it cannot be made.
     """
+    import filelock
+
     made = [parent for parent in folder.parents if not parent.exists()]
-    place = folder.parent / f".{folder.name}.{platform.node()}.{os.getpid()}.partial"
+    place = folder.parent / f"{_prefix(folder)}{secrets.token_hex(4)}.partial"
+    lock = filelock.FileLock(f"{place}.lock")
     try:
-        place.mkdir(parents=True)
-    except OSError as error:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(blocking=False)
+        place.mkdir()
+    except (OSError, NotImplementedError) as error:
+        _remove(place, lock)
         _remove_empty(made)
-        raise OutputError(folder.parent, f"cannot be written to: {error.strerror}; choose another with --out") from None
+        reason = getattr(error, "strerror", None) or error
+        raise OutputError(folder.parent, f"cannot be written to: {reason}; choose another with --out") from None
     try:
         yield place
     finally:
-        shutil.rmtree(place, ignore_errors=True)
+        _remove(place, lock)
         _remove_empty(made)
 
 
@@ -152,33 +170,37 @@ def _move(place: Path, folder: Path) -> None:
 
 def recover(folder: Path) -> None:
     """Finish or sweep what processes that are no more left beside `folder`."""
-    prefix = f".{folder.name}.{platform.node()}."
-    if not folder.parent.is_dir():
-        return
-    for place in folder.parent.iterdir():
-        process = place.name.removeprefix(prefix).removesuffix(".partial")
-        if place.name == f"{prefix}{process}.partial" and process.isdigit() and not _is_running(int(process)):
+    import filelock
+
+    prefix, swept = _prefix(folder), False
+    for path in list(folder.parent.iterdir()) if folder.parent.is_dir() else ():
+        if not (path.name.startswith(prefix) and path.name.endswith(".partial.lock")):
+            continue
+        place, lock = path.with_suffix(""), filelock.FileLock(path)
+        with contextlib.suppress(filelock.Timeout):
+            lock.acquire(blocking=False)
             if read_record(place) is not None:
                 _move(place, folder)
-            shutil.rmtree(place, ignore_errors=True)
+            _remove(place, lock)
+            swept = True
+    if swept:
+        _remove_empty([folder.parent])
+
+
+def _prefix(folder: Path) -> str:
+    return f".{folder.name}.{platform.node()}."
+
+
+def _remove(place: Path, lock: BaseFileLock) -> None:
+    shutil.rmtree(place, ignore_errors=True)
+    lock.release()
+    Path(lock.lock_file).unlink(missing_ok=True)
 
 
 def _remove_empty(folders: Collection[Path]) -> None:
     for folder in folders:
         with contextlib.suppress(OSError):
             folder.rmdir()
-
-
-def _is_running(process: int) -> bool:
-    if os.name == "nt":
-        return True  # os.kill would end it there; what it left is swept by the user
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _stamp(path: Path) -> dict[str, Any]:

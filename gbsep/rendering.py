@@ -13,7 +13,7 @@ import string
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -26,9 +26,11 @@ import numpy as np
 
 from . import __version__, cache, chain, diagnose, files, levels, outputs, separation
 from .audio import Block, Reader, mix, zip_blocks
-from .errors import OutputError, ParameterError, PluginError, PluginNotFound, PresetError, nearest
+from .errors import OutputError, ParameterError, PluginError, PluginNotFound, nearest
 from .external import PluginReport
+from .folders import state_folder
 from .preset import Loudness, MixtureFit, Peak, Preset, exchanged, load_preset
+from .separation.compute import threads
 
 PACKAGES = ("numpy", "scipy", "soundfile", "soxr", "pedalboard", "pyloudnorm", "torch", "demucs")
 """Those whose version may change a render, recorded in render.json."""
@@ -38,6 +40,9 @@ RENDERING_VERSION = 1
 
 Progress = Callable[[str, float], None]
 """Told the stage and how much of it is done, 0 to 1."""
+
+Separations = MutableMapping[str, Mapping[str, Reader]]
+"""Stems by `separation_key`: what renders of one separation hand on, with or without the cache."""
 
 
 def _silent(stage: str, fraction: float) -> None:
@@ -71,11 +76,14 @@ class Options:
 class Plan:
     """A render that can be done: everything was checked that can be without doing it.
 
+    `source` is where the recording came from: `input` itself, or a URL of which that is a copy.
     `action` is "render" or "skip" (the very same render is there already); `reason` says why. `failure` is a plug-in
-    that is there and does not work: it ends this render before it begins, and no other.
+    that is there and does not work: it ends this render before it begins, and no other. On the disk the files will take
+    `output_bytes`, and while it works another `scratch_bytes`.
     """
 
     input: Path
+    source: Path | str
     track: str
     info: files.FileInfo
     input_hash: str
@@ -90,6 +98,8 @@ class Plan:
     action: str
     reason: str
     warnings: tuple[str, ...]
+    output_bytes: int
+    scratch_bytes: int
     failure: PluginError | None = None
 
     @property
@@ -104,13 +114,20 @@ class Plan:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one input: status "ok", "skipped" or "failed", and the files by stem name."""
+    """What became of one input: status "ok", "skipped" or "failed", and the files by stem name.
 
-    input: Path
+    `reason` says why it was rendered again, or not: "unchanged", "input changed". `from_cache`: it was not separated
+    again. `input`, `folder` and `files` are URLs where a batch reads or writes those.
+    """
+
+    input: Path | str
     preset: str
     status: str
-    folder: Path | None = None
-    files: Mapping[str, Path] = field(default_factory=dict)
+    track: str = ""
+    reason: str = ""
+    from_cache: bool = False
+    folder: Path | str | None = None
+    files: Mapping[str, Path | str] = field(default_factory=dict)
     levels: Mapping[str, Any] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
@@ -122,6 +139,9 @@ class Outcome:
             "input": str(self.input),
             "preset": self.preset,
             "status": self.status,
+            "track": self.track,
+            "reason": self.reason,
+            "from_cache": self.from_cache,
             "folder": None if self.folder is None else str(self.folder),
             "files": {name: str(path) for name, path in self.files.items()},
             "levels": dict(self.levels),
@@ -153,14 +173,17 @@ def render(
     return run(plan(Path(path), loaded, Options(Path(out), **options)), progress)
 
 
-def plan(path: Path, preset: Preset, options: Options, track: str | None = None) -> Plan:
+def plan(
+    path: Path, preset: Preset, options: Options, track: str | None = None, source: Path | str | None = None
+) -> Plan:
     """Check everything that can be checked without rendering, and look at what is there already.
 
+    `track` is the file's name without another word, `source` the file itself; see Plan.
     Raises GbsepError. What a killed render left at the destination is put in place or swept.
     """
     info = files.probe(path)
     reader = files.open(path, options.start_s, options.duration_s)
-    track = track or path.stem
+    track, source = track or path.stem, source or path
     try:
         preset.settings.check(reader.sample_rate)
     except ParameterError as error:
@@ -189,7 +212,8 @@ def plan(path: Path, preset: Preset, options: Options, track: str | None = None)
             "input": [input_hash, options.start_s, options.duration_s],
             "preset": preset.document,
             "options": [options.dry_stems, names, targets_lufs],
-            "backend": identity,
+            # Another number of threads changes the last bits: no reason to render a finished batch again.
+            "backend": {name: value for name, value in identity.items() if name != "threads"},
             "files": {str(file): files.content_hash(file) for file in chain.chain_files(preset.chains.values())},
             "version": [__version__, RENDERING_VERSION, separation.SEPARATION_VERSION],
         }
@@ -197,19 +221,23 @@ def plan(path: Path, preset: Preset, options: Options, track: str | None = None)
     try:
         outputs.recover(folder)
         existing = outputs.inspect(folder, fingerprint, names.values())
-        other = outputs.other_recording(folder, path, input_hash) if existing.state == "stale" else None
+        other = outputs.other_recording(folder, source, input_hash) if existing.state == "stale" else None
         if (existing.state == "foreign" or other) and not options.overwrite:
             reason = f"holds the render of another recording, {other}" if other else existing.reason
             raise OutputError(folder, f"{reason}; give --overwrite to replace it, or another --out")
+        existing = _unless_bypassed(existing, folder)
         skip = existing.state == "same" and not options.overwrite
+        samples = reader.frames * reader.channels
+        spooled = 1 + len(preset.wanted) + (len(names) if files.may_clip(output) else 0)
+        spooled += sum(map(chain.spooled_signals, preset.chains.values()))
+        output_bytes, scratch_bytes = samples * files.bytes_per_sample(output) * len(names), 4 * samples * spooled
         if not skip:
-            samples = reader.frames * reader.channels
-            spooled = 1 + len(preset.wanted) + (len(names) if files.may_clip(output) else 0)
-            outputs.check_place(folder, samples * (4 * spooled + files.bytes_per_sample(output) * len(names)))
+            outputs.check_place(folder, output_bytes + scratch_bytes)
     except OSError as error:
         raise OutputError(folder, f"cannot be used: {error.strerror}; choose another with --out") from None
     return Plan(
         input=path,
+        source=source,
         track=track,
         info=info,
         input_hash=input_hash,
@@ -224,8 +252,20 @@ def plan(path: Path, preset: Preset, options: Options, track: str | None = None)
         action="skip" if skip else "render",
         reason=existing.reason,
         warnings=tuple(warnings),
+        output_bytes=output_bytes,
+        scratch_bytes=scratch_bytes,
         failure=failure,
     )
+
+
+def _unless_bypassed(existing: outputs.Existing, folder: Path) -> outputs.Existing:
+    """A render in which a plug-in had to be bypassed is not what was asked for: it is done again."""
+    record = outputs.read_record(folder) if existing.state == "same" else None
+    for stem in record["stems"].values() if record else ():
+        for row in stem["plugins"]:
+            if "bypassed" in row:
+                return outputs.Existing("stale", f"{row['name']} was bypassed")
+    return existing
 
 
 def _check_chains(
@@ -241,24 +281,29 @@ def _check_chains(
             )
         except PluginNotFound:
             raise
-        except ParameterError as error:
-            if not error.name.startswith("chain["):
-                raise
-            raise ParameterError(f"stems.{name}.{error.name}", error.value, error.allowed, error.unit) from None
-        except PresetError as error:
-            raise PresetError(error.path, f"stems.{name}.{error.json_path}", error.reason) from None
         except PluginError as error:
             failure, told = error, [str(error)]
         warnings += told
     return warnings, failure
 
 
-def run(plan: Plan, progress: Progress = _silent) -> Outcome:
-    """Carry out a plan. Raises GbsepError; nothing partial is left at the destination or beside it."""
+def run(plan: Plan, progress: Progress = _silent, shared: Separations | None = None) -> Outcome:
+    """Carry out a plan. Raises GbsepError; nothing partial is left at the destination or beside it.
+
+    Stems of this separation are taken from `shared` if they are there, and put there if they are not.
+    """
     if plan.failure is not None:
         raise plan.failure
     paths = {name: plan.folder / file_name for name, file_name in plan.names.items()}
-    outcome = partial(Outcome, plan.input, plan.preset.folder, folder=plan.folder, files=paths)
+    outcome = partial(
+        Outcome,
+        plan.source,
+        plan.preset.folder,
+        track=plan.track,
+        reason=plan.reason,
+        folder=plan.folder,
+        files=paths,
+    )
     if plan.action == "skip":
         return outcome("skipped", warnings=plan.warnings)
     seconds: dict[str, float] = {}
@@ -267,7 +312,8 @@ def run(plan: Plan, progress: Progress = _silent) -> Outcome:
         with outputs.staging(plan.folder) as place:
             with ExitStack() as spools:
                 with _stage("separate", seconds):
-                    sources, told = _separate(plan, place, spools, partial(progress, "separate"), warnings.append)
+                    stage = partial(progress, "separate")
+                    sources, told = _separate(plan, place, spools, stage, warnings.append, shared)
                 with _stage("restore", seconds):
                     tracks = _tracks(plan, sources)
                     null = levels.NullTest()
@@ -282,7 +328,8 @@ def run(plan: Plan, progress: Progress = _silent) -> Outcome:
     except OSError as error:
         reason = f"cannot be written: {error.strerror or error}; free some space, or choose another with --out"
         raise OutputError(plan.folder, reason) from None
-    return outcome("ok", levels=record["stems"], seconds=seconds, warnings=tuple(warnings))
+    cached = told["from_cache"]
+    return outcome("ok", from_cache=cached, levels=record["stems"], seconds=seconds, warnings=tuple(warnings))
 
 
 @dataclass(frozen=True)
@@ -355,7 +402,8 @@ def plan_chain(
                 raise OutputError(out, f"is {what}; choose another with --out")
         if not options.overwrite:
             raise OutputError(out, "is there already; give --overwrite to replace it, or choose another with --out")
-    outputs.check_place(out.parent, 2 * reader.frames * reader.channels * 4)
+    spooled = 2 + chain.spooled_signals(nodes)
+    outputs.check_place(out.parent, spooled * reader.frames * reader.channels * 4)
     return ChainPlan(path, info, reader, preset, stem, options, out, output, keys, tuple(warnings), failure)
 
 
@@ -399,7 +447,12 @@ class Track:
 
 
 def _separate(
-    plan: Plan, place: Path, spools: ExitStack, progress: Callable[[float], None], warn: Callable[[str], None]
+    plan: Plan,
+    place: Path,
+    spools: ExitStack,
+    progress: Callable[[float], None],
+    warn: Callable[[str], None],
+    shared: Separations | None,
 ) -> tuple[dict[str, Reader], dict[str, Any]]:
     """The mixture and what the separator makes of it, under the names that hold after `swap`; and how it came about."""
     preset, options, rate, channels = plan.preset, plan.options, plan.reader.sample_rate, plan.reader.channels
@@ -412,22 +465,28 @@ def _separate(
         context = separation.Context(
             preset.wanted, preset.seed, options.device, options.models, progress=progress, warn=warn
         )
-        return separation.stem_blocks(mixture, preset.backend, preset.settings, context)
+        with _turn(plan.identity.get("device")):
+            yield from separation.stem_blocks(mixture, preset.backend, preset.settings, context)
 
     quick = separation.backend_named(preset.backend).quick
     store = cache.locate() if options.use_cache and not quick else None
     if not preset.wanted:
         return {"mixture": mixture}, {"from_cache": False}
-    stems = cache.get(store, _cache_key(plan)) if store else None
+    key = separation_key(plan)
+    stems = (shared or {}).get(key) or (cache.get(store, key) if store else None)
     told: dict[str, Any] = {"from_cache": stems is not None}
     if stems is None and store:
-        shape = cache.Shape(preset.wanted, rate, channels, plan.reader.frames)
-        stems = cache.put(store, _cache_key(plan), separated(), shape)
+        stems = cache.put(store, key, separated(), cache.Shape(preset.wanted, rate, channels, plan.reader.frames))
     elif stems is None:
-        spool = spools.enter_context(files.Spool(preset.wanted, rate, channels, place))
+        # What is handed on must not lie in the staging folder, which goes when this render is done.
+        spool = files.Spool(preset.wanted, rate, channels, place if shared is None else options.out)
+        if shared is None:
+            spools.enter_context(spool)
         for blocks in separated():
             spool.write(blocks)
         stems = {name: spool.reader(name) for name in preset.wanted}
+    if shared is not None:
+        shared[key] = stems
 
     names = {} if preset.swap == "auto" else exchanged(preset.swap)
     if preset.swap == "auto":
@@ -441,7 +500,22 @@ def _separate(
     return {"mixture": mixture, **{names.get(name, name): stem for name, stem in stems.items()}}, told
 
 
-def _cache_key(plan: Plan) -> str:
+@contextmanager
+def _turn(device: str | None) -> Iterator[None]:
+    """A GPU serves one separation at a time, of all that the user runs on this machine; a CPU as many as there are."""
+    if device in (None, "cpu"):
+        yield
+        return
+    import filelock
+
+    folder = state_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(folder / f"{device}.lock"):
+        yield
+
+
+def separation_key(plan: Plan) -> str:
+    """The name of the separation in the cache: renders that share it differ in what comes after it."""
     return cache.key(
         input_sha256=plan.input_hash,
         start_s=plan.options.start_s,
@@ -584,7 +658,7 @@ def _write(
         gain = np.float32(levels.to_amplitude(shared_db))
         write(name, (block * gain for block in processed[name].reader(name).blocks()))
 
-    with ExitStack() as spools, ThreadPoolExecutor(min(len(tracks), os.cpu_count() or 1)) as pool:
+    with ExitStack() as spools, ThreadPoolExecutor(min(len(tracks), threads())) as pool:
         processed = {
             name: spools.enter_context(files.Spool([name], rate, channels, place)) for name in plan.names if clips
         }
@@ -615,8 +689,8 @@ def _sound(
 
     def note(report: PluginReport) -> None:
         track.plugins[report.where] = report
-        if report.bypassed:
-            warn(f"stem {track.name}, {report.bypassed}")
+        if report.bypassed and (message := f"stems.{track.name}.{report.bypassed}") not in plan.warnings:
+            warn(message)
 
     if track.chain or tail_frames:
         blocks = chain.apply_blocks(
@@ -660,7 +734,7 @@ def _record(
     return {
         "gbsep": {"version": __version__, "rendering": RENDERING_VERSION, "separation": separation.SEPARATION_VERSION},
         "input": {
-            "path": str(plan.input.resolve()),
+            "path": outputs.address(plan.source),
             "sha256": plan.input_hash,
             "container": info.container,
             "subtype": info.subtype,

@@ -17,6 +17,8 @@ from gbsep.audio import Audio, join
 from gbsep.automation import Automation
 from gbsep.chain import (
     AUTOMATION_STEP_S,
+    MAX_EFFECTS,
+    MAX_NESTING,
     Effect,
     Parallel,
     apply_blocks,
@@ -183,6 +185,22 @@ def test_endless_nesting_is_refused():
         chain = [{"effect": "Parallel", "branches": [{"chain": chain}]}]
     with pytest.raises(PresetError, match="nested more than 16 deep"):
         parse_chain(chain)
+
+
+def test_a_chain_has_a_longest_length_and_that_runs():
+    gain = {"effect": "Gain", "gain_db": {"points": [[0, 0]]}, "wet": 0.5}
+    audio = Audio(np.ones((1, 100), np.float32), 44100)
+    np.testing.assert_allclose(apply_chain(audio, [gain] * MAX_EFFECTS).samples, 1, rtol=1e-6)
+    nested = [gain] * (MAX_EFFECTS - MAX_NESTING)
+    for _ in range(MAX_NESTING):
+        nested = [{"effect": "Parallel", "branches": [{"chain": nested}], "wet": 0.5}]
+    np.testing.assert_allclose(apply_chain(audio, nested).samples, 1, rtol=1e-6)
+    empty = {"effect": "Parallel", "branches": [{"chain": []}] * MAX_EFFECTS}
+    for chain in ([gain] * (MAX_EFFECTS + 1), [*nested, gain], [empty]):
+        with pytest.raises(
+            PresetError, match=rf"chain: {MAX_EFFECTS + 1} effects, and a chain has {MAX_EFFECTS} at most"
+        ):
+            parse_chain(chain)
 
 
 def test_paths_are_relative_to_the_folder_of_the_preset(tmp_path):

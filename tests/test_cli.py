@@ -133,7 +133,7 @@ def broken_inputs() -> dict[str, tuple[Any, str]]:
         "lying.wav": (lying, "header promises"),
         "zero.wav": (lambda name: soundfile.write(name, np.zeros((0, 1)), RATE), "zero frames"),
         "six.wav": (lambda name: tone(name, 6), "6 channels; gbsep takes mono or stereo"),
-        "folder.wav": (lambda name: Path(name).mkdir(), "is a folder"),
+        "folder.wav": (lambda name: Path(name).mkdir(), "holds no audio file"),
     }
 
 

@@ -26,9 +26,10 @@ from hypothesis import strategies as st
 from gbsep import host
 from gbsep.errors import AudioError, ParameterError, PluginCrashed, PluginError, PluginNotFound, PluginTimeout
 from gbsep.folders import cache_folder
-from gbsep.host import loader, scan
-from gbsep.host.parameters import PluginParameter
-from gbsep.host.state import pack, read_state, unpack
+from gbsep.host import scan
+from gbsep.hosted import loader
+from gbsep.hosted.parameters import PluginParameter
+from gbsep.hosted.state import pack, read_state, unpack
 
 SAMPLE_RATE = 44100
 LATENCY_FRAMES = 256
@@ -363,6 +364,39 @@ def test_the_blocks_do_not_matter(library_file, edges):
     np.testing.assert_allclose(out, 10 ** (-3 / 20) * signal, rtol=1e-6, atol=0)
 
 
+def test_a_stream_gives_what_single_blocks_give(rng, bundle):
+    """Of blocks that are shorter and longer than what travels at once, with changes in them, and an empty one."""
+    signal, path = noise(rng, 2, 400_000), bundle()
+    blocks = np.split(signal, [3, 100, 100, 70_000, 70_001, 300_000], axis=1)
+    changes = [[(0, {"gain_db": -float(number)})] if block.shape[1] else [] for number, block in enumerate(blocks)]
+    with host.open_plugin(path, SAMPLE_RATE, 2) as instance:
+        streamed = list(instance.stream(zip(blocks, changes, strict=True)))
+        assert instance.process(signal[:, :10]).shape == (2, 10)
+    assert [out.shape for out in streamed] == [block.shape for block in blocks]
+    with host.open_plugin(path, SAMPLE_RATE, 2) as instance:
+        singly = [instance.process(*pair) for pair in zip(blocks, changes, strict=True)]
+    np.testing.assert_array_equal(np.concatenate(streamed, axis=1), np.concatenate(singly, axis=1))
+
+
+def test_a_stream_that_is_left_half_way_closes_its_instance(bundle, nothing_left):
+    instance = host.open_plugin(bundle(), SAMPLE_RATE, 2)
+    stream = instance.stream((np.zeros((2, 100), np.float32), ()) for _ in range(9))
+    next(stream)
+    stream.close()
+    with pytest.raises(PluginError, match="'good' is closed"):
+        instance.process(np.zeros((2, 100), np.float32))
+
+
+def test_what_is_slow_upstream_does_not_count_as_a_hang(bundle):
+    def blocks() -> Iterator[tuple[np.ndarray, tuple[()]]]:
+        for _ in range(3):
+            yield np.ones((2, 100), np.float32), ()
+            time.sleep(1.2)
+
+    with host.open_plugin(bundle(), SAMPLE_RATE, 2, block_timeout_s=1.0) as instance:
+        assert len(list(instance.stream(blocks()))) == 3
+
+
 def test_a_mono_plugin_on_stereo_treats_each_channel_by_itself(rng):
     path, parameters = zam("ZamComp"), {"threshold_db": -25, "ratio": 8}
     signal = noise(rng, 2, SAMPLE_RATE) * np.array([[1.0], [0.1]], np.float32)
@@ -548,6 +582,7 @@ def test_a_scan_lists_what_works_and_quarantines_what_does_not(bundle, plugin_pa
         class_id=found["good"].class_id,
         channels=(2,),
         latency_frames=LATENCY_FRAMES,
+        parameters=found["good"].parameters,
     )
     assert found["load-crash"].path == crash
     assert "crashed during load" in found["load-crash"].reason
@@ -585,6 +620,46 @@ def test_what_cannot_be_opened_is_quarantined_and_the_rest_is_listed(bundle, plu
     assert "not a plug-in" in next(info.reason for info in host.plugins() if info.path.stem == "loop")
 
 
+def test_folders_that_link_in_circles_are_walked_once(plugin_path):
+    (plugin_path / "a" / "empty.vst3").mkdir(parents=True)
+    (plugin_path / "b").mkdir()
+    for folder in ("a", "b"):
+        for name in ("up", "down", "round"):
+            (plugin_path / folder / name).symlink_to(plugin_path)
+    assert scan.files() == [plugin_path / "a" / "empty.vst3"]
+
+
+BY_ANOTHER = needs(b"\0gbsep\0", b"\0other\0")
+"""Makes the test plug-in one of another vendor."""
+
+
+def test_of_two_with_one_name_the_first_counts_unless_the_vendor_is_said(bundle, plugin_path):
+    first, second = bundle("a"), bundle("b", BY_ANOTHER)
+    assert [info.path for info in host.matching("gbsep test")] == [first, second]
+    assert host.find("gbsep test").path == first
+    assert host.find("gbsep test", vendor="other", format="VST3").path == second
+    with pytest.raises(
+        PluginNotFound, match=r"no plug-in 'gbsep test' of vendor 'another': .*b\.vst3 is VST3 by 'other'"
+    ):
+        host.find("gbsep test", vendor="another")
+    with pytest.raises(PluginNotFound, match="of format 'Audio Unit'"):
+        host.find("gbsep test", format="Audio Unit")
+
+
+@pytest.mark.parametrize("text", ["soon", "0", "nan", "1e9", "-1"])
+def test_a_deadline_from_the_environment_is_checked(plugin_path, monkeypatch, text):
+    monkeypatch.setenv("GBSEP_PLUGIN_TIMEOUT", text)
+    with pytest.raises(ParameterError, match=r"GBSEP_PLUGIN_TIMEOUT = .*a number from 0\.1 to 3600 s"):
+        host.plugins()
+
+
+def test_a_scan_keeps_the_deadline_from_the_environment(bundle, plugin_path, nothing_left, monkeypatch):
+    bundle("library-hang")
+    monkeypatch.setenv("GBSEP_PLUGIN_TIMEOUT", "1.5")
+    (info,) = host.plugins()
+    assert "gave no answer within 1.5 s during load" in info.reason
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="a file that not even root can read comes from /proc")
 def test_an_unreadable_file_is_quarantined(plugin_path):
     (plugin_path / "unreadable.vst3").symlink_to("/proc/self/mem")
@@ -595,7 +670,7 @@ def test_an_unreadable_file_is_quarantined(plugin_path):
 def test_a_file_is_examined_again_only_when_it_changes(bundle, plugin_path, monkeypatch):
     path, examined = bundle(), []
 
-    def examine(file: Path) -> list[host.PluginInfo]:
+    def examine(file: Path, load_timeout_s: float | None = None) -> list[host.PluginInfo]:
         examined.append(file)
         return [host.PluginInfo("name", file, "VST3", channels=(1, 2))]
 
@@ -617,15 +692,16 @@ def test_a_file_is_examined_again_only_when_it_changes(bundle, plugin_path, monk
     assert len(examined) == 4
 
 
-def test_showing_a_plugin_tells_whether_it_repeats_itself(bundle, plugin_path):
+def test_a_scan_knows_every_parameter_and_a_probe_whether_the_plugin_repeats_itself(bundle, plugin_path):
     bundle()
-    details = host.show("gbsep test", probe=True)
-    assert details.nondeterministic is False
-    assert [parameter.name for parameter in details.parameters][1:] == ["gain_db", "armed", "polarity", "lookahead"]
-    assert details.parameters[3].choices == ("normal", "inverted")
-    random = host.examine(bundle("process-random"))[0]
-    assert host.show(random, probe=True).nondeterministic is True
-    assert host.show(random).nondeterministic is None
+    for _ in range(2):  # as examined, and as kept
+        info = host.find("gbsep test")
+        assert [parameter.name for parameter in info.parameters][1:] == ["gain_db", "armed", "polarity", "lookahead"]
+        assert info.parameters[3].choices == ("normal", "inverted")
+        gain = info.parameters[1]
+        assert (gain.unit, gain.low, gain.high, gain.value) == ("dB", -60.0, 24.0, pytest.approx(0.0, abs=1e-5))
+    assert host.repeats(info)
+    assert not host.repeats(host.examine(bundle("process-random"))[0])
 
 
 def test_a_program_that_loads_something_is_not_tried_out():

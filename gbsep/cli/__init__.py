@@ -24,6 +24,7 @@ from .plugins import plugins
 from .presets import presets
 from .render import apply_chain, render
 from .train import train
+from .watch import watch
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -64,7 +65,7 @@ def cli() -> None:
     """
 
 
-for command in (render, apply_chain, demo, presets, models, train, plugins, cache_group, doctor):
+for command in (render, apply_chain, watch, demo, presets, models, train, plugins, cache_group, doctor):
     cli.add_command(command)
 
 

@@ -76,7 +76,7 @@ def print_table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
     Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 120).print(table)
 
 
-def complain(message: str, about: Path | None = None) -> None:
+def complain(message: str, about: Path | str | None = None) -> None:
     """One line on stderr, which begins with the file it is `about`."""
     if about is not None and not message.startswith(str(about)):
         message = f"{about}: {message}"

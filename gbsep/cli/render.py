@@ -3,198 +3,70 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..errors import GbsepError, ParameterError
-from .common import complain, debug_option, figure, plugin_paths_option, print_table, progress_bar
+from .batches import batch_options, carry_out, choices_of, print_outcomes, tell_left_out
+from .common import complain, debug_option, figure, plugin_paths_option, progress_bar
 
 if TYPE_CHECKING:
-    from ..preset import Preset
-    from ..rendering import Options, Outcome, Plan
+    from ..batch import Batch
 
 
 @click.command(short_help="Separate recordings and write processed stems.")
-@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "--preset", "-p", "presets", metavar="NAME|FILE", multiple=True, help="Preset; may be given again. [default]"
-)
-@click.option(
-    "--out", "-o", type=click.Path(path_type=Path), default="gbsep-out", show_default=True, help="Output folder."
-)
-@click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Change one value of the preset.")
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Seed of everything random, in place of the preset's.")
-@click.option("--start", "start_s", type=float, default=0.0, help="Render from this second on.")
-@click.option("--duration", "duration_s", type=float, help="Render this many seconds.")
-@click.option(
-    "--format", "format_", type=click.Choice(["wav", "flac", "mp3"]), help="File format, in place of the preset's."
-)
-@click.option("--bit-depth", type=click.Choice(["16", "24", "float32"]), help="Of WAV and FLAC.")
-@click.option(
-    "--name", default="{stem}", show_default=True, help="Names of the files, of {track}, {preset} and {stem}."
-)
-@click.option("--dry-stems", is_flag=True, help="Also write each stem before its effects, as <stem>.dry.")
-@click.option("--overwrite", is_flag=True, help="Render again, and replace files that gbsep did not write.")
+@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
+@batch_options
 @click.option("--keep-going", is_flag=True, help="Leave out inputs that cannot be rendered; do the others.")
-@click.option("--dry-run", is_flag=True, help="Check everything and say what would be done.")
-@click.option("--no-cache", is_flag=True, help="Separate again, even if the stems are at hand.")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
-@click.option("--models", type=click.Path(path_type=Path), envvar="GBSEP_MODELS", help="Folder with model weights.")
-@plugin_paths_option
-@click.option("--json", "as_json", is_flag=True, help="One JSON object per render on stdout, and nothing else there.")
+@click.option("--dry-run", is_flag=True, help="Check everything and say what would be done, and how long it takes.")
 @debug_option
-def render(
-    inputs: tuple[Path, ...],
-    presets: tuple[str, ...],
-    out: Path,
-    overrides: tuple[str, ...],
-    seed: int | None,
-    start_s: float,
-    duration_s: float | None,
-    format_: str | None,
-    bit_depth: str | None,
-    name: str,
-    dry_stems: bool,
-    overwrite: bool,
-    keep_going: bool,
-    dry_run: bool,
-    no_cache: bool,
-    device: str,
-    models: Path | None,
-    allow_plugin_paths: bool,
-    as_json: bool,
-) -> int:
+def render(inputs: tuple[str, ...], keep_going: bool, dry_run: bool, **chosen: Any) -> int:
     """Separate recordings and write their processed stems to OUT/<track>/<preset>/.
 
-    Everything is checked before anything is written. A render that is already there and unchanged is skipped; one
-    whose input or preset has changed is replaced; files that gbsep did not write are never touched without --overwrite.
+    INPUT is a file, a folder with all below it, a glob, a URL, or a manifest: CSV or JSON lines with the columns input,
+    preset and overrides. Everything is checked before anything is written. A render that is already there and unchanged
+    is skipped; one whose input or preset has changed is replaced; files that gbsep did not write are never touched
+    without --overwrite. What several renders came to stands in OUT/batch.json.
 
     \b
     gbsep render song.wav                                     the default preset
     gbsep render song.wav -p exp005_1 --start 60 --duration 20      try twenty seconds first
     gbsep render a.flac b.mp3 -p exp002 -p minus_bass --format flac
+    gbsep render album/ "more/**/*.flac" --keep-going         again after a power cut: goes on where it was
+    gbsep render songs.csv --jobs 2 --dry-run                 what would be done, and how long it takes
     gbsep render song.wav -p exp002 --set separate.cutoff_hz=250    lands in exp002@cutoff_hz=250
     gbsep render song.wav --name "{track} - {stem}"           names for a DAW
+
+    With several jobs each computes on its share of the cores. Ctrl-C lets the songs in hand finish, twice stops at
+    once; either way the same command goes on later.
 
     \b
     Exit codes: 0 all well, 1 an input failed while running, 2 refused before anything was written, 130 interrupted.
     """
-    from ..preset import load_preset, parse_override
-    from ..rendering import Options
-
-    pairs = [parse_override(text) for text in overrides]
-    loaded = [
-        load_preset(preset, pairs, seed=seed, format=format_, bit_depth=bit_depth, models=models)
-        for preset in dict.fromkeys(presets or ("default",))
-    ]
-    options = Options(
-        out,
-        overwrite,
-        dry_stems,
-        start_s,
-        duration_s,
-        name,
-        device,
-        models,
-        use_cache=not no_cache,
-        download=not dry_run,
-        allow_plugin_paths=allow_plugin_paths,
-    )
-    plans, refused = _plan(inputs, loaded, options)
-    if refused and not keep_going:
-        _report([], refused, as_json)
+    choices = choices_of(download=not dry_run, **chosen)
+    planned = choices.plan(inputs, check_space=not keep_going)
+    tell_left_out(planned.left_out)
+    if planned.refused and not keep_going:
+        print_outcomes(planned.refused, choices.as_json)
         return 2
     if dry_run:
-        _show_plans(plans, as_json)
-        return 1 if refused else 0
-    outcomes = list(_run(plans))
-    _report(outcomes, refused, as_json)
-    return 1 if refused or any(outcome.status == "failed" for outcome in outcomes) else 0
+        print_outcomes(planned.refused, choices.as_json)
+        _show_plans(planned, choices.as_json)
+        return 1 if planned.refused else 0
+    return carry_out(planned, choices)
 
 
-def _plan(inputs: Iterable[Path], presets: list[Preset], options: Options) -> tuple[list[Plan], list[Outcome]]:
-    """A plan for every input and preset, and an outcome for each that cannot be had."""
-    from ..rendering import Outcome, plan, track_names
+def _show_plans(planned: Batch, as_json: bool) -> None:
+    from ..batch import history
 
-    plans, refused = [], []
-    for path, track in track_names(inputs).items():
-        for preset in presets:
-            try:
-                plans.append(plan(path, preset, options, track))
-            except GbsepError as error:
-                refused.append(Outcome(path, preset.folder, "failed", error=str(error)))
-    taken = Counter(one.folder for one in plans)
-    for one in [one for one in plans if taken[one.folder] > 1]:
-        reason = f"{taken[one.folder]} renders would land in {one.folder}: give the presets names of their own"
-        refused.append(Outcome(one.input, one.preset.folder, "failed", error=reason))
-    return [one for one in plans if taken[one.folder] == 1], refused
-
-
-def _run(plans: list[Plan]) -> Iterator[Outcome]:
-    """Carry the plans out, one after the other; what fails does not stop the others."""
-    from ..rendering import Outcome, run
-
-    for number, plan in enumerate(plans, 1):
-        label = f"{plan.track} {plan.preset.folder}" + (f" ({number}/{len(plans)})" if len(plans) > 1 else "")
-        try:
-            with progress_bar(label) as progress:
-                outcome = run(plan, progress)
-        except GbsepError as error:
-            if click.get_current_context().obj["debug"]:
-                raise
-            outcome = Outcome(plan.input, plan.preset.folder, "failed", error=str(error))
-        if len(plans) > 1:
-            click.echo(f"{label}: {outcome.status}", err=True)
-        yield outcome
-
-
-def _report(outcomes: list[Outcome], refused: list[Outcome], as_json: bool) -> None:
-    """Results on stdout: a table, or one JSON object per line. Warnings and errors on stderr."""
-    for outcome in [*outcomes, *refused]:
-        if as_json:
-            click.echo(json.dumps(outcome.as_json(), ensure_ascii=False))
-        for warning in outcome.warnings:
-            click.echo(f"{outcome.input}: warning: {warning}", err=True)
-        if outcome.error:
-            complain(outcome.error, about=outcome.input)
-    if not as_json and outcomes:
-        print_table(
-            ("track", "preset", "", "stem", "restored", "loudness", "peak", "seconds"),
-            [row for outcome in outcomes for row in _rows(outcome)],
-        )
-        folders = dict.fromkeys(str(outcome.folder) for outcome in outcomes if outcome.folder)
-        click.echo("\n".join(folders))
-
-
-def _rows(outcome: Outcome) -> Iterator[tuple[str, ...]]:
-    head = (outcome.input.stem, outcome.preset, outcome.status)
-    seconds = f"{sum(outcome.seconds.values()):.1f}" if outcome.seconds else ""
-    for name, stem in outcome.levels.items():
-        after = stem["after"]
-        yield (
-            *head,
-            name,
-            f"{stem['restored_gain_db']:+.1f} dB",
-            figure(after["loudness_lufs"], "LUFS"),
-            figure(after["peak_dbfs"], "dBFS"),
-            seconds,
-        )
-        head, seconds = ("", "", ""), ""
-    if not outcome.levels:
-        yield (*head, "", "", "", "", "")
-
-
-def _show_plans(plans: list[Plan], as_json: bool) -> None:
-    for plan in plans:
+    for plan in planned.plans:
         if as_json:
             click.echo(
                 json.dumps(
                     {
-                        "input": str(plan.input),
+                        "input": str(plan.source),
                         "preset": plan.preset.folder,
                         "action": plan.action,
                         "reason": plan.reason,
@@ -205,10 +77,16 @@ def _show_plans(plans: list[Plan], as_json: bool) -> None:
                 )
             )
             continue
-        click.echo(f"{plan.action:6} {plan.input} -> {plan.folder}{' (' + plan.reason + ')' if plan.reason else ''}")
+        click.echo(f"{plan.action:6} {plan.source} -> {plan.folder}{' (' + plan.reason + ')' if plan.reason else ''}")
         click.echo(f"       {', '.join(plan.names.values())}")
         for warning in plan.warnings:
             click.echo(f"       warning: {warning}")
+    seconds, learned = history.estimate(planned)
+    if seconds and not as_json:
+        basis = "earlier renders here" if learned else "typical speeds, until such renders were made here"
+        takes = f"{seconds / 60:.0f} min" if seconds > 100 else f"{seconds:.0f} s"
+        at_a_time = f", {planned.jobs} at a time" if planned.jobs > 1 else ""
+        click.echo(f"about {takes}{at_a_time}: an estimate from {basis}")
 
 
 @click.command("chain", short_help="Send a file through a chain, without separating.")

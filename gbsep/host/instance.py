@@ -7,26 +7,33 @@ that has failed is closed.
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..audio import Block, check_finite
 from ..errors import AudioError, ParameterError, PluginError
-from . import channel
-from .parameters import PluginParameter, Value
-from .sandbox import MEMORY_LIMIT_BYTES, Sandbox
-
-LOAD_TIMEOUT_S = 30.0
-BLOCK_TIMEOUT_S = 30.0
+from ..hosted import channel
+from ..hosted.parameters import PluginParameter, Value, from_row
+from .sandbox import MEMORY_LIMIT_BYTES, Sandbox, timeout_s
+from .scan import PluginInfo
 
 FIRST_FRAMES = 3
 """Pedalboard cannot tell channels from frames in a first array of fewer frames."""
 
 Changes = Sequence[tuple[int, Mapping[str, Value]]]
 """Automation within a block: (frame of the block, parameters that hold from there on), in order of the frames."""
+
+
+class _Sent(NamedTuple):
+    """A part of a block on its way through the plug-in: where it lies meanwhile, and where it will go."""
+
+    slot: int
+    out: Block
+    part: slice
 
 
 class PluginInstance:
@@ -42,7 +49,7 @@ class PluginInstance:
         self.class_id, self.version = about["class_id"], about["version"]
         self.latency_frames: int = started["latency_frames"]
         self.values: dict[str, Value] = started["values"]
-        self._frames = 0
+        self._frames = self._fetched_frames = 0
         self._pending: dict[str, Value] = {}
 
     def process(self, block: Block, changes: Changes = ()) -> Block:
@@ -53,50 +60,66 @@ class PluginInstance:
         the plug-in never gets more at once than that had (or 8192), so it should not be the shortest. A value of
         `changes` that the plug-in cannot represent is rounded by it; one outside its range is a ParameterError.
         """
+        return next(self.stream([(block, changes)]))
+
+    def stream(self, pieces: Iterable[tuple[Block, Changes]]) -> Iterator[Block]:
+        """What `process` gives for each (block, changes), one after the other.
+
+        The next block is fetched and the one before is used while the plug-in works, so the way to its process and
+        back costs next to no time. A stream that is left half-way closes the instance, which has heard more by then
+        than what was taken from it.
+        """
+        sent: deque[_Sent] = deque()
+        try:
+            for block, changes in pieces:
+                self._check(block)
+                if self._pending and block.shape[1]:
+                    changes, self._pending = [(0, self._pending), *changes], {}
+                out = np.empty(block.shape, np.float32)
+                for begin in range(0, max(block.shape[1], 1), channel.SLOT_FRAMES):
+                    if len(sent) == channel.SLOTS:
+                        yield from self._fetch(sent.popleft())
+                    slot = (sent[-1].slot + 1) % channel.SLOTS if sent else 0
+                    sent.append(_Sent(slot, out, slice(begin, min(begin + channel.SLOT_FRAMES, block.shape[1]))))
+                    self._submit(sent[-1], block, changes)
+            while sent:
+                yield from self._fetch(sent.popleft())
+        except ParameterError:
+            self.close()
+            raise
+        finally:
+            if sent:
+                self.close()
+
+    def _check(self, block: Block) -> None:
         if block.ndim != 2 or block.shape[0] != self.channels:
             raise AudioError(
                 f"plug-in {self.label!r} was opened for blocks of shape ({self.channels}, n), not {block.shape}"
             )
-        if not block.shape[1]:
-            return np.empty(block.shape, np.float32)
-        if not self._frames and block.shape[1] < FIRST_FRAMES:
+        if not self._frames and 0 < block.shape[1] < FIRST_FRAMES:
             raise AudioError(f"the first block for a plug-in needs {FIRST_FRAMES} frames, not {block.shape[1]}")
-        if self._pending:
-            changes, self._pending = [(0, self._pending), *changes], {}
-        out = np.empty(block.shape, np.float32)
+        self._frames += block.shape[1]
+
+    def _submit(self, piece: _Sent, block: Block, changes: Changes) -> None:
+        begin, end = piece.part.start, piece.part.stop
+        self._sandbox.slot(piece.slot, end - begin)[:] = block[:, piece.part]
+        inside = [(at - begin, dict(values)) for at, values in changes if begin <= at < end]
+        self._sandbox.send(
+            "process", self._block_timeout_s, "process", slot=piece.slot, frames=end - begin, changes=inside
+        )
+
+    def _fetch(self, piece: _Sent) -> Iterator[Block]:
+        """Take one piece out; the whole block, once it is there."""
+        self._sandbox.wait("process", self._block_timeout_s)
+        piece.out[:, piece.part] = self._sandbox.slot(piece.slot, piece.part.stop - piece.part.start)
         try:
-            self._process(block, changes, out)
-            check_finite(out, self._frames)
+            check_finite(piece.out[:, piece.part], self._fetched_frames)
         except AudioError as error:
             self.close()
             raise PluginError(f"plug-in {self.label!r} failed during process: {error}") from None
-        except ParameterError:
-            self.close()
-            raise
-        self._frames += block.shape[1]
-        return out
-
-    def _process(self, block: Block, changes: Changes, out: Block) -> None:
-        """While the plug-in works on one piece, the one before is taken out and the next one put in."""
-        waiting: list[tuple[int, slice]] = []
-        for number, begin in enumerate(range(0, block.shape[1], channel.SLOT_FRAMES)):
-            if len(waiting) == channel.SLOTS:
-                self._fetch(out, *waiting.pop(0))
-            slot, piece = number % channel.SLOTS, slice(begin, min(begin + channel.SLOT_FRAMES, block.shape[1]))
-            self._submit(block, slot, piece, changes)
-            waiting.append((slot, piece))
-        for slot, piece in waiting:
-            self._fetch(out, slot, piece)
-
-    def _submit(self, block: Block, slot: int, piece: slice, changes: Changes) -> None:
-        frames = piece.stop - piece.start
-        self._sandbox.slot(slot, frames)[:] = block[:, piece]
-        inside = [(at - piece.start, dict(values)) for at, values in changes if piece.start <= at < piece.stop]
-        self._sandbox.send("process", self._block_timeout_s, "process", slot=slot, frames=frames, changes=inside)
-
-    def _fetch(self, out: Block, slot: int, piece: slice) -> None:
-        self._sandbox.wait("process", self._block_timeout_s)
-        out[:, piece] = self._sandbox.slot(slot, piece.stop - piece.start)
+        self._fetched_frames += piece.part.stop - piece.part.start
+        if piece.part.stop == piece.out.shape[1]:
+            yield piece.out
 
     def set(self, name: str, value: Value) -> None:
         """Change a parameter from the next block on, which says when it cannot be; as if it stood in its `changes`."""
@@ -105,9 +128,7 @@ class PluginInstance:
     def parameters(self) -> tuple[PluginParameter, ...]:
         """Every parameter as it is now."""
         rows = self._sandbox.ask("read parameters", self._block_timeout_s, "describe")
-        return tuple(
-            PluginParameter(**row | {"choices": tuple(row["choices"]), "steps": tuple(row["steps"])}) for row in rows
-        )
+        return tuple(map(from_row, rows))
 
     def save_state(self) -> bytes:
         """The state as it is now, for `open_plugin(state=...)`: a .vstpreset, or raw where the format has none."""
@@ -124,27 +145,39 @@ class PluginInstance:
         self.close()
 
 
-def open_path(
-    path: Path,
-    name: str | None,
+def open_plugin(
+    plugin: PluginInfo | str | Path,
     sample_rate: int,
     channels: int,
     parameters: Mapping[str, Value] | None = None,
     state: bytes | None = None,
     *,
-    load_timeout_s: float = LOAD_TIMEOUT_S,
-    block_timeout_s: float = BLOCK_TIMEOUT_S,
+    load_timeout_s: float | None = None,
+    block_timeout_s: float | None = None,
     memory_limit_bytes: int = MEMORY_LIMIT_BYTES,
 ) -> PluginInstance:
-    """Load the plug-in `name` of the file `path`, which may be None when there is only one in it.
+    """A fresh instance of a plug-in, or of the only one in a file, for a signal of `channels` (1 or 2) channels.
 
-    `sample_rate` in Hz, `channels` 1 or 2 are those of the signal; `state` first, then `parameters`. `load_timeout_s`
-    holds for each of loading, restoring the state and setting parameters, `block_timeout_s` for 65536 frames.
+    `state` is restored first, then `parameters` are set by their text values and read back. `load_timeout_s` holds for
+    each of loading, restoring and setting, `block_timeout_s` for each 65536 frames; without them
+    GBSEP_PLUGIN_TIMEOUT does, or 30 s. Raises ParameterError, PluginCrashed, PluginTimeout, PluginError.
     """
+    if isinstance(plugin, PluginInfo) and plugin.reason:
+        raise PluginError(f"{plugin.path} is in quarantine: {plugin.reason}")
+    path, name = (plugin.path, plugin.name) if isinstance(plugin, PluginInfo) else (Path(plugin), None)
+    load_timeout_s, block_timeout_s = (
+        timeout_s() if given_s is None else given_s for given_s in (load_timeout_s, block_timeout_s)
+    )
     sandbox = Sandbox(name or path.stem, channels, memory_limit_bytes)
     try:
         about = sandbox.ask(
-            "load", load_timeout_s, "load", path=str(path), name=name, sample_rate=sample_rate, channels=channels
+            "load",
+            load_timeout_s,
+            "load",
+            path=str(path.absolute()),
+            name=name,
+            sample_rate=sample_rate,
+            channels=channels,
         )
         if state is not None:
             sandbox.ask("restore state", load_timeout_s, "state", data=base64.b64encode(state).decode())

@@ -32,16 +32,32 @@ from typing import Any
 
 import numpy as np
 
+from ..effects import Param
 from ..errors import ParameterError, PluginCrashed, PluginError, PluginTimeout
-from . import channel
+from ..hosted import channel
 
 MEMORY_LIMIT_BYTES = 8 * 2**30
 
-LAUNCH = "import sys; sys.path[:] = sys.argv[4:]; from gbsep.host.worker import main; main(sys.argv[1:4])"
+TIMEOUT_S = Param("timeout_s", "s", 0.1, 3600.0, 30.0)
+TIMEOUT_VARIABLE = "GBSEP_PLUGIN_TIMEOUT"
+
+ANSWER_S = 0.2
+"""An answer that has begun to arrive is read to its end, even if it was in time and looked at late."""
+
+LAUNCH = "import sys; sys.path[:] = sys.argv[4:]; from gbsep.hosted.worker import main; main(sys.argv[1:4])"
 """The worker imports what this process would: its `sys.path` comes along."""
 
 WATCH = 'read -r _; kill -9 "-$1"; rm -rf "$2"'
 """A shell script that waits for the end of its input, then ends process group $1 and removes folder $2."""
+
+
+def timeout_s() -> float:
+    """How long a plug-in may take to load, and for each block, where nothing else is said: GBSEP_PLUGIN_TIMEOUT."""
+    text = os.environ.get(TIMEOUT_VARIABLE, "")
+    try:
+        return float(TIMEOUT_S.check(float(text) if text else TIMEOUT_S.default))
+    except ValueError:
+        raise ParameterError(TIMEOUT_VARIABLE, text, TIMEOUT_S.allowed) from None
 
 
 class Sandbox:
@@ -51,6 +67,7 @@ class Sandbox:
         if os.name != "posix":
             raise PluginError(f"plug-in {label!r} cannot be used: external plug-ins run on Linux and macOS only")
         self.label, self.channels = label, channels
+        self._unanswered, self._busy_since = 0, 0.0
         with contextlib.ExitStack() as stack:
             folder = tempfile.mkdtemp(prefix="gbsep-plugin-")
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
@@ -97,17 +114,22 @@ class Sandbox:
         return self.wait(phase, timeout_s)
 
     def send(self, phase: str, timeout_s: float, verb: str, **arguments: Any) -> None:
+        """Send one request; several may be on their way."""
         self._check_open()
+        if not self._unanswered:
+            self._busy_since = time.monotonic()
+        self._unanswered += 1
         with self._watched(phase, timeout_s):
             self._messages.settimeout(timeout_s)
             channel.send(self._messages, {"do": verb, **arguments})
 
     def wait(self, phase: str, timeout_s: float) -> Any:
-        """The answer to the oldest request that has none yet."""
-        deadline = time.monotonic() + timeout_s
+        """The answer to the oldest request that has none yet; `timeout_s` counts from when the process turned to it."""
+        deadline = self._busy_since + timeout_s
         with self._watched(phase, timeout_s):
             self._wait_readable(deadline)
-            answer = channel.receive(self._messages, deadline)
+            answer = channel.receive(self._messages, max(deadline, time.monotonic() + ANSWER_S))
+        self._unanswered, self._busy_since = self._unanswered - 1, time.monotonic()
         if "error" not in answer:
             return answer["ok"]
         if answer["error"] == "ParameterError":
@@ -123,7 +145,8 @@ class Sandbox:
         except TimeoutError:
             self.close()
             raise PluginTimeout(
-                f"plug-in {self.label!r} gave no answer within {timeout_s:g} s during {phase} and was stopped"
+                f"plug-in {self.label!r} gave no answer within {timeout_s:g} s during {phase} and was stopped; "
+                f"{TIMEOUT_VARIABLE} gives it longer"
             ) from None
         except (EOFError, ConnectionError):
             raise PluginCrashed(
@@ -152,15 +175,9 @@ class Sandbox:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(0.5)
         status = self._process.returncode
-        said = (self._output.read() or b"").decode("utf-8", "replace").strip().splitlines()
+        said = self._output.read() or b""
         self.close()
-        if status is None:
-            ended = "closed the control channel"
-        elif status < 0:
-            ended = f"was ended by signal {-status} ({signal.strsignal(-status)})"
-        else:
-            ended = f"ended with exit status {status} and without an answer"
-        return f"{ended}; it last wrote {said[-1][:200]!r}" if said else ended
+        return how_it_ended(status, said)
 
     def close(self) -> None:
         """Kill the process with all its children, and remove what it used. May be called again.
@@ -174,6 +191,18 @@ class Sandbox:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+def how_it_ended(status: int | None, said: bytes) -> str:
+    """What became of a process, from its exit status and what it wrote: "was ended by signal 9 (Killed)"."""
+    if status is None:
+        ended = "closed the control channel"
+    elif status < 0:
+        ended = f"was ended by signal {-status} ({signal.strsignal(-status)})"
+    else:
+        ended = f"ended with exit status {status} and without an answer"
+    lines = said.decode("utf-8", "replace").strip().splitlines()
+    return f"{ended}; it last wrote {lines[-1][:200]!r}" if lines else ended
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

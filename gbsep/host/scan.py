@@ -1,10 +1,10 @@
 """Which plug-ins are on this machine.
 
 Plug-ins are looked for in GBSEP_PLUGIN_PATH (folders, separated as in PATH) and then in the platform's standard
-folders; of two with one name the first found counts. Each file is examined in a process of its own, and the outcome is
-kept: a file is examined again when its size or time and its hash have changed, or when pedalboard has. One that
-crashes, hangs or does not load is quarantined: it stays in the list with the reason, and is not loaded again until it
-changes or a new scan is asked for.
+folders; of several with one name the first found counts, unless another vendor or format is asked for. Each file is
+examined in a process of its own, and the outcome is kept: a file is examined again when its size or time and its hash
+have changed, or when pedalboard has. One that crashes, hangs or does not load is quarantined: it stays in the list with
+the reason, and is not loaded again until it changes or a new scan is asked for.
 
 References: Steinberg, "VST 3 Plug-in Locations"; Apple, "Audio Unit Hosting Guide".
 """
@@ -25,8 +25,8 @@ from typing import Any
 
 from ..errors import PluginError, PluginNotFound, nearest, printable, sentence
 from ..folders import cache_folder
-from .instance import LOAD_TIMEOUT_S
-from .sandbox import Sandbox
+from ..hosted.parameters import PluginParameter, from_row
+from .sandbox import Sandbox, timeout_s
 
 FOLDERS = {
     "linux": ("~/.vst3", "/usr/lib/vst3", "/usr/local/lib/vst3"),
@@ -39,15 +39,15 @@ FOLDERS = {
 }
 FORMATS = {".vst3": "VST3", ".component": "Audio Unit"}
 PATH_VARIABLE = "GBSEP_PLUGIN_PATH"
-CACHE_VERSION = 2
+CACHE_VERSION = 3
 
 
 @dataclass(frozen=True)
 class PluginInfo:
     """One plug-in as the scan found it. `channels` are the counts it takes, none for an instrument.
 
-    `latency_frames` is at 44.1 kHz and with default parameters. In quarantine `reason` says why, and only `name` (that
-    of the file), `format` and `path` are known.
+    `latency_frames` is at 44.1 kHz and with default parameters, which `parameters` show. In quarantine `reason` says
+    why, and only `name` (that of the file), `format` and `path` are known.
     """
 
     name: str
@@ -59,7 +59,11 @@ class PluginInfo:
     class_id: str = ""
     channels: tuple[int, ...] = ()
     latency_frames: int = 0
+    parameters: tuple[PluginParameter, ...] = ()
     reason: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self) | {"path": str(self.path)}
 
 
 def folders() -> list[Path]:
@@ -71,38 +75,47 @@ def folders() -> list[Path]:
 def files() -> list[Path]:
     """Every plug-in file or bundle in those folders, those within a folder in order of their names."""
     suffixes = [suffix for suffix in FORMATS if sys.platform == "darwin" or suffix != ".component"]
-    return list(dict.fromkeys(path for folder in folders() for path in _walk(folder, suffixes)))
+    seen: set[str] = set()
+    return list(dict.fromkeys(path for folder in folders() for path in _walk(folder, suffixes, seen)))
 
 
-def _walk(folder: Path, suffixes: list[str]) -> Iterator[Path]:
+def _walk(folder: Path, suffixes: list[str], seen: set[str]) -> Iterator[Path]:
+    """Plug-ins in a folder and those below it, except for folders that were `seen` already: links may go in circles."""
     for place, subfolders, names in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(place)) in seen:
+            subfolders.clear()
+            continue
+        seen.add(real)
         bundles = sorted(name for name in (*subfolders, *names) if os.path.splitext(name)[1] in suffixes)
         subfolders[:] = sorted(set(subfolders) - set(bundles))
         yield from (Path(place, name) for name in bundles)
 
 
-def examine(path: Path, timeout_s: float = LOAD_TIMEOUT_S) -> list[PluginInfo]:
+def examine(path: Path, load_timeout_s: float | None = None) -> list[PluginInfo]:
     """Load a plug-in file in a process of its own and list what is in it; never raises for what the file does."""
-    form = FORMATS.get(path.suffix, "")
+    form, load_timeout_s = FORMATS.get(path.suffix, ""), load_timeout_s or timeout_s()
     try:
         with Sandbox(path.stem) as sandbox:
-            rows = sandbox.ask("load", timeout_s, "scan", path=str(path.absolute()))
+            rows = sandbox.ask("load", load_timeout_s, "scan", path=str(path.absolute()))
     except PluginError as error:
         return [PluginInfo(path.stem, path, form, reason=printable(str(error)))]
     return [_info(row, path, form) for row in rows]
 
 
 def _info(row: dict[str, Any], path: Path, form: str) -> PluginInfo:
-    return PluginInfo(**row | {"path": path, "format": form, "channels": tuple(row["channels"])})
+    channels, parameters = tuple(row["channels"]), tuple(map(from_row, row["parameters"]))
+    return PluginInfo(**row | {"path": path, "format": form, "channels": channels, "parameters": parameters})
 
 
 def plugins(refresh: bool = False) -> list[PluginInfo]:
     """All plug-ins of this machine, also those in quarantine, which have a `reason`.
 
-    Files that have not changed since the last scan are not examined again, unless `refresh`.
+    Files that have not changed since the last scan are not examined again, unless `refresh`. Raises ParameterError
+    for a GBSEP_PLUGIN_TIMEOUT that is none.
     """
     from concurrent.futures import ThreadPoolExecutor
 
+    timeout_s()
     cache = {} if refresh else _read_cache()
     found = files()
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
@@ -134,13 +147,13 @@ def _entry(path: Path, known: dict[str, Any] | None) -> dict[str, Any]:
         return _unread(path, f"cannot be read: {error.strerror}")
     if known and (known["size"], known["sha256"]) == (size, digest):
         return known | {"time_ns": time_ns}
-    rows = [asdict(info) | {"path": str(path)} for info in examine(path)]
+    rows = [info.as_json() for info in examine(path)]
     return {"size": size, "time_ns": time_ns, "sha256": digest, "plugins": rows}
 
 
 def _unread(path: Path, reason: str) -> dict[str, Any]:
     info = PluginInfo(path.stem, path, FORMATS[path.suffix], reason=printable(reason))
-    return {"size": -1, "time_ns": -1, "sha256": "", "plugins": [asdict(info) | {"path": str(path)}]}
+    return {"size": -1, "time_ns": -1, "sha256": "", "plugins": [info.as_json()]}
 
 
 def _hash(parts: Iterable[Path]) -> str:
@@ -181,19 +194,31 @@ def _write_cache(entries: dict[str, Any]) -> None:
         os.replace(name, file)
 
 
-def find(name: str) -> PluginInfo:
-    """The plug-in of that name.
+def matching(name: str, vendor: str | None = None, format: str | None = None) -> list[PluginInfo]:
+    """The plug-ins of that name that can be used, those of one vendor or format where that is given, first the one
+    that counts.
 
-    Raises PluginNotFound naming the nearest, PluginError when the only one of that name is in quarantine.
+    Raises PluginNotFound naming the nearest, PluginError when the only ones of that name are in quarantine.
     """
     known = plugins()
     usable = [info for info in known if not info.reason]
-    for info in (*usable, *known):
+    named = [info for info in usable if info.name == name]
+    found = [info for info in named if vendor in (None, info.vendor) and format in (None, info.format)]
+    if found:
+        return found
+    if named:
+        asked = " and ".join(f"{key} {value!r}" for key, value in (("vendor", vendor), ("format", format)) if value)
+        there = "; ".join(f"{info.path} is {info.format} by {info.vendor!r}" for info in named)
+        raise PluginNotFound(printable(f"no plug-in {name!r} of {asked}: {there}"))
+    for info in known:
         if info.name == name:
-            if info.reason:
-                said = sentence(f"{info.path} is in quarantine: {info.reason}")
-                raise PluginError(printable(f"{said} `gbsep plugins scan` tries it again"))
-            return info
+            said = sentence(f"{info.path} is in quarantine: {info.reason}")
+            raise PluginError(printable(f"{said} `gbsep plugins scan` tries it again"))
     looked_in = ", ".join(map(str, folders()))
     said = sentence(f"no plug-in {name!r} in {looked_in}{nearest(name, (info.name for info in usable))}")
-    raise PluginNotFound(f"{said} Other folders can be named in {PATH_VARIABLE}")
+    raise PluginNotFound(printable(f"{said} Other folders can be named in {PATH_VARIABLE}"))
+
+
+def find(name: str, vendor: str | None = None, format: str | None = None) -> PluginInfo:
+    """The plug-in of that name; raises as `matching` does."""
+    return matching(name, vendor, format)[0]

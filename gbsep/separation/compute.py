@@ -48,18 +48,19 @@ def _may_have_mps() -> bool:
 
 
 def threads() -> int:
-    """CPU threads a network runs on: `OMP_NUM_THREADS`, else the cores this process may use.
+    """CPU threads a network runs on: `OMP_NUM_THREADS`, else one for each core.
 
     Sums are split among threads, so another number gives results that differ in the last bits.
     """
     asked = os.environ.get("OMP_NUM_THREADS", "")
-    if asked.isdigit() and int(asked) > 0:
-        return int(asked)
-    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return int(asked) if asked.isdigit() and int(asked) > 0 else processors()
+
+
+def processors() -> int:
+    """The cores this process may use; two hardware threads of one core count once."""
+    logical = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     hyperthreading = Path("/sys/devices/system/cpu/smt/active")
-    return max(
-        1, processors // 2 if hyperthreading.is_file() and hyperthreading.read_text().strip() == "1" else processors
-    )
+    return max(1, logical // 2 if hyperthreading.is_file() and hyperthreading.read_text().strip() == "1" else logical)
 
 
 def versions(*packages: str) -> dict[str, str]:

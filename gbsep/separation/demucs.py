@@ -22,8 +22,9 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -72,7 +73,7 @@ def stem_names(settings: Settings, models_dir: Path | None = None) -> tuple[str,
     if settings.model in models.MODELS:
         return models.MODELS[settings.model].stems
     found = models.find(settings.model, "demucs", models_dir)
-    return tuple(_networks(found, [0])[0].sources)
+    return tuple(_network(found, 0).sources)
 
 
 def identity(settings: Settings, context: Context) -> dict[str, Any]:
@@ -96,7 +97,7 @@ def identity(settings: Settings, context: Context) -> dict[str, Any]:
 def _check(found: models.Found) -> None:
     """Raise BackendError when a network of the bag is damaged; one is in memory at a time."""
     for index in range(len(found.files)):
-        _networks(found, [index])
+        _network(found, index)
 
 
 def _takes_openvino(settings: Settings, device: str) -> bool:
@@ -165,56 +166,86 @@ def _voices(found: models.Found, settings: Settings, context: Context) -> list[_
     totals = weights.sum(axis=0)
     if not totals[columns].all():
         raise BackendError(f"{found.name}: no network of its bag has a weight for one of {', '.join(context.wanted)}")
-    heard = [index for index, row in enumerate(weights) if row[columns].any()]
-    networks = _networks(found, heard)
-    longest = int(MAX_SHIFT_S * networks[0].samplerate)
+    device = pick_device(context.device)
+    fast = _takes_openvino(settings, device)
+    heard_in = {index: np.flatnonzero(row).tolist() for index, row in enumerate(weights[:, columns]) if row.any()}
+    ready = {
+        index: _ready(found, index, stems, tuple(context.wanted[row] for row in rows), device, fast, threads())
+        for index, rows in heard_in.items()
+    }
+    sample_rates = {one.network.samplerate for one in ready.values()}
+    if len(sample_rates) > 1:
+        raise BackendError(f"{found.name}: its networks work at different sample rates")
+    longest = int(MAX_SHIFT_S * sample_rates.pop())
     # Drawn for every network, heard or not: a stem does not depend on which others are wanted.
     shifts = longest - context.rng.integers(0, longest + 1, (len(found.files), settings.shifts))
     voices = []
-    for index, network in zip(heard, networks, strict=True):
-        if tuple(network.sources) != stems:
-            raise BackendError(f"{found.files[index]} separates {', '.join(network.sources)}, not {', '.join(stems)}")
+    for index, rows in heard_in.items():
+        network = ready[index].network
         if hasattr(network, "use_train_segment") and settings.segment_s and settings.segment_s > network.segment:
             longest_s = f"{found.name} takes at most {float(network.segment):g}"
             raise ParameterError("segment_s", settings.segment_s, longest_s, "s")
-        rows = [row for row, column in enumerate(columns) if weights[index, column]]
-        forward = _forward(network, found.files[index], [context.wanted[row] for row in rows], settings, context)
+        for warning in ready[index].warnings:
+            context.warn(warning)
         shares = tuple(
             (row, network.sources.index(context.wanted[row]), weights[index, columns[row]] / totals[columns[row]])
             for row in rows
         )
+        forward = ready[index].accelerated or _torch_forward(network, device, context.warn)
         own_shifts = tuple(shifts[index].tolist()) or (0,)
         voices.append(_Voice(network, forward, shares, settings.segment_s or network.segment, own_shifts))
     return voices
 
 
-def _networks(found: models.Found, indices: Iterable[int]) -> list[Any]:
-    """The bag's networks of those indices, each with the segment the bag says."""
-    networks = [demucs_network.build(models.load_package(found.files[index])) for index in indices]
-    for network in networks:
-        if network.samplerate != networks[0].samplerate:
-            raise BackendError(f"{found.name}: its networks work at different sample rates")
-        transformer = hasattr(network, "use_train_segment")
-        if found.segment_s is not None and not (transformer and found.segment_s > network.segment):
-            network.segment = found.segment_s
-    return networks
+@dataclass(frozen=True, eq=False)
+class _Ready:
+    """A network cut to the stems it is heard in, on OpenVINO (`accelerated`) or on torch, and what is to be told."""
+
+    network: Any
+    accelerated: Forward | None
+    warnings: tuple[str, ...]
 
 
-def _forward(network: Any, weights: Path, stems: Sequence[str], settings: Settings, context: Context) -> Forward:
-    """The network, cut to `stems`, on its engine."""
-    device = pick_device(context.device)
-    sources, accelerated = list(network.sources), None
-    if hasattr(network, "use_train_segment") and _takes_openvino(settings, device):
+@lru_cache(maxsize=4)
+def _ready(
+    found: models.Found,
+    index: int,
+    sources: tuple[str, ...],
+    stems: tuple[str, ...],
+    device: str,
+    fast: bool,
+    cores: int,
+) -> _Ready:
+    """The bag's network `index`; the last ones are kept, for the next song of a batch."""
+    network, path = _network(found, index), found.files[index]
+    if tuple(network.sources) != sources:
+        raise BackendError(f"{path} separates {', '.join(network.sources)}, not {', '.join(sources)}")
+    warnings: tuple[str, ...] = ()
+    accelerated = None
+    if fast and hasattr(network, "use_train_segment"):
         try:
-            accelerated = demucs_openvino.forward(network, weights, threads())
+            accelerated = demucs_openvino.forward(network, path, cores)
         except Exception as error:
-            context.warn(f"OpenVINO cannot run {weights.name}, going on with torch: {' '.join(str(error).split())}")
+            warnings = (f"OpenVINO cannot run {path.name}, going on with torch: {' '.join(str(error).split())}",)
     demucs_network.decode_only(network, stems)
     if accelerated is None:
-        return _torch_forward(network, device, context.warn)
+        return _Ready(network.to(device), None, warnings)
     network.to("meta")  # OpenVINO has the weights; what is left of the network needs none
     rows = [sources.index(source) for source in network.sources]
-    return lambda mixtures: np.concatenate([accelerated(mixture[np.newaxis], rows) for mixture in mixtures])
+
+    def forward(mixtures: np.ndarray) -> np.ndarray:
+        return np.concatenate([accelerated(mixture[np.newaxis], rows) for mixture in mixtures])
+
+    return _Ready(network, forward, warnings)
+
+
+def _network(found: models.Found, index: int) -> Any:
+    """A network of the bag, with the segment the bag says."""
+    network = demucs_network.build(models.load_package(found.files[index]))
+    transformer = hasattr(network, "use_train_segment")
+    if found.segment_s is not None and not (transformer and found.segment_s > network.segment):
+        network.segment = found.segment_s
+    return network
 
 
 def _torch_forward(network: Any, device: str, warn: Callable[[str], None]) -> Forward:

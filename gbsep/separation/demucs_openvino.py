@@ -8,13 +8,15 @@ export is kept only if it agrees with torch on noise, and used only where OpenVI
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
 import json
 import os
 import sys
+import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,15 +47,33 @@ def forward(network: Any, weights: Path, threads: int) -> Callable[[np.ndarray, 
 
     length = int(network.segment * network.samplerate)
     path = _export_path(weights, length)
-    if not _is_kept(path):
-        model = _export(network, length)
-        _check(network, _compile(model, threads), length)
-        openvino.save_model(model, path, compress_to_fp16=False)
-        for part in _parts(path):
-            models.trust(part)
-        del model
+    with _exporting():
+        if not _is_kept(path):
+            model = _export(network, length)
+            _check(network, _compile(model, threads), length)
+            openvino.save_model(model, path, compress_to_fp16=False)
+            for part in _parts(path):
+                models.trust(part)
+            del model
     compiled = _compile(openvino.Core().read_model(path), threads)
-    return lambda mixture, rows: _run(network, compiled, mixture, length, rows)
+    busy = threading.Lock()  # it takes one request at a time
+
+    def run(mixture: np.ndarray, rows: Sequence[int]) -> np.ndarray:
+        with busy:
+            return _run(network, compiled, mixture, length, rows)
+
+    return run
+
+
+@contextlib.contextmanager
+def _exporting() -> Iterator[None]:
+    """Processes that work at a batch need the same export: one makes it, the others wait."""
+    import filelock
+
+    folder = cache_folder() / "openvino"
+    folder.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(folder / ".lock"):
+        yield
 
 
 def _run(network: Any, compiled: Any, mixture: np.ndarray, length: int, rows: Sequence[int]) -> np.ndarray:
@@ -136,9 +156,7 @@ def _export_path(weights: Path, length: int) -> Path:
     name = f"{weights.stem}.{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:12]}.xml"
     if os.access(weights.parent, os.W_OK):
         return weights.parent / name
-    folder = cache_folder() / "openvino"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder / name
+    return cache_folder() / "openvino" / name
 
 
 def _parts(path: Path) -> tuple[Path, Path]:

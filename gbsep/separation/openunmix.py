@@ -25,6 +25,7 @@ import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any
 
@@ -327,8 +328,9 @@ def istft(spectra: Iterable[Sequence[torch.Tensor]], transform: Transform, frame
 # A track
 
 
+@lru_cache(maxsize=1)
 def load(found: models.Found, device: str = "cpu") -> tuple[dict[str, Network], Transform]:
-    """The networks of a model, one per target, and its transform."""
+    """The networks of a model, one per target, and its transform; kept for the next song of a batch."""
     transform = _transform(found)
     return dict(_networks(found, transform, device)), transform
 

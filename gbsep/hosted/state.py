@@ -97,7 +97,9 @@ def _check_preset(state: bytes, class_id: str, version: str) -> bytes:
         _check_same("class id", preset_class.decode("ascii", "replace"), class_id)
         info = [state[offset : offset + size] for name, offset, size in _entries(state) if name == b"Info"]
         attributes = [item for text in info for item in ElementTree.fromstring(text).iter("Attribute")]
-    except (struct.error, ValueError, ElementTree.ParseError) as error:
+    except struct.error as error:
+        raise PluginError("the state is a damaged .vstpreset: it ends too early") from error
+    except (ValueError, ElementTree.ParseError) as error:
         raise PluginError(f"the state is a damaged .vstpreset: {error}") from error
     for attribute in attributes:
         if attribute.get("id") == "PlugInVersion":

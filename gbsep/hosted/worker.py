@@ -196,6 +196,7 @@ def _row(name: str | None, plugin: Any) -> dict[str, Any]:
         "class_id": class_id(plugin),
         "channels": channels,
         "latency_frames": plugin.reported_latency_samples,
+        "parameters": _described(plugin.parameters),
     }
 
 
@@ -206,7 +207,11 @@ def save_state(voice: Voice) -> str:
 
 
 def describe(voice: Voice) -> list[dict[str, Any]]:
-    return [asdict(parameter) for parameter in parameters.describe(voice.known[0])]
+    return _described(voice.known[0])
+
+
+def _described(known: parameters.Known) -> list[dict[str, Any]]:
+    return [asdict(parameter) for parameter in parameters.describe(known)]
 
 
 REQUESTS: dict[str, Callable[..., Any]] = {

@@ -59,6 +59,11 @@ class PluginParameter:
         return f"{self.low:g} to {self.high:g}"
 
 
+def from_row(row: Mapping[str, Any]) -> PluginParameter:
+    """A parameter that went through JSON as `dataclasses.asdict` gives it."""
+    return PluginParameter(**{**row, "choices": tuple(row["choices"]), "steps": tuple(row["steps"])})
+
+
 Known = Mapping[str, Any]
 """The parameters of a loaded plug-in by name: pedalboard's `plugin.parameters`, which is slow to get."""
 

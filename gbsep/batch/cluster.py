@@ -1,0 +1,191 @@
+"""A batch on a Dask cluster (https://distributed.dask.org): the renders of one separation are one task.
+
+Workers must see the inputs and the output folder under the same paths, or these are URLs, and must have this very
+version of gbsep. Each renders one song at a time, however many threads it has. Where workers offer the resource `GPU`,
+separations that a GPU would do go to those alone. What a lost worker had in hand, the scheduler gives to another.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .. import __version__
+from ..audio import Reader
+from ..errors import GbsepError, ParameterError, WorkerDied
+from ..rendering import RENDERING_VERSION, Outcome, Plan
+from ..separation import SEPARATION_VERSION
+from . import remote
+from .planning import Batch, separations
+from .task import Done, Event, Results, Task, failed, perform, task_of
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+VERSION = f"{__version__} ({RENDERING_VERSION}.{SEPARATION_VERSION})"
+"""What must be the same everywhere: gbsep's version, and those of its renders and separations."""
+
+CONNECT_S = 10.0
+
+_turn = threading.Lock()
+
+
+def render(tasks: Sequence[Task], version: str) -> list[Done]:
+    """What a worker does: render tasks that share a separation. Raises GbsepError when it has another version."""
+    if version != VERSION:
+        raise GbsepError(f"a worker of the cluster has gbsep {VERSION}, not {version}: install the same everywhere")
+    shared: dict[str, Mapping[str, Reader]] = {}
+    with _turn:
+        return [perform(_at_home(task), lambda stage, fraction: None, shared) for task in tasks]
+
+
+def in_cluster(batch: Batch, address: str, on_event: Callable[[Event], None], stop: threading.Event) -> Results:
+    """Render what is to be rendered on the cluster at `address`, or for "local" on one started for this batch.
+
+    Raises ParameterError when no scheduler or no worker answers, or a worker has another version of gbsep.
+    """
+    with _connected(address, batch) as client:
+        _check_versions(client, address)
+        waiting: dict[bool, deque[list[Plan]]] = {True: deque(), False: deque()}
+        for plans in separations(plan for plan in batch.plans if plan.action == "render"):
+            waiting[_gpus(client) > 0 and _wants_gpu(plans[0])].append(plans)
+        yield from _in_turn(client, waiting, batch, on_event, stop)
+
+
+def _in_turn(
+    client: Client,
+    waiting: Mapping[bool, deque[list[Plan]]],
+    batch: Batch,
+    on_event: Callable[[Event], None],
+    stop: threading.Event,
+) -> Results:
+    """No more tasks are handed over than workers can begin, so that little is in hand when it is to stop."""
+    from distributed import as_completed
+
+    running: dict[Future, tuple[bool, list[Plan]]] = {}
+    completed = as_completed(loop=client.loop)
+
+    def submit() -> None:
+        for gpu, workers in ((True, _gpus(client)), (False, len(client.nthreads()))):
+            room = max(1, workers) - sum(on_gpu == gpu for on_gpu, _ in running.values())
+            for plans in [waiting[gpu].popleft() for _ in range(min(room, len(waiting[gpu])))]:
+                tasks = [_portable(task_of(plan, batch.destination)) for plan in plans]
+                resources = {"GPU": 1} if gpu else None
+                future = client.submit(render, tasks, VERSION, pure=False, resources=resources)
+                running[future] = (gpu, plans)
+                completed.add(future)
+                on_event(Event("started", plans[0]))
+
+    try:
+        submit()
+        for future in completed:
+            _, plans = running.pop(future)
+            results = list(zip(plans, _results(future, plans, batch), strict=True))
+            if not stop.is_set():
+                submit()
+            yield from results
+    finally:
+        client.cancel(list(running), force=True)
+
+
+def _results(future: Future, plans: Sequence[Plan], batch: Batch) -> list[Done]:
+    from distributed.scheduler import KilledWorker
+
+    try:
+        return [_in_words(done, plan, batch) for done, plan in zip(future.result(), plans, strict=True)]
+    except KilledWorker as error:
+        problem: Exception = WorkerDied(" ".join(str(error).split()))
+    except Exception as error:
+        problem = error
+    return [failed(task_of(plan, batch.destination), problem) for plan in plans]
+
+
+# The same task on another machine
+
+
+def _portable(task: Task) -> Task:
+    """The task with whole paths, which mean the same wherever it is run."""
+    options, source = task.options, task.source
+    models = options.models and options.models.absolute()
+    options = replace(options, out=options.out.absolute(), models=models)
+    return replace(task, options=options, source=source.absolute() if isinstance(source, Path) else source)
+
+
+def _at_home(task: Task) -> Task:
+    """The task with the stand-in of its destination on this machine."""
+    if task.destination is None:
+        return task
+    return replace(task, options=replace(task.options, out=remote.stand_in_for(task.destination)))
+
+
+def _in_words(done: Done, plan: Plan, batch: Batch) -> Done:
+    """What a worker answered, with the paths as they were given here."""
+    told: Outcome = replace(done.outcome, input=plan.source)
+    if told.error is not None:
+        task = _portable(task_of(plan, batch.destination))
+        error = told.error.replace(str(task.source), str(plan.source))
+        told = replace(told, error=error.replace(str(task.options.out), str(plan.options.out)))
+    if told.folder is not None and not batch.destination:
+        told = replace(told, folder=plan.folder, files={name: plan.folder / plan.names[name] for name in told.files})
+    return Done(told, done.traceback)
+
+
+# The cluster
+
+
+@contextlib.contextmanager
+def _connected(address: str, batch: Batch) -> Iterator[Client]:
+    try:
+        import dask
+        from distributed import Client, LocalCluster
+    except ImportError:
+        raise ParameterError("cluster", address, "needs Dask: pip install 'gbsep[cluster]'") from None
+    count = str(batch.threads)
+    environment = {f"{library}_NUM_THREADS": count for library in ("OMP", "OPENBLAS", "MKL")}
+    with contextlib.ExitStack() as stack:
+        if address == "local":
+            settings = {
+                "distributed.nanny.pre-spawn-environ": environment,
+                "distributed.scheduler.allowed-failures": 1,
+            }
+            stack.enter_context(dask.config.set(settings))
+            cluster = LocalCluster(n_workers=batch.jobs, threads_per_worker=1, dashboard_address=None)
+            address = stack.enter_context(cluster).scheduler_address
+        try:
+            client = stack.enter_context(Client(address, timeout=CONNECT_S, set_as_default=False))
+        except (OSError, TimeoutError, ValueError) as error:
+            allowed = f"no scheduler answers there ({error}); start one with: dask scheduler"
+            raise ParameterError("cluster", address, allowed) from None
+        yield client
+
+
+def _check_versions(client: Client, address: str) -> None:
+    try:
+        client.wait_for_workers(1, timeout=CONNECT_S)
+    except TimeoutError:
+        allowed = f"it has no worker; start one with: dask worker {address}"
+        raise ParameterError("cluster", address, allowed) from None
+    for worker, version in client.run(_version, on_error="return").items():
+        if version != VERSION:
+            found = f"cannot import it ({version})" if isinstance(version, Exception) else f"has {version}"
+            raise ParameterError("cluster", address, f"gbsep must be {VERSION} everywhere, and {worker} {found}")
+
+
+def _version() -> str:
+    return VERSION
+
+
+def _gpus(client: Client) -> int:
+    """How many GPUs the workers offer, as in `dask worker --resources GPU=1`."""
+    workers: Mapping[str, Any] = client.scheduler_info()["workers"]
+    return sum(int(worker["resources"].get("GPU", 0)) for worker in workers.values())
+
+
+def _wants_gpu(plan: Plan) -> bool:
+    """Whether a GPU would do the separation where there is one: a network's, unless it is to run elsewhere."""
+    return "device" in plan.identity and plan.options.device in ("auto", "cuda")

@@ -1,0 +1,83 @@
+"""How long a batch will take, from how long earlier renders took on this machine.
+
+Remembered are seconds of work per second of audio: of each separation (backend, settings, threads), and of what comes
+after it (by preset). What was never seen is taken from ROUGHLY.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from ..folders import state_folder, write_whole
+from ..rendering import Outcome, Plan
+from .planning import Batch, separations
+
+ROUGHLY = {"crossover": 0.01, "nmf": 0.06, "compact": 0.3, "openunmix": 0.4, "demucs": 1.0}
+"""Seconds per second of audio that a backend takes to separate, on one core of a small server."""
+
+ROUGHLY_AFTER = 0.02
+"""Seconds per second of audio for the levels, chains and files of one preset."""
+
+NEWEST_COUNTS = 0.5
+MOST_KEPT = 500
+
+
+def estimate(batch: Batch) -> tuple[float, bool]:
+    """Seconds that the batch will take, and whether all of it is known from earlier renders."""
+    known = _read()
+    learned = True
+
+    def seconds(key: str, otherwise: float, plan: Plan) -> float:
+        nonlocal learned
+        learned &= key in known
+        return known.get(key, otherwise) * plan.reader.frames / plan.reader.sample_rate
+
+    free_at = [0.0] * batch.jobs
+    for plans in separations(plan for plan in batch.plans if plan.action == "render"):
+        first = plans[0]
+        work = seconds(_separation(first, batch.threads), ROUGHLY[first.preset.backend], first)
+        work += sum(seconds(_after(plan.preset.folder), ROUGHLY_AFTER, plan) for plan in plans)
+        heapq.heapreplace(free_at, free_at[0] + work)
+    return max(free_at), learned
+
+
+def learn(batch: Batch, outcomes: Iterable[Outcome]) -> None:
+    """Remember what the renders of a batch took. Where nothing can be written, nothing is remembered."""
+    known = _read()
+    plans = {(plan.source, plan.preset.folder): plan for plan in batch.plans}
+    for outcome in outcomes:
+        if outcome.status != "ok":
+            continue
+        plan = plans[outcome.input, outcome.preset]
+        audio_s = plan.reader.frames / plan.reader.sample_rate
+        after_s = sum(outcome.seconds.values()) - outcome.seconds["separate"]
+        seen = {_after(plan.preset.folder): after_s / audio_s}
+        if not outcome.from_cache:
+            seen[_separation(plan, batch.threads)] = outcome.seconds["separate"] / audio_s
+        for key, value in seen.items():
+            known[key] = value + (1 - NEWEST_COUNTS) * (known.pop(key, value) - value)
+    with contextlib.suppress(OSError):
+        write_whole(_path(), json.dumps(dict(list(known.items())[-MOST_KEPT:])))
+
+
+def _separation(plan: Plan, threads: int) -> str:
+    return json.dumps([plan.preset.backend, plan.preset.settings.model_dump(), threads], sort_keys=True)
+
+
+def _after(preset: str) -> str:
+    return f"after {preset}"
+
+
+def _path() -> Path:
+    return state_folder() / "speeds.json"
+
+
+def _read() -> dict[str, float]:
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        known = json.loads(_path().read_text(encoding="utf-8"))
+        return {key: float(value) for key, value in known.items()}
+    return {}

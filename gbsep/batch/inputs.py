@@ -1,0 +1,199 @@
+"""What the words on a command line stand for: files, folders, globs, URLs, manifests.
+
+- A folder stands for the audio files in it at any depth, by suffix. Hidden files and folders are left out, as are
+  folders that hold a render (a render.json that gbsep wrote) and the output folder of this batch.
+- A glob (`*`, `?`, `[...]`, `**`) is expanded here when no file of that very name exists, so it may be quoted and works
+  where the shell expands nothing. Of what it finds, only audio counts, and folders as above.
+- A URL that ends in `/`, or holds a `*`, stands for the audio files there, where its file system can list them.
+- A manifest is a CSV file with a header, or JSON lines, with the columns `input`, and if wanted `preset` and
+  `overrides`. Paths in it are relative to the manifest. `overrides` is a JSON object, `{"separate.cutoff_hz": 250}`, or
+  words as after --set: `separate.cutoff_hz=250 separate.order=8`.
+
+The order is that of the words, and sorted within each.
+"""
+
+from __future__ import annotations
+
+import csv
+import glob
+import io
+import json
+import os
+import shlex
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from .. import outputs
+from ..errors import AudioFileError, GbsepError, ParameterError, nearest
+from ..preset import parse_override
+from . import remote
+from .remote import is_url
+
+SUFFIXES = {
+    ".wav", ".wave", ".bwf", ".rf64", ".w64", ".flac", ".aif", ".aiff", ".aifc", ".ogg", ".oga", ".opus", ".mp3",
+    ".caf", ".au", ".snd", ".m4a", ".m4b", ".mp4", ".mov", ".aac", ".mka", ".mkv", ".webm", ".wma", ".asf", ".avi",
+    ".flv", ".wv", ".ape", ".mpg", ".mpeg", ".ts",
+}  # fmt: skip
+"""What names of audio files, and of films that hold some, end with."""
+
+MANIFESTS = {".csv", ".tsv", ".jsonl", ".ndjson"}
+REPORT = "batch.json"
+COLUMNS = ("input", "preset", "overrides")
+
+
+@dataclass(frozen=True)
+class Request:
+    """One recording that was asked for: a path or URL, what its row of a manifest adds, and what is wrong with it."""
+
+    input: str
+    preset: str | None = None
+    overrides: tuple[tuple[str, Any], ...] = ()
+    row: str = ""
+    problem: GbsepError | None = None
+
+
+def expand(words: Iterable[str | Path], out: Path) -> tuple[list[Request], list[str]]:
+    """What was asked for, and the files in folders and globs that were left out because they are no audio.
+
+    A word that stands for nothing is a Request with a problem. Raises AudioFileError or ParameterError for a manifest
+    that cannot be read.
+    """
+    requests: list[Request] = []
+    left_out: list[str] = []
+    for word in map(str, words):
+        if Path(word).suffix.lower() in MANIFESTS and not is_url(word):
+            for row in read_manifest(Path(word)):
+                requests += [row] if row.problem else _expand_word(row, out, left_out)
+        else:
+            requests += _expand_word(Request(word), out, left_out)
+    return requests, left_out
+
+
+def _expand_word(asked: Request, out: Path, left_out: list[str]) -> list[Request]:
+    word = asked.input
+    path = Path(word)
+    try:
+        if is_url(word):
+            found, what = remote.find(word), "no audio file is there"
+        elif path.is_dir():
+            found, what = _files(path, out), "the folder holds no audio file"
+        elif glob.has_magic(word) and not path.exists():
+            matches = sorted(glob.glob(word, recursive=True))
+            found = [file for name in matches for file in (_files(Path(name), out) if Path(name).is_dir() else [name])]
+            what = "no audio file matches" if matches else "nothing matches; check the pattern and the folder"
+        else:
+            found = [word]
+    except GbsepError as error:
+        return [replace(asked, problem=error)]
+    if found == [word]:
+        return [asked]
+    audio = [file for file in found if _is_audio(file)]
+    left_out += [file for file in found if not _is_audio(file)]
+    if not audio:
+        return [replace(asked, problem=AudioFileError(word, what))]
+    return [replace(asked, input=file) for file in audio]
+
+
+def audio_below(folder: Path, out: Path) -> list[str]:
+    """What a folder stands for. Raises AudioFileError when it cannot be read."""
+    return [file for file in _files(folder, out) if _is_audio(file)]
+
+
+def _is_audio(file: str) -> bool:
+    return Path(file).suffix.lower() in SUFFIXES
+
+
+def _files(folder: Path, out: Path) -> list[str]:
+    """Visible files below a folder, sorted, without those that gbsep made. Raises AudioFileError."""
+    found: list[str] = []
+    own = Path(out).resolve()
+
+    def refuse(error: OSError) -> None:
+        raise AudioFileError(error.filename, f"cannot be read: {error.strerror}") from None
+
+    def is_song_folder(path: Path) -> bool:
+        return not path.name.startswith(".") and path.resolve() != own and outputs.read_record(path) is None
+
+    for place, folders, names in os.walk(folder, onerror=refuse):
+        folders[:] = sorted(name for name in folders if is_song_folder(Path(place, name)))
+        found += [str(Path(place, name)) for name in sorted(names) if not name.startswith(".") and name != REPORT]
+    return found
+
+
+def read_manifest(path: Path) -> list[Request]:
+    """The rows of a manifest; one that is not valid is a Request with a problem that names its line.
+
+    Raises AudioFileError when the file cannot be read, ParameterError for columns it may not have.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise AudioFileError(path, f"cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise AudioFileError(path, "is not a text file: save it as CSV in UTF-8, or as JSON lines") from None
+    rows = list(_json_rows(text) if text.lstrip().startswith("{") else _csv_rows(path, text))
+    if not rows:
+        raise AudioFileError(path, "holds no rows: a header such as input,preset,overrides and one row per song")
+    return [_request(path, number, row) for number, row in rows]
+
+
+def _json_rows(text: str) -> Iterator[tuple[int, Any]]:
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip():
+            try:
+                yield number, json.loads(line)
+            except ValueError as error:
+                yield number, ValueError(f"is not JSON: {error}")
+
+
+def _csv_rows(path: Path, text: str) -> Iterator[tuple[int, Any]]:
+    header = next(iter(text.splitlines()), "")
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=header.count), strict=True)
+    _check_columns(path, reader.fieldnames or ())
+    try:
+        for row in reader:
+            if None in row or None in row.values():
+                yield reader.line_num, ValueError(f"has not the {len(reader.fieldnames or ())} fields of the header")
+            else:
+                yield reader.line_num, {name.strip(): value.strip() for name, value in row.items() if value.strip()}
+    except csv.Error as error:
+        raise AudioFileError(path, f"line {reader.line_num} is not CSV: {error}") from None
+
+
+def _check_columns(path: Path, names: Iterable[str]) -> None:
+    names = [name.strip() for name in names]
+    for name in names:
+        if name not in COLUMNS:
+            raise ParameterError(f"{path}, column", name, f"no such column{nearest(name, COLUMNS)}")
+    if "input" not in names:
+        raise ParameterError(f"{path}, columns", names, "one must be input")
+
+
+def _request(path: Path, number: int, row: Any) -> Request:
+    where = f"{path}, line {number}"
+    try:
+        if isinstance(row, ValueError):
+            raise row
+        if not isinstance(row, Mapping):
+            raise ValueError('is no JSON object, such as {"input": "song.wav"}')
+        _check_columns(path, row)
+        preset, source = row.get("preset"), row["input"]
+        if not (isinstance(source, str) and source and isinstance(preset, str | None)):
+            raise ValueError("input and preset must be words")
+        overrides = tuple(_overrides(row.get("overrides")))
+    except (ValueError, GbsepError) as error:
+        return Request(str(path), row=where, problem=AudioFileError(where, str(error)))
+    return Request(source if is_url(source) else str(path.parent / source), preset, overrides, where)
+
+
+def _overrides(value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, str):
+        value = json.loads(value) if value.startswith("{") else shlex.split(value)
+    if isinstance(value, Mapping):
+        yield from value.items()
+    elif isinstance(value, list) and all(isinstance(word, str) for word in value):
+        yield from map(parse_override, value)
+    elif value is not None:
+        raise ValueError("overrides must be an object, or words such as separate.cutoff_hz=250")

@@ -1,0 +1,167 @@
+"""A batch on this machine: worker processes, each with one render in hand.
+
+A worker is a process of its own with a pipe either way, rather than one of a pool: so the song that a dead worker had
+in hand is known, and no other is lost. A song whose worker died is tried once more in a new one, then it has failed.
+Workers hear nothing of Ctrl-C; they end when this process ends, even if it is killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import queue
+import subprocess
+import sys
+import tempfile
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from .. import outputs, rendering
+from ..audio import Reader
+from ..errors import GbsepError, WorkerDied
+from ..host.sandbox import how_it_ended
+from ..rendering import Plan
+from .planning import Batch, separations
+from .task import Done, Event, Results, failed, task_of
+from .worker import Step
+
+LAUNCH = "import sys; sys.path[:] = sys.argv[1:]; from gbsep.batch.worker import main; main()"
+"""The worker imports what this process would: its `sys.path` comes along."""
+
+TRIES = 2
+
+
+def here(plans: Iterable[Plan], batch: Batch, on_event: Callable[[Event], None], stop: threading.Event) -> Results:
+    """One after the other in this process."""
+    shared: dict[str, Mapping[str, Reader]] = {}
+    for plan in plans:
+        if stop.is_set():
+            return
+        on_event(Event("started", plan))
+        task = task_of(plan, batch.destination)
+        try:
+            yield plan, Done(task.run(plan, partial(_progress, on_event, plan), shared))
+        except GbsepError as error:
+            yield plan, failed(task, error)
+
+
+def _progress(on_event: Callable[[Event], None], plan: Plan, stage: str, fraction: float) -> None:
+    on_event(Event("progress", plan, stage, fraction))
+
+
+def in_workers(
+    plans: Iterable[Plan], batch: Batch, on_event: Callable[[Event], None], stop: threading.Event
+) -> Results:
+    """In `batch.jobs` processes; renders that share a separation go to one of them, one after the other."""
+    waiting = deque(map(deque, separations(plans)))
+    tries: Counter[Path] = Counter()
+    answers: queue.SimpleQueue[tuple[_Worker, Done | Step | None]] = queue.SimpleQueue()
+    idle: list[_Worker] = []
+    busy: set[_Worker] = set()
+
+    def begin() -> None:
+        while waiting and len(busy) < batch.jobs and not stop.is_set():
+            worker = idle.pop() if idle else _Worker(batch.threads, answers)
+            busy.add(worker)
+            worker.begin(waiting.popleft(), batch.destination)
+            tries[worker.plan.folder] += 1
+            on_event(Event("started", worker.plan))
+
+    try:
+        begin()
+        while busy:
+            worker, answer = _next(answers)
+            if worker not in busy:
+                continue
+            plan = worker.plan
+            if isinstance(answer, Step):
+                on_event(Event("progress", plan, answer.stage, answer.fraction))
+                continue
+            busy.remove(worker)
+            if answer is not None:
+                idle.append(worker)
+            else:
+                reason = f"the process that rendered it {worker.ending()}"
+                outputs.recover(plan.folder)
+                if tries[plan.folder] < TRIES:
+                    worker.rest.appendleft(plan)
+                    on_event(Event("retried", plan, message=reason))
+                else:
+                    answer = failed(task_of(plan, batch.destination), WorkerDied(f"{reason}, {TRIES} times"))
+            if worker.rest:
+                waiting.appendleft(worker.rest)  # taken by the worker that became idle last: this one, if it lives
+            begin()
+            if answer is not None:
+                yield plan, answer
+    finally:
+        for worker in (*idle, *busy):
+            worker.end()
+        for worker in busy:
+            outputs.recover(worker.plan.folder)
+
+
+def _next(answers: queue.SimpleQueue[Any]) -> Any:
+    while True:
+        with contextlib.suppress(queue.Empty):
+            return answers.get(timeout=1.0)  # without an end, Windows would not hear Ctrl-C
+
+
+class _Worker:
+    """A worker process: the `plan` it has in hand, and the `rest` of those that share its separation."""
+
+    plan: Plan
+    rest: deque[Plan]
+
+    def __init__(self, threads: int, answers: queue.SimpleQueue[Any]):
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `end`
+        count = str(threads)
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", LAUNCH, *map(os.path.abspath, sys.path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._said,
+            env={**os.environ, "OMP_NUM_THREADS": count, "OPENBLAS_NUM_THREADS": count, "MKL_NUM_THREADS": count},
+            start_new_session=os.name == "posix",
+            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+        )
+        self._listener = threading.Thread(target=self._listen, args=(answers,), daemon=True)
+        self._listener.start()
+
+    def _listen(self, answers: queue.SimpleQueue[Any]) -> None:
+        assert self._process.stdout
+        with self._process.stdout as stream, contextlib.suppress(EOFError, pickle.UnpicklingError):
+            while True:
+                answers.put((self, pickle.load(stream)))
+        answers.put((self, None))
+
+    def begin(self, plans: deque[Plan], destination: str | None) -> None:
+        """Have the first of `plans` rendered."""
+        self.plan, self.rest = plans.popleft(), plans
+        assert self._process.stdin
+        with contextlib.suppress(BrokenPipeError):  # it is dead, as `_listen` is about to tell
+            message = (rendering.separation_key(self.plan), task_of(self.plan, destination))
+            pickle.dump(message, self._process.stdin)
+            self._process.stdin.flush()
+
+    def ending(self) -> str:
+        """How a process ended that gives no more answers, and the last line it wrote."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(5.0)
+        self._said.seek(max(0, self._said.tell() - 4096))
+        ended = how_it_ended(self._process.returncode, self._said.read())
+        self.end()
+        return ended
+
+    def end(self) -> None:
+        assert self._process.stdin
+        self._process.kill()
+        self._process.wait()
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
+        self._listener.join()
+        self._said.close()

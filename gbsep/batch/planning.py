@@ -1,0 +1,208 @@
+"""A batch before it runs: every input probed, every preset checked, every place looked at, and nothing written."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from .. import cache, outputs, rendering
+from ..errors import GbsepError, ParameterError
+from ..preset import Preset, load_preset
+from ..rendering import Options, Outcome, Plan
+from ..separation import backend_named
+from ..separation.compute import processors, threads
+from . import inputs, remote
+from .inputs import Request
+from .task import Task
+
+WORKER_BYTES = 3 * 2**30
+"""Memory that a worker may come to need: a large network, or NMF with a song of some minutes."""
+
+AnyPreset = str | Path | Mapping[str, Any] | Preset
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A batch that can be run: a plan for each render, and an outcome for each that cannot be had.
+
+    `left_out` are files in folders and globs that are no audio. `destination` is a URL where the renders go. `jobs` is
+    the number of worker processes, and each computes on `threads` threads; both follow from what was asked for and from
+    the machine, never from what is done already, so that a batch that was cut short ends with the same bytes as one
+    that was not.
+    """
+
+    plans: tuple[Plan, ...]
+    refused: tuple[Outcome, ...]
+    left_out: tuple[str, ...]
+    options: Options
+    destination: str | None
+    jobs: int
+    threads: int
+
+    def in_order(self, outcomes: Iterable[Outcome]) -> list[Outcome]:
+        """Outcomes in the order of the plans, then those that were refused."""
+        place = {(plan.source, plan.preset.folder): number for number, plan in enumerate(self.plans)}
+        return sorted(outcomes, key=lambda one: place.get((one.input, one.preset), len(place)))
+
+    @property
+    def alone(self) -> bool:
+        """Whether all of it is one separation, which is done in this very process and on all threads."""
+        return len({rendering.separation_key(plan) for plan in self.plans}) < 2
+
+
+def separations(plans: Iterable[Plan]) -> list[list[Plan]]:
+    """The plans in groups that share a separation."""
+    groups: dict[str, list[Plan]] = {}
+    for plan in plans:
+        groups.setdefault(rendering.separation_key(plan), []).append(plan)
+    return list(groups.values())
+
+
+def plan(
+    words: Iterable[str | Path],
+    presets: Sequence[AnyPreset] = ("default",),
+    options: Options | None = None,
+    *,
+    overrides: Sequence[tuple[str, Any]] = (),
+    destination: str | None = None,
+    below: Path | None = None,
+    jobs: int | None = None,
+    check_space: bool = True,
+    **changes: Any,
+) -> Batch:
+    """Plan to render every input through every preset; a manifest's row may name a preset of its own.
+
+    `words` are files, folders, globs, URLs and manifests, see `batch.inputs`. `overrides` and `changes` (seed, format,
+    bit_depth) go to `load_preset`; the overrides of a manifest's row come after. Renders go to the URL `destination`,
+    if there is one, in place of `options.out`. Tracks are named by their files, with as many folders as tell them
+    apart, or, if a folder `below` is given, by their whole place in it. `jobs` None means one for each core that has
+    3 GB of memory.
+
+    What is wrong with one input is an Outcome in `refused`. What is wrong with all of them is raised: a preset that is
+    not valid, a manifest that cannot be read, a disk too small for all together. Without `check_space` only those
+    renders fail for which, when their time comes, there is no room.
+    """
+    options = options or Options()
+    if destination is not None:
+        options = replace(options, out=remote.stand_in_for(destination))
+    if jobs is not None and jobs < 1:
+        raise ParameterError("jobs", jobs, "1 or more")
+    loaded: dict[str, Preset] = {}
+
+    def load(preset: AnyPreset, more: Sequence[tuple[str, Any]] = ()) -> Preset:
+        if isinstance(preset, Preset):
+            if more:
+                raise ParameterError("overrides", more, "for presets given by name, file or document")
+            return preset
+        key = json.dumps([str(preset), more])
+        if key not in loaded:
+            loaded[key] = load_preset(preset, (*overrides, *more), models=options.models, **changes)
+        return loaded[key]
+
+    def chosen(asked: Request) -> list[Preset]:
+        return [load(preset, asked.overrides) for preset in ([asked.preset] if asked.preset else presets)]
+
+    for preset in presets:
+        load(preset)
+    requests, left_out = inputs.expand(words, options.out)
+    plans: list[Plan] = []
+    refused: list[Outcome] = []
+    for asked, track in _with_tracks(requests, below):
+        try:
+            for preset in chosen(asked):
+                plans += _plan_one(asked, preset, options, track, destination, refused)
+        except GbsepError as error:
+            refused.append(Outcome(asked.input, asked.preset or "", "failed", track, error=_in_row(asked, error)))
+    plans = list(_without_collisions(plans, refused))
+    separations = len({rendering.separation_key(plan) for plan in plans})
+    jobs = max(1, min(jobs or min(processors(), _memory_bytes() // WORKER_BYTES), separations))
+    if check_space and not destination:
+        _check_space(plans, options, jobs)
+    return Batch(tuple(plans), tuple(refused), tuple(left_out), options, destination, jobs, _threads(jobs, separations))
+
+
+def _with_tracks(requests: list[Request], below: Path | None) -> Iterator[tuple[Request, str]]:
+    """Each request and the name of its track; the name of one that has a problem does not matter."""
+    places = [_place(asked) for asked in requests]
+    good = [place for place, asked in zip(places, requests, strict=True) if not asked.problem]
+    names = (
+        {place: place.relative_to(below).with_suffix("").as_posix() for place in good}
+        if below
+        else rendering.track_names(good)
+    )
+    tracks = {place.resolve(): track for place, track in names.items()}
+    return ((asked, tracks.get(place.resolve(), "")) for place, asked in zip(places, requests, strict=True))
+
+
+def _place(asked: Request) -> Path:
+    return remote.path_of(asked.input) if remote.is_url(asked.input) else Path(asked.input)
+
+
+def _plan_one(
+    asked: Request, preset: Preset, options: Options, track: str, destination: str | None, refused: list[Outcome]
+) -> Iterator[Plan]:
+    """The plan, or nothing and one more outcome."""
+    source: Path | str = asked.input if remote.is_url(asked.input) else Path(asked.input)
+    task = Task(source, preset, options, track, destination)
+    try:
+        if asked.problem:
+            raise asked.problem
+        yield task.plan()
+    except GbsepError as error:
+        refused.append(task.failed(_in_row(asked, error)))
+
+
+def _in_row(asked: Request, error: GbsepError) -> str:
+    return f"{asked.row}: {error}" if asked.row and not str(error).startswith(asked.row) else str(error)
+
+
+def _without_collisions(plans: Iterable[Plan], refused: list[Outcome]) -> Iterator[Plan]:
+    """Plans whose place is theirs alone. The same render asked for twice counts once."""
+    places: dict[Path, dict[str, Plan]] = {}
+    for one in plans:
+        places.setdefault(one.folder, {}).setdefault(json.dumps(one.fingerprint), one)
+    for folder, there in places.items():
+        if len(there) == 1:
+            yield from there.values()
+            continue
+        reason = f"{len(there)} renders would land in {folder}: give the presets names of their own"
+        refused += [Outcome(one.source, one.preset.folder, "failed", one.track, error=reason) for one in there.values()]
+
+
+def _check_space(plans: Iterable[Plan], options: Options, jobs: int) -> None:
+    """Raise OutputError when the disk cannot take all files, what `jobs` renders spool, and the stems that are kept."""
+    todo = [one for one in plans if one.action == "render"]
+    needed = sum(one.output_bytes for one in todo)
+    needed += sum(sorted((one.scratch_bytes for one in todo), reverse=True)[:jobs])
+    store = cache.locate()
+    if options.use_cache and _disk(store.folder) == _disk(options.out):
+        kept = {rendering.separation_key(one): one for one in todo if not backend_named(one.preset.backend).quick}
+        stems = sum(4 * one.reader.frames * one.reader.channels * len(one.preset.wanted) for one in kept.values())
+        needed += max(0, min(stems, store.limit_bytes - cache.usage(store).bytes))
+    if todo:
+        outputs.check_place(options.out, needed)
+
+
+def _disk(folder: Path) -> int:
+    folder = folder.absolute()
+    return next(parent for parent in (folder, *folder.parents) if parent.exists()).stat().st_dev
+
+
+def _threads(jobs: int, separations: int) -> int:
+    """Threads for each worker: its share of the cores, and no more than OMP_NUM_THREADS asks for."""
+    return threads() if separations < 2 else min(threads(), max(1, processors() // jobs))
+
+
+def _memory_bytes() -> int:
+    """The machine's memory, or what a container leaves of it; without an end where neither can be told."""
+    known = [2**63]
+    with suppress(AttributeError, ValueError, OSError):
+        known.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    with suppress(OSError, ValueError):
+        known.append(int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return min(known)

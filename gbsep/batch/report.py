@@ -1,0 +1,73 @@
+"""batch.json: what became of each render of a batch, in one file beside the renders."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from .. import __version__
+from ..errors import OutputError
+from ..folders import write_whole
+from ..rendering import RENDERING_VERSION, Outcome
+from . import remote
+from .inputs import REPORT
+from .planning import Batch
+
+WRITTEN_BY = "gbsep batch"
+
+
+def check(folder: Path) -> None:
+    """Raise OutputError when the report would take the place of a file that is not one."""
+    try:
+        is_ours = json.loads((folder / REPORT).read_text(encoding="utf-8"))["written_by"] == WRITTEN_BY
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError, KeyError, TypeError):
+        is_ours = False
+    if not is_ours:
+        raise OutputError(folder / REPORT, "was not written by gbsep; move it, or choose another --out")
+
+
+def write(
+    batch: Batch, outcomes: Sequence[Outcome], command: Sequence[str], begun: float, interrupted: bool = False
+) -> str:
+    """Write the report of a batch that began at time `begun` (seconds since the epoch); where it is.
+
+    Raises OutputError when it cannot be written.
+    """
+    path = f"{batch.destination.rstrip('/')}/{REPORT}" if batch.destination else str(batch.options.out / REPORT)
+    now = datetime.now(timezone.utc)
+    started = datetime.fromtimestamp(begun, timezone.utc)
+    done = {(str(outcome.input), outcome.preset) for outcome in outcomes}
+    counts = Counter(outcome.status for outcome in outcomes)
+    report: dict[str, Any] = {
+        "written_by": WRITTEN_BY,
+        "gbsep": {"version": __version__, "rendering": RENDERING_VERSION, "python": platform.python_version()},
+        "command": list(command),
+        "started": started.isoformat(timespec="seconds"),
+        "seconds": round((now - started).total_seconds(), 3),
+        "machine": {"host": platform.node(), "system": platform.platform(), "processors": os.cpu_count()},
+        "jobs": batch.jobs,
+        "threads": batch.threads,
+        "interrupted": interrupted,
+        "counts": {status: counts[status] for status in ("ok", "skipped", "failed")},
+        "renders": [outcome.as_json() for outcome in outcomes],
+        "not_done": [
+            {"input": str(plan.source), "preset": plan.preset.folder}
+            for plan in batch.plans
+            if (str(plan.source), plan.preset.folder) not in done
+        ],
+        "left_out": list(batch.left_out),
+    }
+    text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
+    try:
+        remote.write_text(path, text) if batch.destination else write_whole(Path(path), text)
+    except OSError as error:
+        raise OutputError(path, f"cannot be written: {error.strerror}") from None
+    return path

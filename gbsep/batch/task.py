@@ -1,0 +1,98 @@
+"""One render of a batch in a form that can be sent to another process or machine, and what is sent back."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Generator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from .. import rendering
+from ..errors import GbsepError
+from ..preset import Preset
+from ..rendering import Options, Outcome, Plan, Progress, Separations
+from . import remote
+
+
+@dataclass(frozen=True)
+class Task:
+    """What to render. `destination` is the URL that the render goes below, in place of `options.out`."""
+
+    source: Path | str
+    preset: Preset
+    options: Options
+    track: str
+    destination: str | None = None
+
+    @property
+    def url(self) -> str | None:
+        """Where the render goes, if not on this machine."""
+        return self.destination and f"{self.destination.rstrip('/')}/{self.track}/{self.preset.folder}"
+
+    def plan(self) -> Plan:
+        """Fetch what is elsewhere, and plan. Raises GbsepError."""
+        if self.url:
+            remote.mirror(self.url, self.options.out / self.track / self.preset.folder)
+        return rendering.plan(remote.fetch(self.source), self.preset, self.options, self.track, self.source)
+
+    def run(self, plan: Plan, progress: Progress, shared: Separations) -> Outcome:
+        """Carry the plan out, and upload what is to go elsewhere. Raises GbsepError."""
+        outcome = rendering.run(plan, progress, shared)
+        if not self.url:
+            return outcome
+        if outcome.status == "ok":
+            remote.upload(plan.folder, self.url)
+        files = {name: f"{self.url}/{plan.names[name]}" for name in outcome.files}
+        return replace(outcome, folder=self.url, files=files)
+
+    def failed(self, reason: str) -> Outcome:
+        """The outcome when `reason` is what came in the way; places that only stand in for others go by their names."""
+        if self.destination:
+            reason = reason.replace(str(self.options.out), self.destination.rstrip("/"))
+        return Outcome(self.source, self.preset.folder, "failed", self.track, error=reason)
+
+
+@dataclass(frozen=True)
+class Done:
+    """The outcome of a task, and the traceback of its error."""
+
+    outcome: Outcome
+    traceback: str = ""
+
+
+@dataclass(frozen=True)
+class Event:
+    """What happens to a render.
+
+    `kind` is "started", "progress" (with stage and fraction), "retried" (with the reason as message) or "finished"
+    (with the outcome, and the traceback of its error as message).
+    """
+
+    kind: str
+    plan: Plan
+    stage: str = ""
+    fraction: float = 0.0
+    outcome: Outcome | None = None
+    message: str = ""
+
+
+Results = Generator[tuple[Plan, Done], None, None]
+
+
+def task_of(plan: Plan, destination: str | None) -> Task:
+    return Task(plan.source, plan.preset, plan.options, plan.track, destination)
+
+
+def perform(task: Task, progress: Progress, shared: Separations) -> Done:
+    """Plan and render. Whatever goes wrong is the outcome of this task, be it an error of gbsep's own making."""
+    try:
+        return Done(task.run(task.plan(), progress, shared))
+    except Exception as error:
+        return failed(task, error)
+
+
+def failed(task: Task, error: Exception) -> Done:
+    reason = str(error)
+    if not isinstance(error, GbsepError):
+        reason = f"unexpected {type(error).__name__}: {error}; --debug shows where"
+    return Done(task.failed(reason), "".join(traceback.format_exception(error)))

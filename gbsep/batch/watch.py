@@ -1,0 +1,63 @@
+"""A watched folder: which files in it are complete, and new.
+
+A file is complete when its size and time have not changed for a while and it probes clean; one that does not probe
+clean gets PATIENCE times as long, as a copy may pause, and is then handed over all the same, for its fault to be told.
+The folder is looked through again and again rather than subscribed to: that works on network drives as well.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from .. import files
+from ..errors import GbsepError
+from . import inputs
+
+PATIENCE = 5
+
+
+def arrivals(folder: Path, out: Path, *, settle_s: float = 2.0, once: bool = False) -> Iterator[list[str]]:
+    """The audio files below `folder` that are complete and were not handed over as they are now, as they come.
+
+    Without an end, unless `once`: then until all that is there has been handed over. What gbsep writes below `out` is
+    left out. Raises AudioFileError when the folder cannot be read.
+    """
+    since: dict[str, tuple[tuple[int, int], float]] = {}
+    handed: dict[str, tuple[int, int]] = {}
+    while True:
+        there = {path: stamp for path in inputs.audio_below(folder, out) if (stamp := _stamp(Path(path)))}
+        now = time.monotonic()
+        since = {
+            path: since[path] if path in since and since[path][0] == stamp else (stamp, now)
+            for path, stamp in there.items()
+        }
+        new = [path for path, stamp in there.items() if handed.get(path) != stamp]
+        complete = [path for path in new if _is_complete(Path(path), now - since[path][1], settle_s)]
+        if complete:
+            handed |= {path: there[path] for path in complete}
+            yield complete
+        elif once and not new:
+            return
+        else:
+            time.sleep(settle_s / 4)
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """Size and time of a file, None when it went away meanwhile."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
+def _is_complete(path: Path, unchanged_s: float, settle_s: float) -> bool:
+    if unchanged_s < settle_s:
+        return False
+    try:
+        files.probe(path)
+    except GbsepError:
+        return unchanged_s >= PATIENCE * settle_s
+    return True

@@ -1,0 +1,72 @@
+"""A process that renders what it is sent: pickled tasks on its standard input, answers on its standard output.
+
+It renders one at a time and keeps the stems of the last separation, so that presets which share one get it without the
+cache. When its input ends, because the process that sent the tasks has ended in whatever way, it ends at once.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import queue
+import signal
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from ..audio import Reader
+from .task import Done, Task, perform
+
+_TELL_EVERY_S = 0.1
+
+
+@dataclass(frozen=True)
+class Step:
+    """How far the task in hand is: the stage, and how much of it is done, 0 to 1."""
+
+    stage: str
+    fraction: float
+
+
+def main() -> None:
+    """Serve without an end. A task comes with the key of its separation; its stems are kept until another key comes."""
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print is no answer
+    tasks: queue.SimpleQueue[tuple[str, Task]] = queue.SimpleQueue()
+    threading.Thread(target=_receive, args=(sys.stdin.buffer, tasks), daemon=True).start()
+    shared: dict[str, Mapping[str, Reader]] = {}
+    while True:
+        separation, task = tasks.get()
+        if separation not in shared:
+            shared.clear()
+        _send(answers, perform(task, _Teller(answers), shared))
+
+
+def _receive(stream: BinaryIO, tasks: queue.SimpleQueue[tuple[str, Task]]) -> None:
+    try:
+        while True:
+            tasks.put(pickle.load(stream))
+    except EOFError:
+        os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
+
+
+def _send(answers: BinaryIO, answer: Done | Step) -> None:
+    pickle.dump(answer, answers)
+    answers.flush()
+
+
+class _Teller:
+    """Tells the progress of a task, ten times a second at most; called by the threads of a render."""
+
+    def __init__(self, answers: BinaryIO):
+        self._answers, self._lock, self._told_at = answers, threading.Lock(), 0.0
+
+    def __call__(self, stage: str, fraction: float) -> None:
+        now = time.monotonic()
+        with self._lock:
+            if now - self._told_at >= _TELL_EVERY_S:
+                self._told_at = now
+                _send(self._answers, Step(stage, fraction))

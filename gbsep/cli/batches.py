@@ -1,0 +1,234 @@
+"""What commands that render batches share: their options, planning, carrying out, and the report at the end."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import GbsepError, printable
+from .common import complain, figure, plugin_paths_option, print_table
+from .progress import batch_progress, two_stops
+
+if TYPE_CHECKING:
+    from ..batch import Batch, Event
+    from ..rendering import Options, Outcome
+
+MANY = 20
+"""More outcomes than this get a row each in the table, not one for each stem."""
+
+OPTIONS = (
+    click.option(
+        "--preset", "-p", "presets", metavar="NAME|FILE", multiple=True, help="Preset; may be given again. [default]"
+    ),
+    click.option("--out", "-o", default="gbsep-out", show_default=True, help="Output folder, or its URL."),
+    click.option(
+        "--jobs", "-j", type=click.IntRange(1),
+        help="Renders at a time, each in a process. [default: one for each core that has 3 GB of memory]",
+    ),
+    click.option(
+        "--cluster", metavar="ADDRESS|local", help="Render on a Dask cluster; local starts one for this batch."
+    ),
+    click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Change one value of the preset."),
+    click.option(
+        "--seed", type=click.IntRange(0, 2**32 - 1), help="Seed of everything random, in place of the preset's."
+    ),
+    click.option("--start", "start_s", type=float, default=0.0, help="Render from this second on."),
+    click.option("--duration", "duration_s", type=float, help="Render this many seconds."),
+    click.option(
+        "--format", "format_", type=click.Choice(["wav", "flac", "mp3"]), help="File format, in place of the preset's."
+    ),
+    click.option("--bit-depth", type=click.Choice(["16", "24", "float32"]), help="Of WAV and FLAC."),
+    click.option(
+        "--name", default="{stem}", show_default=True, help="Names of the files, of {track}, {preset} and {stem}."
+    ),
+    click.option("--dry-stems", is_flag=True, help="Also write each stem before its effects, as <stem>.dry."),
+    click.option("--overwrite", is_flag=True, help="Render again, and replace files that gbsep did not write."),
+    click.option("--no-cache", is_flag=True, help="Separate again, even if the stems are at hand."),
+    click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True),
+    click.option("--models", type=click.Path(path_type=Path), envvar="GBSEP_MODELS", help="Folder with model weights."),
+    plugin_paths_option,
+    click.option("--json", "as_json", is_flag=True, help="One JSON object per render on stdout, nothing else."),
+)  # fmt: skip
+
+
+def batch_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say how a batch is rendered. The command hands them to `choices_of`."""
+    for option in reversed(OPTIONS):
+        command = option(command)
+    return command
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What was chosen by `batch_options`."""
+
+    presets: tuple[str, ...]
+    options: Options
+    destination: str | None
+    overrides: list[tuple[str, Any]]
+    changes: Mapping[str, Any]
+    jobs: int | None
+    cluster: str | None
+    as_json: bool
+    begun: float = field(default_factory=time.time)
+
+    def plan(self, inputs: Iterable[str], **more: Any) -> Batch:
+        from .. import batch
+
+        return batch.plan(
+            inputs,
+            self.presets,
+            self.options,
+            overrides=self.overrides,
+            destination=self.destination,
+            jobs=self.jobs,
+            **self.changes,
+            **more,
+        )
+
+
+def choices_of(
+    *,
+    presets: tuple[str, ...],
+    out: str,
+    jobs: int | None,
+    cluster: str | None,
+    overrides: tuple[str, ...],
+    seed: int | None,
+    format_: str | None,
+    bit_depth: str | None,
+    no_cache: bool,
+    as_json: bool,
+    download: bool = True,
+    **options: Any,
+) -> Choices:
+    """The values of `batch_options`, checked. Raises PresetError."""
+    from ..batch.remote import is_url
+    from ..preset import parse_override
+    from ..rendering import Options
+
+    return Choices(
+        presets=presets or ("default",),
+        options=Options(Path(out), use_cache=not no_cache, download=download, **options),
+        destination=out if is_url(out) else None,
+        overrides=[parse_override(text) for text in overrides],
+        changes={"seed": seed, "format": format_, "bit_depth": bit_depth},
+        jobs=jobs,
+        cluster=cluster,
+        as_json=as_json,
+    )
+
+
+def carry_out(
+    planned: Batch,
+    choices: Choices,
+    on_song: Callable[[list[Outcome]], None] = lambda outcomes: None,
+    watching: bool = False,
+) -> int:
+    """Run a batch, show how it goes and what became of it; the exit code.
+
+    `on_song` is called with the outcomes of a song when all its renders have theirs. Of more than one render there is
+    a report in batch.json. One separation alone is done in this process, and ended by the first Ctrl-C; but while
+    `watching`, which has no reports, every one is done in another process, whose end is not the end of the watch.
+    """
+    from .. import batch
+    from ..batch import history, report
+
+    several = len(planned.plans) + len(planned.refused) > 1 and not watching
+    if several and not planned.destination:
+        report.check(planned.options.out)
+    debug = click.get_current_context().obj["debug"]
+    outcomes: list[Outcome] = []
+    interrupted = False
+
+    def tell(event: Event) -> None:
+        show(event)
+        if debug and event.kind == "finished" and event.message:
+            click.echo(event.message, err=True)
+
+    here = planned.alone and not choices.cluster and not watching
+    left = Counter(plan.track for plan in planned.plans)
+    with batch_progress(planned) as show, nullcontext() if here else two_stops() as stop:
+        try:
+            for outcome in batch.run(planned, cluster=choices.cluster, apart=watching, on_event=tell, stop=stop):
+                outcomes.append(outcome)
+                left[outcome.track] -= 1
+                if left[outcome.track] == 0:
+                    on_song([one for one in outcomes if one.track == outcome.track])
+        except KeyboardInterrupt:
+            interrupted = True
+    interrupted |= stop is not None and stop.is_set()
+    outcomes = planned.in_order(outcomes)
+    print_outcomes(outcomes, choices.as_json)
+    history.learn(planned, outcomes)
+    failed = any(outcome.status == "failed" for outcome in outcomes)
+    if several and outcomes:
+        try:
+            path = report.write(planned, outcomes, ["gbsep", *sys.argv[1:]], choices.begun, interrupted)
+            counts = Counter(outcome.status for outcome in outcomes)
+            counts["not done"] = len(planned.plans) + len(planned.refused) - len(outcomes)
+            words = [f"{counts[word]} {word}" for word in ("ok", "skipped", "failed", "not done") if counts[word]]
+            click.echo(f"{', '.join(words)}; {path}", err=True)
+        except GbsepError as error:
+            complain(str(error))
+            failed = True
+    if interrupted:
+        raise KeyboardInterrupt
+    return 1 if failed else 0
+
+
+def tell_left_out(paths: Sequence[str]) -> None:
+    if paths:
+        named = ", ".join(printable(path) for path in paths[:3]) + (", ..." if len(paths) > 3 else "")
+        click.echo(f"left out, as no audio by their names: {named} ({len(paths)})", err=True)
+
+
+def print_outcomes(outcomes: Sequence[Outcome], as_json: bool) -> None:
+    """Results on stdout: a table, or one JSON object per line. Warnings and errors on stderr."""
+    for outcome in outcomes:
+        if as_json:
+            click.echo(json.dumps(outcome.as_json(), ensure_ascii=False))
+        for warning in outcome.warnings:
+            click.echo(f"{outcome.input}: warning: {warning}", err=True)
+    for error, about in dict.fromkeys((outcome.error, outcome.input) for outcome in outcomes if outcome.error):
+        complain(error, about)
+    done = [outcome for outcome in outcomes if outcome.folder]
+    if as_json or not done:
+        return
+    if len(outcomes) <= MANY:
+        header = ("track", "preset", "", "stem", "restored", "loudness", "peak", "seconds")
+        print_table(header, [row for outcome in outcomes for row in _rows(outcome)])
+        click.echo("\n".join(dict.fromkeys(str(outcome.folder) for outcome in done)))
+    else:
+        rows = [(one.track, one.preset, one.status, one.reason, _seconds(one)) for one in outcomes]
+        print_table(("track", "preset", "", "", "seconds"), rows)
+
+
+def _seconds(outcome: Outcome) -> str:
+    return f"{sum(outcome.seconds.values()):.1f}" if outcome.seconds else ""
+
+
+def _rows(outcome: Outcome) -> Iterator[tuple[str, ...]]:
+    head, seconds = (outcome.track, outcome.preset, outcome.status), _seconds(outcome)
+    for name, stem in outcome.levels.items():
+        after = stem["after"]
+        yield (
+            *head,
+            name,
+            f"{stem['restored_gain_db']:+.1f} dB",
+            figure(after["loudness_lufs"], "LUFS"),
+            figure(after["peak_dbfs"], "dBFS"),
+            seconds,
+        )
+        head, seconds = ("", "", ""), ""
+    if not outcome.levels:
+        yield (*head, "", "", "", "", "")

@@ -1,0 +1,573 @@
+"""Batches: what words stand for, what is planned, and what becomes of it whatever happens to the processes."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import gbsep
+from gbsep import batch, rendering
+from gbsep.audio import Audio
+from gbsep.batch import history, inputs, planning, report, task
+from gbsep.cli import main
+from gbsep.errors import AudioFileError, OutputError, ParameterError, PresetError
+from gbsep.rendering import Options
+
+psutil = pytest.importorskip("psutil", reason="needs psutil to see processes")
+posix = pytest.mark.skipif(os.name == "nt", reason="signals the POSIX way")
+RATE = 44100
+
+
+def write_song(path: Path, seconds: float = 0.2, seed: int = 0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng([seed, *path.stem.encode()])
+    gbsep.write(path, Audio(0.1 * rng.standard_normal((2, round(seconds * RATE))), RATE))
+    return path
+
+
+@pytest.fixture
+def album(tmp_path: Path) -> Path:
+    """A folder of eight short songs."""
+    for number in range(8):
+        write_song(tmp_path / "album" / f"{number}.wav")
+    return tmp_path / "album"
+
+
+def hashes(out: Path) -> dict[str, str]:
+    files = (path for path in sorted(out.rglob("*")) if path.suffix in (".wav", ".flac"))
+    return {str(path.relative_to(out)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def left_behind(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.name.startswith(".")]
+
+
+def run(planned: batch.Batch, **options: Any) -> dict[str, gbsep.Outcome]:
+    return {Path(outcome.input).name: outcome for outcome in batch.run(planned, **options)}
+
+
+def command(*words: str | Path, folder: Path) -> tuple[int, str, str]:
+    """What the command gives: exit code, stdout, stderr."""
+    done = subprocess.run([sys.executable, "-m", "gbsep", *words], cwd=folder, capture_output=True, text=True)
+    return done.returncode, done.stdout, done.stderr
+
+
+# What words stand for
+
+
+def test_a_folder_stands_for_its_audio_at_any_depth(tmp_path: Path) -> None:
+    for name in ("b.wav", "a.FLAC", "x/c.wav", ".hidden.wav", ".trash/d.wav", "gbsep-out/e.wav"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"any")
+    (tmp_path / "cover.jpg").write_bytes(b"any")
+    requests, left_out = inputs.expand([tmp_path], tmp_path / "gbsep-out")
+    assert [Path(asked.input).relative_to(tmp_path).as_posix() for asked in requests] == ["a.FLAC", "b.wav", "x/c.wav"]
+    assert left_out == [str(tmp_path / "cover.jpg")]
+
+
+def test_what_gbsep_made_is_no_input(album: Path) -> None:
+    """Also when renders lie among the songs, with the report of their batch."""
+    for _ in range(2):
+        planned = batch.plan([album], ["exp002"], Options(album))
+        assert len(planned.plans) == 8
+        assert not planned.left_out
+        outcomes = list(batch.run(planned))
+        report.write(planned, outcomes, ["gbsep"], 0.0)
+    assert {outcome.status for outcome in outcomes} == {"skipped"}
+
+
+def test_globs_are_expanded_but_names_go_first(tmp_path: Path) -> None:
+    for name in ("a1.wav", "a2.wav", "x/a3.wav", "a4.txt", "odd[1].wav"):
+        write_song(tmp_path / name) if name.endswith("wav") else (tmp_path / name).write_text("")
+    found, left_out = inputs.expand([f"{tmp_path}/**/a*"], tmp_path / "out")
+    assert [Path(asked.input).name for asked in found] == ["a1.wav", "a2.wav", "a3.wav"]
+    assert [Path(name).name for name in left_out] == ["a4.txt"]
+    (itself,), _ = inputs.expand([tmp_path / "odd[1].wav"], tmp_path / "out")
+    assert itself.problem is None
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("none*.wav", "nothing matches; check the pattern"),
+        ("*.txt", "no audio file matches"),
+        ("empty", "the folder holds no audio file"),
+        ("missing.wav", "no such file; check the name"),
+    ],
+)
+def test_a_word_that_stands_for_nothing_is_refused(tmp_path: Path, word: str, message: str) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "note.txt").write_text("hello")
+    planned = batch.plan([tmp_path / word, write_song(tmp_path / "song.wav")], ["exp002"], Options(tmp_path / "out"))
+    assert len(planned.plans) == 1
+    assert message in str(planned.refused[0].error)
+    assert not (tmp_path / "out").exists()
+
+
+words = st.text("abcXYZ äß한 .,;'\"-/", min_size=1, max_size=12).map(str.strip).filter(bool)
+values = st.one_of(st.integers(-9, 9), st.floats(-1, 1), st.booleans(), words, st.lists(st.integers(0, 9), max_size=2))
+rows = st.tuples(words, st.none() | words, st.dictionaries(words, values, max_size=2))
+
+
+@given(st.lists(rows, min_size=1, max_size=4), st.sampled_from([",", ";", "\t"]))
+def test_a_manifest_says_the_same_as_csv_and_as_json_lines(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[Any], delimiter: str
+) -> None:
+    folder = tmp_path_factory.mktemp("manifest")
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter=delimiter)
+    writer.writerow(["input", "preset", "overrides"])
+    writer.writerows((name, preset, json.dumps(overrides)) for name, preset, overrides in rows)
+    (folder / "a.csv").write_text(text.getvalue(), encoding="utf-8-sig", newline="")
+    objects = ({"input": name, "preset": preset, "overrides": overrides} for name, preset, overrides in rows)
+    (folder / "b.jsonl").write_text("\n".join(map(json.dumps, objects)))
+    wanted = [(str(folder / name), preset, tuple(overrides.items())) for name, preset, overrides in rows]
+    for manifest in ("a.csv", "b.jsonl"):
+        read = [(asked.input, asked.preset, asked.overrides) for asked in inputs.read_manifest(folder / manifest)]
+        assert read == wanted
+
+
+def test_a_manifest_names_presets_and_overrides_of_its_own(tmp_path: Path) -> None:
+    for name in ("songs/a.wav", "songs/b.wav"):
+        write_song(tmp_path / name)
+    manifest = tmp_path / "songs.csv"
+    manifest.write_text(
+        "input,preset,overrides\n"
+        "songs/a.wav,,\n"
+        "songs/a.wav,exp002_100,\n"
+        "songs/b.wav,,separate.cutoff_hz=250 separate.order=8\n"
+        "songs,exp002_300,\n"
+    )
+    planned = batch.plan([manifest], ["exp002"], Options(tmp_path / "out"), overrides=[("separate.order", 2)])
+    assert not planned.refused
+    assert [plan.folder.relative_to(tmp_path / "out").as_posix() for plan in planned.plans] == [
+        "a/exp002@order=2",
+        "a/exp002_100@order=2",
+        "b/exp002@cutoff_hz=250,order=8",
+        "a/exp002_300@order=2",
+        "b/exp002_300@order=2",
+    ]
+    assert planned.plans[2].preset.document["separate"]["order"] == 8
+
+
+def test_a_bad_row_is_named_by_its_line(tmp_path: Path) -> None:
+    write_song(tmp_path / "a.wav")
+    manifest = tmp_path / "songs.jsonl"
+    lines = ['{"input": "a.wav"}', '{"input": ', "3", '{"input": "a.wav", "preset": "exp02"}', '{"input": "b.wav"}']
+    manifest.write_text(
+        "\n".join([*lines, '{"input": "a.wav", "overrides": {"separate.cutof_hz": 1}}', '{"preset": 1}'])
+    )
+    planned = batch.plan([manifest], ["exp002"], Options(tmp_path / "out"))
+    assert len(planned.plans) == 1
+    errors = "\n".join(str(outcome.error) for outcome in planned.refused)
+    for number, reason in [
+        (2, "is not JSON"),
+        (3, "is no JSON object"),
+        (4, "did you mean 'exp002'"),
+        (5, "no such file"),
+        (6, "did you mean 'cutoff_hz'"),
+        (7, "one must be input"),
+    ]:
+        assert any(f"line {number}" in line and reason in line for line in errors.splitlines()), errors
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("input,prest\na.wav,x\n", "did you mean 'preset'"),
+        ("preset\nexp002\n", "one must be input"),
+        ("input\n", "holds no rows"),
+        ('input\n"a.wav\n', "line 1 is not CSV: unexpected end"),
+    ],
+)
+def test_a_manifest_that_cannot_be_read_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "songs.csv").write_text(text)
+    with pytest.raises((AudioFileError, ParameterError), match=message):
+        batch.plan([tmp_path / "songs.csv"], ["exp002"], Options(tmp_path / "out"))
+
+
+# What is planned
+
+
+def test_songs_of_one_name_keep_their_tree(tmp_path: Path) -> None:
+    for name in ("one/mix.wav", "two/mix.wav", "two/solo.wav"):
+        write_song(tmp_path / name)
+    planned = batch.plan([tmp_path], ["exp002"], Options(tmp_path / "out"))
+    assert [plan.track for plan in planned.plans] == ["one/mix", "two/mix", "solo"]
+    below = batch.plan([tmp_path], ["exp002"], Options(tmp_path / "out"), below=tmp_path)
+    assert [plan.track for plan in below.plans] == ["one/mix", "two/mix", "two/solo"]
+
+
+def test_a_render_asked_for_twice_is_done_once(album: Path, tmp_path: Path) -> None:
+    planned = batch.plan([album, album / "1.wav", album / ".." / "album"], ["exp002", "exp002"], Options(tmp_path))
+    assert len(planned.plans) == 8
+
+
+def test_what_is_wrong_with_all_is_raised(album: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = Options(tmp_path / "out")
+    with pytest.raises(PresetError, match="did you mean 'exp002'"):
+        batch.plan([album], ["exp002", "exp02"], options)
+    with pytest.raises(ParameterError, match="jobs = 0"):
+        batch.plan([album], ["exp002"], options, jobs=0)
+    free = planning.plan([album], ["exp002"], options)
+    one = free.plans[0].output_bytes + free.plans[0].scratch_bytes
+    monkeypatch.setattr("gbsep.outputs.shutil.disk_usage", lambda path: SimpleNamespace(free=3 * one))
+    with pytest.raises(OutputError, match="MB are needed and"):
+        batch.plan([album], ["exp002"], options)
+    assert len(batch.plan([album], ["exp002"], options, check_space=False).plans) == 8
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("jobs", "cores"), [(None, 1), (None, 2), (1, 4), (2, 4), (3, 8), (8, 4), (100, 2)])
+def test_jobs_share_the_cores(
+    album: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jobs: int | None, cores: int
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    for module in ("gbsep.batch.planning", "gbsep.separation.compute"):
+        monkeypatch.setattr(f"{module}.processors", lambda: cores)
+    planned = batch.plan([album], ["exp002"], Options(tmp_path / "out"), jobs=jobs)
+    assert 1 <= planned.jobs <= 8
+    assert planned.threads * planned.jobs <= max(cores, planned.jobs)
+    assert jobs is None or planned.jobs == min(jobs, 8)
+    alone = batch.plan([album / "1.wav"], ["exp002"], Options(tmp_path / "out"), jobs=jobs)
+    assert (alone.jobs, alone.threads, alone.alone) == (1, cores, True)
+
+
+def test_finished_work_does_not_change_the_threads_of_the_rest(album: Path, tmp_path: Path) -> None:
+    """Or a batch that was cut short would end with other bytes."""
+    before = batch.plan([album], ["exp002"], Options(tmp_path / "out"), jobs=2)
+    list(batch.run(batch.plan(sorted(album.iterdir())[:7], ["exp002"], Options(tmp_path / "out"), jobs=2)))
+    after = batch.plan([album], ["exp002"], Options(tmp_path / "out"), jobs=2)
+    assert [plan.action for plan in after.plans] == ["skip"] * 7 + ["render"]
+    assert (before.jobs, before.threads, before.alone) == (after.jobs, after.threads, after.alone)
+
+
+def test_the_estimate_is_learned(album: Path, tmp_path: Path) -> None:
+    planned = batch.plan([album], ["exp002"], Options(tmp_path / "out"), jobs=2)
+    rough, learned = history.estimate(planned)
+    assert rough == pytest.approx(4 * 0.2 * (history.ROUGHLY["crossover"] + history.ROUGHLY_AFTER))
+    assert not learned
+    outcomes = [
+        gbsep.Outcome(plan.source, "exp002", "ok", seconds={"separate": 2.0, "process": 1.0}) for plan in planned.plans
+    ]
+    history.learn(planned, outcomes)
+    assert history.estimate(planned) == (pytest.approx(4 * 3.0), True)
+
+
+# What becomes of it
+
+
+def test_a_batch_gives_the_bytes_of_single_renders(album: Path, tmp_path: Path) -> None:
+    seen: list[batch.Event] = []
+    planned = batch.plan([album], ["exp002", "exp002_100"], Options(tmp_path / "out"), jobs=2)
+    outcomes = list(batch.run(planned, on_event=seen.append))
+    assert {outcome.status for outcome in outcomes} == {"ok"}
+    for path in sorted(album.iterdir()):
+        for preset in ("exp002", "exp002_100"):
+            gbsep.render(path, preset, tmp_path / "single")
+    assert hashes(tmp_path / "out") == hashes(tmp_path / "single")
+    assert not left_behind(tmp_path / "out")
+    for kind in ("started", "finished"):
+        assert {event.plan.folder for event in seen if event.kind == kind} == {plan.folder for plan in planned.plans}
+
+
+def broken(folder: Path) -> None:
+    """Five files that are broken in five ways."""
+    whole = write_song(folder / "cut.wav").read_bytes()
+    (folder / "cut.wav").write_bytes(whole[:-1000])
+    (folder / "empty.wav").write_bytes(b"")
+    (folder / "text.wav").write_text("this is no audio")
+    gbsep.write(folder / "nan.wav", Audio(np.zeros((1, 1000)), RATE))
+    content = bytearray((folder / "nan.wav").read_bytes())
+    content[-4:] = np.float32("nan").tobytes()
+    (folder / "nan.wav").write_bytes(content)
+    (folder / "missing.wav").symlink_to(folder / "nowhere.wav")
+
+
+@posix
+def test_forty_songs_of_which_five_are_broken(tmp_path: Path) -> None:
+    songs = tmp_path / "songs"
+    for number in range(35):
+        write_song(songs / f"{number:02}.wav", 0.1)
+    broken(songs)
+    again = ["render", "songs", "-p", "exp002", "--keep-going", "--jobs", "2"]
+    code, out, err = command(*again, folder=tmp_path)
+    assert code == 1, err
+    told = json.loads((tmp_path / "gbsep-out/batch.json").read_text())
+    assert told["counts"] == {"ok": 35, "skipped": 0, "failed": 5}
+    failed = {Path(row["input"]).name: row["error"] for row in told["renders"] if row["status"] == "failed"}
+    assert set(failed) == {"cut.wav", "empty.wav", "text.wav", "nan.wav", "missing.wav"}
+    for name, reason in failed.items():
+        assert f"songs/{name}" in reason
+        assert reason in err
+    assert not left_behind(tmp_path / "gbsep-out")
+
+    written = {path: path.stat().st_mtime_ns for path in (tmp_path / "gbsep-out").rglob("*.wav")}
+    code, out, err = command(*again, "--json", folder=tmp_path)
+    assert code == 1
+    assert [json.loads(line)["status"] for line in out.splitlines()] == ["skipped"] * 35 + ["failed"] * 5
+    write_song(songs / "07.wav", 0.1, seed=1)
+    code, out, err = command(*again, "--json", folder=tmp_path)
+    redone = [row for row in map(json.loads, out.splitlines()) if row["status"] == "ok"]
+    assert [(row["input"], row["reason"]) for row in redone] == [("songs/07.wav", "input changed")]
+    changed = {path for path, when in written.items() if path.stat().st_mtime_ns != when}
+    assert changed == set((tmp_path / "gbsep-out/07/exp002").glob("*.wav"))
+
+
+@posix
+def test_without_keep_going_a_broken_file_refuses_all(tmp_path: Path) -> None:
+    write_song(tmp_path / "songs" / "good.wav")
+    broken(tmp_path / "songs")
+    code, _, err = command("render", "songs", "-p", "exp002", folder=tmp_path)
+    assert code == 2
+    assert err.count("error") == 4  # that one holds NaN shows only when it is read
+    assert not (tmp_path / "gbsep-out").exists()
+
+
+def is_alive(process: int) -> bool:
+    return psutil.pid_exists(process) and psutil.Process(process).status() != psutil.STATUS_ZOMBIE
+
+
+@posix
+def test_killed_ten_times_it_ends_with_the_same_bytes(tmp_path: Path) -> None:
+    """The whole run is killed again and again, a random moment after it has begun to write; then left alone."""
+    for number in range(16):
+        write_song(tmp_path / "album" / f"{number}.wav", 1.0)
+    presets = ["exp002", "exp003"]
+    list(batch.run(batch.plan([tmp_path / "album"], presets, Options(tmp_path / "undisturbed"), jobs=2)))
+    words = ["render", "album", "-p", presets[0], "-p", presets[1], "--jobs", "2", "-o", "out"]
+    out, chance = tmp_path / "out", random.Random(0)
+    for _ in range(10):
+        before = set(out.rglob("*"))
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        process = subprocess.Popen([sys.executable, "-m", "gbsep", *words], cwd=tmp_path, **quiet)
+        while process.poll() is None and set(out.rglob("*")) <= before:
+            time.sleep(0.01)
+        time.sleep(chance.uniform(0, 0.15))
+        assert process.poll() is None, "it was done before it was killed"
+        family = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+        process.wait()
+        deadline = time.monotonic() + 10
+        while any(is_alive(one.pid) for one in family) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert not any(is_alive(one.pid) for one in family), "a worker outlives the process that started it"
+    assert command(*words, folder=tmp_path)[0] == 0
+    assert hashes(out) == hashes(tmp_path / "undisturbed")
+    assert not left_behind(out)
+
+
+def workers() -> list[Any]:
+    return [child for child in psutil.Process().children() if "gbsep.batch.worker" in " ".join(child.cmdline())]
+
+
+@posix
+def test_a_song_whose_worker_dies_is_tried_once_more(album: Path, tmp_path: Path) -> None:
+    """One is killed once, another every time."""
+    planned = batch.plan([album], ["exp002"], Options(tmp_path / "out"), jobs=1)
+    events: list[tuple[str, str]] = []
+
+    def kill(event: batch.Event) -> None:
+        name = event.plan.input.name
+        if event.kind == "started" and (name == "5.wav" or (name == "2.wav" and ("started", name) not in events)):
+            for worker in workers():
+                worker.kill()
+        events.append((event.kind, name))
+
+    outcomes = run(planned, on_event=kill)
+    assert {name for name, outcome in outcomes.items() if outcome.status != "ok"} == {"5.wav"}
+    assert "was ended by signal 9 (Killed), 2 times" in str(outcomes["5.wav"].error)
+    assert [name for kind, name in events if kind == "retried"] == ["2.wav", "5.wav"]
+    assert not (tmp_path / "out" / "5").exists()
+    assert not left_behind(tmp_path / "out")
+    assert gbsep.render(album / "2.wav", "exp002", tmp_path / "single").status == "ok"
+    assert hashes(tmp_path / "single")["2/exp002/bass.wav"] == hashes(tmp_path / "out")["2/exp002/bass.wav"]
+
+
+@posix
+def test_a_disk_that_fills_up_fails_songs_and_no_more(album: Path, tmp_path: Path) -> None:
+    """No process may write a file above 200 kB: more than a short song needs, less than a long one."""
+    write_song(album / "long.wav", 2.0)
+    script = (
+        "import resource, sys\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))\n"
+        "from gbsep.cli import main\nmain(sys.argv[1:])\n"
+    )
+    words = ["render", "album", "-p", "exp002", "--jobs", "2"]
+    done = subprocess.run([sys.executable, "-c", script, *words], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1, done.stderr
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error")]
+    assert len(errors) == 1
+    assert "long.wav" in errors[0]
+    assert "File too large" in errors[0]
+    out = tmp_path / "gbsep-out"
+    assert not (out / "long").exists()
+    assert not left_behind(out)
+    code, _, err = command(*words, folder=tmp_path)
+    assert code == 0
+    assert "1 ok, 8 skipped" in err
+    gbsep.render(album / "long.wav", "exp002", tmp_path / "single")
+    assert hashes(tmp_path / "single").items() <= hashes(out).items()
+
+
+@posix
+@pytest.mark.parametrize("times", [1, 2])
+def test_ctrl_c_finishes_what_is_in_hand_and_twice_does_not(tmp_path: Path, times: int) -> None:
+    for number in range(6):
+        write_song(tmp_path / "songs" / f"{number}.wav", 20.0)
+    words = [sys.executable, "-m", "gbsep", "render", "songs", "-p", "exp002", "--jobs", "1"]
+    process = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    out = tmp_path / "gbsep-out"
+    while not list(out.glob("1/.*.partial")):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    family = psutil.Process(process.pid).children()
+    process.send_signal(signal.SIGINT)
+    assert process.stderr
+    while "Ctrl-C again" not in (line := process.stderr.readline()):
+        assert line
+    if times == 2:
+        process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "nothing partial was left" in err
+    assert not left_behind(out)
+    told = json.loads((out / "batch.json").read_text())
+    assert told["interrupted"] is True
+    assert told["counts"]["ok"] == len(list(out.rglob("render.json"))) == (2 if times == 1 else 1)
+    assert len(told["not_done"]) == 6 - told["counts"]["ok"]
+    assert not any(is_alive(one.pid) for one in family)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("use_cache", [True, False])
+def test_presets_that_share_a_separation_separate_once(tmp_path: Path, jobs: int, use_cache: bool) -> None:
+    document = gbsep.load_preset("exp003").document
+    louder = [{"effect": "Gain", "gain_db": 3.0}]
+    chains = {"plain": [], "loud": louder, "louder": 2 * louder}
+    presets = [
+        {
+            **document,
+            "name": name,
+            "stems": {**document["stems"], "bass": {**document["stems"]["bass"], "chain": chain}},
+        }
+        for name, chain in chains.items()
+    ]
+    for name in ("a.wav", "b.wav"):
+        write_song(tmp_path / "songs" / name, 0.5)
+    options = Options(tmp_path / "out", use_cache=use_cache)
+    outcomes = list(batch.run(batch.plan([tmp_path / "songs"], presets, options, jobs=jobs)))
+    assert [outcome.status for outcome in outcomes] == ["ok"] * 6
+    separated = [outcome.input for outcome in outcomes if not outcome.from_cache]
+    assert len(separated) == len(set(separated)) == 2
+    for preset in presets:
+        for path in (tmp_path / "songs").iterdir():
+            gbsep.render(path, preset, tmp_path / "single", use_cache=False)
+    assert hashes(tmp_path / "out") == hashes(tmp_path / "single")
+
+
+def test_a_gpu_serves_one_separation_at_a_time() -> None:
+    """Three at once on a GPU wait for each other; on the CPU they meet."""
+    inside, most, lock = 0, 0, threading.Lock()
+
+    def separate(device: str, meeting: Any) -> None:
+        nonlocal inside, most
+        with rendering._turn(device):
+            with lock:
+                inside += 1
+                most = max(most, inside)
+            meeting()
+            with lock:
+                inside -= 1
+
+    for device, meeting, at_once in [
+        ("cuda", lambda: time.sleep(0.02), 1),
+        ("cpu", threading.Barrier(3, timeout=10).wait, 3),
+    ]:
+        most = 0
+        together = [threading.Thread(target=separate, args=(device, meeting)) for _ in range(3)]
+        for thread in together:
+            thread.start()
+        for thread in together:
+            thread.join()
+        assert most == at_once
+
+
+def test_an_error_of_our_own_is_an_outcome(album: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (plan,) = batch.plan([album / "1.wav"], ["exp002"], Options(tmp_path / "out")).plans
+
+    def wrong(*arguments: Any) -> None:
+        raise TypeError("something is not what it should be")
+
+    monkeypatch.setattr(rendering, "run", wrong)
+    done = task.perform(task.task_of(plan, None), lambda stage, fraction: None, {})
+    assert done.outcome.status == "failed"
+    assert done.outcome.error == "unexpected TypeError: something is not what it should be; --debug shows where"
+    assert "def wrong" in done.traceback or "in wrong" in done.traceback
+
+
+@pytest.fixture
+def typed(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Call the command in this process, in a folder of its own: (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as exit:
+            main(list(words))
+        return int(exit.value.code or 0), *capsys.readouterr()
+
+    return call
+
+
+def test_a_dry_run_says_what_and_how_long_and_writes_nothing(typed: Any, album: Path) -> None:
+    code, out, err = typed("render", "album", "-p", "exp002", "--dry-run", "--jobs", "2")
+    assert code == 0, err
+    assert out.count("render album/") == 8
+    assert "about 0 s, 2 at a time: an estimate from typical speeds" in out
+    assert not Path("gbsep-out").exists()
+
+
+def test_one_render_alone_has_no_report(typed: Any, album: Path) -> None:
+    assert typed("render", "album/1.wav", "-p", "exp002")[0] == 0
+    assert {path.name for path in Path("gbsep-out").iterdir()} == {"1"}
+    assert typed("render", "album/1.wav", "-p", "exp002", "-p", "exp002_100")[0] == 0
+    assert {path.name for path in Path("gbsep-out").iterdir()} == {"1", "batch.json"}
+
+
+def test_a_batch_json_of_somebody_else_stays(typed: Any, album: Path) -> None:
+    Path("gbsep-out").mkdir()
+    Path("gbsep-out/batch.json").write_text("{}")
+    code, _, err = typed("render", "album", "-p", "exp002")
+    assert code == 2
+    assert "batch.json: was not written by gbsep" in err
+    assert Path("gbsep-out/batch.json").read_text() == "{}"
+    assert len(list(Path("gbsep-out").iterdir())) == 1
+
+
+def test_many_songs_get_a_row_each(typed: Any, album: Path) -> None:
+    presets: Iterable[str] = [word for number in (100, 200, 300) for word in ("-p", f"exp002_{number}")]
+    code, out, err = typed("render", "album", *presets, "--jobs", "2")
+    assert code == 0, err
+    rows = [line for line in out.splitlines() if " ok " in line]
+    assert len(rows) == 24
+    assert "24 ok; gbsep-out/batch.json" in err
+    assert "7 exp002_300 (" in err
