@@ -147,7 +147,7 @@ ROWS: dict[str, Callable[[], Separator]] = {
 def show(label: str, scores: np.ndarray) -> None:
     """One line: per jam and median, `scores` of shape (jams, 2)."""
     cells = [*scores, np.median(scores, axis=0)]
-    click.echo(f"{label:28}" + "".join(f"{bass:8.2f} /{guitar:6.2f}" for bass, guitar in cells))
+    click.echo(f"{label:30}" + "".join(f"{bass:8.2f} /{guitar:6.2f}" for bass, guitar in cells))
 
 
 @click.command(help=__doc__)
@@ -157,7 +157,7 @@ def command(data: Path) -> None:
     for title, mono in (("folded to mono", True), ("stereo as given", False)):
         jams = [Jam.read(folder, mono) for folder in folders]
         columns = [*(jam.name[:2] for jam in jams), "median"]
-        click.echo(f"\n{title + ', bass / guitar':28}" + "".join(f"{column:>16}" for column in columns))
+        click.echo(f"\n{title + ', bass / guitar':30}" + "".join(f"{column:>16}" for column in columns))
         for label, filtered, cutoffs_hz in (("cut-off", low_pass, CUTOFFS_HZ), ("pan mask", pan_mask, CUTOFFS_HZ[::5])):
             cut = np.array([[jam.score(filtered(jam, cutoff_hz)) for jam in jams] for cutoff_hz in cutoffs_hz])
             best = np.median(cut, axis=1).sum(axis=1).argmax()
