@@ -26,6 +26,7 @@ from .presets import presets
 from .render import apply_chain, render
 from .report import compare, report, review, sweep
 from .session import session
+from .train import train
 from .watch import watch
 
 
@@ -71,7 +72,7 @@ def cli() -> None:
 
 for command in (
     render, apply_chain, watch, session, compare, sweep, report, review, evaluate, diagnose, log, demo, presets, models,
-    plugins, cache_group, doctor,
+    train, plugins, cache_group, doctor,
 ):  # fmt: skip
     cli.add_command(command)
 

@@ -244,8 +244,8 @@ def _row(number: str, experiment: Experiment, words: Words) -> list[str]:
     if song.decided.status:
         remark.append(words.status[song.decided.status])
     remark.append(words.count.format(count=len(render.findings)) if render.findings else words.nothing)
-    technique = f"{escaped(render.preset)}: {escaped(_technique(render))}"
-    return [f"**{number}**", f"{made:%y.%m.%d}", technique, escaped(song.name), escaped(", ".join(remark))]
+    technique = ": ".join(dict.fromkeys([render.preset, _technique(render)]))
+    return [f"**{number}**", f"{made:%y.%m.%d}", escaped(technique), escaped(song.name), escaped(", ".join(remark))]
 
 
 def _technique(render: Render) -> str:
