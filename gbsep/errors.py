@@ -2,6 +2,7 @@
 
     GbsepError
       AudioFileError(path, reason)          one file cannot be read or written
+        NotFinite                           it holds NaN or infinity
       AudioError(ValueError)                samples that are no audio: shape, NaN, too short
       ParameterError(ValueError)            a parameter outside its range
       PresetError(path, json_path, reason)  a preset that says something gbsep does not understand
@@ -36,6 +37,14 @@ class AudioFileError(GbsepError):
     def __init__(self, path: str | Path, reason: str):
         super().__init__(f"{path}: {reason}")
         self.path, self.reason = Path(path), reason
+
+
+class NotFinite(AudioFileError):
+    """A file holds NaN or infinity; `time_s` says where."""
+
+    def __init__(self, path: str | Path, reason: str, time_s: float):
+        super().__init__(path, reason)
+        self.time_s = time_s
 
 
 class AudioError(GbsepError, ValueError):

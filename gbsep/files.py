@@ -37,7 +37,7 @@ import numpy as np
 
 from . import framing
 from .audio import Audio, Block, Reader, check_finite, rechunk
-from .errors import AudioError, AudioFileError, ParameterError, nearest
+from .errors import AudioError, AudioFileError, NotFinite, ParameterError, nearest
 
 if TYPE_CHECKING:
     import soundfile
@@ -401,15 +401,16 @@ def _blocks(info: FileInfo, start: int, frames: int, block_frames: int) -> Itera
             if snd.sf_error(handle) or not got:
                 raise AudioFileError(info.path, f"cannot be read beyond frame {at} of {info.frames}: {_SHORTENED}")
             if at >= start:
-                yield _checked(info.path, np.array(buffer[:got].T, order="C"), at)
+                yield _checked(info.path, np.array(buffer[:got].T, order="C"), at, info.sample_rate)
             at += got
 
 
-def _checked(path: Path, block: Block, first_frame: int) -> Block:
+def _checked(path: Path, block: Block, first_frame: int, sample_rate: int) -> Block:
     try:
         check_finite(block, first_frame)
     except AudioError as error:
-        raise AudioFileError(path, f"{error}; export it again without them") from None
+        frame = first_frame + int(np.argmin(np.isfinite(block).all(axis=0)))
+        raise NotFinite(path, f"{error}; export it again without them", frame / sample_rate) from None
     return block
 
 
@@ -476,7 +477,7 @@ def _decode_av(path: Path, demuxer: str) -> Reader:
         frames = 0
         for decoded in container.decode(stream):
             for part in to_float.resample(decoded):
-                block = _checked(path, part.to_ndarray(), frames)
+                block = _checked(path, part.to_ndarray(), frames, sample_rate)
                 spool.write({"audio": block})
                 frames += block.shape[1]
     # What a codec's last packet has beyond the declared end is padding.

@@ -1,6 +1,7 @@
 """Model weights: where they are, fetching, verifying, reading, licences.
 
-A model is a row of MODELS (a published one) or a user's own, under any name. Its weights are looked for in
+A model is EMBEDDED, a row of MODELS (a published one) or a user's own, under any name. The embedded one is inside
+gbsep, with its SHA-256 on its card; the weights of all others are looked for in
 
 1. the folder given as `--models` or, without one, `GBSEP_MODELS`,
 2. gbsep's own folder, `data_dir()`,
@@ -13,6 +14,7 @@ Formats, all read without running anything a file says:
 - Demucs hub: `<model>.yaml` (`models`: signatures, `weights`: one row per network, `segment`: seconds) beside
   `<signature>.safetensors`, which holds class and arguments of the network in its metadata;
 - Demucs legacy: the same yaml beside `<signature>-<SHA-256 prefix>.th`, a pickled package;
+- compact: `<model>.safetensors` with the network's shape as `config` in its metadata;
 - Open-Unmix: `<target>-<SHA-256 prefix>.pth`, one state dict per stem; a user's own as `<target>.pth` in a folder of
   the model's name, beside Open-Unmix's `separator.json`.
 
@@ -54,7 +56,7 @@ HUB_OWNER = "adefossez"
 DEMUCS_URL = "https://dl.fbaipublicfiles.com/demucs"
 DEMUCS_LICENCE = "weights: terms for commercial use unclear (their authors: for research); code: MIT"
 UMX_LICENCE = "weights: published with the MIT code, trained on MUSDB18 (recordings for non-commercial use)"
-BACKENDS = ("demucs", "openunmix")
+BACKENDS = ("compact", "demucs", "openunmix")
 OWN_NEXT_STEP = "Bring its files into a folder and name that with --models DIR or GBSEP_MODELS."
 OWN_LICENCE = "your own model: its terms are yours to know"
 
@@ -95,6 +97,15 @@ def _umx(name: str, record: int, files: str, size_mb: int, licence: str, limits:
     url = f"https://zenodo.org/records/{record}/files"
     return Model(name, "openunmix", STEMS, 44100, size_mb, licence, limits, url, names)
 
+
+EMBEDDED = Model(
+    "compact", "compact", ("bass", "guitar"), 8000, 2,
+    "weights: that of gbsep; trained on CC0, CC BY and MIT sounds alone (credits in its card); the stems are yours",
+    "made for guitars and a bass; drums and voices stay with the guitar", "", ("compact.safetensors",),
+)  # fmt: skip
+"""The model that is shipped inside gbsep; `card` says how it was made and how good it is."""
+
+EMBEDDED_FOLDER = Path(__file__).parent / "separation"
 
 _ONE_STEM_EACH = tuple(tuple(float(row == stem) for stem in range(4)) for row in range(4))
 
@@ -189,8 +200,20 @@ def state_dir() -> Path:
     return state_folder() / "weights"
 
 
+def card() -> dict[str, Any]:
+    """How the embedded model was made and how good it is: SHA-256, seed, data, credits, quality."""
+    return json.loads((EMBEDDED_FOLDER / f"{EMBEDDED.name}.json").read_text(encoding="utf-8"))
+
+
+def published(name: str) -> Model | None:
+    """The embedded or published model of that name; None for any other."""
+    return EMBEDDED if name == EMBEDDED.name else MODELS.get(name)
+
+
 def row(name: str) -> Model:
-    """The published model of that name. Raises ParameterError for any other."""
+    """The published model of that name. Raises ParameterError for any other, and for the embedded one."""
+    if name == EMBEDDED.name:
+        raise ParameterError("model", name, "it is inside gbsep, there is nothing to download")
     if name not in MODELS:
         raise ParameterError("model", name, f"no published model has this name{nearest(name, MODELS)}")
     return MODELS[name]
@@ -220,9 +243,10 @@ def find(
     Raises ParameterError when `name` is no plain name or belongs to another backend, WeightsMissing when there are no
     such weights here, and BackendError when a file is not what its name or its record says.
     """
-    if not re.fullmatch(r"\w[\w.+ -]*", name):
-        raise ParameterError("model", name, "letters, digits and . _ + - only, no folder")
-    known = MODELS.get(name)
+    check_name(name)
+    known = published(name)
+    if known is EMBEDDED and backend == EMBEDDED.backend:
+        return _embedded()
     if known is not None and known.backend != backend:
         raise ParameterError("model", name, f"it is a model of the backend {known.backend!r}, not of {backend!r}")
     looked_in = []
@@ -242,6 +266,23 @@ def find(
     except OSError as error:
         raise WeightsMissing(name, looked_in, f"Downloading failed ({error}). {next_step(known)}") from None
     return find(name, backend, models_dir, download=False)
+
+
+def check_name(name: str) -> None:
+    """Raise ParameterError for what cannot be the name of a model."""
+    if not re.fullmatch(r"\w[\w.+ -]*", name):
+        raise ParameterError("model", name, "letters, digits and . _ + - only, no folder")
+
+
+def _embedded() -> Found:
+    """The model inside gbsep, whose SHA-256 is known."""
+    path = EMBEDDED_FOLDER / EMBEDDED.files[0]
+    wanted, found = card()["sha256"], _sha256(path)
+    if found != wanted:
+        raise BackendError(
+            f"{path} is damaged: its SHA-256 begins with {found[:12]}, not with {wanted[:12]}; install gbsep again"
+        )
+    return Found(EMBEDDED.name, EMBEDDED.backend, EMBEDDED.licence, (path,), (found,))
 
 
 def next_step(model: Model) -> str:
@@ -268,7 +309,7 @@ def _places(model: Model | None, models_dir: str | Path | None) -> Iterator[Path
 
 def _look(place: Path, name: str, backend: str, check: Callable[[Path], str]) -> tuple[Found | None, str]:
     """What `place` holds of the model; without it, None and the first file lacking."""
-    find_files = _demucs_files if backend == "demucs" else _openunmix_files
+    find_files = {"compact": _compact_files, "demucs": _demucs_files, "openunmix": _openunmix_files}[backend]
     lacking = ""
     for folder in (place / name, place):
         files, lacking, bag = find_files(folder, name)
@@ -276,6 +317,11 @@ def _look(place: Path, name: str, backend: str, check: Callable[[Path], str]) ->
             licence = MODELS[name].licence if name in MODELS else OWN_LICENCE
             return Found(name, backend, licence, files, tuple(check(file) for file in files), **bag), ""
     return None, lacking
+
+
+def _compact_files(folder: Path, name: str) -> tuple[tuple[Path, ...], str, dict[str, Any]]:
+    path = folder / f"{name}.safetensors"
+    return ((path,) if path.is_file() else ()), path.name, {}
 
 
 def _demucs_files(folder: Path, name: str) -> tuple[tuple[Path, ...], str, dict[str, Any]]:
@@ -360,11 +406,11 @@ def own_models(models_dir: str | Path | None = None) -> dict[str, str]:
                     parts |= set(_bag(folder / f"{bag}.yaml", bag)[0])
             names = bags | (networks - parts)
             for name in names if folder == place else names & {folder.name}:
-                backends[name] = "compact" if _is_compact(folder / f"{name}.safetensors") else "demucs"
-    return {name: backends[name] for name in sorted(backends) if name not in MODELS}
+                backends[name] = "compact" if is_compact(folder / f"{name}.safetensors") else "demucs"
+    return {name: backends[name] for name in sorted(backends) if not published(name)}
 
 
-def _is_compact(path: Path) -> bool:
+def is_compact(path: Path) -> bool:
     """Whether the header of a safetensors file holds the embedded backend's description in place of Demucs'."""
     try:
         with path.open("rb") as file:

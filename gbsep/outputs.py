@@ -83,6 +83,13 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     return record if checksum == fingerprint({RECORD: record})[RECORD] else None
 
 
+def is_unaltered(folder: Path, record: Mapping[str, Any]) -> bool:
+    """Whether every file that a folder's render.json lists is there as gbsep wrote it."""
+    return all(
+        (folder / name).exists() and _is_unaltered(folder / name, stamp) for name, stamp in record["files"].items()
+    )
+
+
 def other_recording(folder: Path, source: Path | str, sha256: str) -> str | None:
     """Where the recording is that `folder` is a render of, when it is neither this one nor a copy of it."""
     record = read_record(folder)

@@ -16,19 +16,19 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from . import __version__, cache, chain, diagnose, files, levels, outputs, separation
+from . import __version__, cache, chain, diagnose, files, levels, outputs, review, separation
 from .audio import Block, Reader, mix, zip_blocks
 from .errors import AudioFileError, OutputError, ParameterError, PluginError, PluginNotFound, nearest
 from .external import PluginReport
 from .folders import state_folder
-from .preset import Loudness, MixtureFit, Peak, Preset, exchanged, load_preset
+from .preset import Loudness, MixtureFit, Peak, Preset, exchanged, load_preset, preset_names
 from .separation.compute import threads, versions
 
 PACKAGES = ("numpy", "scipy", "soundfile", "soxr", "pedalboard", "pyloudnorm", "torch", "demucs")
@@ -75,6 +75,7 @@ class Options:
 class Plan:
     """A render that can be done: everything was checked that can be without doing it.
 
+    `swaps` are stems that the song's review exchanges.
     `source` is where the recording came from: `input` itself, or a URL of which that is a copy.
     `action` is "render" or "skip" (the very same render is there already); `reason` says why. `failure` is a plug-in
     that is there and does not work: it ends this render before it begins, and no other. On the disk the files will take
@@ -93,6 +94,7 @@ class Plan:
     targets_lufs: Mapping[str, float]
     folder: Path
     names: Mapping[str, str]
+    swaps: tuple[tuple[str, str], ...]
     fingerprint: Mapping[str, str]
     action: str
     reason: str
@@ -205,12 +207,17 @@ def plan(
     targets_lufs = _loudness_targets(preset)
     folder = options.out / track / preset.folder
     names = _file_names(preset, options, track)
+    swaps = review.load(folder.parent).swaps(preset.folder)
+    for stem in sorted({name for pair in swaps for name in pair} - set(preset.stems)):
+        warnings.append(f"the review swaps {stem!r}, which {preset.folder} does not have{nearest(stem, preset.stems)}")
+    swaps = tuple(pair for pair in swaps if set(pair) <= set(preset.stems))
     input_hash = cache.remembered_hash(cache.locate(), path) if options.use_cache else files.content_hash(path)
     fingerprint = outputs.fingerprint(
         {
             "input": [input_hash, options.start_s, options.duration_s],
             "preset": preset.document,
             "options": [options.dry_stems, names, targets_lufs],
+            "review": swaps,
             # Another number of threads changes the last bits: no reason to render a finished batch again.
             "backend": {name: value for name, value in identity.items() if name != "threads"},
             "files": {str(file): files.content_hash(file) for file in chain.chain_files(preset.chains.values())},
@@ -247,6 +254,7 @@ def plan(
         targets_lufs=targets_lufs,
         folder=folder,
         names=names,
+        swaps=swaps,
         fingerprint=fingerprint,
         action="skip" if skip else "render",
         reason=existing.reason,
@@ -317,12 +325,16 @@ def run(plan: Plan, progress: Progress = _silent, shared: Separations | None = N
                     tracks = _tracks(plan, sources)
                     null = levels.NullTest()
                     residual = Track("residual", _residual(sources["mixture"], tracks, null))
+                with _stage("diagnose", seconds):
+                    unprocessed = {name: track.restored for name, track in tracks.items()}
+                    gains_db = {name: track.gain_db for name, track in tracks.items()}
+                    findings = diagnose.diagnose(sources["mixture"], unprocessed, gains_db)
                 with _stage("process", seconds):
                     dry = [track.unprocessed() for track in tracks.values()] if plan.options.dry_stems else []
                     jobs = [*tracks.values(), *dry, residual]
                     keys = {name: track.restored for name, track in tracks.items()}
                     shared_db = _write(plan, jobs, keys, place, partial(progress, "process"), warnings.append)
-            record = _record(plan, tracks, residual, shared_db, null, told, warnings, seconds)
+            record = _record(plan, tracks, residual, shared_db, null, findings, told, warnings, seconds)
             outputs.publish(place, plan.folder, record)
     except OSError as error:
         reason = f"cannot be written: {error.strerror or error}; free some space, or choose another with --out"
@@ -533,7 +545,10 @@ def separation_key(plan: Plan) -> str:
 
 
 def _tracks(plan: Plan, sources: Mapping[str, Reader]) -> dict[str, Track]:
-    """The stems of the preset with their restored gains; a complement is what the restored others leave."""
+    """The stems of the preset with their restored gains; a complement is what the restored others leave.
+
+    Stems that the review swaps exchange what they are made of, at the level it was restored to.
+    """
     preset = plan.preset
     tracks = {
         name: Track(name, _sum(stem.sources, sources), chain=preset.chains[name])
@@ -546,7 +561,9 @@ def _tracks(plan: Plan, sources: Mapping[str, Reader]) -> dict[str, Track]:
     for name, stem in preset.stems.items():
         if stem.is_complement:
             tracks[name] = Track(name, _sum(stem.sources, known), chain=preset.chains[name])
-    return {name: tracks[name] for name in preset.stems}
+    names = exchanged(plan.swaps)
+    taken = {name: tracks[names.get(name, name)] for name in preset.stems}
+    return {name: replace(one, name=name, chain=preset.chains[name]) for name, one in taken.items()}
 
 
 def _sum(terms: list[str], known: Mapping[str, Reader]) -> Reader:
@@ -728,6 +745,7 @@ def _record(
     residual: Track,
     shared_db: float,
     null: levels.NullTest,
+    findings: Iterable[diagnose.Finding],
     told: Mapping[str, Any],
     warnings: list[str],
     seconds: Mapping[str, float],
@@ -750,6 +768,7 @@ def _record(
         "excerpt": {"start_s": options.start_s, "duration_s": options.duration_s, "frames": plan.reader.frames},
         "preset": preset.document,
         "overrides": dict(preset.overrides),
+        "review": {"swap": plan.swaps},
         "separation": {
             "backend": preset.backend,
             "seed": preset.seed,
@@ -772,6 +791,7 @@ def _record(
         },
         "residual": {"file": plan.names.get("residual"), **residual.after.raised(shared_db).as_json()},
         "null_test": {"peak_dbfs": levels.as_json(null.peak_dbfs)},
+        "diagnoses": [finding.as_json() for finding in findings],
         "shared_gain_db": shared_db,
         "warnings": warnings,
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
@@ -779,6 +799,26 @@ def _record(
         "versions": {"python": platform.python_version(), **versions(*PACKAGES)},
         "fingerprint": dict(plan.fingerprint),
     }
+
+
+def chosen_preset(
+    out: Path, track: str, overrides: Iterable[tuple[str, Any]] = (), load: Callable[..., Preset] = load_preset
+) -> Preset:
+    """The preset that a song's review chose for it, with the overrides of that render; `default` where none is.
+
+    `overrides` come on top; `load` is `load_preset`, or one with more arguments. A preset that has no name here is
+    taken from the render. Raises OutputError when the review chose one that is neither.
+    """
+    name = review.load(out / track).preset or "default"
+    if name in preset_names():
+        return load(name, overrides)
+    folder = out / track / name
+    record = outputs.read_record(folder) if Path(name).name == name else None
+    if record is None:
+        path = out / track / review.FILE
+        raise OutputError(path, f"preset {name!r} is neither known by name nor rendered here; choose with --preset")
+    base = record["preset"]["name"]
+    return load(base if base in preset_names() else record["preset"], (*record["overrides"].items(), *overrides))
 
 
 def output_format(preset: Preset) -> files.OutputFormat:

@@ -4,21 +4,18 @@
     scripts/train.py render OUT --notes DIR --soundfont FILE ... [--phrases DIR] --strings 20 [--without NAME ...]
     scripts/train.py notes OUT --soundfont FILE         (a folder for --notes on machines without fluidsynth)
     scripts/train.py fit RUN --pool DIR ... [--valid DIR] [--drums DIR] --steps 20000 --minutes 70
-    scripts/train.py fit RUN --stems DIR --from WEIGHTS --rate 2e-4 --steps 500
-    scripts/train.py demucs CHECKPOINT TARGET --stems DIR --steps 500
     scripts/train.py evaluate WEIGHTS --songs DIR ...
     scripts/train.py export RUN WEIGHTS [--pool DIR ...] [--songs DIR ...] [--credits FILE]
 
-`fit` goes on from RUN/state.safetensors when it is there; RUN/log.csv is the training curve and RUN/valid.csv the
-validation curve. `--without` leaves whole instruments out of what is rendered, so that they can be validated on;
-`--only` renders nothing but those.
+To teach a finished model on songs of your own there is `gbsep train`. `fit` goes on from RUN/state.safetensors when it
+is there; RUN/log.csv is the training curve and RUN/valid.csv the validation curve. `--without` leaves whole instruments
+out of what is rendered, so that they can be validated on; `--only` renders nothing but those.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-import hashlib
 import json
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -83,141 +80,117 @@ def _write_kept(number: int) -> Path:
 def fit(args: argparse.Namespace) -> None:
     import torch
 
-    from gbsep.separation import compact
-    from gbsep.separation.harmonic_net import Config, config_from
-    from gbsep.train import loop, mixing, pool
+    from gbsep.separation import compact, harmonic_net
+    from gbsep.train import loop, mixing, objective, pool
 
     torch.set_num_threads(args.threads)
     args.run.mkdir(parents=True, exist_ok=True)
-    path = args.run / "state.safetensors"
-    if path.exists():
-        state = loop.resume(path, args.device)
+    if args.start:
+        config, weights = compact.load(args.start, args.device)
     else:
-        shape = {**asdict(Config()), **(json.loads(args.config.read_text()) if args.config else {})}
-        config, weights = compact.load(args.start, args.device) if args.start else (config_from(shape), None)
-        state = loop.begin(config, args.seed, args.device, weights)
-    rate = state.config.sample_rate
+        shape = {**asdict(harmonic_net.Config()), **(json.loads(args.config.read_text()) if args.config else {})}
+        config = harmonic_net.config_from(shape)
+        weights = harmonic_net.new_weights(config, args.seed)
+    rate = config.sample_rate
     loops = pool.load_loops(args.drums, rate) if args.drums else []
-    music = pool.from_songs(args.stems, rate) if args.stems else pool.load(args.pool, rate, args.shards)
-    sources = mixing.on_device(music, loops, rate, args.device)
+    sources = mixing.on_device(pool.load(args.pool, rate, args.shards), loops, rate, args.device)
     held_out = mixing.on_device(pool.load([args.valid], rate), [], rate, args.device) if args.valid else None
     plan = loop.Plan(
         args.steps, args.seed, args.batch, args.excerpt, args.rate, cooldown=args.cooldown, half=not args.full
     )
+    job = objective.compact_job(config, weights, sources, plan)
+    state = loop.opened(job, args.run / "state.safetensors")
     print(f"{sources.stems.shape[0]} takes; from step {state.step}; {plan}", flush=True)
-    begun = saved = time.monotonic()
-    errors: list[float] = []
-    for step, error_db in loop.train(state, sources, plan):
+    begun, errors = time.monotonic(), []
+    for step, error_db in loop.run(state, job, plan, args.run / "state.safetensors", args.minutes * 60):
         errors.append(error_db)
-        now = time.monotonic()
-        last = step == plan.steps or now - begun > args.minutes * 60
-        if step % 20 == 0 or last:
+        if step % 20 == 0 or step == plan.steps:
             row = {
                 "step": step,
-                "seconds": round(now - begun, 1),
+                "seconds": round(time.monotonic() - begun, 1),
                 "rate": plan.rate(step - 1),
                 "error_db": round(float(np.mean(errors)), 3),
             }
             append(args.run / "log.csv", row)
             errors = []
-        if held_out is not None and (step % args.valid_every == 0 or last):
-            row = {"step": step, **validate(state, held_out, args)}
+        if held_out is not None and (step % args.valid_every == 0 or step == plan.steps):
+            row = {"step": step, **validate(config, state.averages, held_out, args)}
             append(args.run / "valid.csv", row)
             print(row, flush=True)
-        if last or now - saved > 120:
-            loop.save(state, path)
-            saved = now
-        if last:
-            break
 
 
-def demucs(args: argparse.Namespace) -> None:
-    from gbsep.train import finetune, loop
-
-    plan = loop.Plan(args.steps, args.seed, args.batch, args.excerpt, args.rate, cooldown=args.steps // 4)
-    for step, loss in finetune.finetune_demucs(args.checkpoint, args.stems, args.target, plan, args.device):
-        print(f"{step:6} {loss:.5f}", flush=True)
-
-
-def validate(state, held_out, args: argparse.Namespace) -> dict[str, float]:
-    """Error in dB of the averaged weights on held-out instruments, always in the same mixtures, and SDR on songs."""
+def validate(config, weights: dict, held_out, args: argparse.Namespace) -> dict[str, float]:
+    """Error in dB on held-out instruments, always in the same mixtures."""
     import torch
 
-    from gbsep.train import loop, mixing
+    from gbsep.train import mixing, objective
 
     with torch.no_grad():
         mixture, bass = mixing.batch(held_out, 1_000_003, 0, 16, args.excerpt)
-        found = {"error_db": round(loop.error_db(state.config, state.averages, mixture, bass, False).mean().item(), 3)}
-        for song in args.songs or []:
-            for mono in (False, True):
-                scores = song_sdr_db(state.config, state.averages, song, mono)
-                name = f"{song.name[:2]}_{'mono' if mono else 'stereo'}"
-                found |= {f"{name}_{stem}": round(value, 2) for stem, value in scores.items()}
-    return found
-
-
-def song_sdr_db(config, weights: dict, song: Path, mono: bool) -> dict[str, float]:
-    """SDR in dB of both stems of a song folder (bass.flac, guitar.flac), through the backend."""
-    from gbsep import files
-    from gbsep.audio import Audio
-    from gbsep.separation import compact
-
-    bass, guitar = files.read(song / "bass.flac"), files.read(song / "guitar.flac")
-    fold = (lambda x: x.mean(axis=0, keepdims=True)) if mono else (lambda x: x)
-    truth = {"bass": fold(bass.samples), "guitar": fold(guitar.samples)}
-    mixture = Audio(truth["bass"] + truth["guitar"], bass.sample_rate)
-    made = {name: [] for name in truth}
-    for stems in compact.separate(mixture.reader(), config, weights):
-        for name in made:
-            made[name].append(stems[name])
-    error = {name: np.concatenate(made[name], axis=1) - truth[name] for name in truth}
-    return {name: float(10 * np.log10(np.sum(truth[name] ** 2) / np.sum(error[name] ** 2))) for name in truth}
+        return {"error_db": round(objective.error_db(config, weights, mixture, bass, False).mean().item(), 3)}
 
 
 def evaluate(args: argparse.Namespace) -> None:
     from gbsep.separation import compact
 
-    config, weights = compact.load(args.weights)
-    for row in song_table(config, weights, args.songs):
-        print(f"{row['song']:40} {row['fold']:6}  bass {row['bass_sdr_db']:6.2f}  guitar {row['guitar_sdr_db']:6.2f}")
+    for row in song_table(*compact.load(args.weights), args.songs):
+        print(f"{row['song']:40} {row['fold']:6}" + "".join(f"  {name} {row[name]:6.2f}" for name in MEASURES))
 
 
 def song_table(config, weights: dict, songs: list[Path]) -> list[dict]:
-    """SDR of every song, stereo as given and folded to mono, and the medians of both."""
+    """SDR of every song, stereo as given and folded to mono, what stays in a stem that rests, and all medians."""
+    from benchmarks.quality import Jam, compact_bass, rest_db
+
+    def bass(jam: Jam) -> np.ndarray:
+        return compact_bass(jam, config, weights)
+
     rows = []
     for fold in ("stereo", "mono"):
-        scores = [song_sdr_db(config, weights, song, fold == "mono") for song in songs]
-        scores.append({stem: float(np.median([score[stem] for score in scores])) for stem in ("bass", "guitar")})
-        for name, score in zip([*(song.name for song in songs), "median"], scores, strict=True):
-            rows.append({"song": name, "fold": fold, **{f"{stem}_sdr_db": round(v, 2) for stem, v in score.items()}})
+        jams = [Jam.read(song, fold == "mono") for song in songs]
+        scores = np.array([[*jam.score(bass(jam)), *rest_db(jam, bass)] for jam in jams])
+        for name, score in zip(
+            [*(song.name for song in songs), "median"], [*scores, np.median(scores, 0)], strict=True
+        ):
+            rows.append({"song": name, "fold": fold, **dict(zip(MEASURES, np.round(score, 2).tolist(), strict=True))})
     return rows
 
 
 def export(args: argparse.Namespace) -> None:
-    from gbsep.separation import compact
+    from gbsep import files, models
+    from gbsep.separation import compact, harmonic_net
     from gbsep.train import loop
 
-    state = loop.resume(args.run / "state.safetensors", "cpu")
-    compact.save(args.weights, state.config, state.averages)
+    about, step, averages = loop.averages(args.run / "state.safetensors")
+    compact.save(args.weights, harmonic_net.config_from(about), averages)
     config, weights = compact.load(args.weights)
     shards = [json.loads(path.read_text()) for folder in args.pool for path in sorted(folder.glob("[0-9]*.json"))]
-    curve = list(csv.DictReader((args.run / "log.csv").open()))
+    curve = list(csv.DictReader((args.run / "log.csv").open()))[-10:]
     card = {
         "name": args.weights.stem,
-        "sha256": hashlib.sha256(args.weights.read_bytes()).hexdigest(),
-        "licence": "that of gbsep; trained on CC0 recordings and MIT soundfonts alone: what you make with it is yours",
+        "sha256": files.content_hash(args.weights),
+        "licence": models.EMBEDDED.licence,
         "config": asdict(config),
         "seed": args.seed,
-        "steps": state.step,
-        "final_error_db": float(curve[-1]["error_db"]),
+        "steps": step + args.steps_before,
+        "final_error_db": round(float(np.mean([float(row["error_db"]) for row in curve])), 3),
         "instruments": sorted({name for shard in shards for take in shard["players"] for name in take}),
         "hours_rendered": round(sum(len(shard["players"]) for shard in shards) * 16 / 3600, 1),
         "credits": args.credits.read_text().splitlines() if args.credits else [],
-        "unheard": args.unheard or [],
-        "quality": song_table(config, weights, args.songs or []) if args.songs else [],
+        "quality": song_table(config, weights, args.songs) if args.songs else [],
     }
+    if args.held_out:
+        card["held_out"] = {
+            "sha256": files.content_hash(args.held_out),
+            "without": args.without or [],
+            "unheard": args.unheard or [],
+            "quality": song_table(*compact.load(args.held_out), args.songs),
+        }
     args.weights.with_suffix(".json").write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n")
-    print(f"{args.weights}: step {state.step}, {args.weights.stat().st_size / 1e6:.2f} MB")
+    print(f"{args.weights}: step {step}, {args.weights.stat().st_size / 1e6:.2f} MB")
+
+
+MEASURES = ("bass_sdr_db", "guitar_sdr_db", "bass_rest_db", "guitar_rest_db")
+"""Of a song; rest: how far a stem is below the other instrument while its own is muted."""
 
 
 def append(path: Path, row: dict) -> None:
@@ -257,13 +230,10 @@ def main() -> None:
     begin = one.add_mutually_exclusive_group()
     begin.add_argument("--from", dest="start", type=Path, help="weights that a new run goes on from")
     begin.add_argument("--config", type=Path, help="JSON of a new run's network, where it is not the usual Config")
-    music = one.add_mutually_exclusive_group(required=True)
-    music.add_argument("--pool", type=Path, action="append", help="folder of rendered shards; may be repeated")
-    music.add_argument("--stems", type=Path, help="folder of songs, each with bass.* and guitar.*")
+    one.add_argument("--pool", type=Path, action="append", required=True, help="folder of shards; may be repeated")
     one.add_argument("--shards", type=int, help="use only the first so many of each pool")
     one.add_argument("--valid", type=Path)
     one.add_argument("--valid-every", type=int, default=200)
-    one.add_argument("--songs", type=Path, nargs="*")
     one.add_argument("--drums", type=Path)
     one.add_argument("--steps", type=int, required=True)
     one.add_argument("--minutes", type=float, default=70)
@@ -277,18 +247,6 @@ def main() -> None:
     one.add_argument("--full", action="store_true", help="float32 instead of bfloat16")
     one.set_defaults(run=lambda args: fit(argparse.Namespace(**{**vars(args), "run": args.run_folder})))
 
-    one = commands.add_parser("demucs", help="fine-tune a Demucs checkpoint on songs")
-    one.add_argument("checkpoint", type=Path, help="a network's .safetensors or .th file")
-    one.add_argument("target", type=Path, help="the .safetensors file to write, which must not be there yet")
-    one.add_argument("--stems", type=Path, required=True, help="folder of songs, each with bass.* and guitar.*")
-    one.add_argument("--steps", type=int, required=True)
-    one.add_argument("--batch", type=int, default=2)
-    one.add_argument("--excerpt", type=float, default=7.8, help="seconds")
-    one.add_argument("--rate", type=float, default=1e-4)
-    one.add_argument("--seed", type=int, default=0)
-    one.add_argument("--device", default="cpu")
-    one.set_defaults(run=demucs)
-
     one = commands.add_parser("evaluate", help="SDR on songs with known stems, stereo and folded to mono")
     one.add_argument("weights", type=Path)
     one.add_argument("--songs", type=Path, nargs="+", required=True)
@@ -300,7 +258,10 @@ def main() -> None:
     one.add_argument("--pool", type=Path, action="append", default=[], help="what it was trained on, for the card")
     one.add_argument("--credits", type=Path, help="text file for the card")
     one.add_argument("--songs", type=Path, nargs="*", help="songs with known stems, for the card")
-    one.add_argument("--unheard", nargs="*", help="those of the songs whose instruments were not in training")
+    one.add_argument("--steps-before", type=int, default=0, help="steps of the weights that the run went on from")
+    one.add_argument("--held-out", type=Path, help="weights of a run without some instruments, for the card")
+    one.add_argument("--without", nargs="*", help="the instruments that run was without")
+    one.add_argument("--unheard", nargs="*", help="those of the songs none of whose instruments it had heard")
     one.add_argument("--seed", type=int, default=0)
     one.set_defaults(run=lambda args: export(argparse.Namespace(**{**vars(args), "run": args.run_folder})))
 

@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import re
+import shutil
 import socket
 import struct
 import threading
@@ -626,3 +627,44 @@ def test_help_names_the_variables(capsys, group, variables):
         main([group, "--help"])
     printed = capsys.readouterr().out
     assert all(f"GBSEP_{variable} " in printed for variable in variables)
+
+
+# The model inside gbsep
+
+
+def test_the_embedded_model_is_checked_against_its_card(tmp_path, monkeypatch):
+    found = models.find("compact", "compact", tmp_path)
+    assert found.sha256 == (models.card()["sha256"],)
+    assert found.licence == models.card()["licence"]
+    for suffix in (".json", ".safetensors"):
+        shutil.copy(models.EMBEDDED_FOLDER / f"compact{suffix}", tmp_path)
+    monkeypatch.setattr(models, "EMBEDDED_FOLDER", tmp_path)
+    assert models.find("compact", "compact").digest == found.digest
+    with (tmp_path / "compact.safetensors").open("ab") as file:
+        file.write(b"more")
+    with pytest.raises(BackendError, match=r"compact\.safetensors is damaged: its SHA-256 .* install gbsep again"):
+        models.find("compact", "compact")
+
+
+def test_a_file_in_a_folder_of_models_does_not_hide_the_embedded_one(folder):
+    save_file({"x": torch.zeros(1)}, folder / "compact.safetensors", {"config": "{}"})
+    assert models.find("compact", "compact", folder).files[0].parent == models.EMBEDDED_FOLDER
+    assert "compact" not in models.own_models(folder)
+
+
+def test_the_list_tells_credits_and_quality_of_the_embedded_model(command):
+    code, listed, _ = command("list")
+    assert code == 0
+    median = next(row for row in models.card()["held_out"]["quality"] if row["song"] == "median")
+    assert f"median SDR, {median['fold']}: bass {median['bass_sdr_db']:.1f} dB" in listed
+    assert models.EMBEDDED.licence in listed
+    assert all(line in listed for line in models.card()["credits"] if line.startswith("- "))
+
+
+def test_nothing_of_the_embedded_model_is_downloaded(command):
+    code, _, complaint = command("get", "compact")
+    assert code == 2
+    assert "it is inside gbsep, there is nothing to download" in complaint
+    code, printed, _ = command("path", "compact")
+    assert code == 0
+    assert printed.strip().endswith("compact.safetensors")

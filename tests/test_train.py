@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import signal
+from collections import deque
 from dataclasses import replace
 from fractions import Fraction
 from inspect import signature
@@ -15,11 +18,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gbsep import files, models
+from gbsep import cli, files, models
 from gbsep.audio import Audio
 from gbsep.errors import AudioFileError, BackendError, BackendNotInstalled, OutputError, ParameterError
+from gbsep.separation import compact, harmonic_net
 from gbsep.separation.harmonic_net import Config
-from gbsep.train import finetune, generator, instruments, loop, mixing, pool, scores
+from gbsep.train import finetune, generator, instruments, loop, mixing, objective, pool, scores
 from gbsep.train.instruments import SAMPLE_RATE, Instrument
 
 SMALL = Config(n_fft=256, hop_length=64, bins=80, pitches=48, bins_per_octave=12, gathered=3, harmonics=4,
@@ -272,7 +276,7 @@ def test_finished_songs_become_takes(tmp_path, rng):
     gain = np.vdot(flat[0], parts["bass"].mean(0)) / np.vdot(parts["bass"].mean(0), parts["bass"].mean(0))
     np.testing.assert_allclose(flat[0], gain * parts["bass"].mean(0), atol=1e-4)
     np.testing.assert_allclose(flat[1], gain * (parts["guitar1"] + parts["guitar2"]).mean(0), atol=1e-4)
-    assert not made.stems[1, :, 32_000:].any()
+    np.testing.assert_array_equal(made.stems[1, :, 32_000:], made.stems[0, :, :96_000])
 
 
 @pytest.mark.parametrize(
@@ -341,61 +345,107 @@ def plan(**changes) -> loop.Plan:
     return replace(loop.Plan(6, batch_size=2, excerpt_s=1.0, warmup=2, cooldown=2), **changes)
 
 
-def run(state: loop.State, sources: mixing.Sources, wanted: loop.Plan) -> list[float]:
-    return [error_db for _, error_db in loop.train(state, sources, wanted)]
+def job(sources: mixing.Sources, wanted: loop.Plan, **about) -> loop.Job:
+    return objective.compact_job(SMALL, harmonic_net.new_weights(SMALL, 0), sources, wanted, about)
 
 
-@pytest.mark.parametrize("half", [False, True])
-def test_a_run_cut_in_two_is_the_run_in_one(half, sources, tmp_path):
-    whole = loop.begin(SMALL, 0, "cpu")
-    run(whole, sources, plan(half=half))
-    loop.save(whole, tmp_path / "whole")
-    part = loop.begin(SMALL, 0, "cpu")
-    next(islice(loop.train(part, sources, plan(half=half)), 2, None))
-    assert part.step == 3
-    loop.save(part, tmp_path / "part")
-    resumed = loop.resume(tmp_path / "part", "cpu")
-    assert resumed.config == SMALL
-    run(resumed, sources, plan(half=half))
-    loop.save(resumed, tmp_path / "resumed")
-    assert (tmp_path / "resumed").read_bytes() == (tmp_path / "whole").read_bytes()
+@pytest.mark.parametrize("changes", [{"half": False}, {"half": True}, {"muon": False}])
+def test_a_run_cut_in_two_is_the_run_in_one(changes, sources, tmp_path):
+    wanted = plan(**changes)
+    learnt = job(sources, wanted)
+    deque(loop.run(loop.begin(learnt), learnt, wanted, tmp_path / "whole"), 0)
+    first = loop.run(loop.opened(learnt, tmp_path / "cut"), learnt, wanted, tmp_path / "cut")
+    assert [step for step, _ in islice(first, 3)] == [1, 2, 3]
+    first.close()
+    second = loop.opened(learnt, tmp_path / "cut")
+    assert second.step == 3
+    assert [step for step, _ in loop.run(second, learnt, wanted, tmp_path / "cut")] == [4, 5, 6]
+    assert (tmp_path / "cut").read_bytes() == (tmp_path / "whole").read_bytes()
+    about, step, averages = loop.averages(tmp_path / "whole")
+    assert (harmonic_net.config_from(about), step) == (SMALL, 6)
+    assert {name: value.shape for name, value in averages.items()} == {
+        name: value.shape for name, value in learnt.weights.items()
+    }
+
+
+def test_a_run_stops_when_its_time_is_over_and_keeps_its_state(sources, tmp_path):
+    learnt = job(sources, plan())
+    assert len(list(loop.run(loop.begin(learnt), learnt, plan(), tmp_path / "state", seconds=0))) == 1
+    assert loop.averages(tmp_path / "state")[1] == 1
+
+
+def test_a_state_of_another_run_is_refused(sources, tmp_path):
+    path = tmp_path / "state"
+    loop.save(loop.begin(job(sources, plan(), songs="a")), path)
+    assert loop.opened(job(sources, plan(), songs="a"), path).step == 0
+    with pytest.raises(OutputError, match=r"state: is the state of a training run from other weights"):
+        loop.opened(job(sources, plan(), songs="b"), path)
+    path.write_text("nothing")
+    with pytest.raises(OutputError, match=r"state: is no state of a training run"):
+        loop.opened(job(sources, plan()), path)
 
 
 def test_the_error_falls(sources):
-    state = loop.begin(SMALL, 0, "cpu")
-    errors = run(state, sources, plan(steps=60, batch_size=4, warmup=10, cooldown=10, learning_rate=5e-3, half=False))
+    wanted = plan(steps=60, batch_size=4, warmup=10, cooldown=10, learning_rate=5e-3, half=False)
+    learnt = job(sources, wanted)
+    errors = [error for _, error in loop.train(loop.begin(learnt), learnt.loss, wanted)]
     assert np.mean(errors[-15:]) < np.mean(errors[:15]) - 1.0
 
 
 def test_a_perfect_estimate_reaches_the_floor_and_half_of_the_mixture_minus_six_db(sources, monkeypatch):
     mixture, _ = mixing.batch(sources, 0, 0, 4, 1.0)
-    spectra = loop.harmonic_net.spectrum(SMALL, mixture)
-    for estimate, truth, wanted in ((spectra, mixture, loop.FLOOR_DB), (spectra / 2, mixture, -6.02)):
-        monkeypatch.setattr(loop.harmonic_net, "bass_spectrum", lambda *args, estimate=estimate: estimate)
-        found = loop.error_db(SMALL, {}, mixture, truth, False)
+    spectra = harmonic_net.spectrum(SMALL, mixture)
+    for estimate, truth, wanted in ((spectra, mixture, objective.FLOOR_DB), (spectra / 2, mixture, -6.02)):
+        monkeypatch.setattr(harmonic_net, "bass_spectrum", lambda *args, estimate=estimate: estimate)
+        found = objective.error_db(SMALL, {}, mixture, truth, False)
         np.testing.assert_allclose(found.numpy(), wanted, atol=0.05)
 
 
-def test_steps_are_adamws():
-    weight = {"a.weight": torch.randn(3, 3), "a.bias": torch.randn(3)}
-    state = loop.begin(SMALL, 0, "cpu", weight)
-    reference = {name: value.clone().requires_grad_(True) for name, value in weight.items()}
-    wanted = plan(steps=100, warmup=0, cooldown=0, learning_rate=0.01, weight_decay=0.1)
+def test_a_second_counts_as_much_as_it_is_loud():
+    mixture = torch.ones(1, 2, 400)
+    mixture[..., 100:200] = 1e-3
+    error = 0.1 * torch.ones_like(mixture)
+    error[..., 200:300] = 0
+    ratio_db = objective._ratio_db(error, mixture, 100)[0]
+    assert ratio_db[0] == pytest.approx(-20, abs=0.2)
+    assert ratio_db[1] == pytest.approx(10 * np.log10(0.01 / (objective.QUIET * 0.75)), abs=0.1)
+    assert ratio_db[2] == pytest.approx(objective.FLOOR_DB, abs=0.01)
+
+
+def steps_of(muon: bool, optimisers: dict[str, torch.optim.Optimizer], weights: dict, reference: dict) -> loop.State:
+    """Five steps of ours on `weights` and of torch's on `reference`, with equal gradients."""
+    state = loop.begin(loop.Job({}, weights, None, None))
+    wanted = plan(steps=100, warmup=0, cooldown=0, learning_rate=0.01, weight_decay=0.1, muon=muon)
+    for step in range(5):
+        gradients = [torch.randn(value.shape) for value in weights.values()]
+        for value, gradient in zip(reference.values(), gradients, strict=True):
+            value.grad = gradient.clone()
+        for optimiser in optimisers.values():
+            optimiser.step()
+        state.step = step
+        loop._update(state, wanted, list(weights), gradients)
+    return state
+
+
+def test_without_muon_steps_are_adamws():
+    weights = {"a.bias": torch.randn(3), "a.weight": torch.randn(3, 3)}
+    reference = {name: value.clone().requires_grad_(True) for name, value in weights.items()}
     groups = [
         {"params": [reference["a.weight"]], "weight_decay": 0.1},
         {"params": [reference["a.bias"]], "weight_decay": 0.0},
     ]
     optimiser = torch.optim.AdamW(groups, lr=0.01, betas=(0.9, 0.99))
-    names = sorted(weight)
-    for step in range(5):
-        gradients = [torch.randn(weight[name].shape) for name in names]
-        for name, gradient in zip(names, gradients, strict=True):
-            reference[name].grad = gradient.clone()
-        optimiser.step()
-        state.step = step
-        loop._adamw(state, wanted, names, gradients)
-    for name in names:
-        torch.testing.assert_close(state.weights[name], reference[name].detach())
+    state = steps_of(False, {"all": optimiser}, weights, reference)
+    for name, value in reference.items():
+        torch.testing.assert_close(state.weights[name], value.detach())
+
+
+@pytest.mark.parametrize("shape", [(4, 12), (12, 4), (6, 2, 3, 3)])
+def test_muon_makes_kernels_orthogonal_with_the_size_of_adams_steps(shape):
+    made = loop._orthogonal(torch.randn(shape, generator=torch.Generator().manual_seed(0))).flatten(1)
+    singular = torch.linalg.svdvals(made) / (0.2 * max(made.shape) ** 0.5)
+    assert 0.6 < singular.min() <= singular.max() < 1.3
+    assert made.square().mean().sqrt() == pytest.approx(0.2, rel=0.25)
 
 
 def test_the_rate_warms_up_holds_and_runs_out():
@@ -413,12 +463,13 @@ def test_a_plan_that_cannot_be_is_refused(name):
         plan(**{name: 0})
 
 
-def test_a_fine_tuned_run_starts_from_the_weights_given(sources):
-    start = loop.harmonic_net.new_weights(SMALL, 3)
-    state = loop.begin(SMALL, 0, "cpu", start)
-    run(state, sources, plan(steps=1))
+def test_a_job_leaves_the_weights_it_starts_from(sources):
+    start = harmonic_net.new_weights(SMALL, 3)
+    learnt = objective.compact_job(SMALL, start, sources, plan())
+    state = loop.begin(learnt)
+    next(loop.train(state, learnt.loss, plan()))
     assert not torch.equal(state.weights["in.weight"], start["in.weight"])
-    assert torch.equal(start["in.weight"], loop.harmonic_net.new_weights(SMALL, 3)["in.weight"])
+    assert torch.equal(start["in.weight"], harmonic_net.new_weights(SMALL, 3)["in.weight"])
 
 
 def test_a_shards_description_says_who_plays(shard):
@@ -426,13 +477,22 @@ def test_a_shards_description_says_who_plays(shard):
     assert (about["seed"], about["number"], about["sample_rate"], len(about["players"])) == (5, 1, 8000, 4)
 
 
-# Fine-tuning a Demucs checkpoint
+# On songs of one's own
 
 
 HTDEMUCS = {
     "channels": 4, "nfft": 1024, "depth": 4, "bottom_channels": 16, "t_layers": 1, "t_heads": 2, "dconv_comp": 2,
     "samplerate": 8000, "segment": Fraction(1, 1), "num_subbands": 1, "dconv_mode": 1,
 }  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    """Folders of gbsep's own for one test."""
+    for variable, place in {"HOME": "home", "STATE": "state", "CACHE": "cache", "CONFIG": "config"}.items():
+        monkeypatch.setenv(f"GBSEP_{variable}", str(tmp_path / place))
+    monkeypatch.delenv("GBSEP_MODELS", raising=False)
+    return tmp_path / "home" / "models"
 
 
 @pytest.fixture
@@ -450,7 +510,15 @@ def checkpoint(tmp_path):
 
 
 @pytest.fixture
-def song(tmp_path, rng):
+def embedded(tmp_path):
+    """A small network of the embedded kind that was never trained."""
+    path = tmp_path / "untrained.safetensors"
+    compact.save(path, SMALL, harmonic_net.new_weights(SMALL, 0))
+    return path
+
+
+@pytest.fixture
+def songs(tmp_path, rng):
     folder = tmp_path / "songs"
     (folder / "one").mkdir(parents=True)
     time = np.arange(8000 * 3) / 8000
@@ -460,22 +528,150 @@ def song(tmp_path, rng):
     return folder
 
 
-def test_a_demucs_checkpoint_learns_and_the_original_stays(checkpoint, song, tmp_path, monkeypatch):
-    monkeypatch.setattr(models, "state_dir", lambda: tmp_path / "state")
+def gbsep(capsys, *words) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of a command."""
+    with pytest.raises(SystemExit) as stopped:
+        cli.main([str(word) for word in words])
+    return stopped.value.code or 0, *capsys.readouterr()
+
+
+def figures_of(told: str) -> tuple[float, float]:
+    """The errors at first and at last."""
+    first, last = re.search(r"error (\S+).* at first, (\S+).* at last", told).groups()
+    return float(first), float(last)
+
+
+def test_a_demucs_checkpoint_learns_by_name_and_the_original_stays(checkpoint, songs, home, tmp_path, capsys):
     before = checkpoint.read_bytes()
-    target = tmp_path / "mine.safetensors"
-    wanted = loop.Plan(24, batch_size=2, excerpt_s=1.0, learning_rate=5e-3, warmup=1, cooldown=1)
-    losses = [loss for _, loss in finetune.finetune_demucs(checkpoint, song, target, wanted)]
-    assert np.mean(losses[-6:]) < 0.8 * np.mean(losses[:3])
+    words = ("--stems", songs, "--out", "mine", "--steps", 24, "--rate", 5e-3, "--batch", 2)
+    code, printed, told = gbsep(capsys, "train", "--from", checkpoint, *words)
+    assert (code, printed.split()) == (0, [str(home / "mine.safetensors")])
+    first, last = figures_of(told)
+    assert last < 0.9 * first
     assert checkpoint.read_bytes() == before
-    (found,) = models.find("mine", "demucs", tmp_path, download=False).files
-    made = finetune.demucs_network.build(models.load_package(found))
+    assert not (home / "mine.state").exists()
+    made = finetune.demucs_network.build(models.load_package(home / "mine.safetensors"))
     assert list(made.sources) == ["drums", "bass", "other", "vocals", "guitar", "piano"]
     assert made.segment == Fraction(1, 1)
-    old = models.load_package(checkpoint).state
-    assert any(not torch.equal(value, old[name]) for name, value in made.state_dict().items())
-    with pytest.raises(OutputError, match=r"mine\.safetensors: is there already"):
-        next(finetune.finetune_demucs(checkpoint, song, target, wanted))
+    assert models.own_models() == {"mine": "demucs"}
+    preset = tmp_path / "six.json"
+    preset.write_text(json.dumps({
+        "schema_version": 1, "name": "six", "title": "Six",
+        "separate": {"backend": "demucs", "model": "mine", "engine": "torch", "shifts": 1},
+        "stems": {name: {"from": [name]} for name in ("bass", "guitar")},
+    }))  # fmt: skip
+    code, _, told = gbsep(capsys, "render", songs / "one" / "bass.wav", "-p", preset, "-o", tmp_path / "out")
+    assert (code, "error" in told) == (0, False)
+    assert files.read(tmp_path / "out" / "bass" / "six" / "guitar.wav").frames == 24_000
+    code, _, told = gbsep(capsys, "train", "--from", checkpoint, *words)
+    assert code == 2
+    assert "mine.safetensors: is there already; choose another name" in " ".join(told.split())
+
+
+def test_the_embedded_network_learns_from_songs_and_renders_by_name(embedded, songs, home, tmp_path, capsys):
+    before = embedded.read_bytes()
+    words = ("--stems", songs, "--out", "mine", "--steps", 30, "--rate", 5e-3, "--batch", 1)
+    code, _, told = gbsep(capsys, "train", "--from", embedded, *words)
+    assert code == 0
+    first, last = figures_of(told)
+    assert last < first - 0.5
+    assert embedded.read_bytes() == before
+    code, listed, _ = gbsep(capsys, "models", "list")
+    assert re.search(r"mine +compact +bass, guitar", listed)
+    words = ("--set", "separate.model=mine", "-o", tmp_path / "out")
+    code, _, told = gbsep(capsys, "render", songs / "one" / "bass.wav", *words)
+    assert (code, "error" in told) == (0, False)
+    record = json.loads(next((tmp_path / "out").rglob("render.json")).read_text())
+    assert files.content_hash(home / "mine.safetensors") in json.dumps(record)
+
+
+def test_a_short_training_repeats_to_the_byte_also_when_interrupted(embedded, songs, tmp_path, capsys, monkeypatch):
+    words = ("train", "--from", embedded, "--stems", songs, "--steps", 6, "--batch", 1, "--seed", 5, "--out")
+    for name in ("one", "two"):
+        assert gbsep(capsys, *words, tmp_path / f"{name}.safetensors")[0] == 0
+    steps = loop.train
+
+    def interrupted(*args):
+        for step, figure in steps(*args):
+            if step == 3:
+                signal.raise_signal(signal.SIGINT)
+            yield step, figure
+
+    monkeypatch.setattr(loop, "train", interrupted)
+    code, printed, told = gbsep(capsys, *words, tmp_path / "three.safetensors")
+    assert (code, printed) == (130, "")
+    assert "interrupted after step 3 of 6; the same command goes on from there" in told
+    assert not (tmp_path / "three.safetensors").exists()
+    monkeypatch.undo()
+    assert gbsep(capsys, *words, tmp_path / "three.safetensors")[0] == 0
+    made = [(tmp_path / f"{name}.safetensors").read_bytes() for name in ("one", "two", "three")]
+    assert made[0] == made[1] == made[2]
+    assert gbsep(capsys, *words[:-3], "--seed", 6, "--out", tmp_path / "four.safetensors")[0] == 0
+    assert (tmp_path / "four.safetensors").read_bytes() != made[0]
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        ("no folder", "no songs here: a folder for each, with bass.* and guitar.* in it"),
+        ("no bass", "one: 0 files are named bass"),
+        ("no guitar", "one: no guitar.* and no guitar<N>.* here"),
+        ("shorter", "one: the stems are not equally long: bass.wav 2.000 s, guitar1.wav 3.000 s"),
+        ("no audio", "bass.wav: "),
+    ],
+)
+@pytest.mark.parametrize("kind", ["embedded", "checkpoint"])
+def test_songs_that_will_not_do_are_refused_before_anything_is_written(
+    kind, broken, message, songs, tmp_path, capsys, request
+):
+    one = songs / "one"
+    if broken == "no folder":
+        songs = tmp_path / "nowhere"
+    elif broken == "no bass":
+        (one / "bass.wav").unlink()
+    elif broken == "no guitar":
+        (one / "guitar1.wav").unlink()
+        (one / "guitar2.wav").unlink()
+    elif broken == "shorter":
+        (one / "bass.wav").unlink()
+        files.write(one / "bass.wav", Audio(np.zeros(16_000), 8000), files.OutputFormat())
+    else:
+        (one / "bass.wav").write_text("words")
+    start = request.getfixturevalue(kind)
+    code, printed, told = gbsep(capsys, "train", "--from", start, "--stems", songs, "--out", tmp_path / "a.safetensors")
+    assert (code, printed) == (2, "")
+    assert message in " ".join(told.split())
+    assert not list(tmp_path.glob("a.*"))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--steps", "0"], "0 is not in the range 1<=x"),
+        (["--minutes", "0"], "0.0 is not in the range x>0"),
+        (["--from", "umxl"], "it is a model of openunmix; only those of compact and demucs can learn"),
+        (["--from", "nobody"], "no weights for model 'nobody'"),
+        (["--from", "gone.safetensors"], "from = 'gone.safetensors' is not allowed: no such file"),
+        (["--out", "htdemucs"], "htdemucs is a published model; choose another name"),
+        (["--out", "compact"], "compact is a published model; choose another name"),
+        (["--out", "a/b"], "letters, digits"),
+    ],
+)
+def test_what_cannot_be_is_refused(words, message, songs, capsys):
+    code, printed, told = gbsep(capsys, "train", "--stems", songs, *words)
+    assert (code, printed) == (2, "")
+    assert message in " ".join(told.split())
+
+
+def test_a_bag_names_its_networks(songs, checkpoint, tmp_path, capsys):
+    folder = tmp_path / "bags"
+    folder.mkdir()
+    for name in ("a", "b"):
+        shutil.copy(checkpoint, folder / f"{name}.safetensors")
+    (folder / "both.yaml").write_text("models: [a, b]")
+    code, _, told = gbsep(capsys, "train", "--from", "both", "--models", folder, "--stems", songs)
+    assert code == 2
+    assert re.search(r"it is a bag of 2 networks; name one of its files: \S+a.safetensors, \S+b.safetensors", told)
 
 
 def test_truth_goes_to_the_guitar_or_to_other():
@@ -485,9 +681,9 @@ def test_truth_goes_to_the_guitar_or_to_other():
         finetune._places(["vocals", "other"])
 
 
-def test_batches_for_demucs_hold_the_stems_in_their_places(song):
+def test_batches_for_demucs_hold_the_stems_in_their_places(songs):
     wanted = loop.Plan(1, batch_size=3, excerpt_s=1.0)
-    truth = finetune._batch(pool.song_stems(song), wanted, 0, (1, 3), 4, 8000)
+    truth = finetune._batch(pool.song_stems(songs), wanted, 0, (1, 3), 4, 8000)
     assert truth.shape == (3, 4, 2, 8000)
     assert not truth[:, [0, 2]].any()
     for one in truth:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def separations(plans: Iterable[Plan]) -> list[list[Plan]]:
 
 def plan(
     words: Iterable[str | Path],
-    presets: Sequence[AnyPreset] = ("default",),
+    presets: Sequence[AnyPreset] = (),
     options: Options | None = None,
     *,
     overrides: Sequence[tuple[str, Any]] = (),
@@ -76,6 +77,8 @@ def plan(
     **changes: Any,
 ) -> Batch:
     """Plan to render every input through every preset; a manifest's row may name a preset of its own.
+
+    Without presets, each song gets the one that its review chose, or `default`.
 
     `words` are files, folders, globs, URLs and manifests, see `batch.inputs`. `overrides` and `changes` (seed, format,
     bit_depth) go to `load_preset`; the overrides of a manifest's row come after. Renders go to the URL `destination`,
@@ -104,17 +107,20 @@ def plan(
             loaded[key] = load_preset(preset, (*overrides, *more), models=options.models, **changes)
         return loaded[key]
 
-    def chosen(asked: Request) -> list[Preset]:
-        return [load(preset, asked.overrides) for preset in ([asked.preset] if asked.preset else presets)]
+    def chosen(asked: Request, track: str) -> list[Preset]:
+        if asked.preset or presets:
+            return [load(preset, asked.overrides) for preset in ([asked.preset] if asked.preset else presets)]
+        reader = partial(load_preset, models=options.models, **changes)
+        return [rendering.chosen_preset(options.out, track, (*overrides, *asked.overrides), reader)]
 
-    for preset in presets:
+    for preset in presets or ("default",):
         load(preset)
     requests, left_out = inputs.expand(words, options.out)
     plans: list[Plan] = []
     refused: list[Outcome] = []
     for asked, track in _with_tracks(requests, below):
         try:
-            for preset in chosen(asked):
+            for preset in chosen(asked, track):
                 plans += _plan_one(asked, preset, options, track, destination, refused)
         except GbsepError as error:
             refused.append(Outcome(asked.input, asked.preset or "", "failed", track, error=_in_row(asked, error)))

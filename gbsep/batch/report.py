@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from .. import __version__
+from .. import __version__, review
 from ..errors import OutputError
 from ..folders import write_whole
 from ..rendering import RENDERING_VERSION, Outcome
@@ -22,16 +22,25 @@ from .planning import Batch
 WRITTEN_BY = "gbsep batch"
 
 
+def read(folder: Path) -> dict[str, Any] | None:
+    """The report in an output folder, or None where there is none that gbsep wrote."""
+    try:
+        report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
+        return report if report["written_by"] == WRITTEN_BY else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def check(folder: Path) -> None:
     """Raise OutputError when the report would take the place of a file that is not one."""
-    try:
-        is_ours = json.loads((folder / REPORT).read_text(encoding="utf-8"))["written_by"] == WRITTEN_BY
-    except FileNotFoundError:
-        return
-    except (OSError, ValueError, KeyError, TypeError):
-        is_ours = False
-    if not is_ours:
+    if (folder / REPORT).exists() and read(folder) is None:
         raise OutputError(folder / REPORT, "was not written by gbsep; move it, or choose another --out")
+
+
+def unreviewed(batch: Batch, outcomes: Sequence[Outcome]) -> list[str]:
+    """The songs that have been rendered into a folder here, and that nobody has accepted or rejected."""
+    tracks = dict.fromkeys(one.track for one in outcomes if one.status != "failed" and not batch.destination)
+    return [track for track in tracks if not review.load(batch.options.out / track).is_done]
 
 
 def write(
@@ -64,6 +73,7 @@ def write(
             if (str(plan.source), plan.preset.folder) not in done
         ],
         "left_out": list(batch.left_out),
+        "unreviewed": unreviewed(batch, outcomes),
     }
     text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
     try:

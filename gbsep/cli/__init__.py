@@ -19,11 +19,14 @@ from .cache import cache_group
 from .common import HELP, complain
 from .demo import demo
 from .doctor import doctor
+from .measure import diagnose, evaluate, log
 from .models import models
 from .plugins import plugins
 from .presets import presets
 from .render import apply_chain, render
+from .report import compare, report, review, sweep
 from .session import session
+from .train import train
 from .watch import watch
 
 
@@ -59,13 +62,18 @@ def cli() -> None:
     gbsep render song.wav                         separate with the default preset into gbsep-out/
     gbsep render song.wav --preset exp002 --set separate.cutoff_hz=250
     gbsep presets list                            what other presets there are, and what for
+    gbsep compare song.wav -p exp002 -p default   hear and see them side by side, in one page
+    gbsep review gbsep-out                        accept, swap stems, write notes
 
     Options that you always give can stand in defaults.json in gbsep's configuration folder:
     {"render": {"preset": ["exp002"], "out": "stems"}}.
     """
 
 
-for command in (render, apply_chain, watch, session, demo, presets, models, plugins, cache_group, doctor):
+for command in (
+    render, apply_chain, watch, session, compare, sweep, report, review, evaluate, diagnose, log, demo, presets, models,
+    train, plugins, cache_group, doctor,
+):  # fmt: skip
     cli.add_command(command)
 
 

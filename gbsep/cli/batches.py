@@ -27,7 +27,8 @@ MANY = 20
 
 OPTIONS = (
     click.option(
-        "--preset", "-p", "presets", metavar="NAME|FILE", multiple=True, help="Preset; may be given again. [default]"
+        "--preset", "-p", "presets", metavar="NAME|FILE", multiple=True,
+        help="Preset; may be given again. [the one chosen in review, or default]",
     ),
     click.option("--out", "-o", default="gbsep-out", show_default=True, help="Output folder, or its URL."),
     click.option(
@@ -56,7 +57,7 @@ OPTIONS = (
     click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True),
     click.option("--models", type=click.Path(path_type=Path), envvar="GBSEP_MODELS", help="Folder with model weights."),
     plugin_paths_option,
-    click.option("--json", "as_json", is_flag=True, help="One JSON object per render on stdout, nothing else."),
+    click.option("--json", "as_json", is_flag=True, help="Results as lines of JSON on stdout, nothing else."),
 )  # fmt: skip
 
 
@@ -117,7 +118,7 @@ def choices_of(
     from ..rendering import Options
 
     return Choices(
-        presets=presets or ("default",),
+        presets=presets,
         options=Options(Path(out), use_cache=not no_cache, download=download, **options),
         destination=out if is_url(out) else None,
         overrides=[parse_override(text) for text in overrides],
@@ -136,34 +137,15 @@ def carry_out(
 ) -> int:
     """Run a batch, show how it goes and what became of it; the exit code.
 
-    `after` is called with the outcomes of a batch that was not interrupted, and returns whether it went well. Of more
-    than one render there is a report in batch.json. One separation alone is done in this process, and ended by the
-    first Ctrl-C; but while `watching`, which has no reports, every one is done in another process, whose end is not
-    the end of the watch.
+    `after` is called with the outcomes of a batch that was not interrupted, and returns whether it went well.
+    `watching` is as for `run_batch`. Of more than one render there is a report in batch.json, but not while watching.
     """
-    from .. import batch
     from ..batch import history, report
 
     several = len(planned.plans) + len(planned.refused) > 1 and not watching
     if several and not planned.destination:
         report.check(planned.options.out)
-    debug = click.get_current_context().obj["debug"]
-    outcomes: list[Outcome] = []
-    interrupted = False
-
-    def tell(event: Event) -> None:
-        show(event)
-        if debug and event.kind == "finished" and event.message:
-            click.echo(event.message, err=True)
-
-    here = planned.alone and not choices.cluster and not watching
-    with batch_progress(planned) as show, nullcontext() if here else two_stops() as stop:
-        try:
-            outcomes.extend(batch.run(planned, cluster=choices.cluster, apart=watching, on_event=tell, stop=stop))
-        except KeyboardInterrupt:
-            interrupted = True
-    interrupted |= stop is not None and stop.is_set()
-    outcomes = planned.in_order(outcomes)
+    outcomes, interrupted = run_batch(planned, choices.cluster, watching)
     print_outcomes(outcomes, choices.as_json)
     history.learn(planned, outcomes)
     failed = any(outcome.status == "failed" for outcome in outcomes)
@@ -174,6 +156,8 @@ def carry_out(
             counts["not done"] = len(planned.plans) + len(planned.refused) - len(outcomes)
             words = [f"{counts[word]} {word}" for word in ("ok", "skipped", "failed", "not done") if counts[word]]
             click.echo(f"{', '.join(words)}; {path}", err=True)
+            if left := report.unreviewed(planned, outcomes):
+                click.echo(f"{len(left)} unreviewed; gbsep review {planned.options.out} opens them", err=True)
         except GbsepError as error:
             complain(str(error))
             failed = True
@@ -182,6 +166,32 @@ def carry_out(
     if after and not after(outcomes):
         failed = True
     return 1 if failed else 0
+
+
+def run_batch(planned: Batch, cluster: str | None, watching: bool = False) -> tuple[list[Outcome], bool]:
+    """Run a batch and show how it goes: the outcomes there are, in order, and whether it was interrupted.
+
+    One separation alone is done in this process, and ended by the first Ctrl-C; but while `watching` every one is done
+    in another process, whose end is not the end of the watch.
+    """
+    from .. import batch
+
+    debug = click.get_current_context().obj["debug"]
+    outcomes: list[Outcome] = []
+    interrupted = False
+
+    def tell(event: Event) -> None:
+        show(event)
+        if debug and event.kind == "finished" and event.message:
+            click.echo(event.message, err=True)
+
+    here = planned.alone and not cluster and not watching
+    with batch_progress(planned) as show, nullcontext() if here else two_stops() as stop:
+        try:
+            outcomes.extend(batch.run(planned, cluster=cluster, apart=watching, on_event=tell, stop=stop))
+        except KeyboardInterrupt:
+            interrupted = True
+    return planned.in_order(outcomes), interrupted or (stop is not None and stop.is_set())
 
 
 def tell_left_out(paths: Sequence[str]) -> None:

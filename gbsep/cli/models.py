@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -39,13 +40,14 @@ models_option = click.option(
 @models_option
 @debug_option
 def list_models(folder: Path | None) -> None:
-    """Every published model and your own ones: stems, size, licence, and whether the weights are here."""
-    from ..models import MODELS, OWN_LICENCE, own_models
+    """Every model: stems, size, licence, and whether the weights are here; what the embedded one learned from."""
+    from ..models import EMBEDDED, MODELS, OWN_LICENCE, card, own_models
     from ..separation import backend_named, parse_settings
 
+    known = (EMBEDDED, *MODELS.values())
     rows = [
         (model.name, model.backend, ", ".join(model.stems), f"{model.size_mb} MB", _place(model.name, folder))
-        for model in MODELS.values()
+        for model in known
     ]
     own = own_models(folder)
     for name, backend in own.items():
@@ -60,10 +62,23 @@ def list_models(folder: Path | None) -> None:
             place = _few_words(error)
         rows.append((name, backend, stems, size, place))
     print_table(("model", "backend", "stems", "size", "weights"), rows)
-    for model in MODELS.values():
+    for model in known:
         click.echo(f"{model.name}: {model.licence}; {model.limits}")
+        if model is EMBEDDED:
+            click.echo("\n".join(f"  {line}" for line in _quality(card())))
     for name in own:
         click.echo(f"{name}: {OWN_LICENCE}")
+
+
+def _quality(card: dict[str, Any]) -> Iterator[str]:
+    """A card in lines: how good the model is where it had not heard a song's instruments, what it learned from."""
+    held_out = card["held_out"]
+    for row in held_out["quality"]:
+        if row["song"] == "median":
+            figures = f"bass {row['bass_sdr_db']:.1f} dB, guitar {row['guitar_sdr_db']:.1f} dB"
+            yield f"median SDR, {row['fold']}: {figures}, of a training without {', '.join(held_out['without'])}"
+    yield "learned from:"
+    yield from (line for line in card["credits"] if line and not line.startswith("#"))
 
 
 def _place(name: str, folder: Path | None) -> str:
@@ -123,14 +138,15 @@ def path_of_model(name: str, folder: Path | None) -> None:
 
 def _weights(name: str, folder: Path | None, accept: bool = False) -> Found:
     """The weights of a published model or of one's own, as they are on this machine."""
-    from ..models import BACKENDS, MODELS, OWN_NEXT_STEP, find
+    from ..models import BACKENDS, MODELS, OWN_NEXT_STEP, find, published
 
     looked_in: list[str] = []
-    for backend in [MODELS[name].backend] if name in MODELS else BACKENDS:
+    known = published(name)
+    for backend in [known.backend] if known else BACKENDS:
         try:
             return find(name, backend, folder, download=False, accept=accept)
         except WeightsMissing as error:
-            if name in MODELS:
+            if known:
                 raise
             looked_in += error.looked_in
     reason = f"It is no published model{nearest(name, MODELS)}. {OWN_NEXT_STEP}"

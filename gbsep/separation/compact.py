@@ -5,36 +5,44 @@ Conventions
   energy. It estimates the bass; that is resampled to the mixture's rate, and the guitar is the mixture less the bass.
   So the stems sum to the mixture, and whatever else sounds (drums, cymbals, voices) stays with the guitar.
 - Mono is given to the network as a mid signal with a silent side.
+- Where one of the two is estimated to be no more than a trace of the other for a while, it is taken to rest: its trace
+  goes to the other's stem (`rests_settled`).
 - The reader is read twice, once for the level that the network's input is scaled by: stems scale with the mixture.
 - Pieces of PIECE_S seconds lie on a fixed grid from the first frame and overlap by all the context that the network can
   see: the stems depend neither on the reader's blocks nor on where pieces meet. Memory is bounded by the piece.
 
 Weights are float16 safetensors with the network's Config as JSON under `config` in the metadata. `compact` is the file
-beside this module, described by `compact.json`; another name is looked for as `<name>.safetensors` in the folders of
-models.
+beside this module, described by `compact.json`; others are found as all models are (see `models`).
 """
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .. import files, models
 from ..audio import BLOCK_FRAMES, Block, Reader, rechunk
-from ..errors import BackendError, SeparationFailed, WeightsMissing
+from ..errors import BackendError, SeparationFailed
 from . import Context, harmonic_net
 from .compute import pick_device, threads, versions
 from .harmonic_net import Config
 from .settings import BackendSettings
 
-EMBEDDED = Path(__file__).with_name("compact.safetensors")
+if TYPE_CHECKING:
+    import torch
+
 PIECE_S = 15.0
+SHUT_DB, OPEN_DB = -16.0, -12.0
+"""Part of the mixture's power below which a stem is taken to rest, and above which it is left as it is."""
+
+REST_FRAMES = 16
+"""Spectra on either side that such a power is a weighted mean of."""
+
 QUIET_DB = -20.0
 """Seconds that far below the mean power do not count towards the mixture's level, as in BS.1770's relative gate."""
 
@@ -53,13 +61,17 @@ def stem_names(settings: Settings, models_dir: Path | None = None) -> tuple[str,
 
 
 def identity(settings: Settings, context: Context) -> dict[str, Any]:
-    """What changes the stems besides the settings. Raises WeightsMissing, or BackendError for a changed file."""
+    """What changes the stems besides the settings. Raises WeightsMissing, or BackendError for broken weights."""
+    found = _find(settings, context)
+    models.check_once(found, lambda: load(found.files[0]))
     return {
         "engine": "torch",
         "precision": "float32",
         "device": pick_device(context.device),
         "threads": threads(),
-        "weights_sha256": models.verify(find(settings.model, context.models)),
+        "weights": found.hashes,
+        "weights_sha256": found.digest,
+        "licence": found.licence,
         **versions("torch"),
     }
 
@@ -69,31 +81,24 @@ def run(reader: Reader, settings: Settings, context: Context) -> Iterator[dict[s
     import torch
 
     torch.set_num_threads(threads())
-    config, weights = load(find(settings.model, context.models), pick_device(context.device))
+    config, weights = load(_find(settings, context).files[0], pick_device(context.device))
     for stems in separate(reader, config, weights, context.progress):
         yield {name: stems[name] for name in context.wanted}
 
 
-def find(model: str, folder: Path | None = None) -> Path:
-    """The weights of a model by name: in `folder` (else GBSEP_MODELS), gbsep's own folder, or inside gbsep."""
-    given = folder or os.environ.get("GBSEP_MODELS")
-    places = [*([Path(given).expanduser()] if given else []), models.data_dir()]
-    looked_in = [place / f"{model}.safetensors" for place in places] + [EMBEDDED] * (model == EMBEDDED.stem)
-    for path in reversed(looked_in) if model == EMBEDDED.stem else looked_in:
-        if path.is_file():
-            return path
-    raise WeightsMissing(
-        model, looked_in, "Train it with scripts/train.py, or name the folder that holds it with --models."
-    )
+def _find(settings: Settings, context: Context) -> models.Found:
+    return models.find(settings.model, "compact", context.models, download=False)
 
 
 def save(path: Path, config: Config, weights: harmonic_net.Weights) -> None:
-    """Write weights as float16 safetensors, with `config` in the metadata."""
+    """Write weights as float16 safetensors, with `config` in the metadata; never half a file."""
     import torch
     from safetensors.torch import save_file
 
     half = {name: value.detach().cpu().contiguous().to(torch.float16) for name, value in sorted(weights.items())}
-    save_file(half, path, metadata={"config": json.dumps(asdict(config), sort_keys=True)})
+    partial = path.with_name(f"{path.name}.part")
+    save_file(half, partial, metadata={"config": json.dumps(asdict(config), sort_keys=True)})
+    partial.replace(path)
 
 
 def load(path: Path, device: str = "cpu") -> tuple[Config, harmonic_net.Weights]:
@@ -148,7 +153,7 @@ def _bass(
     import torch
 
     grid = config.grid_frames
-    margin = -(-(config.context * config.hop_length + config.n_fft) // grid) * grid
+    margin = -(-((config.context + REST_FRAMES) * config.hop_length + config.n_fft) // grid) * grid
     piece = max(1, round(PIECE_S * config.sample_rate / grid)) * grid
     scale = 1.0 / max(level, 1e-9)
     silence = np.zeros((low.channels, margin), np.float32)
@@ -163,13 +168,36 @@ def _bass(
         whole = np.concatenate([before, current, after, to_grid], axis=1)
         with torch.inference_mode():
             waves = torch.from_numpy(_mid_side(whole) * np.float32(scale)).to(device)[None]
-            spectra = harmonic_net.bass_spectrum(config, weights, harmonic_net.spectrum(config, waves))
-            made = harmonic_net.waves(config, spectra, whole.shape[1])[0].cpu().numpy() / np.float32(scale)
+            mixture = harmonic_net.spectrum(config, waves)
+            bass = rests_settled(mixture, harmonic_net.bass_spectrum(config, weights, mixture))
+            made = harmonic_net.waves(config, bass, whole.shape[1])[0].cpu().numpy() / np.float32(scale)
         made = made[:, margin : margin + current.shape[1]]
         yield made[:1] if low.channels == 1 else np.stack([made[0] + made[1], made[0] - made[1]])
         done += current.shape[1]
         progress(done / low.frames)
         before, current = np.concatenate([before, current], axis=1)[:, -margin:], following
+
+
+def rests_settled(mixture: torch.Tensor, bass: torch.Tensor) -> torch.Tensor:
+    """`bass` (batch, 2, bins, frames): all of `mixture` in its bins where the guitar rests, none where the bass does.
+
+    Between SHUT_DB and OPEN_DB of the mixture's power in these bins the change is gradual.
+    """
+    import torch
+
+    guitar = mixture[:, :, : bass.shape[2]] - bass
+    window = torch.hann_window(2 * REST_FRAMES + 3, periodic=False, device=bass.device)[None, None, 1:-1]
+
+    def power(spectra: torch.Tensor) -> torch.Tensor:
+        by_frame = spectra.abs().square().sum(dim=(1, 2))[:, None]
+        return torch.nn.functional.conv1d(by_frame, window, padding=REST_FRAMES)
+
+    powers = power(bass), power(guitar)
+    bass_open, guitar_open = (
+        ((10 * (one / (sum(powers) + 1e-12)).log10() - SHUT_DB) / (OPEN_DB - SHUT_DB)).clamp(0, 1)[:, None]
+        for one in powers
+    )
+    return bass_open * (bass + (1 - guitar_open) * guitar)
 
 
 def _mid_side(block: Block) -> np.ndarray:

@@ -5,7 +5,9 @@
     generator    scores played on instruments through amps: dry, aligned stems
     pool         rendered stems on disk, small enough to be held in memory whole
     mixing       batches of stereo mixtures with their true bass, on the training device
-    loop         the optimisation, resumable to the last bit
+    objective    what the embedded network learns from them
+    finetune     the embedded network or a Demucs checkpoint on songs of one's own
+    loop         the optimisation, whatever is learnt, resumable to the last bit
 
 Everything follows from a seed: a batch depends on (seed, step) alone, so a resumed run equals an unbroken one.
 """

@@ -1,15 +1,19 @@
-"""Fine-tuning a Demucs checkpoint on songs of one's own.
+"""Training on songs of one's own: the embedded network, or a Demucs checkpoint.
 
-A song is a folder with `bass.*`, and `guitar.*` or the parts `guitar<N>.*`. A checkpoint keeps its sources: bass learns
-the bass; the guitar goes to `guitar` where the checkpoint has one, else to `other`; all further sources learn silence.
-Excerpts are read from disk as they are wanted, so memory does not grow with the songs. Loss: mean absolute error of the
-waveforms, as the published checkpoints were trained with (Rouard, Massa & Défossez, ICASSP 2023).
+A song is a folder with `bass.*`, and `guitar.*` or the parts `guitar<N>.*`. A Demucs checkpoint keeps its sources: bass
+learns the bass; the guitar goes to `guitar` where the checkpoint has one, else to `other`; all further sources learn
+silence. Its excerpts are read from disk as they are wanted, so memory does not grow with the songs; the embedded
+network's songs are held at its own low rate. Demucs' loss is the mean absolute error of the waveforms, as the published
+checkpoints were trained with (Rouard, Massa & Défossez, ICASSP 2023), and its optimiser theirs, Adam.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,46 +22,114 @@ import numpy as np
 
 from .. import files, models
 from ..audio import Audio
-from ..errors import BackendError, OutputError
-from ..separation import demucs_network
-from .loop import Plan
-from .pool import song_stems
+from ..errors import BackendError, OutputError, ParameterError
+from ..separation import compact, demucs_network
+from . import mixing
+from .loop import Job, Plan, State
+from .objective import compact_job
+from .pool import from_songs, song_stems
 
 if TYPE_CHECKING:
     import torch
 
+PLANS = {
+    "compact": Plan(500, batch_size=6, excerpt_s=4.0, learning_rate=3e-4, warmup=20, cooldown=250),
+    "demucs": Plan(500, batch_size=2, learning_rate=1e-4, warmup=20, cooldown=250, half=False, muon=False),
+}
+"""How each backend's models are fine-tuned, unless told otherwise."""
 
-def finetune_demucs(
-    checkpoint: Path, songs: Path, target: Path, plan: Plan, device: str = "cpu"
-) -> Iterator[tuple[int, float]]:
-    """Train `checkpoint` on `songs` for plan.steps; yields (step, loss) after each and then writes `target`.
 
-    The batch size, excerpt length, learning rate and clip are the plan's. `target` is in the hub's safetensors format:
-    `<folder>/<name>.safetensors` is a model that `--models <folder>` finds by name. Raises OutputError when `target`
-    exists, BackendError for a checkpoint without places for bass and guitar, AudioFileError for songs that lack a stem.
+def find_start(
+    name: str, models_dir: Path | None = None, progress: Callable[[float], None] = lambda fraction: None
+) -> tuple[str, Path]:
+    """(backend, file) of the weights to begin from: a model by name, downloaded if need be, or a file.
+
+    Raises ParameterError for what cannot be trained, WeightsMissing for what is not here.
     """
+    path = Path(name).expanduser()
+    if path.suffix in (".safetensors", ".th"):
+        if not path.is_file():
+            raise ParameterError("from", name, "no such file; name a weight file or a model")
+        return ("compact" if models.is_compact(path) else "demucs"), path
+    known = models.published(name)
+    backend = known.backend if known else models.own_models(models_dir).get(name, "compact")
+    if backend not in PLANS:
+        raise ParameterError("from", name, f"it is a model of {backend}; only those of {' and '.join(PLANS)} can learn")
+    found = models.find(name, backend, models_dir, progress=progress)
+    if len(found.files) > 1:
+        reason = (
+            f"it is a bag of {len(found.files)} networks; name one of its files: {', '.join(map(str, found.files))}"
+        )
+        raise ParameterError("from", name, reason)
+    return backend, found.files[0]
+
+
+def find_target(out: str, models_dir: Path | None = None) -> Path:
+    """Where a trained model goes: a .safetensors file, or a name in `models_dir`, GBSEP_MODELS or gbsep's own folder.
+
+    Raises OutputError when something is there, ParameterError for a published model's name, which would hide it.
+    """
+    path = Path(out).expanduser()
+    if path.suffix != ".safetensors":
+        given = models_dir or os.environ.get("GBSEP_MODELS")
+        models.check_name(out)
+        path = (Path(given).expanduser() if given else models.data_dir()) / f"{out}.safetensors"
+    if models.published(path.stem):
+        raise ParameterError("out", out, f"{path.stem} is a published model; choose another name")
+    if path.exists():
+        raise OutputError(path, "is there already; choose another name with --out, or remove it")
+    return path
+
+
+def songs_job(backend: str, start: Path, songs: Path, plan: Plan, device: str = "cpu") -> Job:
+    """Go on from the weights `start` on the `songs`. The batch size, excerpt length, rate and clip are the plan's.
+
+    Raises AudioFileError for songs that lack a stem or have unequal ones, BackendError for weights that cannot be used.
+    """
+    stems = song_stems(songs)
+    about = {"from": files.content_hash(start), "songs": _fingerprint(songs, stems), "seed": plan.seed}
+    if backend == "compact":
+        config, weights = compact.load(start, device)
+        sources = mixing.on_device(from_songs(songs, config.sample_rate), [], config.sample_rate, device)
+        return compact_job(config, weights, sources, plan, about)
+    return _demucs_job(start, stems, plan, about, device)
+
+
+def finish(job: Job, state: State, target: Path) -> None:
+    """Write the trained model, which is trusted from then on."""
+    job.write(target, state.averages)
+    models.trust(target)
+
+
+def _fingerprint(folder: Path, songs: Iterable[tuple[Path, list[Path]]]) -> str:
+    """What tells one set of songs from another: names, sizes and times of their files."""
+    paths = [path for bass, guitars in songs for path in (bass, *guitars)]
+    seen = [(str(path.relative_to(folder)), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
+    return hashlib.sha256(json.dumps(seen).encode()).hexdigest()
+
+
+def _demucs_job(
+    checkpoint: Path, songs: list[tuple[Path, list[Path]]], plan: Plan, about: dict[str, Any], device: str
+) -> Job:
+    """Excerpts are as long as the network's segment, or as the plan's when that is shorter."""
     import torch
 
-    if target.exists():
-        raise OutputError(target, "is there already; choose another name, the original stays as it is")
     package = models.load_package(checkpoint)
-    network = demucs_network.build(package).to(device).train().requires_grad_(True)
+    network = demucs_network.build(package).to(device).train()
     places = _places(list(network.sources))
-    stems = song_stems(songs)
-    parameters = [parameter for parameter in network.parameters() if parameter.is_floating_point()]
-    optimiser = torch.optim.Adam(parameters, lr=plan.learning_rate)
-    torch.manual_seed(plan.seed)
-    for step in range(plan.steps):
-        for group in optimiser.param_groups:
-            group["lr"] = plan.rate(step)
-        truth = torch.from_numpy(_batch(stems, plan, step, places, len(network.sources), network.samplerate)).to(device)
-        loss = (network(truth.sum(dim=1)) - truth).abs().mean()
-        optimiser.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, plan.clip)
-        optimiser.step()
-        yield step + 1, loss.item()
-    write_package(target, package, network.state_dict())
+    plan = replace(plan, excerpt_s=min(plan.excerpt_s, float(network.segment)))
+
+    def loss(weights: dict[str, torch.Tensor], step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        torch.manual_seed(plan.seed * 1_000_003 + step)
+        truth = torch.from_numpy(_batch(songs, plan, step, places, len(network.sources), network.samplerate)).to(device)
+        error = (torch.func.functional_call(network, weights, (truth.sum(dim=1),)) - truth).abs().mean()
+        return error, error
+
+    def write(path: Path, weights: dict[str, torch.Tensor]) -> None:
+        write_package(path, package, {**network.state_dict(), **weights})
+
+    weights = {name: value.detach() for name, value in network.named_parameters() if value.is_floating_point()}
+    return Job(about, weights, loss, write)
 
 
 def _places(sources: list[str]) -> tuple[int, int]:

@@ -20,9 +20,13 @@ if TYPE_CHECKING:
     import torch
 
 LEVEL_RANGE_DB = 10.0
+LEVEL_SPREAD_DB = 4.5
+"""Standard deviation of the bass's level: most songs are near the middle, where separation is hardest."""
+SILENT = 0.1
+"""How often the bass is silent throughout, and how often the guitars are."""
 MIDDLE = 0.4
 """How often a stem is in the centre; the same for bass and guitar, or place would be taken for the answer."""
-STRANGER = 0.2
+STRANGER = 0.1
 """How often a guitar comes from another song; mostly it is of the bass's own, whose notes collide with it."""
 EQ_BANDS = 7
 EQ_DB = 5.0
@@ -101,13 +105,13 @@ def _gains(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
     """Gain of every stem with its polarity, zero where it is silent; the bass first, the drums last."""
     size, count = shape
     level_db = np.zeros(shape)
-    level_db[:, 0] = rng.triangular(-LEVEL_RANGE_DB, 0, LEVEL_RANGE_DB, size)
+    level_db[:, 0] = np.clip(rng.normal(0, LEVEL_SPREAD_DB, size), -LEVEL_RANGE_DB, LEVEL_RANGE_DB)
     level_db[:, 1:-1] = rng.uniform(-6, 3, (size, count - 2))
     level_db[:, -1] = rng.uniform(-12, 3, size)
     present = np.ones(shape)
     silent = rng.random(size)
-    present[silent < 0.06, 0] = 0
-    present[silent > 0.96, 1:-1] = 0
+    present[silent < SILENT, 0] = 0
+    present[silent > 1 - SILENT, 1:-1] = 0
     present[:, -1] = rng.random(size) < 0.15
     return 10 ** (level_db / 20) * present * rng.choice([-1.0, 1.0], shape)
 

@@ -83,33 +83,30 @@ def load(folders: Sequence[Path], sample_rate: int, shards: int | None = None) -
 def from_songs(folder: Path, sample_rate: int) -> Pool:
     """A pool of finished songs to fine-tune on: a folder each, with `bass.*`, and `guitar.*` or parts `guitar<N>.*`.
 
-    Channels are folded to one and songs are cut into takes; a rest shorter than a take is filled with silence. Raises
-    AudioFileError when there is no song, or a song lacks a stem.
+    Channels are folded to one and songs are cut into takes; after its end a song begins again to fill the last one.
+    Raises AudioFileError as `song_stems` does.
     """
     takes_of, players = [], []
     for bass_path, guitar_paths in song_stems(folder):
         bass = _mono(bass_path, sample_rate)
         guitars = [_mono(path, sample_rate) for path in guitar_paths]
-        if any(len(guitar) != len(bass) for guitar in guitars):
-            raise AudioFileError(bass_path.parent, "the stems are not equally long")
         frames, count = round(TAKE_S * sample_rate), -(-len(bass) // round(TAKE_S * sample_rate))
-        stems = np.zeros((1 + GUITARS, count * frames), np.float32)
-        stems[0, : len(bass)], stems[1, : len(bass)] = bass, np.sum(guitars, axis=0)
+        stems = np.zeros((1 + GUITARS, len(bass)), np.float32)
+        stems[0] = bass
+        for guitar in guitars:
+            stems[1, : len(guitar)] += guitar[: len(bass)]
         stems *= 0.99 / max(0.99, float(np.abs(stems).max()))
+        stems = np.take(stems, np.arange(count * frames) % len(bass), axis=1)
         takes_of.append(np.round(stems * FULL_SCALE).astype(np.int16).reshape(-1, count, frames).swapaxes(0, 1))
         players += [(bass_path.parent.name,)] * count
     return Pool(np.concatenate(takes_of), tuple(players))
 
 
-def _only(song: Path, pattern: str) -> Path:
-    found = sorted(song.glob(pattern))
-    if len(found) != 1:
-        raise AudioFileError(song, f"{len(found)} files match {pattern}; one is wanted")
-    return found[0]
-
-
 def song_stems(folder: Path) -> list[tuple[Path, list[Path]]]:
-    """The bass and the guitars of every song in `folder`. Raises AudioFileError when there is none, or a stem lacks."""
+    """The bass and the guitars of every song in `folder`.
+
+    Raises AudioFileError when there is no song, a stem lacks or is no audio, or those of a song are not equally long.
+    """
     found = []
     for song in sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []:
         bass, whole = sorted(song.glob("bass.*")), sorted(song.glob("guitar.*"))
@@ -118,6 +115,10 @@ def song_stems(folder: Path) -> list[tuple[Path, list[Path]]]:
             raise AudioFileError(song, f"{len(bass)} files are named bass.*, {len(whole)} guitar.*; one is wanted")
         if not guitars:
             raise AudioFileError(song, "no guitar.* and no guitar<N>.* here")
+        lengths = {path: files.probe(path).seconds for path in (bass[0], *guitars)}
+        if len(set(lengths.values())) > 1:
+            told = ", ".join(f"{path.name} {seconds:.3f} s" for path, seconds in lengths.items())
+            raise AudioFileError(song, f"the stems are not equally long: {told}")
         found.append((bass[0], guitars))
     if not found:
         raise AudioFileError(folder, "no songs here: a folder for each, with bass.* and guitar.* in it")

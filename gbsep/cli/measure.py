@@ -1,0 +1,171 @@
+"""`gbsep evaluate`, `gbsep diagnose` and `gbsep log`: what stems are worth, with the true ones at hand and without."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import OutputError
+from .common import debug_option, print_table
+
+if TYPE_CHECKING:
+    from ..diagnose import Finding
+    from ..evaluate import Score
+
+COLUMNS = {"sdr": "SDR", "sdr_bsseval_v4": "BSS Eval v4", "si_sdr": "SI-SDR", "bleed_db": "bleed"}
+
+
+@click.command(short_help="Measure stems against the true ones.")
+@click.argument("folder", metavar="EST", type=click.Path(path_type=Path))
+@click.option(
+    "--reference", type=click.Path(path_type=Path), metavar="DIR", required=True, help="Folder of true stems."
+)
+@click.option("--dry", is_flag=True, help="Of renders made with --dry-stems, take the stems before their effects.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, and nothing else there.")
+@debug_option
+def evaluate(folder: Path, reference: Path, dry: bool, as_json: bool) -> int:
+    """Measure the stems in EST against the true stems of the same names in DIR.
+
+    EST is a render, a folder that holds several renders of one song, or any folder of stems. The guitar of DIR is
+    `guitar.*`, or else the sum of `guitar1.*`, `guitar2.*` and so on. Figures are in dB: SDR of the whole track, its
+    median over seconds (BSS Eval v4), SDR at the best gain (SI-SDR), and how much of the other instruments is in a
+    stem (bleed: the lower the better). --json has them over time too.
+
+    \b
+    gbsep evaluate gbsep-out/song/exp002 --reference stems/
+    gbsep evaluate gbsep-out/song --reference stems/              every preset of the song
+    gbsep evaluate stems-from-elsewhere/ --reference stems/ --json
+    """
+    from ..evaluate import evaluate_folder
+
+    scores = {name: evaluate_folder(place, reference, dry) for name, place in _folders(folder).items()}
+    if as_json:
+        found = {name: {stem: score.as_json() for stem, score in stems.items()} for name, stems in scores.items()}
+        click.echo(json.dumps(_alone(found), ensure_ascii=False))
+        return 0
+    print_table(("", "stem", *COLUMNS.values()), [row for name, stems in scores.items() for row in _rows(name, stems)])
+    for name, stems in scores.items():
+        for stem, score in stems.items():
+            for note in score.notes:
+                click.echo(f"{_label(name)}{stem}: {note}")
+    return 0
+
+
+@click.command(short_help="Tell what is wrong with stems, without the true ones.")
+@click.argument("folder", metavar="FOLDER", type=click.Path(path_type=Path))
+@click.option(
+    "--mixture",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="What the stems were separated from. [default: `mixture` in the folder, the render's input, or their sum]",
+)
+@click.option("--json", "as_json", is_flag=True, help="A JSON list on stdout, and nothing else there.")
+@debug_option
+def diagnose(folder: Path, mixture: Path | None, as_json: bool) -> int:
+    """Tell what is wrong with the stems in FOLDER: a render, a folder of renders, or any folder of stems.
+
+    Swapped stems, an instrument heard where there is none, lost level, swelling, bleeding, a bass that thins out in
+    its high register, low end missing or left behind, a loud residual, clipping, offset, silence, NaN: each with its
+    place. Every render is diagnosed when it is made; this reads what it found, or looks at stems from elsewhere.
+
+    \b
+    gbsep diagnose gbsep-out/song/exp002
+    gbsep diagnose gbsep-out                                      all renders
+    gbsep diagnose stems-from-elsewhere/ --mixture song.wav --json
+    """
+    from ..diagnose import diagnose_folder
+
+    found = {name: diagnose_folder(place, mixture) for name, place in _folders(folder).items()}
+    if as_json:
+        listed = {name: [finding.as_json() for finding in findings] for name, findings in found.items()}
+        click.echo(json.dumps(_alone(listed), ensure_ascii=False))
+        return 0
+    for name, findings in found.items():
+        _show_findings(name, findings)
+    return 0
+
+
+@click.command("log", short_help="Write renders into the experiment log, a Markdown file.")
+@click.argument("outs", metavar="OUT...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--log",
+    "path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="The log. [default: experiment-log.md in the first OUT]",
+)
+@click.option("--language", type=click.Choice(["ko", "en"]), default="en", show_default=True, help="Of what is added.")
+@click.option(
+    "--reference", type=click.Path(path_type=Path), metavar="DIR", help="Folder of true stems: figures against them."
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, and nothing else there.")
+@debug_option
+def log(outs: tuple[Path, ...], path: Path | None, language: str, reference: Path | None, as_json: bool) -> int:
+    """Add the renders in OUT to the experiment log: a row in its summary table and a section for each.
+
+    A section holds settings, figures, diagnoses, the notes of the review, mel spectrograms, previews of one loudness
+    and links to the sound. What is in the log already stays as it is, also what people wrote: only renders that it
+    does not have are added.
+
+    \b
+    gbsep log gbsep-out
+    gbsep log gbsep-out/song other-out --log notes/experiments.md --language ko --reference stems/
+    """
+    from ..report.log import write_log
+
+    path = path or outs[0] / "experiment-log.md"
+    numbers, written = write_log(outs, path, language, reference)
+    if as_json:
+        click.echo(json.dumps({"log": str(path), "added": numbers, "files": [str(file) for file in written]}))
+    else:
+        click.echo(f"{path}: {'Exp ' + ', '.join(numbers) + ' added' if numbers else 'nothing new'}")
+    return 0
+
+
+def _folders(folder: Path) -> dict[str, Path]:
+    """The renders in a folder by their path in it, or "." and the folder itself."""
+    from ..stemfolder import find_stems, renders_in
+
+    try:
+        find_stems(folder)
+    except OutputError:
+        below = renders_in(folder) if folder.is_dir() else {}
+        if not below:
+            raise
+        return below
+    return {".": folder}
+
+
+def _alone(found: Mapping[str, Any]) -> Any:
+    """What was found in the one folder that was named, or all by their names."""
+    return found["."] if list(found) == ["."] else found
+
+
+def _label(name: str) -> str:
+    return "" if name == "." else f"{name} "
+
+
+def _rows(name: str, stems: Mapping[str, Score]) -> Iterable[tuple[str, ...]]:
+    for stem, score in stems.items():
+        figures = (getattr(score, column) for column in COLUMNS)
+        yield (_label(name), stem, *("-" if figure is None else f"{figure:.2f}" for figure in figures))
+        name = "."
+
+
+def _show_findings(name: str, findings: Iterable[Finding]) -> None:
+    if name != ".":
+        click.echo(name)
+    if not findings:
+        click.echo("nothing found")
+    else:
+        rows = [(one.severity, _clock(one.start_s), _clock(one.end_s), one.message) for one in findings]
+        print_table(("", "from", "to", "what"), rows)
+
+
+def _clock(seconds: float) -> str:
+    """`1:02.5` for 62.5 s."""
+    return f"{int(seconds // 60)}:{seconds % 60:04.1f}"

@@ -1,0 +1,292 @@
+"""`gbsep compare`, `sweep`, `report` and `review`: renders to hear, to see and to judge."""
+
+from __future__ import annotations
+
+import json
+import sys
+import webbrowser
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import ParameterError
+from .batches import Choices, batch_options, choices_of, run_batch
+from .common import complain, debug_option, print_table, progress_bar
+
+if TYPE_CHECKING:
+    from ..report.songs import Song
+
+SHOWN = ("sdr", "si_sdr", "bleed_db", "findings", "loudness_lufs")
+"""The figures on the terminal; the page has all."""
+
+MANY_RENDERS = 40
+"""A sweep of more renders than this is asked about first."""
+
+
+PAGE: tuple[Callable[..., Any], ...] = (
+    click.option("--reference", type=click.Path(path_type=Path), metavar="DIR",
+                 help="Folder of the true stems (bass.wav, guitar.wav, ...): figures against them, and to be heard."),
+    click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Where the page goes."),
+    click.option("--embed", "embed_mb", type=click.FloatRange(0), default=40.0, show_default=True, metavar="MB",
+                 help="Up to this size sound is in the page itself, beyond it in a folder beside it."),
+)  # fmt: skip
+
+
+def page_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say what is on a page and where it goes."""
+    for option in reversed(PAGE):
+        command = option(command)
+    return command
+
+
+@click.command(short_help="Render through several presets and compare them in one page.")
+@click.argument("path", metavar="INPUT", type=click.Path(path_type=Path))
+@batch_options
+@page_options
+@debug_option
+def compare(path: Path, reference: Path | None, html: Path | None, embed_mb: float, **chosen: Any) -> int:
+    """Render a recording through several presets, and make one page of them: loudness-matched, with a blind test.
+
+    What is rendered already is taken as it is. The page opens in any browser, without a network, and lands in
+    OUT/<track>/compare.html; while it plays, switching keeps the place and the loudness.
+
+    \b
+    gbsep compare song.wav -p default -p exp002 -p exp005_1
+    gbsep compare song.wav -p default -p mine.json --reference stems/      with figures against the true stems
+    gbsep compare song.wav -p exp002 -p exp003_1 --start 60 --duration 20
+
+    \b
+    Exit codes: 0 all well, 1 a render failed, 2 refused before anything was written, 130 interrupted.
+    """
+    choices = choices_of(**chosen)
+    return _render_and_show(path, choices, [()], html or "compare.html", reference, embed_mb)
+
+
+@click.command(short_help="Render through ranges of a preset's values and compare them.")
+@click.argument("path", metavar="INPUT", type=click.Path(path_type=Path))
+@click.option(
+    "--vary",
+    "vary",
+    metavar="KEY=VALUES",
+    multiple=True,
+    required=True,
+    help="START:STOP:STEP with both ends, or A,B,C. Given again, every combination is rendered.",
+)
+@click.option("--yes", is_flag=True, help=f"Do not ask before more than {MANY_RENDERS} renders.")
+@batch_options
+@page_options
+@debug_option
+def sweep(
+    path: Path, vary: tuple[str, ...], yes: bool, reference: Path | None, html: Path | None, embed_mb: float,
+    **chosen: Any,
+) -> int:  # fmt: skip
+    """Render a recording through a preset again and again, each time with another value of any of its keys.
+
+    Each render lands in a folder of its own, such as exp002@cutoff_hz=150, and all of them on one page with a plot of
+    the figures against the value: OUT/<track>/sweep.html.
+
+    \b
+    gbsep sweep song.wav -p exp002 --vary separate.cutoff_hz=100:300:50
+    gbsep sweep song.wav -p exp002 --vary separate.cutoff_hz=100,200 --vary separate.order=2,4,8 --reference stems/
+
+    \b
+    Exit codes: 0 all well, 1 a render failed, 2 refused before anything was written, 130 interrupted.
+    """
+    from ..report.sweep import grid, parse_vary
+
+    choices = choices_of(**chosen)
+    combinations = grid([parse_vary(text) for text in vary])
+    count = len(combinations) * len(choices.presets)
+    if count > MANY_RENDERS and not yes:
+        if choices.as_json or not sys.stdin.isatty():
+            raise ParameterError("vary", f"{count} renders", f"more than {MANY_RENDERS} only with --yes")
+        click.confirm(f"These are {count} renders. Go on?", abort=True, err=True)
+    return _render_and_show(path, choices, combinations, html or "sweep.html", reference, embed_mb)
+
+
+def _render_and_show(
+    path: Path,
+    choices: Choices,
+    combinations: Sequence[Sequence[tuple[str, Any]]],
+    html: Path | str,
+    reference: Path | None,
+    embed_mb: float,
+) -> int:
+    """Render what is not there yet through every preset with every combination of overrides, and make the page.
+
+    `html` is the page's path, or its name in the folder of the song. Returns the exit code.
+    """
+    from .. import batch
+    from ..preset import load_preset
+    from ..report import collect
+    from ..report.page import check_free
+    from ..stemfolder import find_stems
+
+    if not choices.presets:
+        raise click.UsageError("Name the presets: --preset NAME, as often as wanted.")
+    if path.is_dir():
+        raise ParameterError(
+            "input", str(path), "one recording; gbsep render takes folders, and gbsep report shows them"
+        )
+    if choices.destination:
+        raise ParameterError("out", choices.destination, "a folder of this machine, where the page can be opened")
+    if reference:
+        find_stems(reference)
+    presets = [
+        load_preset(preset, (*choices.overrides, *overrides), models=choices.options.models, **choices.changes)
+        for preset in dict.fromkeys(choices.presets)
+        for overrides in combinations
+    ]
+    planned = batch.plan([path], presets, choices.options, jobs=choices.jobs)
+    for outcome in planned.refused:
+        complain(outcome.error or "", outcome.input)
+    if planned.refused:
+        return 2
+    folder = planned.plans[0].folder.parent
+    page = html if isinstance(html, Path) else folder / html
+    check_free(page, choices.options.overwrite)
+    outcomes, interrupted = run_batch(planned, choices.cluster)
+    if interrupted:
+        raise KeyboardInterrupt
+    failed = {outcome.preset: outcome.error or "" for outcome in outcomes if outcome.status == "failed"}
+    for preset, error in failed.items():
+        complain(f"{preset}: {error}", path)
+    if len(failed) == len(outcomes):
+        return 1
+    done = [outcome.preset for outcome in outcomes if outcome.preset not in failed]
+    songs = [replace(song, failures=failed) for song in collect(folder, reference, done)]
+    _show(page, path.stem, songs, embed_mb, choices.options.overwrite, choices.as_json)
+    return 1 if failed else 0
+
+
+@click.command(short_help="Make one page of renders that are there already.")
+@click.argument("outs", metavar="OUT...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@page_options
+@click.option("--overwrite", is_flag=True, help="Replace a page that gbsep did not write.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, and nothing else there.")
+@debug_option
+def report(
+    outs: tuple[Path, ...], reference: Path | None, html: Path | None, embed_mb: float, overwrite: bool, as_json: bool
+) -> int:
+    """Make one page of all renders below output folders, song by song; it says which songs nobody has reviewed.
+
+    It lands in OUT/report.html of the first folder, which may also be that of one song or of one render.
+
+    \b
+    gbsep report gbsep-out
+    gbsep report gbsep-out/song --reference stems/ --html song.html
+
+    Exit codes: 0 all well, 2 refused before anything was written.
+    """
+    from ..report import collect
+    from ..report.page import check_free
+
+    page = html or outs[0] / "report.html"
+    check_free(page, overwrite)
+    songs = [song for out in dict.fromkeys(outs) for song in collect(out, reference)]
+    _show(page, outs[0].resolve().name, songs, embed_mb, overwrite, as_json)
+    return 0
+
+
+def _show(page: Path, title: str, songs: list[Song], embed_mb: float, overwrite: bool, as_json: bool) -> None:
+    """Write the page, and print the figures that are on it and where it is."""
+    from ..report import write_report
+
+    with progress_bar(page.name) as progress:
+        written = write_report(
+            page, title, songs, inline_bytes=round(embed_mb * 1e6), overwrite=overwrite, progress=progress
+        )
+    if as_json:
+        told = {
+            "report": str(page),
+            "files": [str(path) for path in written],
+            "songs": [_as_json(one) for one in songs],
+        }
+        click.echo(json.dumps(told, ensure_ascii=False))
+        return
+    _print_figures(songs)
+    for path in written:
+        click.echo(f"{path} ({_megabytes(path):.1f} MB)")
+
+
+def _as_json(song: Song) -> dict[str, Any]:
+    renders = [
+        {"preset": one.preset, "folder": str(one.folder), "figures": one.figures, "findings": list(one.findings)}
+        for one in song.renders
+    ]
+    return {"name": song.name, "status": song.decided.status, "renders": renders, "failures": dict(song.failures)}
+
+
+def _print_figures(songs: list[Song]) -> None:
+    """The figures of one song, or what has become of each of several."""
+    from ..report.songs import COLUMNS
+
+    if len(songs) > 1:
+        rows = [
+            (
+                song.name,
+                str(len(song.renders)),
+                (song.decided.status or "unreviewed") if song.renders else "failed",
+                "; ".join(dict.fromkeys(song.failures.values())),
+            )
+            for song in songs
+        ]
+        print_table(("song", "renders", "", "failed"), rows)
+    for song in songs if len(songs) == 1 else ():
+        lines = [(one.preset, stem, figures) for one in song.renders for stem, figures in one.figures.items()]
+        known = [name for name in SHOWN if any(figures.get(name) is not None for _, _, figures in lines)]
+        units = [f"{COLUMNS[name].label} {COLUMNS[name].unit}".strip() for name in known]
+        print_table(
+            ("preset", "stem", *units),
+            [(preset, stem, *(_figure(figures.get(name)) for name in known)) for preset, stem, figures in lines],
+        )
+    status = {song.folder: song.decided.is_done for song in songs if song.renders}
+    if left := sum(not done for done in status.values()):
+        click.echo(f"{left} of {len(status)} unreviewed; gbsep review opens them to decide")
+
+
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{round(value, 1) + 0.0:.1f}" if isinstance(value, float) else str(value)
+
+
+def _megabytes(path: Path) -> float:
+    return sum(file.stat().st_size for file in ([path] if path.is_file() else path.rglob("*"))) / 1e6
+
+
+@click.command(short_help="Accept, swap stems, write notes: the report as a page with buttons.")
+@click.argument("out", metavar="OUT", type=click.Path(path_type=Path))
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port on 127.0.0.1. [default: a free one]")
+@click.option("--no-browser", is_flag=True, help="Print the address and do not open it.")
+@debug_option
+def review(out: Path, port: int, no_browser: bool) -> int:
+    """Show the renders below OUT in the browser, and keep what you decide, until Ctrl-C.
+
+    Accept or reject a song, swap the stems of a render that took one for the other, write a note at a time, choose the
+    preset to use. It goes into OUT/<track>/review.json at once, and the next gbsep render obeys: it exchanges what you
+    swapped, and takes your preset where none is named. The page is for this machine and for this address alone.
+
+    \b
+    gbsep review gbsep-out
+    gbsep render song.wav                         obeys what was decided
+    """
+    from ..report.server import Server
+
+    try:
+        server = Server(out, port)
+    except (OSError, OverflowError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ParameterError("port", port, f"cannot be used ({reason}); leave --port out for a free one") from None
+    try:
+        click.echo(server.address)
+        click.echo("Ctrl-C ends the review; what you decide is saved at once", err=True)
+        if not no_browser:
+            webbrowser.open(server.address)
+        server.serve_forever()
+    except KeyboardInterrupt:
+        click.echo("review ended", err=True)
+    finally:
+        server.server_close()
+    return 0

@@ -1,0 +1,123 @@
+"""`gbsep train`: models taught on one's own songs."""
+
+from __future__ import annotations
+
+import math
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import click
+
+from .common import debug_option, progress_bar
+
+TOLD = 10
+"""Steps over which the figures at the beginning and at the end are means."""
+
+
+@click.command(short_help="Teach a model on your own songs.")
+@click.option("--from", "start", metavar="MODEL|FILE", default="compact", show_default=True, help="Where to begin.")
+@click.option("--stems", metavar="DIR", required=True, type=click.Path(path_type=Path), help="A folder for each song.")
+@click.option("--out", "-o", metavar="NAME|FILE", help="The new model. [default: MODEL-DIR]")
+@click.option("--steps", type=click.IntRange(1, 10**7), help="Steps of training. [default: 500]")
+@click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Stop after so long, if not done by then.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed of all chance.")
+@click.option(
+    "--rate",
+    type=click.FloatRange(0, 1, min_open=True),
+    help="Highest learning rate. [default: 3e-4 for compact, 1e-4 for Demucs]",
+)
+@click.option("--batch", type=click.IntRange(1, 1024), help="Excerpts a step. [default: 6 for compact, 2 for Demucs]")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
+@click.option("--models", type=click.Path(path_type=Path), envvar="GBSEP_MODELS", help="Folder of models, old and new.")
+@debug_option
+def train(
+    start: str,
+    stems: Path,
+    out: str | None,
+    steps: int | None,
+    minutes: float | None,
+    seed: int,
+    rate: float | None,
+    batch: int | None,
+    device: str,
+    models: Path | None,
+) -> int:
+    """Go on training a model on songs whose stems you have, and keep the result as a model of your own.
+
+    DIR holds a folder for each song, with bass.* and either guitar.* or its parts guitar1.*, guitar2.* ...; the stems
+    of a song are equally long. MODEL is `compact`, a Demucs model, or one of your own. The original is only read.
+    Ctrl-C stops after the step at hand; the same command goes on from there. Equal songs, seed and steps give equal
+    bytes on one machine with one thread count.
+
+    \b
+    gbsep train --stems songs --out mine
+    gbsep render song.wav --set separate.model=mine                    with the default preset
+    gbsep train --from htdemucs_6s --stems songs --out mine_6s --minutes 60
+    gbsep render song.wav -p exp005_1 --set separate.model=mine_6s
+
+    \b
+    Exit codes: 0 done, 2 refused before anything was written, 130 interrupted.
+    """
+    from ..separation.compute import pick_device
+    from ..train import finetune, loop
+
+    target = finetune.find_target(out or f"{Path(start).stem}-{stems.resolve().name}", models)
+    with progress_bar(target.stem) as show:
+        backend, file = finetune.find_start(start, models, partial(show, "download"))
+        given: dict[str, Any] = {"steps": steps, "learning_rate": rate, "batch_size": batch}
+        usual = finetune.PLANS[backend]
+        plan = replace(usual, seed=seed, **{name: value for name, value in given.items() if value is not None})
+        plan = replace(plan, cooldown=min(usual.cooldown, plan.steps // 2), warmup=min(usual.warmup, plan.steps // 10))
+        show("reading songs", 0.0)
+        job = finetune.songs_job(backend, file, stems, plan, pick_device(device))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        kept = target.with_suffix(".state")
+        state = loop.opened(job, kept)
+        figures: list[float] = []
+        with _interrupted() as interrupted:
+            running = loop.run(state, job, plan, kept, math.inf if minutes is None else 60 * minutes)
+            for step, figure in running:
+                figures.append(figure)
+                show(f"step {step}, {_told(figures[-TOLD:], backend)}", step / plan.steps)
+                if interrupted():
+                    running.close()
+                    break
+    if interrupted():
+        done = f"step {state.step} of {plan.steps}"
+        click.echo(f"interrupted after {done}; the same command goes on from there", err=True)
+        return 130
+    finetune.finish(job, state, target)
+    kept.unlink(missing_ok=True)
+    if figures:
+        change = f"error {_told(figures[:TOLD], backend)} at first, {_told(figures[-TOLD:], backend)} at last"
+        click.echo(f"{state.step} steps, {change}", err=True)
+    click.echo(target)
+    return 0
+
+
+def _told(figures: list[float], backend: str) -> str:
+    """The mean of the figures that a backend's training tells."""
+    mean = fmean(figures)
+    return f"{mean:.2f} dB" if backend == "compact" else f"{mean:.4f}"
+
+
+@contextmanager
+def _interrupted() -> Iterator[Callable[[], bool]]:
+    """Within, Ctrl-C only makes the answer true; a second one interrupts at once."""
+    pressed: list[int] = []
+
+    def press(number: int, frame: object) -> None:
+        pressed.append(number)
+        signal.signal(signal.SIGINT, usual)
+
+    usual = signal.signal(signal.SIGINT, press)
+    try:
+        yield lambda: bool(pressed)
+    finally:
+        signal.signal(signal.SIGINT, usual)

@@ -1,0 +1,70 @@
+/* Decisions, where the page is served by `gbsep review`: each goes to review.json at once. */
+
+async function decide(decision) {
+  const answer = await fetch("review", {
+    method: "POST",
+    headers: { "Content-Type": "application/json", "X-Gbsep-Token": new URLSearchParams(query).get("token") },
+    body: JSON.stringify({ song: song.id, ...decision }),
+  }).catch(() => null);
+  if (!answer?.ok) {
+    say(answer ? await answer.text() : "gbsep review is not running any more: start it again");
+    return false;
+  }
+  song.review = await answer.json();
+  for (const one of report.songs) if (one.folder === report.songs[song.id].folder) Object.assign(one, { status: song.review.status, notes: song.review.notes.length });
+  build();
+  say("Saved");
+  return true;
+}
+
+const reviewKeys = {
+  a: () => decide({ status: song.review.status === "accepted" ? null : "accepted" }),
+  c: () => document.getElementById("note")?.focus(),
+};
+
+const isPending = (render) => {
+  const wanted = song.review.swap[render.name] ?? [];
+  const key = (pairs) => JSON.stringify(pairs.map((pair) => [...pair].sort()).sort());
+  return key(wanted) !== key(render.swapped);
+};
+
+function reviewPanel() {
+  const { status, preset } = song.review;
+  const set = (value, text) => h("button.verdict", { type: "button", "data-status": value, "aria-pressed": String(status === value),
+    onclick: () => decide({ status: status === value ? null : value }) }, text);
+  return h("section.panel.review", { id: "review", "aria-label": "Review" },
+    h("div.tools", {}, h("h2", {}, "Your verdict"), h("span.space", {}), set("accepted", "✓ Accept"), set("rejected", "✕ Reject")),
+    h("ul.presets", {}, song.renders.map((render) => h("li", {},
+      h("b", { dir: "auto" }, render.name),
+      h("button.plain", { type: "button", "aria-pressed": String(preset === render.name), "aria-label": `Use ${render.name} for this song`,
+        onclick: () => decide({ preset: preset === render.name ? null : render.name }) }, preset === render.name ? "★ Used for this song" : "☆ Use for this song"),
+      swapButtons(render),
+      isPending(render) && h("span.badge", { "data-status": "pending" }, "applies on the next render")))),
+    noteForm());
+}
+
+function swapButtons(render) {
+  const stems = render.stems;
+  const pairs = stems.flatMap((first, index) => stems.slice(index + 1).map((second) => [first, second].sort()));
+  const isOn = (pair) => (song.review.swap[render.name] ?? []).some((one) => [...one].sort().join("\n") === pair.join("\n"));
+  return pairs.map((pair) => h("button.plain.swap", { type: "button", "aria-pressed": String(isOn(pair)),
+    "aria-label": `Swap ${pair.join(" and ")} in ${render.name}`, onclick: () => decide({ swap: { preset: render.name, stems: pair } }) },
+  `⇄ ${isOn(pair) ? "Swapped" : "Swap"} ${pair.join(" and ")}`));
+}
+
+function noteForm() {
+  const text = h("textarea", { id: "note", rows: "1", maxlength: "2000", placeholder: "Note at the playhead", "aria-label": "Note at the playhead",
+    onkeydown: (event) => {
+      if (event.key === "Enter" && !event.shiftKey) {
+        event.preventDefault();
+        event.target.form.requestSubmit();
+      } else if (event.key === "Escape") event.target.blur();
+    } });
+  return h("form.noteform", { onsubmit: (event) => {
+    event.preventDefault();
+    const here = current();
+    if (!text.value.trim()) return;
+    const about = here && here.kind !== "mixture" && here.kind !== "reference" ? { preset: song.renders[here.render].name, stem: here.name } : {};
+    decide({ note: { time_s: Math.round(player.seconds * 1000) / 1000, text: text.value.trim(), ...about } });
+  } }, text, h("button.main", { type: "submit" }, "Add note"));
+}

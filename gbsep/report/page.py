@@ -1,0 +1,285 @@
+"""The report: songs and their renders as one HTML file that needs nothing but itself.
+
+Conventions: the page holds its model as JSON, and what is large (a song's model, spectrograms, sound) as an *asset*
+named `<song>`, `<song>-<source>-mel`, `<song>-<source>-<piece>`. Assets are in the file while they are small
+together, else each is a script beside it, in `<report>_files/`: a page opened from a disk may read nothing but scripts.
+It runs no script but those with its nonce and asks nothing of any network.
+
+Text reaches the page as JSON in which `<`, `>` and `&` are written as escapes, and from there as text nodes only.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from string import Template
+from typing import Any
+from urllib.parse import quote
+
+from .. import __version__
+from ..errors import OutputError
+from ..levels import SILENCE_DBFS
+from . import preview
+from .songs import COLUMNS, Render, Song, Source
+from .spectrogram import mel_hz
+
+INLINE_BYTES = 40_000_000
+"""What the assets of a page may come to, as text, and still be in the file itself."""
+
+SCRIPTS = ("store.js", "player.js", "spectrogram.js", "review.js", "page.js")
+FOLDER = Path(__file__).parent / "assets"
+GENERATOR = '<meta name="generator" content="gbsep '
+ASSET = re.compile(r"\d+(-\d+-(mel|\d+))?")
+
+Link = Callable[[Path], str | None]
+"""The address of a file as the page names it, or None for one that it may not name."""
+
+Progress = Callable[[str, float], None]
+
+
+def song_model(song: Song, link: Link) -> dict[str, Any]:
+    """What the page knows of a song, JSON-able."""
+    shared_db = preview.shared_gain([source.levels for source in song.sources])
+    owner = {id(source): number for number, render in enumerate(song.renders) for source in render.sources}
+
+    def source_model(source: Source, gain_db: float) -> dict[str, Any]:
+        rate, frames = source.shape
+        return {
+            "name": source.name,
+            "kind": source.kind,
+            "render": owner.get(id(source)),
+            "seconds": frames / rate,
+            "chunks": preview.chunk_count(frames / rate),
+            "gain_db": round(gain_db, 3),
+            "silent": source.levels.peak_dbfs < SILENCE_DBFS,
+            "file": link(source.file) if source.file else None,
+        }
+
+    rates = [source.shape[0] for source in song.sources]
+    return {
+        "name": song.name,
+        "seconds": max((source.shape[1] / source.shape[0] for source in song.sources), default=0.0),
+        "sample_rate_hz": preview.preview_rate(rates[0]) if rates else preview.RATES_HZ[1],
+        "hz": [round(float(hz), 1) for hz in mel_hz(rates[0], preview.N_MELS)] if rates else [],
+        "shared_gain_db": round(shared_db, 3),
+        "sources": [source_model(source, gain_db) for source, gain_db in zip(song.sources, _gains(song), strict=True)],
+        "renders": [_render_model(render) for render in song.renders],
+        "review": song.decided.model_dump(),
+        "failures": dict(song.failures),
+    }
+
+
+def _render_model(render: Render) -> dict[str, Any]:
+    record = render.record
+    return {
+        "name": render.preset,
+        "title": record["preset"]["title"],
+        "recipe": render.recipe,
+        "overrides": record["overrides"],
+        "stems": list(record["stems"]),
+        "swapped": record.get("review", {}).get("swap", []),
+        "remarks": list(render.remarks),
+        "figures": render.figures,
+        "findings": list(render.findings),
+    }
+
+
+def asset(songs: Sequence[Song], name: str, link: Link) -> bytes:
+    """The bytes of one asset. Raises KeyError when there is none of that name."""
+    if not ASSET.fullmatch(name):
+        raise KeyError(name)
+    first, *rest = name.split("-")
+    try:
+        song = songs[int(first)]
+        if not rest:
+            return _json(song_model(song, link)).encode()
+        source = song.sources[int(rest[0])]
+    except IndexError:
+        raise KeyError(name) from None
+    if rest[1] == "mel":
+        return preview.spectrogram(source)
+    rate, frames = source.shape
+    if int(rest[1]) >= preview.chunk_count(frames / rate):
+        raise KeyError(name)
+    return preview.chunk(source, _gains(song)[int(rest[0])], int(rest[1]))
+
+
+def _gains(song: Song) -> list[float]:
+    return preview.matched_gains([source.levels for source in song.sources])
+
+
+def asset_script(name: str, content: bytes) -> str:
+    """An asset as the script that hands it to the page."""
+    return f'gbsepAsset("{name}", "{base64.b64encode(content).decode()}");\n'
+
+
+def page(
+    title: str,
+    songs: Sequence[Song],
+    folder: str,
+    *,
+    nonce: str,
+    inline: Mapping[str, str] | None = None,
+    served: bool = False,
+) -> str:
+    """The HTML of a report. `folder` is where assets are found; `inline` are those in the file, in base64."""
+    folders = list(dict.fromkeys(song.folder for song in songs))
+    model = {
+        "folder": folder,
+        "served": served,
+        "columns": {name: asdict(column) for name, column in COLUMNS.items()},
+        "chunk_s": preview.CHUNK_S,
+        "n_mels": preview.N_MELS,
+        "range_db": preview.RANGE_DB,
+        "songs": [
+            {
+                "name": song.name,
+                "folder": folders.index(song.folder),
+                "status": song.decided.status,
+                "notes": len(song.decided.notes),
+                "renders": len(song.renders),
+                "failed": list(song.failures),
+            }
+            for song in songs
+        ],
+    }
+    script = "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in SCRIPTS)
+    return Template((FOLDER / "page.html").read_text(encoding="utf-8")).substitute(
+        version=__version__,
+        title=html.escape(title),
+        policy=policy(nonce, "'self'" if served else "'none'"),
+        nonce=nonce,
+        style=(FOLDER / "style.css").read_text(encoding="utf-8"),
+        report=_json(model),
+        inline="\n".join(
+            f'<script type="text/plain" data-asset="{name}">{text}</script>' for name, text in (inline or {}).items()
+        ),
+        script=f'(() => {{\n"use strict";\n{script}}})();',
+    )
+
+
+def policy(nonce: str, connect: str) -> str:
+    """The Content-Security-Policy of a page: its own scripts and styles, and no address but `connect`."""
+    return (
+        f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; img-src data:; "
+        f"connect-src {connect}; base-uri 'none'; form-action 'none'"
+    )
+
+
+def write_report(
+    path: Path,
+    title: str,
+    songs: Sequence[Song],
+    *,
+    inline_bytes: int = INLINE_BYTES,
+    overwrite: bool = False,
+    progress: Progress = lambda stage, fraction: None,
+) -> list[Path]:
+    """Write a report to `path`, and what is too large for it beside it; the paths of both.
+
+    A report that is there is replaced. Raises OutputError for any other file in the way, unless `overwrite`, and for a
+    place that cannot be written.
+    """
+    check_free(path, overwrite)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{path.stem}.", suffix=".partial", dir=path.parent) as place:
+            return _write(path, title, songs, inline_bytes, Path(place), progress)
+    except OSError as error:
+        raise OutputError(path, f"cannot be written: {error.strerror or error}; choose another with --html") from None
+
+
+def _write(path: Path, title: str, songs: Sequence[Song], limit: int, place: Path, progress: Progress) -> list[Path]:
+    beside, staged = beside_of(path), place / "assets"
+    staged.mkdir()
+    texts: dict[str, str] = {}
+    sources = [
+        (f"{number}-{index}", song, index) for number, song in enumerate(songs) for index in range(len(song.sources))
+    ]
+
+    def prepare(one: tuple[str, Song, int]) -> None:
+        label, song, index = one
+        source = song.sources[index]
+        texts[f"{label}-mel"] = _base64(preview.spectrogram(source))
+        for piece, content in enumerate(preview.chunks(source, _gains(song)[index])):
+            name = f"{label}-{piece}"
+            (staged / f"{name}.js").write_text(asset_script(name, content), encoding="ascii")
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for done, _ in enumerate(pool.map(prepare, sources), 1):
+            progress("report", done / len(sources))
+    for number, song in enumerate(songs):
+        texts[str(number)] = _base64(_json(song_model(song, lambda file: _relative(file, path.parent))).encode())
+    texts = dict(sorted(texts.items()))
+
+    sounds = sorted(staged.iterdir())
+    spent = sum(map(len, texts.values()))
+    if spent > limit:  # of many songs: each brings its pictures when it is opened
+        for name, text in texts.items():
+            if name != "0":
+                (staged / f"{name}.js").write_text(f'gbsepAsset("{name}", "{text}");\n', encoding="ascii")
+        texts = {"0": texts["0"]}
+    elif spent + sum(sound.stat().st_size for sound in sounds) <= limit:
+        for sound in sounds:
+            texts[sound.stem] = sound.read_text(encoding="ascii").split('"')[3]
+            sound.unlink()
+    nonce = hashlib.sha256("".join(texts.values()).encode()).hexdigest()[:32]
+    document = page(title, songs, f"{quote(beside.name)}/", nonce=nonce, inline=texts)
+    (place / "page.html").write_text(document, encoding="utf-8")
+
+    if beside.exists():
+        shutil.rmtree(beside)
+    made = [path]
+    if any(staged.iterdir()):
+        staged.rename(beside)
+        made.append(beside)
+    (place / "page.html").replace(path)
+    return made
+
+
+def check_free(path: Path, overwrite: bool) -> None:
+    """Raise OutputError when a report at `path` would take the place of anything but a report."""
+    if path.is_dir():
+        raise OutputError(path, "is a folder; name a file in it with --html")
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise OutputError(path, "is no name of a page; let it end with .html")
+    if overwrite:
+        return
+    if path.exists() and GENERATOR not in path.read_text(encoding="utf-8", errors="replace")[:2000]:
+        raise OutputError(path, "was not written by gbsep; give --overwrite to replace it, or another name with --html")
+    beside = beside_of(path)
+    for file in beside.iterdir() if beside.is_dir() else ():
+        if not ASSET.fullmatch(file.stem) or file.suffix != ".js":
+            raise OutputError(file, "was not written by gbsep; move it away, or name another page with --html")
+
+
+def beside_of(path: Path) -> Path:
+    """The folder for what is too large for a report at `path`."""
+    return path.with_name(f"{path.stem}_files")
+
+
+def _relative(file: Path, folder: Path) -> str | None:
+    try:
+        return quote(Path(os.path.relpath(file, folder)).as_posix())
+    except ValueError:  # another drive
+        return None
+
+
+def _json(value: object) -> str:
+    """JSON that neither ends a script element nor a line of one."""
+    text = json.dumps(value, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode()

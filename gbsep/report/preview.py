@@ -1,0 +1,105 @@
+"""Sounds and pictures as a page takes them: short pieces of FLAC, spectrograms of one byte per point, and gains.
+
+Conventions: a sound is cut into pieces of CHUNK_S that a browser decodes one by one, each to the frame, so that any
+length plays without a gap in bounded memory and several sounds share one clock. FLAC because every browser decodes
+it exactly: a lossy codec would add its own delay to every piece, and its own faults to what is to be judged. A piece
+already has the gain with which it is as loud as the others (`matched_gains`): 16 bits are 16 bits of what is heard.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from .. import files
+from ..audio import Block, Reader, join, rechunk
+from ..levels import Levels, to_amplitude
+from .songs import Source
+from .spectrogram import mel_db
+
+CHUNK_S = 8
+RATES_HZ = (8000, 48000)
+"""Rates that are kept: every browser plays them. Others become the upper one."""
+
+HEADROOM_DBFS = -1.0
+MAX_RAISE_DB = 24.0
+MIN_TARGET_LUFS = -30.0
+
+N_MELS = 96
+COLUMNS_PER_S = 20
+WIDTHS = (600, 2400)
+RANGE_DB = (-110.0, 10.0)
+"""What the bytes of a spectrogram stand for: 0 is the first and below, 255 the second and above."""
+
+
+def preview_rate(sample_rate: int) -> int:
+    """The sample rate of the pieces of a sound."""
+    return sample_rate if RATES_HZ[0] <= sample_rate <= RATES_HZ[1] else RATES_HZ[1]
+
+
+def chunk_count(seconds: float) -> int:
+    """How many pieces a sound of so many seconds is cut into."""
+    return max(1, math.ceil(seconds / CHUNK_S - 1e-9))
+
+
+def chunks(source: Source, gain_db: float) -> Iterator[bytes]:
+    """All pieces of a sound as FLAC files, in order."""
+    reader = _playable(source.open(0.0, None))
+    for block in rechunk(reader.blocks(), CHUNK_S * reader.sample_rate):
+        yield _flac(block, gain_db, reader.sample_rate)
+
+
+def chunk(source: Source, gain_db: float, number: int) -> bytes:
+    """One piece of a sound, as `chunks` gives it (but where the rate changes: there it is resampled on its own)."""
+    rate, frames = source.shape
+    first = number * CHUNK_S * rate
+    reader = _playable(source.open(first / rate, min(CHUNK_S * rate, frames - first) / rate))
+    return _flac(join(reader.blocks()), gain_db, reader.sample_rate)
+
+
+def matched_gains(levels: Sequence[Levels]) -> list[float]:
+    """The gain in dB that makes each sound as loud (BS.1770) as the others, so that none clips.
+
+    What lacks the headroom for MIN_TARGET_LUFS, or would be raised by more than MAX_RAISE_DB, stays softer.
+    """
+    room_db = [HEADROOM_DBFS - level.peak_dbfs for level in levels]
+    audible = [number for number, level in enumerate(levels) if math.isfinite(level.loudness_lufs)]
+    reachable = min((levels[number].loudness_lufs + room_db[number] for number in audible), default=0.0)
+    target = max(MIN_TARGET_LUFS, reachable)
+    return [
+        min(target - level.loudness_lufs, room, MAX_RAISE_DB) if number in audible else min(0.0, room)
+        for number, (level, room) in enumerate(zip(levels, room_db, strict=True))
+    ]
+
+
+def shared_gain(levels: Sequence[Levels]) -> float:
+    """The one gain in dB, 0 or below, with which no sound clips and all are as they were rendered to each other."""
+    return min((HEADROOM_DBFS - level.peak_dbfs for level in levels if level.peak_dbfs > HEADROOM_DBFS), default=0.0)
+
+
+def spectrogram(source: Source) -> bytes:
+    """The mel spectrogram of a sound: N_MELS rows, from low to high, of one byte for each column; see RANGE_DB."""
+    rate, frames = source.shape
+    width = round(min(max(frames / rate * COLUMNS_PER_S, WIDTHS[0]), WIDTHS[1]))
+    low_db, high_db = RANGE_DB
+    scaled = (mel_db(source.open(0.0, None), width, N_MELS) - low_db) * (255 / (high_db - low_db))
+    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8).tobytes()
+
+
+def _playable(reader: Reader) -> Reader:
+    return files.resample(reader, preview_rate(reader.sample_rate))
+
+
+def _flac(block: Block, gain_db: float, sample_rate: int) -> bytes:
+    # Resampling, or a file changed since it was measured, may pass full scale by a little.
+    samples = np.clip(block * np.float32(to_amplitude(gain_db)), -1.0, 1.0)
+    with tempfile.TemporaryDirectory(prefix="gbsep-") as folder:
+        path = Path(folder) / "piece.flac"
+        format = files.OutputFormat("flac", "16")
+        with files.create(path, format, sample_rate, samples.shape[0], samples.shape[1]) as writer:
+            writer.write(samples)
+        return path.read_bytes()

@@ -1,0 +1,240 @@
+"""What there is to show: the renders below an output folder, song by song, as values.
+
+A song is one recording, or one excerpt of it: renders of the same content and the same seconds stand side by side and
+share the time axis. Everything comes from render.json and review.json; sound is opened when it is asked for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+from .. import files, levels, review
+from ..audio import Reader
+from ..batch import report as batch_report
+from ..errors import OutputError
+from ..evaluate import evaluate_folder
+from ..levels import Levels
+from ..stemfolder import StemFolder, find_stems, renders_in
+
+Open = Callable[[float, float | None], Reader]
+"""Opens a sound, or the part of it from a start in seconds on that is so many seconds long."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One sound of a song: its mixture, a stem or the residual of a render, or a true stem.
+
+    `kind` is one of these: mixture, stem, residual, reference. `file` is what a reader of the report may open.
+    """
+
+    name: str
+    kind: str
+    open: Open = field(repr=False)
+    file: Path | None = None
+    known: Levels | None = None
+
+    @cached_property
+    def levels(self) -> Levels:
+        """As render.json has them, else measured."""
+        return self.known or levels.measure(self.open(0.0, None))
+
+    @cached_property
+    def shape(self) -> tuple[int, int]:
+        """Sample rate and frames."""
+        reader = self.open(0.0, None)
+        return reader.sample_rate, reader.frames
+
+
+@dataclass(frozen=True)
+class Render:
+    """One render of a song. `figures` holds numbers by stem and by the names in COLUMNS; `findings` the diagnoses;
+    `remarks` what there is to say of either."""
+
+    preset: str
+    record: Mapping[str, Any]
+    folder: Path
+    sources: tuple[Source, ...]
+    figures: Mapping[str, Mapping[str, float | None]]
+    findings: tuple[Mapping[str, Any], ...] = ()
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def recipe(self) -> str:
+        """How it was made, in a line: `crossover, cutoff_hz 200, order 4`."""
+        separate = dict(self.record["preset"]["separate"])
+        words = [str(separate.pop("backend"))]
+        words += [f"{key} {value}" for key, value in separate.items() if value is not None and key != "seed"]
+        return ", ".join(words)
+
+
+@dataclass(frozen=True)
+class Song:
+    """One recording and its renders. `failures` are presets that could not be rendered, and why."""
+
+    name: str
+    folder: Path
+    mixture: Source | None
+    renders: tuple[Render, ...]
+    references: tuple[Source, ...]
+    decided: review.Review
+    failures: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """All sounds: the mixture, the true stems, then render by render."""
+        mixture = (self.mixture,) if self.mixture else ()
+        return (*mixture, *self.references, *(source for render in self.renders for source in render.sources))
+
+
+@dataclass(frozen=True)
+class Column:
+    """A figure of the report: its unit, what it says, and which end of it is the better one, if any."""
+
+    label: str
+    unit: str
+    meaning: str
+    better: str = ""
+
+
+COLUMNS = {
+    "sdr": Column("SDR", "dB", "Signal to distortion against the true stem, the whole track", "higher"),
+    "sdr_bsseval_v4": Column("BSS v4", "dB", "BSS Eval v4: the median SDR of its seconds", "higher"),
+    "si_sdr": Column("SI-SDR", "dB", "SDR at the gain that suits best: the level does not count", "higher"),
+    "bleed_db": Column("Bleed", "dB", "The other instruments in this stem, against its own", "lower"),
+    "findings": Column("Findings", "", "Places where the diagnosis found something", "lower"),
+    "loudness_lufs": Column("Loudness", "LUFS", "Integrated loudness (BS.1770) of the stem as written"),
+    "peak_dbfs": Column("Peak", "dBFS", "Highest sample of the stem as written"),
+    "restored_gain_db": Column("Restored", "dB", "Gain that brought back the level the separator lost"),
+}
+
+
+def collect(out: Path, references: Path | None = None, presets: Sequence[str] = ()) -> list[Song]:
+    """The songs below an output folder, or a folder of one song or one render.
+
+    `references` is a folder of true stems: they are scored against, and can be heard. `presets` are the folders of the
+    renders to show, in this order; all without it. Raises OutputError when there are none.
+    """
+    found = renders_in(out) if out.is_dir() else {}
+    groups: dict[tuple[Any, ...], list[StemFolder]] = {}
+    for folder in found.values():
+        render = find_stems(folder)
+        assert render.record is not None
+        excerpt = render.record["excerpt"]
+        key = folder.parent, render.record["input"]["sha256"], excerpt["start_s"], excerpt["duration_s"]
+        if not presets or folder.name in presets:
+            groups.setdefault(key, []).append(render)
+    failures = _failures(out)
+    order = {name: number for number, name in enumerate(presets)}
+    songs = []
+    for (parent, _, start_s, duration_s), renders in groups.items():
+        name = _name(out, parent)
+        alone = sum(key[0] == parent for key in groups) == 1
+        songs.append(
+            _song(
+                name if alone else f"{name}, {_seconds(start_s, duration_s)}",
+                parent,
+                sorted(renders, key=lambda one: order.get(one.path.name, 0)),
+                references,
+                {preset: why for preset, why in failures.pop(name, {}).items() if not (parent / preset).exists()},
+            )
+        )
+    songs += [Song(name, out / name, None, (), (), review.load(out / name), why) for name, why in failures.items()]
+    if not songs:
+        raise OutputError(out, "holds no renders; make some with gbsep render, and name the folder given to --out")
+    return songs
+
+
+def _song(
+    name: str, folder: Path, renders: list[StemFolder], references: Path | None, failures: Mapping[str, str]
+) -> Song:
+    mixture = next(filter(None, (_mixture(render) for render in renders)), None)
+    true_stems: tuple[Source, ...] = ()
+    if references:
+        truth = find_stems(references)
+        assert renders[0].record is not None
+        excerpt = renders[0].record["excerpt"]
+        true_stems = tuple(
+            Source(
+                stem, "reference", partial(_part, partial(truth.open, stem), excerpt["start_s"], excerpt["duration_s"])
+            )
+            for stem in truth.files
+        )
+    shown = tuple(_render(render, references) for render in renders)
+    return Song(name, folder, mixture, shown, true_stems, review.load(folder), failures)
+
+
+def _render(folder: StemFolder, references: Path | None) -> Render:
+    record = folder.record
+    assert record is not None
+    meets = references is not None and not folder.files.keys().isdisjoint(find_stems(references).files)
+    scores = evaluate_folder(folder.path, references) if references and meets else {}
+    figures: dict[str, dict[str, float | None]] = {}
+    sources = []
+    for stem, told in record["stems"].items():
+        score = scores[stem].as_json() if stem in scores else {}
+        figures[stem] = {
+            **{name: score[name] for name in COLUMNS if name in score},
+            "loudness_lufs": told["after"]["loudness_lufs"],
+            "peak_dbfs": told["after"]["peak_dbfs"],
+            "restored_gain_db": told["restored_gain_db"],
+            **({"findings": sum(one["stem"] == stem for one in record["diagnoses"])} if "diagnoses" in record else {}),
+        }
+        path = folder.path / told["file"]
+        sources.append(Source(stem, "stem", partial(files.open, path), path, _levels(told["after"])))
+    residual = record["residual"]
+    if residual.get("file"):
+        path = folder.path / residual["file"]
+        sources.append(Source("residual", "residual", partial(files.open, path), path, _levels(residual)))
+    remarks = [f"{stem}: {note}" for stem, score in scores.items() for note in score.notes]
+    if references and not meets:
+        remarks.append(f"none of its stems is among the true ones in {references.name}: stems are paired by name")
+    findings = tuple(record.get("diagnoses", ()))
+    return Render(
+        folder.path.name, record, folder.path, tuple(sources), figures, findings, (*record["warnings"], *remarks)
+    )
+
+
+def _mixture(folder: StemFolder) -> Source | None:
+    found = folder.mixture_file()
+    if found is None:
+        return None
+    path, start_s, duration_s = found
+    return Source("mixture", "mixture", partial(_part, partial(files.open, path), start_s, duration_s), path)
+
+
+def _part(
+    whole: Open, first_s: float, length_s: float | None, start_s: float = 0.0, duration_s: float | None = None
+) -> Reader:
+    """A part of the part of a sound that begins at `first_s` and is `length_s` long."""
+    if length_s is not None:
+        duration_s = length_s - start_s if duration_s is None else min(duration_s, length_s - start_s)
+    return whole(first_s + start_s, duration_s)
+
+
+def _levels(told: Mapping[str, float | None]) -> Levels:
+    names = Levels.__dataclass_fields__
+    return Levels(*(-math.inf if (value := told[name]) is None else value for name in names))
+
+
+def _name(out: Path, folder: Path) -> str:
+    inside = folder.relative_to(out).as_posix() if folder.is_relative_to(out) else folder.name
+    return folder.resolve().name if inside == "." else inside
+
+
+def _seconds(start_s: float, duration_s: float | None) -> str:
+    return f"from {start_s:g} s" if duration_s is None else f"{start_s:g} to {start_s + duration_s:g} s"
+
+
+def _failures(out: Path) -> dict[str, dict[str, str]]:
+    """What the last batch into this folder could not do, by song and preset, and why."""
+    failures: dict[str, dict[str, str]] = {}
+    for one in (batch_report.read(out) or {"renders": []})["renders"]:
+        if one["status"] == "failed":
+            name = one.get("track") or Path(one["input"]).stem
+            failures.setdefault(name, {})[one["preset"]] = one["error"]
+    return failures

@@ -1,0 +1,81 @@
+"""A preset over ranges of its values: what `--vary separate.cutoff_hz=100:300:50` stands for."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterable
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from ..errors import ParameterError
+
+Override = tuple[str, Any]
+
+MAX_VALUES = 10_000
+
+
+def parse_vary(text: str) -> tuple[str, list[Any]]:
+    """A key of a preset and its values: a range start:stop:step with both ends in it, or a list.
+
+    Values are JSON, or else plain text. Decimal steps are exact. Raises ParameterError.
+
+    >>> parse_vary("separate.cutoff_hz=100:300:50")
+    ('separate.cutoff_hz', [100, 150, 200, 250, 300])
+    >>> parse_vary("separate.overlap=0.1:0.3:0.1"), parse_vary("separate.model=htdemucs,htdemucs_ft")
+    (('separate.overlap', [0.1, 0.2, 0.3]), ('separate.model', ['htdemucs', 'htdemucs_ft']))
+    """
+    key, equals, values = text.partition("=")
+    if not (key and equals and values):
+        raise ParameterError("vary", text, "KEY=START:STOP:STEP or KEY=A,B,C, such as separate.cutoff_hz=100:300:50")
+    found = _range(text, values) if ":" in values and not values.startswith(("[", "{", '"')) else _list(values)
+    if len({json.dumps(value) for value in found}) < len(found):
+        raise ParameterError("vary", text, "each value once")
+    return key, found
+
+
+def grid(variations: Iterable[tuple[str, list[Any]]]) -> list[tuple[Override, ...]]:
+    """The overrides of every combination, the last key changing fastest. Raises ParameterError for a key given twice.
+
+    >>> grid([("a", [1, 2]), ("b", ["x"])])
+    [(('a', 1), ('b', 'x')), (('a', 2), ('b', 'x'))]
+    """
+    variations = list(variations)
+    keys = [key for key, _ in variations]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise ParameterError("vary", key, "each key once; give its values in one list")
+    return list(itertools.product(*([(key, value) for value in values] for key, values in variations)))
+
+
+def _range(text: str, values: str) -> list[Any]:
+    parts = values.split(":")
+    try:
+        start, stop, step = map(Decimal, parts)
+        count = (stop - start) / step
+    except (ValueError, InvalidOperation, ZeroDivisionError):
+        count = Decimal("NaN")
+    if not count.is_finite():
+        raise ParameterError("vary", text, "three numbers START:STOP:STEP with a step other than 0, such as 100:300:50")
+    if count < 0:
+        raise ParameterError("vary", text, f"a step that leads from {start} to {stop}: {-step}")
+    if count >= MAX_VALUES:
+        raise ParameterError("vary", text, f"at most {MAX_VALUES} values")
+    whole = not any(set(part) & set(".eE") for part in parts)
+    return [
+        int(value) if whole else float(value) for value in (start + step * index for index in range(int(count) + 1))
+    ]
+
+
+def _list(values: str) -> list[Any]:
+    try:
+        return list(json.loads(f"[{values}]"))
+    except ValueError:
+        return [_value(word) for word in values.split(",")]
+
+
+def _value(word: str) -> Any:
+    try:
+        return json.loads(word)
+    except ValueError:
+        return word.strip()

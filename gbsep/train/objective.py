@@ -1,0 +1,83 @@
+"""What the embedded network learns: the bass's waveform.
+
+The error of the bass is the error of the guitar too, since the two sum to the mixture: 10 log10(error energy / mixture
+energy), floored at FLOOR_DB so that what is solved stops pulling. The loss is that of whole excerpts, and LOCAL times
+that of each second, so that passages in which one instrument rests count however loud the rest of the excerpt is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ..separation import compact, harmonic_net
+from .loop import Job, Plan
+from .mixing import Sources, batch
+
+if TYPE_CHECKING:
+    import torch
+
+FLOOR_DB = -35.0
+LOCAL = 0.5
+"""How much the error second by second counts in the loss, beside that of the whole excerpt."""
+
+QUIET = 0.01
+"""Seconds below this part of an excerpt's mean power count the less the quieter they are."""
+
+
+def compact_job(
+    config: harmonic_net.Config,
+    weights: harmonic_net.Weights,
+    sources: Sources,
+    plan: Plan,
+    about: Mapping[str, Any] | None = None,
+) -> Job:
+    """Learn to tell the bass in mixtures of `sources`; `about` is kept beside the network's shape in the state."""
+
+    def loss(weights: harmonic_net.Weights, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        mixture, bass = batch(sources, plan.seed, step, plan.batch_size, plan.excerpt_s)
+        error = _error(config, weights, mixture, bass, plan.half)
+        whole_db = _ratio_db(error, mixture, mixture.shape[-1]).mean()
+        second = min(config.sample_rate, mixture.shape[-1])
+        return whole_db + LOCAL * _ratio_db(error, mixture, second).mean(), whole_db
+
+    device = sources.stems.device
+    return Job(
+        {**asdict(config), **(about or {})},
+        {name: value.to(device) for name, value in weights.items()},
+        loss,
+        partial(_write, config),
+    )
+
+
+def _write(config: harmonic_net.Config, path: Any, weights: harmonic_net.Weights) -> None:
+    compact.save(path, config, weights)
+
+
+def error_db(
+    config: harmonic_net.Config, weights: harmonic_net.Weights, mixture: torch.Tensor, bass: torch.Tensor, half: bool
+) -> torch.Tensor:
+    """Energy of the bass's error over the mixture's, in dB for each excerpt (size,), floored near FLOOR_DB."""
+    return _ratio_db(_error(config, weights, mixture, bass, half), mixture, mixture.shape[-1])[:, 0]
+
+
+def _error(
+    config: harmonic_net.Config, weights: harmonic_net.Weights, mixture: torch.Tensor, bass: torch.Tensor, half: bool
+) -> torch.Tensor:
+    """The bass's error as waves (size, 2, frames)."""
+    laid_out = {name: harmonic_net.laid_out(value) for name, value in weights.items()}
+    estimate = harmonic_net.bass_spectrum(config, laid_out, harmonic_net.spectrum(config, mixture), half)
+    return harmonic_net.waves(config, estimate, mixture.shape[-1]) - bass
+
+
+def _ratio_db(error: torch.Tensor, mixture: torch.Tensor, frames: int) -> torch.Tensor:
+    """Energy of `error` over that of `mixture`, in dB for each whole piece of `frames`, (size, pieces)."""
+
+    def power(x: torch.Tensor) -> torch.Tensor:
+        pieces = x.shape[-1] // frames
+        return x[..., : pieces * frames].reshape(*x.shape[:2], pieces, frames).square().mean(dim=(1, 3))
+
+    quiet = QUIET * mixture.square().mean(dim=(1, 2))[:, None] if frames < mixture.shape[-1] else 0.0
+    return 10.0 * (power(error) / (power(mixture) + quiet + 1e-8) + 10 ** (FLOOR_DB / 10)).log10()

@@ -1,0 +1,484 @@
+"""The report and the review in a real browser: what is heard, seen and clicked; and that nothing leaves the machine."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+import gbsep
+from gbsep import review
+from gbsep.audio import Audio
+from gbsep.report import collect, write_report
+from gbsep.report.server import Server
+from gbsep.report.songs import Song
+from gbsep.review import Note, Review
+
+RATE = 44100
+SECONDS = 20
+HOSTILE = "노래 \"quoted\" '<img src=x onerror=hacked=1>' & 🎸 <script> \u202ertl\u2028"
+PRESETS = ("exp002", "exp002_100", "exp002_300")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    api = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install gbsep[dev]")
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        pytest.skip("no Chromium: install it (apt-get install chromium) to test the pages for real")
+    with api.sync_playwright() as play:
+        chromium = play.chromium.launch(executable_path=path)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three renders of noise, whose every moment is unlike every other, under a name that is out to break things."""
+    folder = tmp_path_factory.mktemp("rendered")
+    song = folder / f"{HOSTILE}.wav"
+    noise = np.random.default_rng(0).standard_normal((2, SECONDS * RATE))
+    gbsep.write(song, Audio((0.05 * noise + 0.1 * np.roll(noise, 1) + 0.1 * np.roll(noise, 2)), RATE))
+    for preset in PRESETS:
+        gbsep.render(song, preset, folder / "out", use_cache=False)
+    return folder / "out"
+
+
+@pytest.fixture(scope="module")
+def report(out: Path) -> Path:
+    """The report as a file beside its sound, with a note and findings."""
+    songs = collect(out)
+    hostile = f"</script><b>{HOSTILE}</b>"
+    finding = {"kind": "bleeding", "stem": "bass", "start_s": 12.0, "end_s": 13.5, "severity": "error"}
+    finding |= {"message": hostile, "value": 1.0, "partner": None}
+    render = songs[0].renders[0]
+    songs[0].__dict__["decided"] = Review(notes=[Note(time_s=3.0, text=hostile, preset=hostile, stem=hostile)])
+    render.__dict__["findings"] = (finding,)
+    render.record["preset"]["title"] = hostile
+    render.__dict__["remarks"] = (hostile,)
+    write_report(out / "report.html", HOSTILE, songs, inline_bytes=100_000)
+    return out / "report.html"
+
+
+class Tab:
+    """A page of the browser, and all it said and asked for."""
+
+    def __init__(self, browser: Any, address: str, **context: Any):
+        self.context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **context})
+        self.page = self.context.new_page()
+        self.said: list[str] = []
+        self.asked: list[str] = []
+        self.page.on("console", lambda message: self.said.append(message.text))
+        self.page.on("pageerror", lambda error: self.said.append(str(error)))
+        self.page.on("requestfailed", self._failed)
+        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.goto(address)
+        self.page.wait_for_selector(".lane canvas")
+
+    def _failed(self, request: Any) -> None:
+        if request.failure != "net::ERR_ABORTED":  # what a page asked for when it was left
+            self.said.append(f"{request.failure}: {request.url}")
+
+    def heard(self) -> dict[str, Any]:
+        """The last 46 ms that sounded, the time that the player says it is, and the source it says it plays."""
+        return self.page.evaluate("""() => {
+            const { player } = gbsep, samples = new Float32Array(2048);
+            const seconds = player.seconds;
+            player.analyser.getFloatTimeDomainData(samples);
+            return { seconds, source: player.sounding, samples: [...samples] };
+        }""")
+
+    def until(self, condition: str) -> None:
+        """Wait for it. The page forbids eval, and with it Playwright's own way to wait for a condition."""
+        deadline = time.monotonic() + 20
+        while not self.page.evaluate(condition):
+            assert time.monotonic() < deadline, f"never: {condition}; {self.said}"
+            self.page.wait_for_timeout(20)
+
+
+@pytest.fixture
+def tab(browser: Any, report: Path) -> Iterator[Tab]:
+    tab = Tab(browser, report.as_uri())
+    yield tab
+    tab.context.close()
+    assert tab.said == []
+    assert all(address.startswith(("file:", "data:")) for address in tab.asked)
+
+
+def samples(path: Path) -> np.ndarray:
+    """A file, folded to mono as the analyser does."""
+    return soundfile.read(path, always_2d=True)[0].mean(1)
+
+
+def lateness_s(heard: dict[str, Any], source: np.ndarray) -> float:
+    """By how much what was heard lies behind where the player says it is in the source, which it must be a part of."""
+    tail = np.array(heard["samples"])
+    end = round(heard["seconds"] * RATE)
+    first = max(0, end - tail.size - RATE // 5)
+    around = source[first : end + RATE // 5]
+    product = np.correlate(around, tail, "valid")
+    power = np.convolve(around**2, np.ones(tail.size), "valid")
+    match = product / np.sqrt(power * np.sum(tail**2))
+    assert match.max() > 0.95, "what is heard is not this source at this time"
+    return (end - (first + int(match.argmax()) + tail.size)) / RATE
+
+
+def lane(tab: Tab, stem: str, preset: str) -> Any:
+    return (
+        tab.page.locator(".group").filter(has=tab.page.locator("h3", has_text=stem)).locator(".lane", has_text=preset)
+    )
+
+
+def file_of(out: Path, preset: str, stem: str) -> np.ndarray:
+    return samples(next(out.glob(f"*/{preset}/{stem}.wav")))
+
+
+def chip(tab: Tab, text: str) -> Any:
+    return tab.page.locator("#choices").get_by_role("button", name=text, exact=True)
+
+
+def test_it_plays_and_stays_in_step_while_switching(tab: Tab, out: Path) -> None:
+    tab.page.locator("#play").click()
+    tab.until("gbsep.player.sounding !== null && gbsep.player.seconds > 0.3")
+    late = []
+    for stem, preset in [
+        ("bass", "exp002"),
+        ("bass", "exp002_300"),
+        ("guitar", "exp002_300"),
+        ("guitar", "exp002_100"),
+    ]:
+        chip(tab, stem).click()
+        chip(tab, preset).click()
+        tab.page.wait_for_timeout(300)
+        heard = tab.heard()
+        assert np.sqrt(np.mean(np.square(heard["samples"]))) > 0.01
+        late.append(lateness_s(heard, file_of(out, preset, stem)))
+    assert max(late) - min(late) < 0.02
+    assert max(map(abs, late)) < 0.06  # of which the size of the browser's audio buffer is a part
+    before = tab.heard()["seconds"]
+    tab.page.wait_for_timeout(400)
+    assert tab.heard()["seconds"] - before > 0.3
+
+
+def test_switching_leaves_no_gap_and_keeps_the_loudness(tab: Tab) -> None:
+    tab.page.locator("#play").click()
+    tab.until("gbsep.player.seconds > 0.5")
+    tab.page.evaluate("""() => {
+        globalThis.levels = [];
+        const samples = new Float32Array(2048);
+        const watch = () => {
+            gbsep.player.analyser.getFloatTimeDomainData(samples);
+            levels.push(10 * Math.log10(samples.reduce((sum, one) => sum + one * one, 0) / samples.length));
+            if (levels.length < 90) requestAnimationFrame(watch);
+        };
+        watch();
+    }""")
+    for key in ("2", "3", "s", "x", "1"):
+        tab.page.keyboard.press(key)
+        tab.page.wait_for_timeout(200)
+    tab.until("levels.length === 90")
+    levels = tab.page.evaluate("levels")
+    assert min(levels) > np.median(levels) - 8  # 46 ms of noise that has little but a few tens of Hz vary by some dB
+    assert max(levels) < np.median(levels) + 8
+
+
+def test_it_plays_on_across_pieces_and_round_a_loop(tab: Tab, out: Path) -> None:
+    source = file_of(out, "exp002", "guitar")
+    chip(tab, "guitar").click()
+    tab.page.evaluate("gbsep.player.seek(7.7, true)")
+    tab.until("gbsep.player.seconds > 8.1")
+    assert abs(lateness_s(tab.heard(), source)) < 0.06
+    tab.page.evaluate("gbsep.player.setLoop({ start: 15.6, end: 16.4 })")
+    tab.page.wait_for_timeout(1500)
+    heard = tab.heard()
+    assert 15.6 <= heard["seconds"] <= 16.4
+    tab.page.keyboard.press("l")
+    tab.until("gbsep.player.seconds > 16.5")
+    assert abs(lateness_s(tab.heard(), source)) < 0.06
+
+
+def test_it_stops_at_the_end(tab: Tab) -> None:
+    tab.page.evaluate(f"gbsep.player.seek({SECONDS - 0.3}, true)")
+    tab.until("gbsep.player.playing")
+    tab.until("!gbsep.player.playing")
+    assert tab.page.get_by_role("button", name="Play", exact=True).is_visible()
+
+
+def test_a_click_on_a_spectrogram_plays_that_sound_from_there(tab: Tab, out: Path) -> None:
+    picture = lane(tab, "guitar", "exp002_100").locator(".picture")
+    box = picture.bounding_box()
+    picture.click(position={"x": box["width"] * 0.6, "y": 20})
+    tab.until("gbsep.player.sounding !== null && gbsep.player.seconds > 12.2")
+    heard = tab.heard()
+    assert heard["seconds"] == pytest.approx(12.2, abs=0.4)
+    lateness_s(heard, file_of(out, "exp002_100", "guitar"))
+
+
+def test_a_drag_loops(tab: Tab) -> None:
+    picture = lane(tab, "bass", "exp002_100").locator(".picture")
+    picture.scroll_into_view_if_needed()
+    box = picture.bounding_box()
+    tab.page.mouse.move(box["x"] + box["width"] * 0.25, box["y"] + 9)
+    tab.page.mouse.down()
+    tab.page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + 9, steps=4)
+    tab.page.mouse.up()
+    assert tab.page.evaluate("gbsep.player.loop") == {
+        "start": pytest.approx(5, abs=0.1),
+        "end": pytest.approx(10, abs=0.1),
+    }
+
+
+def test_a_finding_is_marked_and_leads_there(tab: Tab) -> None:
+    pin = lane(tab, "bass", "exp002").locator(".pin").first
+    assert "bleeding" in tab.page.locator("#findings").inner_text()
+    pin.click()
+    tab.until("gbsep.player.seconds > 11.7 && gbsep.player.seconds < 13")
+    tab.page.keyboard.press("p")
+    tab.until("gbsep.player.seconds < 5")  # the note at 3 s
+
+
+def test_a_hostile_name_is_text_and_nothing_else(tab: Tab) -> None:
+    assert tab.page.locator("h1").text_content() == HOSTILE
+    assert tab.page.evaluate("document.querySelectorAll('h1 *, img, b b').length") == 0
+    assert tab.page.evaluate("typeof hacked") == "undefined"
+    assert "onerror" in tab.page.locator("#recipes").inner_text()
+    assert "onerror" in tab.page.locator("#notes").inner_text()
+
+
+def test_the_best_figure_is_marked(browser: Any, out: Path, tmp_path: Path) -> None:
+    truth = tmp_path / "truth"
+    truth.mkdir()
+    for name in ("bass", "guitar"):
+        mixed = file_of(out, "exp002", name) + 0.3 * file_of(out, "exp002_300", name)
+        gbsep.write(truth / f"{name}.wav", Audio(mixed, RATE))
+    songs = collect(out, truth)
+    write_report(tmp_path / "page.html", "scored", songs, inline_bytes=10**9)
+    assert not (tmp_path / "page_files").exists()
+    tab = Tab(browser, (tmp_path / "page.html").as_uri())
+    best = max(songs[0].renders, key=lambda render: render.figures["bass"]["sdr"] or 0.0)
+    rows = tab.page.locator("#figures tbody").first.locator("tr")
+    marked = rows.filter(has=tab.page.locator("td:nth-child(2).best")).all_inner_texts()
+    assert [text.split("\t")[0].strip() for text in marked] == [best.preset]
+    chip(tab, "True stem").click()
+    tab.page.locator("#play").click()
+    tab.until("gbsep.player.seconds > 0.4")
+    lateness_s(tab.heard(), samples(truth / "bass.wav"))
+    tab.context.close()
+    assert tab.said == []
+
+
+def test_a_blind_test_hides_and_reveals(tab: Tab) -> None:
+    page = tab.page
+    everything = "document.documentElement.outerHTML + document.title"
+    assert "exp002_300" in page.evaluate(everything)
+    orders = set()
+    for _ in range(3):
+        page.get_by_role("button", name="Blind test").click()
+        assert "exp002" not in page.evaluate(everything)
+        assert page.locator(".card").count() == 3
+        page.keyboard.press("2")
+        assert page.locator("#now").inner_text().startswith("B")
+        page.get_by_role("button", name="Listen to C").click()
+        tab.until("gbsep.player.playing && gbsep.player.sounding !== null")
+        assert "exp002" not in page.evaluate(everything)
+        page.get_by_role("button", name="C is best").click()
+        cards = page.locator(".card").all_inner_texts()
+        assert sorted(text.split("\n")[1] for text in cards) == sorted(PRESETS)
+        assert "1 of 1" in page.locator(".card.chosen").inner_text()
+        assert page.locator(".card.chosen").inner_text().startswith("C")
+        orders.add(tuple(text.split("\n")[1] for text in cards))
+        page.get_by_role("button", name="Next round").click()
+        assert "exp002" not in page.evaluate(everything)
+        page.get_by_role("button", name="A is best").click()
+        assert "of 2" in page.locator(".card.chosen").inner_text()
+        orders.add(tuple(text.split("\n")[1] for text in page.locator(".card").all_inner_texts()))
+        page.get_by_role("button", name="End the test").click()
+    assert len(orders) > 1
+    assert page.locator("#figures").is_visible()
+
+
+def test_all_of_it_works_from_the_keyboard(tab: Tab) -> None:
+    page = tab.page
+    page.keyboard.press(" ")
+    tab.until("gbsep.player.playing && gbsep.player.seconds > 0.1")
+    page.keyboard.press("ArrowRight")
+    tab.until("gbsep.player.seconds > 5")
+    page.keyboard.press("m")
+    tab.until("gbsep.player.source === 0")
+    page.keyboard.press("m")
+    tab.until("gbsep.player.source !== 0")
+    page.keyboard.press("e")
+    assert not page.locator("#matched").is_checked()
+    page.keyboard.press(" ")
+    tab.until("!gbsep.player.playing")
+    page.keyboard.press("?")
+    assert "Blind test on or off" in page.locator("#help").inner_text()
+    assert "[object" not in page.locator("body").inner_text()
+    page.keyboard.press("Escape")
+    assert not page.locator("#help").is_visible()
+    page.keyboard.press("t")
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+    page.keyboard.press("+")
+    assert page.locator(".ruler span").count() > 3
+
+
+@pytest.mark.parametrize("scheme", ["dark", "light"])
+def test_text_can_be_read_in_both_themes(browser: Any, report: Path, scheme: str) -> None:
+    """WCAG 2.2 AA: contrast of at least 4.5 for all text that is shown on the page's own surfaces."""
+    tab = Tab(browser, report.as_uri(), color_scheme=scheme)
+    contrasts = tab.page.evaluate("""() => {
+        const brush = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+        const rgb = (colour, under) => {
+            brush.fillStyle = under; brush.fillRect(0, 0, 1, 1);
+            brush.fillStyle = colour; brush.fillRect(0, 0, 1, 1);
+            return [...brush.getImageData(0, 0, 1, 1).data].slice(0, 3);
+        };
+        const linear = (one) => (one <= 0.04045 ? one / 12.92 : ((one + 0.055) / 1.055) ** 2.4);
+        const light = ([red, green, blue]) =>
+            0.2126 * linear(red / 255) + 0.7152 * linear(green / 255) + 0.0722 * linear(blue / 255);
+        const ground = (element) => {
+            const layers = [];
+            for (let at = element; at; at = at.parentElement) layers.unshift(getComputedStyle(at).backgroundColor);
+            return layers.reduce((under, colour) => `rgb(${rgb(colour, under)})`, "white");
+        };
+        const shown = [...document.querySelectorAll("body *")].filter((one) =>
+            one.checkVisibility() && !one.disabled && !one.closest("dialog, #say, .sr")
+            && [...one.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim()));
+        return shown.map((one) => {
+            const under = ground(one);
+            const lights = [light(rgb(getComputedStyle(one).color, under)), light(rgb(under, "white"))];
+            const contrast = (Math.max(...lights) + 0.05) / (Math.min(...lights) + 0.05);
+            return [contrast, `${one.className}: ${one.textContent.slice(0, 30)}`];
+        });
+    }""")
+    assert len(contrasts) > 50
+    assert [one for one in contrasts if one[0] < 4.5] == []
+    tab.context.close()
+
+
+def test_every_control_has_a_name(tab: Tab) -> None:
+    nameless = tab.page.evaluate("""() => [...document.querySelectorAll("button, select, input, textarea, a")]
+        .filter((one) => !one.textContent.trim() && !one.getAttribute("aria-label") && !one.labels?.length)
+        .map((one) => one.outerHTML)""")
+    assert nameless == []
+
+
+def test_it_fits_a_phone(browser: Any, report: Path) -> None:
+    tab = Tab(browser, report.as_uri(), viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
+    assert tab.page.evaluate("document.documentElement.scrollWidth") <= 390
+    lane(tab, "guitar", "exp002_100").locator(".play").tap()
+    tab.until("gbsep.player.playing && gbsep.player.seconds > 0.1")
+    tab.context.close()
+    assert tab.said == []
+
+
+def test_songs_are_opened_one_by_one_and_failures_told(browser: Any, out: Path, tmp_path: Path) -> None:
+    broken = Song("broken", tmp_path / "broken", None, (), (), Review(), {"exp002": "<b>cannot be read</b>"})
+    other = dataclasses.replace(
+        collect(out)[0], name="other", folder=tmp_path / "other", decided=Review(status="rejected")
+    )
+    write_report(tmp_path / "page.html", "many", [*collect(out), other, broken], inline_bytes=100_000)
+    tab = Tab(browser, (tmp_path / "page.html").as_uri())
+    page = tab.page
+    assert "1 of 2 unreviewed" in page.locator("#songs").inner_text()
+    page.locator("#play").click()
+    tab.until("gbsep.player.seconds > 0.1")
+    page.locator("#songs").get_by_role("button", name="broken").click()
+    tab.until("document.querySelector('h1').textContent === 'broken'")
+    assert not page.evaluate("gbsep.player.playing")
+    assert "<b>cannot be read</b>" in page.locator(".heading .failure").inner_text()
+    page.keyboard.press(" ")
+    page.keyboard.press(",")
+    tab.until("document.querySelector('h1').textContent === 'other'")
+    page.locator(".lane .play").nth(2).click()
+    tab.until("gbsep.player.seconds > 0.1")
+    lateness_s(tab.heard(), file_of(out, "exp002_100", "bass"))
+    tab.context.close()
+    assert tab.said == []
+
+
+def test_a_missing_folder_of_sounds_is_said(browser: Any, report: Path, tmp_path: Path) -> None:
+    shutil.copy(report, tmp_path / "alone.html")
+    tab = Tab(browser, (tmp_path / "alone.html").as_uri())
+    tab.page.locator("#play").click()
+    tab.page.wait_for_selector("#say.shown")
+    assert "report_files" in tab.page.locator("#say").inner_text()
+    tab.context.close()
+
+
+@pytest.fixture
+def server(out: Path) -> Iterator[Server]:
+    server = Server(out)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_a_sound_that_is_gone_is_said(browser: Any, server: Server, out: Path) -> None:
+    tab = Tab(browser, server.address)
+    gone = next(out.glob("*/exp002/bass.wav"))
+    gone.rename(gone.with_suffix(".away"))
+    try:
+        tab.page.locator("#play").click()
+        tab.page.wait_for_selector("#say.shown")
+        assert "bass.wav" in tab.page.locator("#say").inner_text()
+    finally:
+        gone.with_suffix(".away").rename(gone)
+    tab.context.close()
+
+
+def test_the_buttons_of_a_review_lead_to_other_files_on_the_next_render(
+    browser: Any, server: Server, out: Path
+) -> None:
+    folder = next(path for path in out.iterdir() if path.is_dir() and (path / "exp002").is_dir())
+    was = {stem: file_of(out, "exp002", stem) for stem in ("bass", "guitar")}
+    tab = Tab(browser, server.address)
+    page = tab.page
+
+    page.get_by_role("button", name="Swap bass and guitar in exp002", exact=True).click()
+    page.get_by_text("applies on the next render").wait_for()
+    assert review.load(folder).swaps("exp002") == (("bass", "guitar"),)
+
+    page.locator("#play").click()
+    tab.until("gbsep.player.seconds > 0.5")
+    page.keyboard.press("c")
+    page.keyboard.type("기타 <b>소리</b>")
+    page.keyboard.press("Enter")
+    page.locator("#notes .text").wait_for()
+    assert page.locator("#notes .text").inner_text() == "기타 <b>소리</b>"
+    (note,) = review.load(folder).notes
+    assert (note.text, note.stem) == ("기타 <b>소리</b>", "bass")
+    assert 0.4 < note.time_s < SECONDS
+
+    page.get_by_role("button", name="Use exp002_300 for this song").click()
+    page.get_by_role("button", name="Accept").click()
+    page.locator("#status[data-status=accepted]").wait_for()
+    assert (review.load(folder).preset, review.load(folder).status) == ("exp002_300", "accepted")
+
+    song = Path(json.loads((folder / "exp002/render.json").read_text(encoding="utf-8"))["input"]["path"])
+    assert gbsep.render(song, "exp002", out, use_cache=False).status == "ok"
+    np.testing.assert_array_equal(file_of(out, "exp002", "bass"), was["guitar"])
+    np.testing.assert_array_equal(file_of(out, "exp002", "guitar"), was["bass"])
+    page.reload()
+    page.get_by_text("Swapped as reviewed").wait_for()
+    assert page.get_by_text("applies on the next render").count() == 0
+
+    page.get_by_role("button", name="Swap bass and guitar in exp002", exact=True).click()
+    page.get_by_text("applies on the next render").wait_for()
+    gbsep.render(song, "exp002", out, use_cache=False)
+    np.testing.assert_array_equal(file_of(out, "exp002", "bass"), was["bass"])
+    tab.context.close()
+    assert tab.said == []
+    assert all(address.startswith((f"http://{server.host}/", "data:")) for address in tab.asked)
