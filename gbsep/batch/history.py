@@ -17,7 +17,7 @@ from ..rendering import Outcome, Plan
 from .planning import Batch, separations
 
 ROUGHLY = {"crossover": 0.003, "nmf": 0.05, "compact": 0.04, "openunmix": 0.4, "demucs": 1.0}
-"""Seconds per second of audio that a backend takes to separate, on one core of a small server; Demucs for each shift."""
+"""Seconds per second of audio that a backend takes to separate, on one core of a server; Demucs for each shift."""
 
 ROUGHLY_AFTER = 0.006
 """Seconds per second of audio for the levels, chains and files of one preset."""
