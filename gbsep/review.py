@@ -17,6 +17,7 @@ Reading is strict: a key, type or value that is not as above is an error, never 
 from __future__ import annotations
 
 import json
+import os
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated, Literal
@@ -81,9 +82,9 @@ def load(folder: Path) -> Review:
     Raises OutputError, naming the place in the file, for one that is not as it should be.
     """
     path = folder / FILE
+    if not os.path.exists(path):  # also where the folder's name is one that no disk takes
+        return Review()
     try:
-        if not path.exists():
-            return Review()
         if path.stat().st_size > MAX_BYTES:
             raise OutputError(path, f"is larger than {MAX_BYTES // 1000} kB: not a review; move it away")
         review = Review.model_validate(json.loads(path.read_text(encoding="utf-8")))
