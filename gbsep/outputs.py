@@ -48,7 +48,10 @@ def fingerprint(parts: Mapping[str, Any]) -> dict[str, str]:
 
 
 def inspect(folder: Path, wanted: Mapping[str, str], names: Collection[str]) -> Existing:
-    """Compare a destination with the render of fingerprint `wanted` that would write files called `names`."""
+    """Compare a destination with the render of fingerprint `wanted` that would write files called `names`.
+
+    A render that has other files beside these is "same"; one that lacks some of them is "stale".
+    """
     if not folder.exists():
         return Existing("none")
     if not folder.is_dir():
@@ -70,6 +73,9 @@ def inspect(folder: Path, wanted: Mapping[str, str], names: Collection[str]) -> 
     changed = [part for part, value in wanted.items() if record.get("fingerprint", {}).get(part) != value]
     if changed:
         return Existing("stale", f"{', '.join(changed)} changed")
+    lacking = sorted(set(names) - set(listed))
+    if lacking:
+        return Existing("stale", f"{lacking[0]} wanted as well")
     return Existing("same", "unchanged")
 
 

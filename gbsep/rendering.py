@@ -117,7 +117,7 @@ class Plan:
 class Outcome:
     """What became of one input: status "ok", "skipped" or "failed", and the files by stem name.
 
-    `reason` says why it was rendered again, or not: "unchanged", "input changed". `from_cache`: it was not separated
+    `reason` says why it was rendered again, or not: "unchanged", "preset changed". `from_cache`: it was not separated
     again. `input`, `folder` and `files` are URLs where a batch reads or writes those.
     """
 
@@ -180,6 +180,8 @@ def plan(
     """Check everything that can be checked without rendering, and look at what is there already.
 
     `track` is the file's name without another word, `source` the file itself; see Plan.
+    Dry stems that a render at the destination has are kept, whether they are asked for or not: a DAW project may refer
+    to them.
     Raises GbsepError. What a killed render left at the destination is put in place or swept.
     """
     info = files.probe(path)
@@ -206,6 +208,9 @@ def plan(
 
     targets_lufs = _loudness_targets(preset)
     folder = options.out / track / preset.folder
+    with _usable(folder):
+        outputs.recover(folder)
+    options = replace(options, dry_stems=options.dry_stems or _has_dry_stems(folder))
     names = _file_names(preset, options, track)
     swaps = review.load(folder.parent).swaps(preset.folder)
     for stem in sorted({name for pair in swaps for name in pair} - set(preset.stems)):
@@ -216,7 +221,8 @@ def plan(
         {
             "input": [input_hash, options.start_s, options.duration_s],
             "preset": preset.document,
-            "options": [options.dry_stems, names, targets_lufs],
+            "file names": _file_names(preset, replace(options, dry_stems=False), track),
+            "loudness targets": targets_lufs,
             "review": swaps,
             # Another number of threads changes the last bits: no reason to render a finished batch again.
             "backend": {name: value for name, value in identity.items() if name != "threads"},
@@ -224,8 +230,7 @@ def plan(
             "version": [__version__, RENDERING_VERSION, separation.SEPARATION_VERSION],
         }
     )
-    try:
-        outputs.recover(folder)
+    with _usable(folder):
         existing = outputs.inspect(folder, fingerprint, names.values())
         other = outputs.other_recording(folder, source, input_hash) if existing.state == "stale" else None
         if (existing.state == "foreign" or other) and not options.overwrite:
@@ -239,8 +244,6 @@ def plan(
         output_bytes, scratch_bytes = samples * files.bytes_per_sample(output) * len(names), 4 * samples * spooled
         if not skip:
             outputs.check_place(folder, output_bytes + scratch_bytes)
-    except OSError as error:
-        raise OutputError(folder, f"cannot be used: {error.strerror}; choose another with --out") from None
     return Plan(
         input=path,
         source=source,
@@ -263,6 +266,19 @@ def plan(
         scratch_bytes=scratch_bytes,
         failure=failure,
     )
+
+
+@contextmanager
+def _usable(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(folder, f"cannot be used: {error.strerror}; choose another with --out") from None
+
+
+def _has_dry_stems(folder: Path) -> bool:
+    record = outputs.read_record(folder)
+    return record is not None and any(stem["dry"] for stem in record["stems"].values())
 
 
 def _unless_bypassed(existing: outputs.Existing, folder: Path) -> outputs.Existing:

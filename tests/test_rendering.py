@@ -261,6 +261,31 @@ def test_an_unchanged_render_is_skipped_and_a_changed_one_replaced(song: Path, t
     ]
 
 
+def test_dry_stems_that_are_there_stay(song: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    plain = gbsep.render(song, CROSSOVER, out)
+    assert not list(plain.folder.glob("*.dry.wav"))
+    with_dry = gbsep.render(song, CROSSOVER, out, dry_stems=True)
+    assert (with_dry.status, with_dry.reason) == ("ok", "bass.dry.wav wanted as well")
+    dry = sorted(plain.folder.glob("*.dry.wav"))
+    assert [path.name for path in dry] == ["bass.dry.wav", "guitar.dry.wav"]
+    again = gbsep.render(song, CROSSOVER, out)
+    assert (again.status, again.reason, set(again.files)) == ("skipped", "unchanged", set(with_dry.files))
+    before = dry[0].read_bytes()
+    louder = gbsep.render(song, preset(separate={"backend": "crossover", "cutoff_hz": 300.0}), out)
+    assert (louder.status, louder.reason) == ("ok", "preset changed")
+    assert sorted(plain.folder.glob("*.dry.wav")) == dry
+    assert dry[0].read_bytes() != before
+
+
+def test_the_reason_names_what_changed(song: Path, tmp_path: Path) -> None:
+    gbsep.render(song, CROSSOVER, tmp_path)
+    renamed = gbsep.render(song, CROSSOVER, tmp_path, name="{track} - {stem}")
+    assert (renamed.status, renamed.reason) == ("ok", "file names changed")
+    cut = gbsep.render(song, CROSSOVER, tmp_path, name="{track} - {stem}", duration_s=0.5)
+    assert (cut.status, cut.reason) == ("ok", "input changed")
+
+
 def test_a_changed_input_is_rendered_again(song: Path, tmp_path: Path) -> None:
     gbsep.render(song, CROSSOVER, tmp_path / "out")
     gbsep.write(song, Audio(gbsep.read(song).samples * 0.5, RATE))
