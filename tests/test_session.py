@@ -28,7 +28,7 @@ from gbsep import files, outputs
 from gbsep.audio import Audio
 from gbsep.cli import cli, main
 from gbsep.errors import OutputError, ParameterError
-from gbsep.session import FORMATS, SCOPES, dawproject, model, reaper, write_sessions
+from gbsep.session import FORMATS, LEFT, SCOPES, dawproject, model, reaper, write_sessions
 from gbsep.session.model import Clip, Insert, Marker, Session, Track
 
 RATE = 44100
@@ -562,7 +562,7 @@ def test_markers_stand_at_what_the_record_warns_of(tmp_path: Path, format: str) 
     describe(tmp_path / "song" / "b", warnings=["everything is quieter"])
     (written,) = write_sessions(tmp_path, format)
     assert read_project(written.path).markers == [
-        (0.5, "everything is quieter"), (pytest.approx(0.7), 'a: bass: is "low"'),
+        (0.5, "everything is quieter"), (pytest.approx(0.7), 'a: is "low"'),
     ]  # fmt: skip
 
 
@@ -638,6 +638,24 @@ def test_an_original_inside_is_used_where_it_is(tmp_path: Path) -> None:
     assert not (tmp_path / "song" / "media").exists()
 
 
+def test_an_original_that_came_by_url_is_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    song, out = make_song(tmp_path / "song.wav"), tmp_path / "out"
+    words = ("render", f"file://{song}", "-p", "exp002", "--out", str(out), "--session", "reaper")
+    assert run(capsys, monkeypatch, *words)[0] == 0
+    project = out / "song" / "song.rpp"
+    original = read_rpp(project)["original"]
+    assert (project.parent / original.clips[0][0]).read_bytes() == song.read_bytes()
+    before = project.read_bytes()
+    song.unlink()
+    (again,) = write_sessions(out)
+    assert (again.warnings, project.read_bytes()) == ((), before), "the copy in media serves"
+    shutil.rmtree(project.parent / "media")
+    (again,) = write_sessions(out)
+    assert again.warnings == (f"file://{song}: no such file; check the URL: the session has no original",)
+
+
 def test_a_changed_original_is_left_out(out: Path, tmp_path: Path) -> None:
     make_song(tmp_path / "song.wav", seconds=0.5)
     (written,) = write_sessions(out)
@@ -690,8 +708,8 @@ def test_a_project_that_was_saved_since_is_kept(out: Path, format: str) -> None:
     assert changed != written
     for content in (changed, written[:-1], written + b"\n", b"", b"something else"):
         path.write_bytes(content)
-        with pytest.raises(OutputError, match=r"was changed since gbsep wrote it.*--overwrite"):
-            write_sessions(out, format)
+        (left,) = write_sessions(out, format)
+        assert (left.session, left.warnings) == (None, (LEFT,))
         assert path.read_bytes() == content
     write_sessions(out, format, overwrite=True)
     assert path.read_bytes() == written
@@ -721,12 +739,23 @@ write_sessions({str(out)!r}, {format!r})
     assert not list(out.rglob(".*"))
 
 
-def test_one_project_that_may_not_be_replaced_stops_all(out: Path, tmp_path: Path) -> None:
+def test_a_project_that_may_not_be_replaced_stops_no_other(
+    out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     gbsep.render(make_song(tmp_path / "a first.wav"), preset(), out)
-    (out / "song" / "song.rpp").write_text("mine")
-    with pytest.raises(OutputError, match=r"song\.rpp: was changed"):
-        write_sessions(out)
-    assert not (out / "a first" / "a first.rpp").exists()
+    first, mine = out / "a first" / "a first.rpp", out / "song" / "song.rpp"
+    mine.write_text("mine")
+    code, printed, said = run(capsys, monkeypatch, "session", str(out))
+    assert (code, printed) == (0, f"{first}\n")
+    assert f"{mine}: warning: {LEFT}" in said
+    code, printed, _ = run(capsys, monkeypatch, "session", str(out), "--json")
+    rows = {row["project"]: row["written"] for row in map(json.loads, printed.splitlines())}
+    assert (code, rows) == (0, {str(first): True, str(mine): False})
+    first.write_text("mine as well")
+    code, printed, said = run(capsys, monkeypatch, "session", str(out))
+    assert (code, printed) == (2, "")
+    assert "left as it is" in said
+    assert (first.read_text(), mine.read_text()) == ("mine as well", "mine")
 
 
 def test_unfinished_renders_are_left_alone(out: Path) -> None:
@@ -901,10 +930,13 @@ def test_render_writes_projects_of_what_it_rendered(
     assert said.splitlines()[-1] == str(out / "out.rpp")
 
     projects[1].write_text("mine")
+    code, _, said = run(capsys, monkeypatch, *words, "-p", "exp002_100", "--dry-run")
+    assert (code, f"{projects[1]}: warning: {LEFT}" in said) == (0, True)
     code, printed, said = run(capsys, monkeypatch, *words, "-p", "exp002_100")
-    assert (code, printed) == (2, "")
-    assert "two.rpp: was changed since gbsep wrote it" in said
-    assert not (out / "one" / "exp002_100").exists(), "refused before anything was written"
+    assert (code, f"{projects[1]}: warning: {LEFT}" in said, projects[1].read_text()) == (0, True, "mine")
+    assert str(projects[0]) in printed.splitlines()
+    assert str(projects[1]) not in printed.splitlines()
+    assert (out / "two" / "exp002_100" / "bass.wav").exists()
     given = ("render", songs[1], "-p", "exp002_100", *words[3:], "--overwrite")
     code, _, _ = run(capsys, monkeypatch, *given)
     heard = {track.path[0] for track in read_rpp(projects[1]).tracks if not track.silent}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import GbsepError, ParameterError
+from ..errors import GbsepError, ParameterError, printable
 from .batches import batch_options, carry_out, choices_of, print_outcomes, tell_left_out
 from .common import complain, debug_option, figure, plugin_paths_option, progress_bar
 from .session import session_options, write_after
@@ -68,7 +68,7 @@ def render(
         return 2
     after = None
     if session_format:
-        after = _sessions(planned, choices, session_format, session_per)
+        after = _sessions(planned, choices, session_format, session_per, tell=dry_run)
     if dry_run:
         print_outcomes(planned.refused, choices.as_json)
         _show_plans(planned, choices.as_json)
@@ -76,14 +76,22 @@ def render(
     return carry_out(planned, choices, after)
 
 
-def _sessions(planned: Batch, choices: Choices, format_: str, per: str) -> Callable[[Sequence[Outcome]], bool]:
-    """What writes the DAW projects when the batch is done. Raises GbsepError when it could not."""
-    from ..session import check_projects
+def _sessions(
+    planned: Batch, choices: Choices, format_: str, per: str, tell: bool
+) -> Callable[[Sequence[Outcome]], bool]:
+    """What writes the DAW projects when the batch is done; `tell` now which ones it would leave as they are.
+
+    Raises ParameterError when there is no place for any.
+    """
+    from ..session import LEFT, is_altered, projects_of
 
     if choices.destination:
         raise ParameterError("session", format_, f"projects are written to folders, and --out is {choices.destination}")
     out, overwrite = choices.options.out, choices.options.overwrite
-    check_projects(out, [plan.folder.parent for plan in planned.plans], format_, per, overwrite=overwrite)
+    songs = dict.fromkeys(plan.folder.parent for plan in planned.plans)
+    for project in projects_of(out, songs, format_, per) if tell and not overwrite else ():
+        if is_altered(project):
+            click.echo(f"{printable(str(project))}: warning: {LEFT}", err=True)
     return partial(write_after, out, format_=format_, per=per, overwrite=overwrite, as_json=choices.as_json)
 
 

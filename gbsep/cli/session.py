@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..errors import GbsepError
+from ..errors import GbsepError, OutputError
 from .common import complain, debug_option
 
 if TYPE_CHECKING:
@@ -65,11 +65,14 @@ def session(
     gbsep session stems --format dawproject               OUT/<track>/<track>.dawproject
     gbsep session stems --per batch                       OUT/<OUT>.rpp, all songs on one time line
 
-    Projects that you have saved since are not replaced without --overwrite.
+    Projects that you have saved since are not replaced without --overwrite; the others are written.
     """
-    from ..session import write_sessions
+    from ..session import LEFT, write_sessions
 
     written = write_sessions(out, format_, per, heard=heard, fader_gains=fader_gains, embed=embed, overwrite=overwrite)
+    if not any(project.session for project in written):
+        more = f"; so are {len(written) - 1} more, and there is no other" if len(written) > 1 else ""
+        raise OutputError(written[0].path, LEFT + more)
     if as_json:
         click.echo("\n".join(json.dumps(project.as_json(), ensure_ascii=False) for project in written))
     _report(written, quiet=as_json)
@@ -79,7 +82,8 @@ def _report(written: list[Written], quiet: bool) -> None:
     for project in written:
         for warning in project.warnings:
             click.echo(f"{project.path}: warning: {warning}", err=True)
-        click.echo(str(project.path), err=quiet)
+        if project.session:
+            click.echo(str(project.path), err=quiet)
 
 
 def session_options(command: Callable[..., int]) -> Callable[..., int]:
@@ -92,7 +96,10 @@ def session_options(command: Callable[..., int]) -> Callable[..., int]:
 
 
 def write_after(out: Path, outcomes: Iterable[Outcome], format_: str, per: str, overwrite: bool, as_json: bool) -> bool:
-    """The projects of what was rendered, or was there already; False and a complaint when they cannot be written."""
+    """The projects of what was rendered, or was there already; False and a complaint when they cannot be written.
+
+    One that was changed since gbsep wrote it is left as it is.
+    """
     from ..session import write_sessions
 
     folders = [Path(outcome.folder) for outcome in outcomes if outcome.folder]

@@ -7,7 +7,7 @@ A session refers to its files by relative paths, all of them at or below its own
 In one session for all, songs follow one another on common tracks, each with a region or marker of its name.
 
 A project ends with a checksum of itself. It is replaced as long as that holds; one that the user has saved since is not
-touched without `overwrite`. Equal renders give equal bytes.
+touched without `overwrite`; the others are written all the same. Equal renders give equal bytes.
 
 model.py says what a session is, renders.py makes one, reaper.py and dawproject.py write it.
 """
@@ -32,6 +32,7 @@ from .renders import Place, Render, find_renders, song_session
 
 FORMATS = {"reaper": reaper, "dawproject": dawproject}
 SCOPES = ("song", "batch")
+LEFT = "left as it is: changed since gbsep wrote it, or not gbsep's; --overwrite replaces it"
 GAP_S = 2.0
 """The least silence between two songs of one session; each begins at a whole second."""
 _NAME_BYTES = 120
@@ -41,19 +42,24 @@ _OPEN = b"0" * 64
 
 @dataclass(frozen=True)
 class Written:
-    """A project that was written: its tracks with the folders they are in, its markers, what to know of it."""
+    """A project that was written: its tracks with the folders they are in, its markers, what to know of it.
+
+    `session` is None for one that was left as it is.
+    """
 
     path: Path
-    session: Session
+    session: Session | None
     warnings: tuple[str, ...]
 
     def as_json(self) -> dict[str, Any]:
         """The same as one JSON object."""
+        session = self.session
         return {
             "project": str(self.path),
-            "tracks": [track.name for track, _ in walk(self.session.tracks)],
-            "markers": len(self.session.markers),
-            "tempo_bpm": self.session.tempo_bpm,
+            "written": session is not None,
+            "tracks": [track.name for track, _ in walk(session.tracks)] if session else [],
+            "markers": len(session.markers) if session else 0,
+            "tempo_bpm": session and session.tempo_bpm,
             "warnings": list(self.warnings),
         }
 
@@ -73,7 +79,7 @@ def write_sessions(
 
     `heard` is the preset that is heard, where a song has it; else the first, or in one session for all the commonest.
     `fader_gains` puts restored gains on faders, `embed` the audio into a DAWproject. `songs` are the folders of the
-    songs that are wanted, else all. Nothing is written when one project may not be replaced: OutputError.
+    songs that are wanted, else all. A project that was changed since gbsep wrote it is left as it is, with a warning.
     Raises ParameterError for what cannot be combined, and what reading the renders raises.
     """
     if fader_gains and per == "batch":
@@ -91,7 +97,7 @@ def write_sessions(
     presets = {render.folder.name for renders in found.values() for render in renders}
     if heard is not None and heard not in presets:
         raise ParameterError("heard", heard, f"a preset that was rendered{nearest(heard, presets)}")
-    targets = check_projects(out, list(found), format, per, overwrite=overwrite)
+    targets = projects_of(out, list(found), format, per)
     write = partial(dawproject.write, embed=embed) if format == "dawproject" else reaper.write
     makers: list[Callable[[Place], Session]] = [
         partial(song_session, song.name, renders, heard=heard, fader_gains=fader_gains)
@@ -100,26 +106,28 @@ def write_sessions(
     if per == "batch":
         makers = [partial(_batch_session, out.name, found, heard)]
     speakable = FORMATS[format].speakable
-    return [_write(target, make, write, speakable) for target, make in zip(targets, makers, strict=True)]
+    return [
+        _write(at, make, write, speakable) if overwrite or not is_altered(at) else Written(at, None, (LEFT,))
+        for at, make in zip(targets, makers, strict=True)
+    ]
 
 
-def check_projects(
-    out: Path, songs: Iterable[Path], format: str = "reaper", per: str = "song", *, overwrite: bool = False
-) -> list[Path]:
+def projects_of(out: Path, songs: Iterable[Path], format: str = "reaper", per: str = "song") -> list[Path]:
     """The projects that `write_sessions` would write for the folders `songs`, which need not be there yet.
 
-    Raises OutputError when one of them is there and may not be replaced, ParameterError for an unknown format or scope.
+    Raises ParameterError for an unknown format or scope.
     """
     if format not in FORMATS:
         raise ParameterError("format", format, f"a session format{nearest(format, FORMATS)}")
     if per not in SCOPES:
         raise ParameterError("per", per, " or ".join(SCOPES))
     folders = [out] if per == "batch" else songs
-    targets = [folder / _file_name(folder.name, FORMATS[format].SUFFIX) for folder in map(_absolute, folders)]
-    for target in targets:
-        if target.exists() and not overwrite and not _is_unaltered(target):
-            raise OutputError(target, "was changed since gbsep wrote it, or is not gbsep's; --overwrite replaces it")
-    return targets
+    return [folder / _file_name(folder.name, FORMATS[format].SUFFIX) for folder in map(_absolute, folders)]
+
+
+def is_altered(project: Path) -> bool:
+    """Whether a project is there that gbsep did not write, or that was changed since."""
+    return project.exists() and not _is_unaltered(project)
 
 
 def _file_name(name: str, suffix: str) -> str:

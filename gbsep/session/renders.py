@@ -29,8 +29,9 @@ import numpy as np
 
 from .. import cache, files, host, outputs
 from ..automation import Automation
+from ..batch import remote
 from ..chain import Node, Parallel, parse_chain
-from ..errors import GbsepError, OutputError, PluginError
+from ..errors import AudioFileError, GbsepError, OutputError, PluginError
 from ..external import Plugin, locate
 from ..levels import to_amplitude
 from .model import Clip, Insert, Marker, Session, Track, color_of
@@ -132,19 +133,24 @@ def song_session(
 
 def _original(song: str, recording: Mapping[str, Any], place: Place) -> tuple[Track | None, float | None]:
     """The track of the original and its tempo; none and a warning when the recording is not what it was."""
-    path = Path(recording["path"])
-    sha256 = recording["sha256"]
+    sha256, where = recording["sha256"], recording["path"]
     kept = sorted(place.media.glob(f"original.{sha256[:12]}.*"))
-    there = path.is_file() and cache.remembered_hash(cache.locate(), path) == sha256
+    source = where if remote.is_url(where) else Path(where)
+    try:
+        path = kept[0] if kept and source == where else remote.fetch(source)
+        there = path.is_file() and cache.remembered_hash(cache.locate(), path) == sha256
+    except AudioFileError as error:
+        place.warn(f"{error}: the session has no original")
+        return None, None
     if not (kept or there):
-        place.warn(f"{path} is gone or has changed since it was rendered: the session has no original")
+        place.warn(f"{where} is gone or has changed since it was rendered: the session has no original")
         return None, None
     tempo_bpm = files.tempo_bpm(path if there else kept[0])
     if not kept:
         inside = path.is_relative_to(place.folder) and recording["container"] in AS_THEY_ARE
         kept = [path if inside else _copy_original(path, recording, place.media / f"original.{sha256[:12]}")]
     clip = _clip(kept[0], f"{song} original", 0.0, place)
-    return Track("original", color_of("original"), (clip,), mute=True, note=path.name), tempo_bpm
+    return Track("original", color_of("original"), (clip,), mute=True, note=remote.path_of(where).name), tempo_bpm
 
 
 def _copy_original(path: Path, recording: Mapping[str, Any], target: Path) -> Path:
@@ -195,7 +201,7 @@ def _markers(renders: list[Render]) -> Iterator[Marker]:
     said: dict[tuple[float, str], list[str]] = {}
     for render in renders:
         found = [
-            (render.start_s + (diagnosis.get("start_s") or 0.0), ": ".join(_words(diagnosis)))
+            (render.start_s + (diagnosis.get("start_s") or 0.0), str(diagnosis.get("message") or diagnosis["kind"]))
             for diagnosis in render.record.get("diagnoses", ())
         ]
         for what in [*found, *((render.start_s, warning) for warning in render.record["warnings"])]:
@@ -203,10 +209,6 @@ def _markers(renders: list[Render]) -> Iterator[Marker]:
     for (time_s, text), names in sorted(said.items()):
         by = "" if len(set(names)) == len(renders) else f"{', '.join(dict.fromkeys(names))}: "
         yield Marker(time_s, by + text)
-
-
-def _words(diagnosis: Mapping[str, Any]) -> list[str]:
-    return [str(diagnosis[key]) for key in ("stem", "message") if diagnosis.get(key)] or [str(diagnosis.get("kind"))]
 
 
 # Files
