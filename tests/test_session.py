@@ -914,6 +914,31 @@ def test_the_command_prints_the_projects(
     assert "holds no finished render" in said
 
 
+def test_what_was_heard_is_heard_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    song, out = make_song(tmp_path / "song.wav"), tmp_path / "out"
+    words = ("render", str(song), "-p", "exp002_100", "-p", "exp002", "--out", str(out))
+    assert run(capsys, monkeypatch, *words, "--session", "reaper")[0] == 0
+    project = out / "song" / "song.rpp"
+    before = project.read_bytes()
+    assert run(capsys, monkeypatch, "session", str(out))[0] == 0
+    assert project.read_bytes() == before
+
+    def heard(path: Path) -> set[str]:
+        return {track.path[0] for track in read_project(path).tracks if not track.silent}
+
+    (other,) = write_sessions(out, "dawproject")
+    assert heard(other.path) == heard(project) == {"exp002_100"}
+    project.unlink()
+    other.path.unlink()
+    (anew,) = write_sessions(out)
+    assert heard(anew.path) == {"exp002"}, "the first by name"
+    for heard_now in ("exp002_100", None):
+        (all_songs,) = write_sessions(out, per="batch", heard=heard_now)
+        assert heard(all_songs.path) == {"exp002_100"}
+
+
 def test_render_writes_projects_of_what_it_rendered(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -37,7 +37,7 @@ SCOPES = click.Choice(["song", "batch"])
     show_default=True,
     help="A project for each song, or one with all of them, one after the other.",
 )
-@click.option("--heard", metavar="PRESET", help="The preset that is heard, its folder's name. [default: the first]")
+@click.option("--heard", metavar="PRESET", help="The preset that is heard, its folder's name. [default: as before]")
 @click.option("--fader-gains", is_flag=True, help="Show restored gains on the faders; what is heard stays the same.")
 @click.option("--embed", is_flag=True, help="Put the audio into the .dawproject.")
 @click.option("--overwrite", is_flag=True, help="Replace projects that were changed since gbsep wrote them.")
@@ -57,8 +57,8 @@ def session(
 
     It opens with the original (muted) and a folder for each preset: its processed stems, its dry stems and what no stem
     took (both muted), coloured by instrument and aligned to the sample; a marker for every warning; the tempo if the
-    recording's tags state it. Of several presets the first is heard. Dry stems are there when they were rendered:
-    `gbsep render --dry-stems`. The whole folder can be moved.
+    recording's tags state it. Of several presets the one that was heard before is heard, else the first by name. Dry stems
+    are there when they were rendered: `gbsep render --dry-stems`. The whole folder can be moved.
 
     \b
     gbsep session                                         OUT/<track>/<track>.rpp

@@ -6,8 +6,9 @@
 A session refers to its files by relative paths, all of them at or below its own folder, so the folder can be moved.
 In one session for all, songs follow one another on common tracks, each with a region or marker of its name.
 
-A project ends with a checksum of itself. It is replaced as long as that holds; one that the user has saved since is not
-touched without `overwrite`; the others are written all the same. Equal renders give equal bytes.
+A project ends with a mark of the preset that is heard and a checksum of itself. It is replaced as long as that holds;
+one that the user has saved since is not touched without `overwrite`, the others are written all the same. Equal renders
+give equal bytes.
 
 model.py says what a session is, renders.py makes one, reaper.py and dawproject.py write it.
 """
@@ -36,6 +37,7 @@ LEFT = "left as it is: changed since gbsep wrote it, or not gbsep's; --overwrite
 GAP_S = 2.0
 """The least silence between two songs of one session; each begins at a whole second."""
 _NAME_BYTES = 120
+_HEARD = "gbsep-heard:"
 _SEAL = b"gbsep-sha256:"
 _OPEN = b"0" * 64
 
@@ -77,7 +79,8 @@ def write_sessions(
 ) -> list[Written]:
     """Write a project for every song in `out`, or one for all of them; see the module's text.
 
-    `heard` is the preset that is heard, where a song has it; else the first, or in one session for all the commonest.
+    `heard` is the preset that is heard, where a song has it; else the one that is heard in the project that is there,
+    in either format; else the first by name, or in one session for all the commonest.
     `fader_gains` puts restored gains on faders, `embed` the audio into a DAWproject. `songs` are the folders of the
     songs that are wanted, else all. A project that was changed since gbsep wrote it is left as it is, with a warning.
     Raises ParameterError for what cannot be combined, and what reading the renders raises.
@@ -99,12 +102,15 @@ def write_sessions(
         raise ParameterError("heard", heard, f"a preset that was rendered{nearest(heard, presets)}")
     targets = projects_of(out, list(found), format, per)
     write = partial(dawproject.write, embed=embed) if format == "dawproject" else reaper.write
-    makers: list[Callable[[Place], Session]] = [
-        partial(song_session, song.name, renders, heard=heard, fader_gains=fader_gains)
-        for song, renders in found.items()
-    ]
-    if per == "batch":
-        makers = [partial(_batch_session, out.name, found, heard)]
+    makers: list[Callable[[Place], Session]] = []
+    for target in targets:
+        group = found if per == "batch" else {target.parent: found[target.parent]}
+        chosen = heard or _heard_before(target, {render.folder.name for own in group.values() for render in own})
+        if per == "batch":
+            makers.append(partial(_batch_session, out.name, found, chosen))
+        else:
+            about = target.parent.name, found[target.parent]
+            makers.append(partial(song_session, *about, heard=chosen, fader_gains=fader_gains))
     speakable = FORMATS[format].speakable
     return [
         _write(at, make, write, speakable) if overwrite or not is_altered(at) else Written(at, None, (LEFT,))
@@ -188,9 +194,26 @@ def _write(
     said = [f"{track.name}: {track.note}" for track, _ in walk(session.tracks) if track.note]
     session = replace(session, notes=(f"gbsep {__version__}", *dict.fromkeys([*said, *warnings])))
     with outputs.replacing(target) as path:
-        write(session, path, target.parent, (_SEAL + _OPEN).decode())
+        heard = next((track.name for track in session.tracks if track.tracks and not track.mute), "")
+        write(session, path, target.parent, f"{_mark(heard)} {(_SEAL + _OPEN).decode()}")
         _close_seal(path)
     return Written(target, session, tuple(warnings))
+
+
+def _mark(heard: str) -> str:
+    return _HEARD + hashlib.sha256(heard.encode("utf-8", "surrogateescape")).hexdigest()[:12]
+
+
+def _heard_before(target: Path, presets: Iterable[str]) -> str | None:
+    """Which of `presets` is heard in the project that is there as gbsep wrote it, or in that of another format."""
+    name = target.name.removesuffix(target.suffix)
+    others = [target.with_name(name + format.SUFFIX) for format in FORMATS.values()]
+    for path in filter(_is_unaltered, dict.fromkeys([target, *others])):
+        tail = _tail(path)[1]
+        for preset in presets:
+            if _mark(preset).encode() in tail:
+                return preset
+    return None
 
 
 def _close_seal(path: Path) -> None:
@@ -213,11 +236,16 @@ def _is_unaltered(path: Path) -> bool:
 
 def _seal_at(path: Path) -> int:
     """Where the checksum stands, within the last bytes of the file. Raises ValueError when there is none."""
+    begin, tail = _tail(path)
+    return begin + tail.rindex(_SEAL) + len(_SEAL)
+
+
+def _tail(path: Path) -> tuple[int, bytes]:
+    """The end of a project, in which marks stand, and where it begins."""
     tail_bytes = 4 * len(_SEAL + _OPEN)
     with path.open("rb") as file:
-        end = file.seek(0, os.SEEK_END)
-        begin = file.seek(max(0, end - tail_bytes))
-        return begin + file.read().rindex(_SEAL) + len(_SEAL)
+        begin = file.seek(max(0, file.seek(0, os.SEEK_END) - tail_bytes))
+        return begin, file.read()
 
 
 def _checksum(path: Path, at: int) -> bytes:
