@@ -709,7 +709,8 @@ def _writing(path: Path) -> Iterator[None]:
     except (OSError, soundfile.LibsndfileError) as error:
         reason = error.strerror if isinstance(error, OSError) else error.error_string.rstrip(" .")
         with suppress(OSError):
-            reason = f"{reason}; {shutil.disk_usage(path.parent).free / 1e6:.0f} MB free in {path.parent}"
+            free = f"{shutil.disk_usage(path.parent).free / 1e6:.0f} MB free in {path.parent}"
+            reason = free if reason == "System error" else f"{reason}; {free}"
         raise AudioFileError(path, f"cannot be written: {reason}") from None
 
 

@@ -279,23 +279,31 @@ def test_debug_shows_the_traceback(run: Any, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.skipif(os.name == "nt", reason="interrupts a process the POSIX way")
-def test_an_interrupt_is_130_and_leaves_nothing(song: Path, tmp_path: Path, rng: np.random.Generator) -> None:
-    long = tmp_path / "long.wav"
-    gbsep.write(long, Audio(0.1 * rng.standard_normal((2, 120 * RATE)), RATE))
+@pytest.mark.parametrize(
+    ("end", "songs", "code"), [(signal.SIGINT, 1, 130), (signal.SIGTERM, 1, 143), (signal.SIGTERM, 2, 143)]
+)
+def test_an_interrupt_leaves_nothing(
+    tmp_path: Path, rng: np.random.Generator, end: signal.Signals, songs: int, code: int
+) -> None:
+    long = [tmp_path / f"{number}.wav" for number in range(songs)]
+    for path in long:
+        gbsep.write(path, Audio(0.1 * rng.standard_normal((2, 120 * RATE)), RATE))
     out = tmp_path / "out"
     process = subprocess.Popen(
-        [sys.executable, "-m", "gbsep", "render", long, "-p", "exp003", "--out", out], stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "gbsep", "render", *long, "-p", "exp003", "--out", out],
+        stderr=subprocess.PIPE,
+        text=True,
     )
     for _ in range(600):
         if out.exists():
             break
         time.sleep(0.05)
     time.sleep(0.5)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(end)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
-    assert "interrupted" in err
-    assert not out.exists()
+    assert process.returncode == code, err
+    assert ("interrupted" in err) == (code == 130)
+    assert not list(out.rglob("*"))
 
 
 def test_a_butterworth_render_loads_neither_torch_nor_librosa(song: Path, tmp_path: Path) -> None:

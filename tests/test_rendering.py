@@ -389,6 +389,7 @@ def test_a_full_disk_leaves_nothing(song: Path, tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", script, song, tmp_path / "out"], capture_output=True, text=True)
     assert done.returncode == 3, done.stderr
     assert "cannot be written" in done.stdout or "could not be written" in done.stdout
+    assert "System error" not in done.stdout
     assert not (tmp_path / "out").exists()
 
 

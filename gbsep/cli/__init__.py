@@ -1,13 +1,17 @@
 """The command line: parse, call, print, exit code. It alone prints, and it alone catches GbsepError.
 
 Exit codes: 0 all well; 1 at least one input failed while running; 2 refused in planning, before anything was written;
-130 interrupted. Results go to stdout; progress, messages and errors to stderr.
+130 interrupted; 143 ended by SIGTERM, as tidily. Results go to stdout; progress, messages and errors to stderr.
 """
 
 from __future__ import annotations
 
 import json
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +38,10 @@ def main(arguments: list[str] | None = None) -> None:
     """The `gbsep` command."""
     state = {"debug": False}
     try:
-        code = cli.main(arguments, prog_name="gbsep", standalone_mode=False, obj=state, default_map=_user_defaults())
+        with _ending_tidily():
+            code = cli.main(
+                arguments, prog_name="gbsep", standalone_mode=False, obj=state, default_map=_user_defaults()
+            )
     except click.ClickException as error:
         error.show()
         code = error.exit_code
@@ -50,6 +57,24 @@ def main(arguments: list[str] | None = None) -> None:
         sys.stderr.close()
         code = 1
     sys.exit(code or 0)
+
+
+@contextmanager
+def _ending_tidily() -> Iterator[None]:
+    """SIGTERM ends the command through its `finally` clauses, so that nothing partial is left."""
+
+    def end(number: int, frame: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        sys.exit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @click.group(context_settings=HELP)

@@ -137,7 +137,8 @@ def carry_out(
 ) -> int:
     """Run a batch, show how it goes and what became of it; the exit code.
 
-    `after` is called with the outcomes of a batch that was not interrupted, and returns whether it went well.
+    `after` is called with the outcomes of a batch that was not interrupted, before any of them is printed, and returns
+    whether it went well.
     `watching` is as for `run_batch`. Of more than one render there is a report in batch.json, but not while watching.
     """
     from ..batch import history, report
@@ -146,9 +147,10 @@ def carry_out(
     if several and not planned.destination:
         report.check(planned.options.out)
     outcomes, interrupted = run_batch(planned, choices.cluster, watching)
+    complete = interrupted or after is None or after(outcomes)
     print_outcomes(outcomes, choices.as_json)
     history.learn(planned, outcomes)
-    failed = any(outcome.status == "failed" for outcome in outcomes)
+    failed = not complete or any(outcome.status == "failed" for outcome in outcomes)
     if several and outcomes:
         try:
             path = report.write(planned, outcomes, ["gbsep", *sys.argv[1:]], choices.begun, interrupted)
@@ -163,8 +165,6 @@ def carry_out(
             failed = True
     if interrupted:
         raise KeyboardInterrupt
-    if after and not after(outcomes):
-        failed = True
     return 1 if failed else 0
 
 

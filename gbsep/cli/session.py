@@ -57,8 +57,8 @@ def session(
 
     It opens with the original (muted) and a folder for each preset: its processed stems, its dry stems and what no stem
     took (both muted), coloured by instrument and aligned to the sample; a marker for every warning; the tempo if the
-    recording's tags state it. Of several presets the one that was heard before is heard, else the first by name. Dry stems
-    are there when they were rendered: `gbsep render --dry-stems`. The whole folder can be moved.
+    recording's tags state it. Of several presets the one that was heard before is heard, else the first by name. Dry
+    stems are there when they were rendered: `gbsep render --dry-stems`. The whole folder can be moved.
 
     \b
     gbsep session                                         OUT/<track>/<track>.rpp

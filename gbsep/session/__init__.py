@@ -109,8 +109,8 @@ def write_sessions(
         if per == "batch":
             makers.append(partial(_batch_session, out.name, found, chosen))
         else:
-            about = target.parent.name, found[target.parent]
-            makers.append(partial(song_session, *about, heard=chosen, fader_gains=fader_gains))
+            song, renders = target.parent.name, found[target.parent]
+            makers.append(partial(song_session, song, renders, heard=chosen, fader_gains=fader_gains))
     speakable = FORMATS[format].speakable
     return [
         _write(at, make, write, speakable) if overwrite or not is_altered(at) else Written(at, None, (LEFT,))
@@ -155,7 +155,7 @@ def _batch_session(name: str, songs: Mapping[Path, list[Render]], heard: str | N
     markers: list[Marker] = []
     for folder, renders in songs.items():
         title = folder.relative_to(place.folder).as_posix() if folder != place.folder else folder.name
-        own = replace(place, song=folder, warn=partial(_warn_of, title, place.warn))
+        own = replace(place, song=folder, warn=partial(_warn_of, title, place.warn), copies={})
         session = song_session(title, renders, own, heard)
         if heard not in [track.name for track in session.tracks]:
             own.warn(f"was not rendered with {heard}, the preset that is heard: unmute one of its own")

@@ -20,7 +20,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -67,12 +67,16 @@ class Render:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a session is written, and a song's folder in it; what its format can spell; where warnings go."""
+    """Where a session is written, and a song's folder in it; what its format can spell; where warnings go.
+
+    `copies` are the files that had to be copied for the format's spelling, with their bytes.
+    """
 
     folder: Path
     song: Path
     speakable: Callable[[str], bool]
     warn: Callable[[str], None]
+    copies: dict[Path, int] = field(default_factory=dict)
 
     @property
     def media(self) -> Path:
@@ -120,6 +124,9 @@ def song_session(
     ]
     if bare:
         place.warn(f"no dry stems of {', '.join(bare)}: gbsep render --dry-stems writes them")
+    if place.copies:
+        size = f"{len(place.copies)} files, {sum(place.copies.values()) / 1e6:.1f} MB"
+        place.warn(f"{size}, are copied into {place.folder / MEDIA}: their own names have no spelling in a project")
     rate = first.recording["sample_rate"]
     return Session(
         name,
@@ -218,6 +225,7 @@ def _clip(path: Path, name: str, start_s: float, place: Place) -> Clip:
     if not place.speakable(path.relative_to(place.folder).as_posix()):
         sha256 = files.content_hash(path)
         path = _copy(path, place.folder / MEDIA / f"{sha256[:12]}{path.suffix}")
+        place.copies[path] = path.stat().st_size
     info = files.probe(path)
     return Clip(path, name, start_s, info.frames, info.sample_rate, info.channels, info.container)
 
