@@ -504,6 +504,38 @@ def test_an_impossible_value_is_refused_with_what_is_possible(nothing_left, para
         host.open_plugin(zam("ZamCompX2"), SAMPLE_RATE, 2, parameters)
 
 
+@pytest.mark.parametrize(
+    ("parameters", "said"),
+    [
+        ({"current_program": "VocalLeveller"}, "current_program = 'VocalLeveller' .*does not keep it.*'Zero'"),
+        ({"ratio": 3.0, "current_program": "VocalLeveller"}, "ratio = 3.0 .*another of the parameters .*changes it"),
+        ({"current_program": "VocalLeveller", "ratio": 3.0}, "current_program = 'VocalLeveller' .*does not keep it"),
+    ],
+)
+def test_a_value_that_the_plugin_shows_and_does_not_use_is_refused(nothing_left, parameters, said):
+    """ZamCompX2 shows the values of a program, and its component never hears of it."""
+    with pytest.raises(ParameterError, match=said):
+        host.open_plugin(zam("ZamCompX2"), SAMPLE_RATE, 2, parameters)
+
+
+@pytest.mark.parametrize("parameters", [{"pad_db": -10.0}, {"pad_db": -10.0, "gain_db": -10.0}, {"pad_db": 0.0}])
+def test_what_is_read_is_what_is_heard_when_one_parameter_changes_another(rng, bundle, parameters):
+    signal = noise(rng, 2, 5000)
+    with host.open_plugin(bundle(), SAMPLE_RATE, 2, parameters) as instance:
+        gain_db, state = instance.values["gain_db"], instance.save_state()
+        out = compensated(instance, signal)
+    assert gain_db == pytest.approx(parameters["pad_db"], abs=1e-4)
+    np.testing.assert_allclose(out, 10 ** (gain_db / 20) * signal, rtol=1e-5, atol=0)
+    with host.open_plugin(bundle("again"), SAMPLE_RATE, 2, state=state) as instance:
+        np.testing.assert_allclose(compensated(instance, signal), out, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("names", [("gain_db", "pad_db"), ("pad_db", "gain_db")])
+def test_parameters_that_contradict_each_other_are_refused_in_any_order(bundle, names):
+    with pytest.raises(ParameterError, match=r"gain_db = -3\.0 dB .*does not keep it|gain_db = -3.0 dB .*another"):
+        host.open_plugin(bundle(), SAMPLE_RATE, 2, {name: {"gain_db": -3.0, "pad_db": -10.0}[name] for name in names})
+
+
 @settings(max_examples=5, deadline=None)
 @given(gain_db=st.floats(-60, 24).map(lambda value: round(value, 4)), polarity=st.sampled_from(["normal", "inverted"]))
 def test_any_value_comes_back_and_a_state_brings_it_back(library_file, gain_db, polarity):
@@ -696,7 +728,13 @@ def test_a_scan_knows_every_parameter_and_a_probe_whether_the_plugin_repeats_its
     bundle()
     for _ in range(2):  # as examined, and as kept
         info = host.find("gbsep test")
-        assert [parameter.name for parameter in info.parameters][1:] == ["gain_db", "armed", "polarity", "lookahead"]
+        assert [parameter.name for parameter in info.parameters][1:] == [
+            "gain_db",
+            "armed",
+            "polarity",
+            "lookahead",
+            "pad_db",
+        ]
         assert info.parameters[3].choices == ("normal", "inverted")
         gain = info.parameters[1]
         assert (gain.unit, gain.low, gain.high, gain.value) == ("dB", -60.0, 24.0, pytest.approx(0.0, abs=1e-5))
