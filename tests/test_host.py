@@ -203,6 +203,15 @@ def test_a_bundle_for_another_system_says_what_it_holds(tmp_path):
         run(tmp_path / "far.vst3")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only there the name of the library counts")
+def test_a_renamed_bundle_is_called_that(bundle, tmp_path):
+    bundle("ZamEQ2").rename(tmp_path / "My EQ.vst3")
+    with pytest.raises(
+        PluginError, match=r"renamed: it holds ZamEQ2\.so and needs My EQ\.so; call it ZamEQ2\.vst3 again"
+    ):
+        run(tmp_path / "My EQ.vst3")
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="where the library belongs is said for Linux")
 def test_a_bare_library_says_where_it_belongs(library_file, tmp_path):
     shutil.copy(library_file, tmp_path / "bare.vst3")
@@ -460,6 +469,15 @@ def test_a_latency_that_a_parameter_sets_is_known_beforehand(bundle):
     with host.open_plugin(bundle(), SAMPLE_RATE, 2, {"lookahead": 100}) as instance:
         assert instance.latency_frames == LATENCY_FRAMES + 100
         assert instance.process(impulse).argmax(axis=1).tolist() == [1356, 1356]
+
+
+def test_a_latency_that_changes_on_the_way_is_a_failure(bundle):
+    with host.open_plugin(bundle(), SAMPLE_RATE, 2) as instance:
+        said = "latency changed from 256 to 556 frames; .*cannot be automated: gain_db, lookahead"
+        with pytest.raises(PluginError, match=said):
+            instance.process(np.zeros((2, 3000), np.float32), [(1000, {"lookahead": 300.0, "gain_db": -1.0})])
+        with pytest.raises(PluginError, match="is closed"):
+            instance.process(np.zeros((2, 3000), np.float32))
 
 
 @pytest.mark.parametrize("shape", [(1, 100), (3, 100), (100,)])

@@ -1,16 +1,16 @@
 """A plug-in at work, as gbsep sees it: opened for one signal, fed block by block.
 
-What can go wrong is listed in gbsep.host.sandbox; besides, output with NaN or infinity is a PluginError. An instance
-that has failed is closed.
+What can go wrong is listed in gbsep.host.sandbox; besides, output with NaN or infinity and a latency that changes are
+a PluginError. An instance that has failed is closed.
 """
 
 from __future__ import annotations
 
 import base64
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -29,11 +29,15 @@ Changes = Sequence[tuple[int, Mapping[str, Value]]]
 
 
 class _Sent(NamedTuple):
-    """A part of a block on its way through the plug-in: where it lies meanwhile, and where it will go."""
+    """A part of a block on its way through the plug-in: where it lies meanwhile, and where it will go.
+
+    `changed` are the parameters that change in it.
+    """
 
     slot: int
     out: Block
     part: slice
+    changed: Set[str]
 
 
 class PluginInstance:
@@ -80,8 +84,10 @@ class PluginInstance:
                     if len(sent) == channel.SLOTS:
                         yield from self._fetch(sent.popleft())
                     slot = (sent[-1].slot + 1) % channel.SLOTS if sent else 0
-                    sent.append(_Sent(slot, out, slice(begin, min(begin + channel.SLOT_FRAMES, block.shape[1]))))
-                    self._submit(sent[-1], block, changes)
+                    part = slice(begin, min(begin + channel.SLOT_FRAMES, block.shape[1]))
+                    inside = [(at - begin, dict(values)) for at, values in changes if part.start <= at < part.stop]
+                    sent.append(_Sent(slot, out, part, {name for _, values in inside for name in values}))
+                    self._submit(sent[-1], block, inside)
             while sent:
                 yield from self._fetch(sent.popleft())
         except ParameterError:
@@ -101,25 +107,28 @@ class PluginInstance:
         self._frames += block.shape[1]
 
     def _submit(self, piece: _Sent, block: Block, changes: Changes) -> None:
-        begin, end = piece.part.start, piece.part.stop
-        self._sandbox.slot(piece.slot, end - begin)[:] = block[:, piece.part]
-        inside = [(at - begin, dict(values)) for at, values in changes if begin <= at < end]
-        self._sandbox.send(
-            "process", self._block_timeout_s, "process", slot=piece.slot, frames=end - begin, changes=inside
-        )
+        frames = piece.part.stop - piece.part.start
+        self._sandbox.slot(piece.slot, frames)[:] = block[:, piece.part]
+        self._sandbox.send("process", self._block_timeout_s, "process", slot=piece.slot, frames=frames, changes=changes)
 
     def _fetch(self, piece: _Sent) -> Iterator[Block]:
         """Take one piece out; the whole block, once it is there."""
-        self._sandbox.wait("process", self._block_timeout_s)
+        latency_frames = self._sandbox.wait("process", self._block_timeout_s)
+        if latency_frames != self.latency_frames:
+            changed = f"; what changes it cannot be automated: {', '.join(sorted(piece.changed))}" * bool(piece.changed)
+            self._fail(f"its latency changed from {self.latency_frames} to {latency_frames} frames{changed}")
         piece.out[:, piece.part] = self._sandbox.slot(piece.slot, piece.part.stop - piece.part.start)
         try:
             check_finite(piece.out[:, piece.part], self._fetched_frames)
         except AudioError as error:
-            self.close()
-            raise PluginError(f"plug-in {self.label!r} failed during process: {error}") from None
+            self._fail(str(error))
         self._fetched_frames += piece.part.stop - piece.part.start
         if piece.part.stop == piece.out.shape[1]:
             yield piece.out
+
+    def _fail(self, reason: str) -> NoReturn:
+        self.close()
+        raise PluginError(f"plug-in {self.label!r} failed during process: {reason}") from None
 
     def set(self, name: str, value: Value) -> None:
         """Change a parameter from the next block on, which says when it cannot be; as if it stood in its `changes`."""

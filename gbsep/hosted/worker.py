@@ -151,8 +151,11 @@ def start(voice: Voice, values: dict[str, parameters.Value]) -> dict[str, Any]:
         plugin._reload_type = ExternalPluginReloadType.PersistsAudioOnReset
         plugin.reset()
     restore(voice)
-    latency_frames = max(plugin.reported_latency_samples for plugin in voice.plugins)
-    return {"latency_frames": latency_frames, "values": kept[0]}
+    return {"latency_frames": latency_frames(voice), "values": kept[0]}
+
+
+def latency_frames(voice: Voice) -> int:
+    return max(plugin.reported_latency_samples for plugin in voice.plugins)
 
 
 def process(voice: Voice, block: np.ndarray) -> np.ndarray:
@@ -247,7 +250,7 @@ def serve(messages: socket.socket, memory: mmap.mmap) -> None:
             if verb == "process":
                 block = channel.slot(memory, request["slot"], voice.channels, request["frames"])
                 process_in_place(voice, block, request["changes"])
-                answer = None
+                answer = latency_frames(voice)
             elif verb == "scan":
                 answer = scan(**request)
             elif verb == "load":
