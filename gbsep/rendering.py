@@ -428,9 +428,8 @@ def run_chain(plan: ChainPlan, progress: Progress = _silent) -> dict[str, Any]:
         raise plan.failure
     warnings = list(plan.warnings)
     track = Track(plan.stem, plan.reader, chain=plan.preset.chains[plan.stem])
-    with outputs.staging(plan.path) as place:
-        shared_db = _write(plan, [track], plan.sidechains, place, partial(progress, "process"), warnings.append)
-        (place / plan.path.name).replace(plan.path)
+    with outputs.replacing(plan.path) as file:
+        shared_db = _write(plan, [track], plan.sidechains, file.parent, partial(progress, "process"), warnings.append)
     return {
         "input": str(plan.input),
         "file": str(plan.path),

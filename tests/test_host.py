@@ -7,6 +7,7 @@ import gc
 import os
 import platform
 import re
+import resource
 import shutil
 import signal
 import struct
@@ -267,6 +268,40 @@ with host.open_plugin({str(bundle(name))!r}, 44100, 2) as instance:
     assert len(started) == 2
     _, alive = psutil.wait_procs(started, timeout=10)
     assert not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
+
+
+@pytest.mark.parametrize(
+    ("keywords", "phase", "setting"),
+    [
+        ({"load_timeout_s": 2.0, "block_timeout_s": 9.0}, "load", "load_timeout_s"),
+        ({"block_timeout_s": 1.0}, "process", "block_timeout_s"),
+        ({}, "load", "GBSEP_PLUGIN_TIMEOUT"),
+    ],
+)
+def test_a_timeout_names_the_setting_that_is_in_force(bundle, nothing_left, monkeypatch, keywords, phase, setting):
+    monkeypatch.setenv("GBSEP_PLUGIN_TIMEOUT", "20" if keywords else "2")
+    with (
+        pytest.raises(PluginTimeout, match=f"during {phase} and was stopped; a longer {setting} gives it more time"),
+        host.open_plugin(bundle(f"{phase}-hang"), SAMPLE_RATE, 2, **keywords) as instance,
+    ):
+        instance.process(np.zeros((2, 100), np.float32), [(0, {"armed": 1.0})])
+
+
+@pytest.mark.parametrize(
+    ("limit", "said"),
+    [("NOFILE", "Too many open files; raise `ulimit -n` or use fewer"), ("FSIZE", "File too large; raise `ulimit -f`")],
+)
+def test_a_process_that_cannot_be_started_is_an_error_of_the_plugin(bundle, nothing_left, limit, said):
+    if sys.platform != "linux" and limit == "FSIZE":
+        pytest.skip("shared memory counts as a file on Linux")
+    path, number = bundle(), getattr(resource, f"RLIMIT_{limit}")
+    allowed = resource.getrlimit(number)
+    resource.setrlimit(number, (psutil.Process().num_fds() + 6 if limit == "NOFILE" else 4096, allowed[1]))
+    try:
+        with pytest.raises(PluginError, match=f"'good' cannot be started: {said}"):
+            host.open_plugin(path, SAMPLE_RATE, 2)
+    finally:
+        resource.setrlimit(number, allowed)
 
 
 def test_a_closed_instance_says_so(bundle, nothing_left):

@@ -82,6 +82,8 @@ def _print_plugins(found: list[PluginInfo], used: dict[str, PluginInfo]) -> None
             click.echo(printable(f"quarantined: {info.path}: {info.reason}"))
         elif used[info.name] is not info:
             click.echo(printable(f"shadowed: {info.path}: {info.name} is found first at {used[info.name].path}"))
+    if any(info.reason for info in found):
+        click.echo("`gbsep plugins scan` tries those in quarantine again")
 
 
 def _channels(counts: Iterable[int]) -> str:
@@ -138,7 +140,6 @@ def save_state(
     parameters = dict(parse_override(text) for text in settings)
     with host.open_plugin(info, host.PROBE_SAMPLE_RATE, max(info.channels, default=2), parameters) as instance:
         state = instance.save_state()
-    with outputs.staging(path) as place:
-        (place / path.name).write_bytes(state)
-        (place / path.name).replace(path)
+    with outputs.replacing(path) as file:
+        file.write_bytes(state)
     click.echo(f"{path}: {info.name} {info.version}, {len(state)} bytes")

@@ -18,7 +18,7 @@ from ..audio import Block, check_finite
 from ..errors import AudioError, ParameterError, PluginError
 from ..hosted import channel
 from ..hosted.parameters import PluginParameter, Value, from_row
-from .sandbox import MEMORY_LIMIT_BYTES, Sandbox, timeout_s
+from .sandbox import MEMORY_LIMIT_BYTES, Limit, Sandbox, limit
 from .scan import PluginInfo
 
 FIRST_FRAMES = 3
@@ -47,8 +47,8 @@ class PluginInstance:
     block, as the plug-in shows it; class_id, version: what the plug-in calls itself.
     """
 
-    def __init__(self, sandbox: Sandbox, about: Mapping[str, str], started: Mapping[str, Any], block_timeout_s: float):
-        self._sandbox, self._block_timeout_s = sandbox, block_timeout_s
+    def __init__(self, sandbox: Sandbox, about: Mapping[str, str], started: Mapping[str, Any], block_limit: Limit):
+        self._sandbox, self._block_limit = sandbox, block_limit
         self.label, self.channels = sandbox.label, sandbox.channels
         self.class_id, self.version = about["class_id"], about["version"]
         self.latency_frames: int = started["latency_frames"]
@@ -109,11 +109,11 @@ class PluginInstance:
     def _submit(self, piece: _Sent, block: Block, changes: Changes) -> None:
         frames = piece.part.stop - piece.part.start
         self._sandbox.slot(piece.slot, frames)[:] = block[:, piece.part]
-        self._sandbox.send("process", self._block_timeout_s, "process", slot=piece.slot, frames=frames, changes=changes)
+        self._sandbox.send("process", self._block_limit, "process", slot=piece.slot, frames=frames, changes=changes)
 
     def _fetch(self, piece: _Sent) -> Iterator[Block]:
         """Take one piece out; the whole block, once it is there."""
-        latency_frames = self._sandbox.wait("process", self._block_timeout_s)
+        latency_frames = self._sandbox.wait("process", self._block_limit)
         if latency_frames != self.latency_frames:
             changed = f"; what changes it cannot be automated: {', '.join(sorted(piece.changed))}" * bool(piece.changed)
             self._fail(f"its latency changed from {self.latency_frames} to {latency_frames} frames{changed}")
@@ -136,12 +136,12 @@ class PluginInstance:
 
     def parameters(self) -> tuple[PluginParameter, ...]:
         """Every parameter as it is now."""
-        rows = self._sandbox.ask("read parameters", self._block_timeout_s, "describe")
+        rows = self._sandbox.ask("read parameters", self._block_limit, "describe")
         return tuple(map(from_row, rows))
 
     def save_state(self) -> bytes:
         """The state as it is now, for `open_plugin(state=...)`: a .vstpreset, or raw where the format has none."""
-        return base64.b64decode(self._sandbox.ask("save state", self._block_timeout_s, "save"))
+        return base64.b64decode(self._sandbox.ask("save state", self._block_limit, "save"))
 
     def close(self) -> None:
         """End the process. May be called again."""
@@ -174,14 +174,13 @@ def open_plugin(
     if isinstance(plugin, PluginInfo) and plugin.reason:
         raise PluginError(f"{plugin.path} is in quarantine: {plugin.reason}")
     path, name = (plugin.path, plugin.name) if isinstance(plugin, PluginInfo) else (Path(plugin), None)
-    load_timeout_s, block_timeout_s = (
-        timeout_s() if given_s is None else given_s for given_s in (load_timeout_s, block_timeout_s)
-    )
+    load_limit = limit("load_timeout_s", load_timeout_s)
+    block_limit = limit("block_timeout_s", block_timeout_s)
     sandbox = Sandbox(name or path.stem, channels, memory_limit_bytes)
     try:
         about = sandbox.ask(
             "load",
-            load_timeout_s,
+            load_limit,
             "load",
             path=str(path.absolute()),
             name=name,
@@ -189,9 +188,9 @@ def open_plugin(
             channels=channels,
         )
         if state is not None:
-            sandbox.ask("restore state", load_timeout_s, "state", data=base64.b64encode(state).decode())
-        started = sandbox.ask("set parameters", load_timeout_s, "start", values=dict(parameters or {}))
+            sandbox.ask("restore state", load_limit, "state", data=base64.b64encode(state).decode())
+        started = sandbox.ask("set parameters", load_limit, "start", values=dict(parameters or {}))
     except BaseException:
         sandbox.close()
         raise
-    return PluginInstance(sandbox, about, started, block_timeout_s)
+    return PluginInstance(sandbox, about, started, block_limit)

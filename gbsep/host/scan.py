@@ -26,7 +26,7 @@ from typing import Any
 from ..errors import PluginError, PluginNotFound, nearest, printable, sentence
 from ..folders import cache_folder
 from ..hosted.parameters import PluginParameter, from_row
-from .sandbox import Sandbox, timeout_s
+from .sandbox import Sandbox, limit, timeout_s
 
 FOLDERS = {
     "linux": ("~/.vst3", "/usr/lib/vst3", "/usr/local/lib/vst3"),
@@ -92,13 +92,16 @@ def _walk(folder: Path, suffixes: list[str], seen: set[str]) -> Iterator[Path]:
 
 
 def examine(path: Path, load_timeout_s: float | None = None) -> list[PluginInfo]:
-    """Load a plug-in file in a process of its own and list what is in it; never raises for what the file does."""
-    form, load_timeout_s = FORMATS.get(path.suffix, ""), load_timeout_s or timeout_s()
-    try:
-        with Sandbox(path.stem) as sandbox:
-            rows = sandbox.ask("load", load_timeout_s, "scan", path=str(path.absolute()))
-    except PluginError as error:
-        return [PluginInfo(path.stem, path, form, reason=printable(str(error)))]
+    """Load a plug-in file in a process of its own and list what is in it; never raises for what the file does.
+
+    Raises PluginError when the process cannot be started.
+    """
+    form = FORMATS.get(path.suffix, "")
+    with Sandbox(path.stem) as sandbox:
+        try:
+            rows = sandbox.ask("load", limit("load_timeout_s", load_timeout_s), "scan", path=str(path.absolute()))
+        except PluginError as error:
+            return [PluginInfo(path.stem, path, form, reason=printable(str(error)))]
     return [_info(row, path, form) for row in rows]
 
 
