@@ -88,7 +88,10 @@ def locate(node: Plugin) -> host.PluginInfo:
     path = Path(node.path)
     if not path.exists():
         raise PluginNotFound(f"no plug-in file {path}")
-    found = _examined(path, path.stat().st_mtime_ns, node.load_timeout_s)
+    try:
+        found = _examined(path, host.stamp(path), node.load_timeout_s)
+    except OSError as error:
+        raise PluginError(f"{path} cannot be read: {error.strerror or error}") from None
     if found and found[0].reason:
         raise PluginError(f"{path} does not load: {found[0].reason}")
     for info in found:
@@ -99,7 +102,7 @@ def locate(node: Plugin) -> host.PluginInfo:
 
 
 @lru_cache(maxsize=256)
-def _examined(path: Path, time_ns: int, load_timeout_s: float | None) -> list[host.PluginInfo]:
+def _examined(path: Path, stamp: host.Stamp, load_timeout_s: float | None) -> list[host.PluginInfo]:
     return host.examine(path, load_timeout_s)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import gc
+import json
 import os
 import platform
 import re
@@ -775,6 +776,54 @@ def test_a_file_is_examined_again_only_when_it_changes(bundle, plugin_path, monk
     (cache_folder() / "plugins.json").write_text("{}")
     host.plugins()
     assert len(examined) == 4
+    (path / "Contents" / "moduleinfo.json").write_text("later")
+    os.utime(path / "Contents" / "moduleinfo.json", (2, 2))
+    host.plugins()
+    library.write_bytes(b"other" + library.read_bytes()[5:])
+    os.utime(library, (1, 1))  # no newer than the newest, and as long as before
+    host.plugins()
+    assert len(examined) == 6
+
+
+DAMAGE: list[Callable[[dict], object]] = [
+    lambda cache: cache["files"].clear() or cache["files"].update(x=3),
+    lambda cache: [entry.pop("stamp") for entry in cache["files"].values()],
+    lambda cache: [entry.update(plugins=3) for entry in cache["files"].values()],
+    lambda cache: [entry.update(plugins=[{"name": "gbsep test"}]) for entry in cache["files"].values()],
+    lambda cache: [info.update(name=None) for entry in cache["files"].values() for info in entry["plugins"]],
+    lambda cache: [info.update(parameters=[{}]) for entry in cache["files"].values() for info in entry["plugins"]],
+]
+
+
+def test_a_damaged_cache_is_as_good_as_none(bundle, plugin_path):
+    bundle()
+    whole, file = host.plugins(), cache_folder() / "plugins.json"
+    kept = file.read_text()
+    for damage in DAMAGE:
+        cache = json.loads(kept)
+        damage(cache)
+        file.write_text(json.dumps(cache))
+        assert host.plugins() == whole
+        assert file.read_text() == kept
+    for text in ("[]", "null", "{", '{"header": 1, "files": 2}', "[" * 100_000):
+        file.write_text(text)
+        assert host.plugins() == whole
+
+
+def test_a_plugin_that_no_longer_works_keeps_its_name_and_says_why(bundle, plugin_path):
+    library = next(bundle().rglob("*.so"))
+    assert not host.find("gbsep test").reason
+    data = library.read_bytes()
+    library.write_bytes(data[:3000])
+    for refresh in (False, True):
+        host.plugins(refresh)
+        with pytest.raises(PluginError, match=r"good\.vst3 is in quarantine: .*is truncated") as raised:
+            host.find("gbsep test")
+        assert raised.type is PluginError
+    with pytest.raises(PluginNotFound, match="1 in quarantine: `gbsep plugins list` says why"):
+        host.find("another")
+    library.write_bytes(data)
+    assert not host.find("gbsep test").reason
 
 
 def test_a_scan_knows_every_parameter_and_a_probe_whether_the_plugin_repeats_itself(bundle, plugin_path):

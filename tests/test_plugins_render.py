@@ -20,9 +20,9 @@ import soundfile
 import gbsep
 from gbsep import host, outputs
 from gbsep.audio import Audio, join
-from gbsep.chain import Node, apply_blocks, apply_chain, chain_schema, dump_chain, parse_chain
+from gbsep.chain import Node, apply_blocks, apply_chain, chain_schema, check_chain, dump_chain, parse_chain
 from gbsep.cli import main
-from gbsep.errors import ParameterError, PluginCrashed, PluginNotFound, PresetError
+from gbsep.errors import ParameterError, PluginCrashed, PluginError, PluginNotFound, PresetError
 from gbsep.external import PluginReport
 from gbsep.preset import load_preset
 from gbsep.rendering import Options, plan, plan_chain
@@ -355,6 +355,28 @@ def test_a_render_with_a_bypassed_plugin_is_done_again(tmp_path: Path, installed
     assert gbsep.render(song, document, tmp_path / "out", dry_stems=True).status == "skipped"
 
 
+def test_a_plugin_that_stopped_working_after_the_scan_is_bypassed(
+    tmp_path: Path, installed: Callable[..., Path]
+) -> None:
+    library = next(installed().rglob("*.so"))
+    song = write_song(tmp_path / "song.wav", 0.1)
+    host.plugins()
+    library.write_bytes(library.read_bytes()[:3000])
+    with pytest.raises(PluginError, match="in quarantine: .*is truncated"):
+        gbsep.render(song, preset([plugin(TEST_PLUGIN)]), tmp_path / "out")
+    outcome = gbsep.render(song, preset([plugin(TEST_PLUGIN, on_failure="bypass")]), tmp_path / "out")
+    assert any("is bypassed" in warning and "is truncated" in warning for warning in outcome.warnings)
+
+
+def test_a_plugin_by_path_that_changes_is_examined_again(tmp_path: Path, bundle: Callable[..., Path]) -> None:
+    library = next((path := bundle()).rglob("*.so"))
+    nodes = parse_chain([{"effect": "Plugin", "path": str(path)}])
+    assert not check_chain(nodes, RATE, allow_plugin_paths=True)
+    library.write_bytes(library.read_bytes()[:3000])
+    with pytest.raises(PluginError, match="is truncated"):
+        check_chain(nodes, RATE, allow_plugin_paths=True)
+
+
 def test_room_on_disk_is_needed_for_what_may_be_bypassed(
     tmp_path: Path, installed: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -582,6 +604,17 @@ def test_chain_alone_over_any_file(run: Any, tmp_path: Path, installed: Callable
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
+def test_what_a_killed_chain_left_is_swept(run: Any, tmp_path: Path) -> None:
+    write_song(tmp_path / "loop.wav", 0.1)
+    (tmp_path / "p.json").write_text(json.dumps(preset([])))
+    script = "import os; from pathlib import Path; from gbsep import outputs"
+    script += "; stack = outputs.staging(Path('loop.bass.wav')); stack.__enter__(); os._exit(9)"
+    assert subprocess.run([sys.executable, "-c", script], cwd=tmp_path).returncode == 9
+    assert len([path for path in tmp_path.iterdir() if path.name.startswith(".loop.bass.wav.")]) == 2
+    assert run("chain", "loop.wav", "-p", "p.json", "--stem", "bass")[0] == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"loop.wav", "p.json", "loop.bass.wav"}
+
+
 def test_chain_refuses_what_it_cannot_do(run: Any, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     write_song(tmp_path / "loop.wav", 0.1)
@@ -642,6 +675,7 @@ def test_plugins_are_listed_shown_and_probed(run: Any, installed: Callable[..., 
     assert TEST_PLUGIN in out
     assert r"two\nlines.vst3: a link to nowhere\nat all" in out
     assert "not a plug-in" in next(line for line in out.splitlines() if "empty.vst3" in line)
+    assert out.splitlines()[-1] == "`gbsep plugins scan` tries those in quarantine again"
     code, out, _ = run("plugins", "show", TEST_PLUGIN, "--probe")
     assert code == 0
     assert "nondeterministic" in out

@@ -77,10 +77,10 @@ def _print_plugins(found: list[PluginInfo], used: dict[str, PluginInfo]) -> None
     if rows:
         header = ("plug-in", "vendor", "version", "format", "channels", "latency", "path")
         print_table(header, [map(printable, row) for row in rows])
+    for path, reason in dict.fromkeys((info.path, info.reason) for info in found if info.reason):
+        click.echo(printable(f"quarantined: {path}: {reason}"))
     for info in found:
-        if info.reason:
-            click.echo(printable(f"quarantined: {info.path}: {info.reason}"))
-        elif used[info.name] is not info:
+        if not info.reason and used[info.name] is not info:
             click.echo(printable(f"shadowed: {info.path}: {info.name} is found first at {used[info.name].path}"))
     if any(info.reason for info in found):
         click.echo("`gbsep plugins scan` tries those in quarantine again")
