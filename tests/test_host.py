@@ -145,8 +145,7 @@ def run(path: Path, timeout_s: float = 20.0) -> np.ndarray:
     limits = {"load_timeout_s": timeout_s, "block_timeout_s": timeout_s, "memory_limit_bytes": 2**30}
     with host.open_plugin(path, SAMPLE_RATE, 2, parameters, state, **limits) as instance:
         instance.process(signal)
-        instance.set("armed", 1.0)
-        return instance.process(signal)
+        return instance.process(signal, [(0, {"armed": 1.0})])
 
 
 def trip_state(path: Path) -> bytes:
@@ -232,6 +231,14 @@ def test_a_damaged_name_in_a_library_is_called_that(bundle, plugin_path):
     assert info.reason.isprintable()
 
 
+def test_a_crash_quotes_only_what_was_written_after_the_last_answer(bundle, nothing_left):
+    with (
+        pytest.raises(PluginCrashed, match=r"chain\[1\]: plug-in .* crashed .*Segmentation fault\); \"on_failure\""),
+        host.open_plugin(bundle("process-crash"), SAMPLE_RATE, 2, where="chain[1]") as instance,
+    ):
+        instance.process(np.zeros((2, 100), np.float32), [(50, {"armed": 1.0})])
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(PluginError, match=r"nowhere\.vst3 does not exist"):
         run(tmp_path / "nowhere.vst3")
@@ -256,8 +263,7 @@ def test_a_plugin_does_not_outlive_a_killed_gbsep(bundle, nothing_left, name):
 import numpy as np
 from gbsep import host
 with host.open_plugin({str(bundle(name))!r}, 44100, 2) as instance:
-    instance.set("armed", 1.0)
-    instance.process(np.ones((2, 100), np.float32))
+    instance.process(np.ones((2, 100), np.float32), [(0, {{"armed": 1.0}})])
 """
     with subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL) as gbsep:
         started: list[psutil.Process] = []
@@ -471,24 +477,12 @@ def test_changes_hold_from_their_frame_on(rng, bundle):
     np.testing.assert_allclose(out[:, LATENCY_FRAMES:], expected, rtol=2e-6, atol=0)
 
 
-def test_set_holds_from_the_next_block_on(rng, bundle):
-    block = noise(rng, 2, 1000)
-    with host.open_plugin(bundle(), SAMPLE_RATE, 2) as instance:
-        instance.process(block)
-        instance.set("gain_db", -6.0)
-        instance.process(block[:, :0])
-        out = instance.process(block)
-    np.testing.assert_allclose(out[:, LATENCY_FRAMES:], 10 ** (-6 / 20) * block[:, :-LATENCY_FRAMES], rtol=2e-6, atol=0)
-
-
 @pytest.mark.parametrize(
     ("name", "value", "said"), [("gain", 1.0, "did you mean 'gain_db'"), ("gain_db", 25.0, "-60 to 24")]
 )
 def test_an_impossible_change_is_refused(bundle, name, value, said):
-    with host.open_plugin(bundle(), SAMPLE_RATE, 2) as instance:
-        instance.set(name, value)
-        with pytest.raises(ParameterError, match=said):
-            instance.process(np.zeros((2, 200_000), np.float32))
+    with host.open_plugin(bundle(), SAMPLE_RATE, 2) as instance, pytest.raises(ParameterError, match=said):
+        instance.process(np.zeros((2, 200_000), np.float32), [(0, {name: value})])
 
 
 def test_a_first_block_that_is_too_short_is_refused(bundle):
@@ -530,10 +524,10 @@ def test_a_block_of_another_shape_is_refused(bundle, shape):
 
 def test_a_value_means_that_value():
     with host.open_plugin(zam("ZamCompX2"), SAMPLE_RATE, 2, {"ratio": 12.34, "threshold_db": -23.45}) as instance:
-        assert instance.values["ratio"] == 12.34
-        shown = {parameter.name: parameter for parameter in instance.parameters()}
-    assert shown["ratio"] == PluginParameter("ratio", "", 1.0, 20.0, (), 12.34)
-    assert shown["threshold_db"].value == pytest.approx(-23.45, abs=1e-4)
+        assert (instance.values["ratio"], instance.values["threshold_db"]) == (12.34, -23.45)
+        assert not {"gain_reduction_db", "sample_rate_frames"} & set(instance.values)
+    shown = {parameter.name: parameter for parameter in host.examine(zam("ZamCompX2"))[0].parameters}
+    assert shown["ratio"] == PluginParameter("ratio", "", 1.0, 20.0, (), 4.0)
     assert (shown["threshold_db"].low, shown["threshold_db"].high, shown["threshold_db"].unit) == (-80.0, 0.0, "dB")
 
 

@@ -137,7 +137,7 @@ def save_state(
     if path.exists() and not overwrite:
         raise OutputError(path, "is there already; give --overwrite to replace it")
     info = host.find(name, vendor, format_)
-    parameters = dict(parse_override(text) for text in settings)
+    parameters = dict(parse_override(text, "ratio=12.34") for text in settings)
     with host.open_plugin(info, host.PROBE_SAMPLE_RATE, max(info.channels, default=2), parameters) as instance:
         state = instance.save_state()
     with outputs.replacing(path) as file:

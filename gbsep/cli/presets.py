@@ -47,7 +47,10 @@ def show(preset: str, overrides: tuple[str, ...]) -> None:
 @click.argument("presets", metavar="NAME|FILE...", nargs=-1, required=True)
 @debug_option
 def validate(presets: tuple[str, ...]) -> int:
-    """Check presets; exit code 2 when one is not valid."""
+    """Check presets; exit code 2 when one is not valid.
+
+    Plug-ins are not looked at: whether they are there and take their parameters is checked by render and chain.
+    """
     from ..preset import load_preset
 
     bad = 0

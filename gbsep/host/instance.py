@@ -10,19 +10,20 @@ import base64
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..audio import Block, check_finite
 from ..errors import AudioError, ParameterError, PluginError
 from ..hosted import channel
-from ..hosted.parameters import PluginParameter, Value, from_row
+from ..hosted.parameters import Value
 from .sandbox import MEMORY_LIMIT_BYTES, Limit, Sandbox, limit
 from .scan import PluginInfo
 
 FIRST_FRAMES = 3
-"""Pedalboard cannot tell channels from frames in a first array of fewer frames."""
+"""Pedalboard takes the layout of an instance from the first array it gets after a reset, and cannot tell channels from
+frames in one of fewer frames."""
 
 Changes = Sequence[tuple[int, Mapping[str, Value]]]
 """Automation within a block: (frame of the block, parameters that hold from there on), in order of the frames."""
@@ -54,7 +55,6 @@ class PluginInstance:
         self.latency_frames: int = started["latency_frames"]
         self.values: dict[str, Value] = started["values"]
         self._frames = self._fetched_frames = 0
-        self._pending: dict[str, Value] = {}
 
     def process(self, block: Block, changes: Changes = ()) -> Block:
         """The next block of the signal, delayed by `latency_frames`: same shape, new array.
@@ -77,8 +77,6 @@ class PluginInstance:
         try:
             for block, changes in pieces:
                 self._check(block)
-                if self._pending and block.shape[1]:
-                    changes, self._pending = [(0, self._pending), *changes], {}
                 out = np.empty(block.shape, np.float32)
                 for begin in range(0, max(block.shape[1], 1), channel.SLOT_FRAMES):
                     if len(sent) == channel.SLOTS:
@@ -116,28 +114,17 @@ class PluginInstance:
         latency_frames = self._sandbox.wait("process", self._block_limit)
         if latency_frames != self.latency_frames:
             changed = f"; what changes it cannot be automated: {', '.join(sorted(piece.changed))}" * bool(piece.changed)
-            self._fail(f"its latency changed from {self.latency_frames} to {latency_frames} frames{changed}")
+            self._sandbox.fail(
+                "process", f"its latency changed from {self.latency_frames} to {latency_frames} frames{changed}"
+            )
         piece.out[:, piece.part] = self._sandbox.slot(piece.slot, piece.part.stop - piece.part.start)
         try:
             check_finite(piece.out[:, piece.part], self._fetched_frames)
         except AudioError as error:
-            self._fail(str(error))
+            self._sandbox.fail("process", str(error))
         self._fetched_frames += piece.part.stop - piece.part.start
         if piece.part.stop == piece.out.shape[1]:
             yield piece.out
-
-    def _fail(self, reason: str) -> NoReturn:
-        self.close()
-        raise PluginError(f"plug-in {self.label!r} failed during process: {reason}") from None
-
-    def set(self, name: str, value: Value) -> None:
-        """Change a parameter from the next block on, which says when it cannot be; as if it stood in its `changes`."""
-        self._pending[name] = value
-
-    def parameters(self) -> tuple[PluginParameter, ...]:
-        """Every parameter as it is now."""
-        rows = self._sandbox.ask("read parameters", self._block_limit, "describe")
-        return tuple(map(from_row, rows))
 
     def save_state(self) -> bytes:
         """The state as it is now, for `open_plugin(state=...)`: a .vstpreset, or raw where the format has none."""
@@ -164,19 +151,21 @@ def open_plugin(
     load_timeout_s: float | None = None,
     block_timeout_s: float | None = None,
     memory_limit_bytes: int = MEMORY_LIMIT_BYTES,
+    where: str = "",
 ) -> PluginInstance:
     """A fresh instance of a plug-in, or of the only one in a file, for a signal of `channels` (1 or 2) channels.
 
     `state` is restored first, then `parameters` are set by their text values and read back. `load_timeout_s` holds for
     each of loading, restoring and setting, `block_timeout_s` for each 65536 frames; without them
-    GBSEP_PLUGIN_TIMEOUT does, or 30 s. Raises ParameterError, PluginCrashed, PluginTimeout, PluginError.
+    GBSEP_PLUGIN_TIMEOUT does, or 30 s. `where` in a chain it stands is for messages.
+    Raises ParameterError, PluginCrashed, PluginTimeout, PluginError.
     """
     if isinstance(plugin, PluginInfo) and plugin.reason:
         raise PluginError(f"{plugin.path} is in quarantine: {plugin.reason}")
     path, name = (plugin.path, plugin.name) if isinstance(plugin, PluginInfo) else (Path(plugin), None)
     load_limit = limit("load_timeout_s", load_timeout_s)
     block_limit = limit("block_timeout_s", block_timeout_s)
-    sandbox = Sandbox(name or path.stem, channels, memory_limit_bytes)
+    sandbox = Sandbox(name or path.stem, channels, memory_limit_bytes, where)
     try:
         about = sandbox.ask(
             "load",

@@ -29,7 +29,7 @@ import time
 import weakref
 from collections.abc import Iterator
 from multiprocessing import connection
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -84,16 +84,18 @@ def limit(setting: str, given_s: float | None) -> Limit:
 class Sandbox:
     """A process that one plug-in is loaded into, and the way to talk with it."""
 
-    def __init__(self, label: str, channels: int = 2, memory_limit_bytes: int = MEMORY_LIMIT_BYTES):
-        if os.name != "posix":
-            raise PluginError(f"plug-in {label!r} cannot be used: external plug-ins run on Linux and macOS only")
+    def __init__(self, label: str, channels: int = 2, memory_limit_bytes: int = MEMORY_LIMIT_BYTES, where: str = ""):
         self.label, self.channels = label, channels
+        self._title = f"{where}: plug-in {label!r}" if where else f"plug-in {label!r}"
+        self._after_crash = '; "on_failure": "bypass" lets its stem pass unprocessed' if where else ""
+        if os.name != "posix":
+            raise PluginError(f"{self._title} cannot be used: external plug-ins run on Linux and macOS only")
         self._unanswered, self._busy_since = 0, 0.0
         try:
             self._start(memory_limit_bytes)
         except OSError as error:
             hint = START_HINTS.get(error.errno or 0, "")
-            raise PluginError(f"plug-in {label!r} cannot be started: {error.strerror or error}{hint}") from None
+            raise PluginError(f"{self._title} cannot be started: {error.strerror or error}{hint}") from None
 
     def _start(self, memory_limit_bytes: int) -> None:
         """Start the process; of what it needs, `theirs` is closed here once it has it."""
@@ -133,7 +135,7 @@ class Sandbox:
 
     def _check_open(self) -> None:
         if not self._finalize.alive:
-            raise PluginError(f"plug-in {self.label!r} is closed")
+            raise PluginError(f"{self._title} is closed")
 
     def ask(self, phase: str, limit: Limit, verb: str, **arguments: Any) -> Any:
         """Send one request and wait for its answer."""
@@ -156,13 +158,18 @@ class Sandbox:
         with self._watched(phase, limit):
             self._wait_readable(deadline)
             answer = channel.receive(self._messages, max(deadline, time.monotonic() + ANSWER_S))
+            self._output.read()  # what it wrote before an answer has nothing to do with a crash after it
         self._unanswered, self._busy_since = self._unanswered - 1, time.monotonic()
         if "error" not in answer:
             return answer["ok"]
         if answer["error"] == "ParameterError":
             raise ParameterError(*answer["args"])
+        self.fail(phase, answer["args"][0])
+
+    def fail(self, phase: str, reason: str) -> NoReturn:
+        """Close, and raise PluginError."""
         self.close()
-        raise PluginError(f"plug-in {self.label!r} failed during {phase}: {answer['args'][0]}")
+        raise PluginError(f"{self._title} failed during {phase}: {reason}")
 
     @contextlib.contextmanager
     def _watched(self, phase: str, limit: Limit) -> Iterator[None]:
@@ -172,18 +179,16 @@ class Sandbox:
         except TimeoutError:
             self.close()
             raise PluginTimeout(
-                f"plug-in {self.label!r} gave no answer within {limit.timeout_s:g} s during {phase} and was stopped; "
+                f"{self._title} gave no answer within {limit.timeout_s:g} s during {phase} and was stopped; "
                 f"a longer {limit.setting} gives it more time"
             ) from None
         except (EOFError, ConnectionError):
-            raise PluginCrashed(
-                f"plug-in {self.label!r} crashed during {phase}: its process {self._ending()}"
-            ) from None
+            said = f"its process {self._ending()}{self._after_crash}"
+            raise PluginCrashed(f"{self._title} crashed during {phase}: {said}") from None
         except channel.ChannelBroken as error:
             self.close()
-            raise PluginCrashed(
-                f"plug-in {self.label!r} crashed during {phase}: it wrote {error} on the control channel"
-            ) from None
+            said = f"it wrote {error} on the control channel{self._after_crash}"
+            raise PluginCrashed(f"{self._title} crashed during {phase}: {said}") from None
         except BaseException:
             self.close()
             raise

@@ -242,7 +242,7 @@ def matching(name: str, vendor: str | None = None, format: str | None = None) ->
     if named:
         asked = " and ".join(f"{key} {value!r}" for key, value in (("vendor", vendor), ("format", format)) if value)
         there = "; ".join(f"{info.path} is {info.format} by {info.vendor!r}" for info in named)
-        raise PluginNotFound(printable(f"no plug-in {name!r} of {asked}: {there}"))
+        raise PluginNotFound(printable(f"no plug-in {name!r} of {asked}: {there}; give one of these, or neither"))
     for info in known:
         if info.name == name:
             said = sentence(f"{info.path} is in quarantine: {info.reason}")

@@ -140,7 +140,7 @@ def recalled(known: Known, values: Mapping[str, Value], recall: Callable[[], Non
     recall()
     for name, value in values.items():
         said = f"the plug-in does not keep it, but goes back to {_read(known[name])!r}"
-        _check_is(known, name, value, f"{said}; leave it out, or give a state that was saved with it")
+        _check_is(known, name, value, f"{said}; leave it out and set the parameters that it stands for")
     return {**read(known), **values}
 
 

@@ -209,7 +209,7 @@ def _row(name: str | None, plugin: Any) -> dict[str, Any]:
         "class_id": class_id(plugin),
         "channels": channels,
         "latency_frames": plugin.reported_latency_samples,
-        "parameters": _described(plugin.parameters),
+        "parameters": [asdict(parameter) for parameter in parameters.describe(plugin.parameters)],
     }
 
 
@@ -219,18 +219,9 @@ def save_state(voice: Voice) -> str:
     return base64.b64encode(state.pack(voice.form, data, voice.class_id, voice.version)).decode()
 
 
-def describe(voice: Voice) -> list[dict[str, Any]]:
-    return _described(voice.known[0])
-
-
-def _described(known: parameters.Known) -> list[dict[str, Any]]:
-    return [asdict(parameter) for parameter in parameters.describe(known)]
-
-
 REQUESTS: dict[str, Callable[..., Any]] = {
     "state": restore_state,
     "start": start,
-    "describe": describe,
     "save": save_state,
 }
 """What can be asked of a loaded plug-in, besides `process`."""
