@@ -277,9 +277,11 @@ def _unless_bypassed(existing: outputs.Existing, folder: Path) -> outputs.Existi
 
 @contextmanager
 def _naming(place: str) -> Iterator[None]:
-    """Say of which preset, and where in it, a plug-in is that fails."""
+    """Say of which preset, and where in it, a plug-in is that fails, or a parameter that is wrong."""
     try:
         yield
+    except ParameterError as error:
+        raise ParameterError(f"{place}{error.name}", error.value, error.allowed, error.unit) from None
     except PluginError as error:
         raise type(error)(f"{place}{error}") from None
 
