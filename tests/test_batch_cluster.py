@@ -119,7 +119,7 @@ def test_a_gpu_is_for_networks_on_workers_that_offer_one(dask: Cluster, album: P
     """Each worker has a stem cache of its own, in which the network's stems tell who made them."""
     dask.start_worker(cache=tmp_path / "plain")
     dask.start_worker("--resources", "GPU=1", cache=tmp_path / "offering")
-    planned = batch.plan([album / "1.wav", album / "2.wav"], ["exp002", "compact"], Options(tmp_path / "out"))
+    planned = batch.plan([album / "1.wav", album / "2.wav"], ["exp002", "default"], Options(tmp_path / "out"))
     assert {outcome.status for outcome in batch.run(planned, cluster=dask.address)} == {"ok"}
     assert not list((tmp_path / "plain").glob("entries/*"))
     assert len(list((tmp_path / "offering").glob("entries/*"))) == 2

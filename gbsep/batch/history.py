@@ -16,10 +16,10 @@ from ..folders import state_folder, write_whole
 from ..rendering import Outcome, Plan
 from .planning import Batch, separations
 
-ROUGHLY = {"crossover": 0.01, "nmf": 0.06, "compact": 0.3, "openunmix": 0.4, "demucs": 1.0}
-"""Seconds per second of audio that a backend takes to separate, on one core of a small server."""
+ROUGHLY = {"crossover": 0.003, "nmf": 0.05, "compact": 0.04, "openunmix": 0.4, "demucs": 1.0}
+"""Seconds per second of audio that a backend takes to separate, on one core of a server; Demucs for each shift."""
 
-ROUGHLY_AFTER = 0.02
+ROUGHLY_AFTER = 0.006
 """Seconds per second of audio for the levels, chains and files of one preset."""
 
 NEWEST_COUNTS = 0.5
@@ -39,7 +39,8 @@ def estimate(batch: Batch) -> tuple[float, bool]:
     free_at = [0.0] * batch.jobs
     for plans in separations(plan for plan in batch.plans if plan.action == "render"):
         first = plans[0]
-        work = seconds(_separation(first, batch.threads), ROUGHLY[first.preset.backend], first)
+        rough = ROUGHLY[first.preset.backend] * max(1, getattr(first.preset.settings, "shifts", 1))
+        work = seconds(_separation(first, batch.threads), rough, first)
         work += sum(seconds(_after(plan.preset.folder), ROUGHLY_AFTER, plan) for plan in plans)
         heapq.heapreplace(free_at, free_at[0] + work)
     return max(free_at), learned

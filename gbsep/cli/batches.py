@@ -207,8 +207,12 @@ def print_outcomes(outcomes: Sequence[Outcome], as_json: bool) -> None:
             click.echo(json.dumps(outcome.as_json(), ensure_ascii=False))
         for warning in outcome.warnings:
             click.echo(f"{outcome.input}: warning: {warning}", err=True)
-    for error, about in dict.fromkeys((outcome.error, outcome.input) for outcome in outcomes if outcome.error):
-        complain(error, about)
+    about: dict[str, list[Path | str]] = {}
+    for outcome in outcomes:
+        if outcome.error and outcome.input not in about.setdefault(outcome.error, []):
+            about[outcome.error].append(outcome.input)
+    for error, paths in about.items():
+        complain(error + (f" (the same with {len(paths) - 1} more)" if len(paths) > 1 else ""), paths[0])
     done = [outcome for outcome in outcomes if outcome.folder]
     if as_json or not done:
         return
