@@ -22,14 +22,13 @@ if TYPE_CHECKING:
     from ..batch import Batch, Event
     from ..rendering import Options, Outcome
 
+CHOSEN = "the one chosen in review, or default"
+"""The preset of a song for which none is named, where one may be left out."""
+
 MANY = 20
 """More outcomes than this get a row each in the table, not one for each stem."""
 
 OPTIONS = (
-    click.option(
-        "--preset", "-p", "presets", metavar="NAME|FILE", multiple=True,
-        help="Preset; may be given again. [the one chosen in review, or default]",
-    ),
     click.option("--out", "-o", default="gbsep-out", show_default=True, help="Output folder, or its URL."),
     click.option(
         "--jobs", "-j", type=click.IntRange(1),
@@ -61,11 +60,22 @@ OPTIONS = (
 )  # fmt: skip
 
 
-def batch_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that say how a batch is rendered. The command hands them to `choices_of`."""
-    for option in reversed(OPTIONS):
-        command = option(command)
-    return command
+def batch_options(without_presets: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The options that say how a batch is rendered. The command hands them to `choices_of`.
+
+    `without_presets` says in the help what becomes of a command that names no preset.
+    """
+    presets = click.option(
+        "--preset", "-p", "presets", metavar="NAME|FILE", multiple=True,
+        help=f"Preset; may be given again. [{without_presets}]",
+    )  # fmt: skip
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed((presets, *OPTIONS)):
+            command = option(command)
+        return command
+
+    return add
 
 
 @dataclass(frozen=True)

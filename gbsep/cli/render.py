@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import GbsepError, ParameterError
-from .batches import batch_options, carry_out, choices_of, print_outcomes, tell_left_out
+from .batches import CHOSEN, batch_options, carry_out, choices_of, print_outcomes, tell_left_out
 from .common import complain, debug_option, figure, plugin_paths_option, progress_bar
 from .session import session_options, write_after
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Separate recordings and write processed stems.")
 @click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
-@batch_options
+@batch_options(CHOSEN)
 @session_options
 @click.option("--keep-going", is_flag=True, help="Leave out inputs that cannot be rendered; do the others.")
 @click.option("--dry-run", is_flag=True, help="Check everything and say what would be done, and how long it takes.")

@@ -44,7 +44,7 @@ def page_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.command(short_help="Render through several presets and compare them in one page.")
 @click.argument("path", metavar="INPUT", type=click.Path(path_type=Path))
-@batch_options
+@batch_options("required")
 @page_options
 @debug_option
 def compare(path: Path, reference: Path | None, html: Path | None, embed_mb: float, **chosen: Any) -> int:
@@ -76,7 +76,7 @@ def compare(path: Path, reference: Path | None, html: Path | None, embed_mb: flo
     help="START:STOP:STEP with both ends, or A,B,C. Given again, every combination is rendered.",
 )
 @click.option("--yes", is_flag=True, help=f"Do not ask before more than {MANY_RENDERS} renders.")
-@batch_options
+@batch_options("required")
 @page_options
 @debug_option
 def sweep(

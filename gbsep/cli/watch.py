@@ -8,13 +8,13 @@ from typing import Any
 
 import click
 
-from .batches import batch_options, carry_out, choices_of
+from .batches import CHOSEN, batch_options, carry_out, choices_of
 from .common import debug_option
 
 
 @click.command(short_help="Render what is dropped into a folder.")
 @click.argument("folder", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@batch_options
+@batch_options(CHOSEN)
 @click.option(
     "--settle",
     "settle_s",
