@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -149,23 +149,20 @@ def _label(name: str) -> str:
     return "" if name == "." else f"{name} "
 
 
-def _rows(name: str, stems: Mapping[str, Score]) -> Iterable[tuple[str, ...]]:
+def _rows(name: str, stems: Mapping[str, Score]) -> Iterator[tuple[str, ...]]:
     for stem, score in stems.items():
         figures = (getattr(score, column) for column in COLUMNS)
         yield (_label(name), stem, *("-" if figure is None else f"{figure:.2f}" for figure in figures))
         name = "."
 
 
-def _show_findings(name: str, findings: Iterable[Finding]) -> None:
+def _show_findings(name: str, findings: Sequence[Finding]) -> None:
+    from ..diagnose import clock
+
     if name != ".":
         click.echo(name)
     if not findings:
         click.echo("nothing found")
     else:
-        rows = [(one.severity, _clock(one.start_s), _clock(one.end_s), one.message) for one in findings]
+        rows = [(one.severity, clock(one.start_s), clock(one.end_s), one.message) for one in findings]
         print_table(("", "from", "to", "what"), rows)
-
-
-def _clock(seconds: float) -> str:
-    """`1:02.5` for 62.5 s."""
-    return f"{int(seconds // 60)}:{seconds % 60:04.1f}"
