@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import OutputError
-from .common import debug_option, print_table
+from .common import debug_option, print_table, say
 
 if TYPE_CHECKING:
     from ..diagnose import Finding
@@ -51,7 +51,7 @@ def evaluate(folder: Path, reference: Path, dry: bool, as_json: bool) -> int:
     for name, stems in scores.items():
         for stem, score in stems.items():
             for note in score.notes:
-                click.echo(f"{_label(name)}{stem}: {note}")
+                say(f"{_label(name)}{stem}: {note}")
     return 0
 
 
@@ -122,7 +122,7 @@ def log(outs: tuple[Path, ...], path: Path | None, language: str, reference: Pat
     if as_json:
         click.echo(json.dumps({"log": str(path), "added": numbers, "files": [str(file) for file in written]}))
     else:
-        click.echo(f"{path}: {'Exp ' + ', '.join(numbers) + ' added' if numbers else 'nothing new'}")
+        say(f"{path}: {'Exp ' + ', '.join(numbers) + ' added' if numbers else 'nothing new'}")
     return 0
 
 
@@ -160,7 +160,7 @@ def _show_findings(name: str, findings: Sequence[Finding]) -> None:
     from ..diagnose import clock
 
     if name != ".":
-        click.echo(name)
+        say(name)
     if not findings:
         click.echo("nothing found")
     else:

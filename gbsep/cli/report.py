@@ -14,7 +14,7 @@ import click
 
 from ..errors import ParameterError
 from .batches import Choices, batch_options, choices_of, run_batch
-from .common import complain, debug_option, print_table, progress_bar
+from .common import complain, debug_option, print_table, progress_bar, say
 
 if TYPE_CHECKING:
     from ..report.songs import Song
@@ -209,7 +209,7 @@ def _show(page: Path, title: str, songs: list[Song], embed_mb: float, overwrite:
         return
     _print_figures(songs)
     for path in written:
-        click.echo(f"{path} ({_megabytes(path):.1f} MB)")
+        say(f"{path} ({_megabytes(path):.1f} MB)")
 
 
 def _as_json(song: Song) -> dict[str, Any]:

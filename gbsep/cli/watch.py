@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from .batches import CHOSEN, batch_options, carry_out, choices_of
-from .common import debug_option
+from .common import debug_option, say
 
 
 @click.command(short_help="Render what is dropped into a folder.")
@@ -42,7 +42,7 @@ def watch(folder: Path, settle_s: float, once: bool, **chosen: Any) -> int:
     choices = choices_of(**chosen)
     choices.plan([])
     if not once:
-        click.echo(f"watching {folder}; Ctrl-C ends it", err=True)
+        say(f"watching {folder}; Ctrl-C ends it", err=True)
     worst = 0
     out = choices.options.out
     for paths in arrivals(folder, out, settle_s=settle_s, once=once):
