@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..errors import OutputError, printable
-from .common import HELP, debug_option, print_table
+from ..errors import OutputError
+from .common import HELP, debug_option, print_table, say
 
 if TYPE_CHECKING:
     from ..host import PluginInfo
@@ -76,14 +76,14 @@ def _print_plugins(found: list[PluginInfo], used: dict[str, PluginInfo]) -> None
     ]
     if rows:
         header = ("plug-in", "vendor", "version", "format", "channels", "latency", "path")
-        print_table(header, [map(printable, row) for row in rows])
+        print_table(header, rows)
     for path, reason in dict.fromkeys((info.path, info.reason) for info in found if info.reason):
-        click.echo(printable(f"quarantined: {path}: {reason}"))
+        say(f"quarantined: {path}: {reason}")
     for info in found:
         if not info.reason and used[info.name] is not info:
-            click.echo(printable(f"shadowed: {info.path}: {info.name} is found first at {used[info.name].path}"))
+            say(f"shadowed: {info.path}: {info.name} is found first at {used[info.name].path}")
     if any(info.reason for info in found):
-        click.echo("`gbsep plugins scan` tries those in quarantine again")
+        say("`gbsep plugins scan` tries those in quarantine again")
 
 
 def _channels(counts: Iterable[int]) -> str:
@@ -106,13 +106,13 @@ def show_plugin(name: str, vendor: str | None, format_: str | None, probe: bool,
     if as_json:
         click.echo(json.dumps(info.as_json() | {"nondeterministic": nondeterministic}))
         return
-    click.echo(printable(f"{info.name} {info.version}, {info.vendor}, {info.format}, {info.category}"))
-    click.echo(printable(f"{info.path}, class {info.class_id}"))
+    say(f"{info.name} {info.version}, {info.vendor}, {info.format}, {info.category}")
+    say(f"{info.path}, class {info.class_id}")
     click.echo(f"{_channels(info.channels)}, latency {info.latency_frames} frames")
     if probe:
         click.echo("nondeterministic: two renders differ" if nondeterministic else "deterministic: two renders agree")
     rows = [(row.name, row.unit, row.allowed, f"{row.value}") for row in info.parameters]
-    print_table(("parameter", "unit", "allowed", "now"), [map(printable, row) for row in rows])
+    print_table(("parameter", "unit", "allowed", "now"), rows)
 
 
 @plugins.command("save")

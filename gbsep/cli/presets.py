@@ -7,7 +7,7 @@ import json
 import click
 
 from ..errors import GbsepError
-from .common import HELP, complain, debug_option, print_table
+from .common import HELP, complain, debug_option, print_table, say
 
 
 @click.group(context_settings=HELP)
@@ -57,7 +57,7 @@ def validate(presets: tuple[str, ...]) -> int:
     for preset in presets:
         try:
             load_preset(preset)
-            click.echo(f"{preset}: valid")
+            say(f"{preset}: valid")
         except GbsepError as error:
             complain(str(error))
             bad += 1
