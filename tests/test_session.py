@@ -684,7 +684,8 @@ def test_copies_for_the_sake_of_spelling_are_told(tmp_path: Path) -> None:
     count = len(list(media.iterdir()))
     assert count > 1
     assert written.warnings == (
-        f"a `song`: {count} files, {size:.1f} MB, are copied into {media}: their own names have no spelling in a project",
+        f"a `song`: {count} files, {size:.1f} MB, are copied into {media}: "
+        "their own names have no spelling in a project",
     )
 
 

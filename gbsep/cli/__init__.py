@@ -61,11 +61,16 @@ def main(arguments: list[str] | None = None) -> None:
 
 @contextmanager
 def _ending_tidily() -> Iterator[None]:
-    """SIGTERM ends the command through its `finally` clauses, so that nothing partial is left."""
+    """SIGTERM ends the command through its `finally` clauses, so that nothing partial is left.
+
+    Whatever error comes after it comes of it: an extension module, say, that was just being imported.
+    """
+    code = 0
 
     def end(number: int, frame: object) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        sys.exit(128 + number)
+        nonlocal code
+        code = 128 + number
+        sys.exit(code)
 
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -73,6 +78,10 @@ def _ending_tidily() -> Iterator[None]:
     before = signal.signal(signal.SIGTERM, end)
     try:
         yield
+    except Exception:
+        if code:
+            sys.exit(code)
+        raise
     finally:
         signal.signal(signal.SIGTERM, before)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from .common import HELP, debug_option
+from .common import HELP, debug_option, say
 
 
 @click.group("cache", context_settings=HELP)
@@ -26,7 +26,7 @@ def info() -> None:
     cache = locate()
     used = usage(cache)
     size, limit = used.bytes / 1e6, cache.limit_bytes / 1e6
-    click.echo(f"{cache.folder}: {used.entries} separations, {size:.0f} of {limit:.0f} MB")
+    say(f"{cache.folder}: {used.entries} separations, {size:.0f} of {limit:.0f} MB")
 
 
 @cache_group.command()

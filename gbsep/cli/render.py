@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import GbsepError, ParameterError, printable
-from .batches import batch_options, carry_out, choices_of, print_outcomes, tell_left_out
-from .common import complain, debug_option, figure, plugin_paths_option, progress_bar
+from ..errors import GbsepError, ParameterError
+from .batches import CHOSEN, batch_options, carry_out, choices_of, print_outcomes, tell_left_out
+from .common import complain, debug_option, figure, plugin_paths_option, progress_bar, say
 from .session import session_options, write_after
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Separate recordings and write processed stems.")
 @click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
-@batch_options
+@batch_options(CHOSEN)
 @session_options
 @click.option("--keep-going", is_flag=True, help="Leave out inputs that cannot be rendered; do the others.")
 @click.option("--dry-run", is_flag=True, help="Check everything and say what would be done, and how long it takes.")
@@ -91,7 +91,7 @@ def _sessions(
     songs = dict.fromkeys(plan.folder.parent for plan in planned.plans)
     for project in projects_of(out, songs, format_, per) if tell and not overwrite else ():
         if is_altered(project):
-            click.echo(f"{printable(str(project))}: warning: {LEFT}", err=True)
+            say(f"{project}: warning: {LEFT}", err=True)
     return partial(write_after, out, format_=format_, per=per, overwrite=overwrite, as_json=choices.as_json)
 
 
@@ -114,10 +114,10 @@ def _show_plans(planned: Batch, as_json: bool) -> None:
                 )
             )
             continue
-        click.echo(f"{plan.action:6} {plan.source} -> {plan.folder}{' (' + plan.reason + ')' if plan.reason else ''}")
-        click.echo(f"       {', '.join(plan.names.values())}")
+        say(f"{plan.action:6} {plan.source} -> {plan.folder}{' (' + plan.reason + ')' if plan.reason else ''}")
+        say(f"       {', '.join(plan.names.values())}")
         for warning in plan.warnings:
-            click.echo(f"       warning: {warning}")
+            say(f"       warning: {warning}")
     seconds, learned = history.estimate(planned)
     if seconds and not as_json:
         basis = "earlier renders here" if learned else "typical speeds, until such renders were made here"
@@ -188,8 +188,11 @@ def apply_chain(
         complain(str(error), about=path)
         return 1
     for warning in done["warnings"]:
-        click.echo(f"{path}: warning: {warning}", err=True)
+        say(f"{path}: warning: {warning}", err=True)
     after = done["after"]
     figures = f"{figure(after['loudness_lufs'], 'LUFS')}, {figure(after['peak_dbfs'], 'dBFS')}"
-    click.echo(json.dumps(done, ensure_ascii=False) if as_json else f"{done['file']}: {figures}")
+    if as_json:
+        click.echo(json.dumps(done, ensure_ascii=False))
+    else:
+        say(f"{done['file']}: {figures}")
     return 0
