@@ -254,24 +254,31 @@ def test_a_hostile_name_is_text_and_nothing_else(tab: Tab) -> None:
     assert "onerror" in tab.page.locator("#notes").inner_text()
 
 
-def test_the_best_figure_is_marked(browser: Any, out: Path, tmp_path: Path) -> None:
-    truth = tmp_path / "truth"
-    truth.mkdir()
+@pytest.fixture(scope="module")
+def scored(out: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Song]:
+    """A report with true stems, and so with many figures, some of them the best."""
+    folder = tmp_path_factory.mktemp("scored")
+    (folder / "truth").mkdir()
     for name in ("bass", "guitar"):
         mixed = file_of(out, "exp002", name) + 0.3 * file_of(out, "exp002_300", name)
-        gbsep.write(truth / f"{name}.wav", Audio(mixed, RATE))
-    songs = collect(out, truth)
-    write_report(tmp_path / "page.html", "scored", songs, inline_bytes=10**9)
-    assert not (tmp_path / "page_files").exists()
-    tab = Tab(browser, (tmp_path / "page.html").as_uri())
-    best = max(songs[0].renders, key=lambda render: render.figures["bass"]["sdr"] or 0.0)
+        gbsep.write(folder / "truth" / f"{name}.wav", Audio(mixed, RATE))
+    (song,) = collect(out, folder / "truth")
+    write_report(folder / "page.html", "scored", [song], inline_bytes=10**9)
+    return folder / "page.html", song
+
+
+def test_the_best_figure_is_marked(browser: Any, scored: tuple[Path, Song]) -> None:
+    path, song = scored
+    assert not path.with_name("page_files").exists()
+    tab = Tab(browser, path.as_uri())
+    best = max(song.renders, key=lambda render: render.figures["bass"]["sdr"] or 0.0)
     rows = tab.page.locator("#figures tbody").first.locator("tr")
     marked = rows.filter(has=tab.page.locator("td:nth-child(2).best")).all_inner_texts()
     assert [text.split("\t")[0].strip() for text in marked] == [best.preset]
     chip(tab, "True stem").click()
     tab.page.locator("#play").click()
     tab.until("gbsep.player.seconds > 0.4")
-    lateness_s(tab.heard(), samples(truth / "bass.wav"))
+    lateness_s(tab.heard(), samples(path.parent / "truth" / "bass.wav"))
     tab.context.close()
     assert tab.said == []
 
@@ -331,6 +338,40 @@ def test_all_of_it_works_from_the_keyboard(tab: Tab) -> None:
     assert page.locator(".ruler span").count() > 3
 
 
+def test_space_plays_and_pauses_wherever_the_mouse_was(tab: Tab) -> None:
+    page = tab.page
+    for control in (chip(tab, "exp002_300"), page.locator("#seek"), page.locator("#matched"), page.locator("#play")):
+        control.click()
+        was = page.locator("#matched").is_checked()
+        playing = not page.evaluate("gbsep.player.playing")
+        page.keyboard.press(" ")
+        tab.until(f"gbsep.player.playing === {json.dumps(playing)}")
+        assert page.locator("#matched").is_checked() == was
+    page.get_by_role("button", name="Keyboard help").focus()
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press(" ")  # on the button for the theme, where the keyboard went
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+    assert page.evaluate("gbsep.player.playing") == playing
+
+
+def test_arrows_are_left_to_what_they_move(tab: Tab) -> None:
+    for control in (".volume input", "#findings .list"):
+        tab.page.locator(control).focus()
+        tab.page.keyboard.press("ArrowRight")
+        tab.page.keyboard.press("ArrowDown")
+    assert tab.page.evaluate("gbsep.player.seconds") == 0
+    assert "exp002_100" not in tab.page.locator("#now").inner_text()
+
+
+def test_a_chosen_chip_can_be_read_under_the_mouse(tab: Tab) -> None:
+    chosen = chip(tab, "guitar")
+    chosen.click()
+    ground = "(one) => getComputedStyle(one).backgroundColor"
+    under = chip(tab, "guitar").evaluate(ground)
+    tab.page.mouse.move(0, 0)
+    assert chip(tab, "guitar").evaluate(ground) == under
+
+
 @pytest.mark.parametrize("scheme", ["dark", "light"])
 def test_text_can_be_read_in_both_themes(browser: Any, report: Path, scheme: str) -> None:
     """WCAG 2.2 AA: contrast of at least 4.5 for all text that is shown on the page's own surfaces."""
@@ -372,9 +413,14 @@ def test_every_control_has_a_name(tab: Tab) -> None:
     assert nameless == []
 
 
-def test_it_fits_a_phone(browser: Any, report: Path) -> None:
-    tab = Tab(browser, report.as_uri(), viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
-    assert tab.page.evaluate("document.documentElement.scrollWidth") <= 390
+def test_it_fits_a_phone(browser: Any, scored: tuple[Path, Song]) -> None:
+    tab = Tab(browser, scored[0].as_uri(), viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
+    assert tab.page.locator("#figures thead th").count() > 5
+    assert tab.page.locator("td.best").count() > 2
+    assert tab.page.evaluate("document.documentElement.scrollWidth") == 390
+    assert tab.page.evaluate("[visualViewport.width, visualViewport.height]") == [390, 844]
+    box = tab.page.locator(".transport").bounding_box()
+    assert (box["x"], box["width"], box["y"] + box["height"]) == pytest.approx((0, 390, 844), abs=1)
     lane(tab, "guitar", "exp002_100").locator(".play").tap()
     tab.until("gbsep.player.playing && gbsep.player.seconds > 0.1")
     tab.context.close()

@@ -690,17 +690,24 @@ function stops() {
   return blind ? [] : [...found, ...notes].sort((a, b) => a.start_s - b.start_s);
 }
 
+/* Whether the keyboard went to a control, and not the mouse: then Space is for that control, as everywhere. */
+let byKeyboard = false;
+const isTyped = (element) => element.matches("textarea, select, input:not([type=range]):not([type=checkbox])");
+const takesSpace = (element) => isTyped(element)
+  || (byKeyboard && element.matches("button, a, summary, [role=button], input[type=checkbox]"));
+const takesArrows = (element) => element.matches("input[type=range]") || element.closest(".scroll, .list.long");
+
 function press(event) {
   if (!song || event.ctrlKey || event.metaKey || event.altKey) return;
-  if (event.target.matches("textarea, select, input:not([type=range]):not([type=checkbox])") || document.getElementById("help").open) return;
-  const inButton = event.target.matches("button, a, [role=button], input");
+  if (isTyped(event.target) || document.getElementById("help").open) return;
+  if (event.key === " " ? takesSpace(event.target) : event.key.startsWith("Arrow") && takesArrows(event.target)) return;
   const here = current();
   const order = (blind && !blind.vote ? blind.order : song.renders.map((_, index) => index)).map((index) => sourceOf(here?.name, index)).filter((id) => id >= 0);
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
   const actions = {
-    " ": () => !inButton && toggle(),
-    ArrowLeft: () => event.target.id !== "seek" && player.seek(player.seconds - (event.shiftKey ? 1 : 5)),
-    ArrowRight: () => event.target.id !== "seek" && player.seek(player.seconds + (event.shiftKey ? 1 : 5)),
+    " ": () => { if (!event.repeat) toggle(); },
+    ArrowLeft: () => player.seek(player.seconds - (event.shiftKey ? 1 : 5)),
+    ArrowRight: () => player.seek(player.seconds + (event.shiftKey ? 1 : 5)),
     ArrowUp: () => order.length && step(order, -1),
     ArrowDown: () => order.length && step(order, 1),
     s: () => nextStem(event.shiftKey ? -1 : 1),
@@ -861,7 +868,12 @@ async function open(index) {
   build();
 }
 
+addEventListener("pointerdown", () => { byKeyboard = false; }, true);
+addEventListener("keydown", (event) => { byKeyboard ||= event.key === "Tab"; }, true);
 addEventListener("keydown", press);
+addEventListener("keyup", (event) => { // a button is pressed when Space is let go
+  if (event.key === " " && !document.getElementById("help")?.open && !takesSpace(event.target)) event.preventDefault();
+});
 addEventListener("resize", () => song?.sources.length && draw());
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => song && paint());
 globalThis.gbsep = { player, open }; // for the console, and for tests
