@@ -130,19 +130,23 @@ def page(
     *,
     nonce: str,
     inline: Mapping[str, str] | None = None,
-    served: bool = False,
+    served: Sequence[str] = (),
 ) -> str:
-    """The HTML of a report. `folder` is where assets are found; `inline` are those in the file, in base64."""
+    """The HTML of a report. `folder` is where assets are found; `inline` are those in the file, in base64.
+
+    `served` are the names by which a server knows the songs: assets of a page without one go by numbers.
+    """
     folders = list(dict.fromkeys(song.folder for song in songs))
     model = {
         "folder": folder,
-        "served": served,
+        "served": bool(served),
         "columns": {name: asdict(column) for name, column in COLUMNS.items()},
         "chunk_s": preview.CHUNK_S,
         "n_mels": preview.N_MELS,
         "range_db": preview.RANGE_DB,
         "songs": [
             {
+                "id": served[number] if served else str(number),
                 "name": song.name,
                 "folder": folders.index(song.folder),
                 "status": song.decided.status,
@@ -150,7 +154,7 @@ def page(
                 "renders": len(song.renders),
                 "failed": list(song.failures),
             }
-            for song in songs
+            for number, song in enumerate(songs)
         ],
     }
     script = "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in SCRIPTS)
