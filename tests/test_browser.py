@@ -201,6 +201,10 @@ def test_it_plays_on_across_pieces_and_round_a_loop(tab: Tab, out: Path) -> None
     tab.page.wait_for_timeout(1500)
     heard = tab.heard()
     assert 15.6 <= heard["seconds"] <= 16.4
+    for key in ("ArrowRight", "Shift+ArrowLeft", "ArrowRight"):
+        tab.page.keyboard.press(key)
+        assert 15.6 <= tab.heard()["seconds"] < 16.4
+        assert tab.page.evaluate("gbsep.player.loop !== null")
     tab.page.keyboard.press("l")
     tab.until("gbsep.player.seconds > 16.5")
     assert abs(lateness_s(tab.heard(), source)) < 0.06
@@ -311,6 +315,22 @@ def test_a_blind_test_hides_and_reveals(tab: Tab) -> None:
         page.get_by_role("button", name="End the test").click()
     assert len(orders) > 1
     assert page.locator("#figures").is_visible()
+
+
+def test_a_blind_test_knows_no_stem_without_letters(tab: Tab) -> None:
+    page = tab.page
+    page.get_by_role("button", name="Blind test").click()
+    stems = page.get_by_role("group", name="Stem", exact=True).get_by_role("button")
+    assert stems.all_inner_texts() == ["mixture", "bass", "guitar"]
+    heard = set()
+    for _ in range(4):
+        page.keyboard.press("s")
+        heard.add(page.locator("#now").inner_text())
+    assert {name.split(" · ")[1] for name in heard} == {"bass", "guitar"}
+    assert {name.split(" · ")[0] for name in heard} <= set("ABC")
+    page.get_by_role("button", name="B is best").focus()
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "again"
 
 
 def test_all_of_it_works_from_the_keyboard(tab: Tab) -> None:
@@ -448,8 +468,24 @@ def test_songs_are_opened_one_by_one_and_failures_told(browser: Any, out: Path, 
     page.locator(".lane .play").nth(2).click()
     tab.until("gbsep.player.seconds > 0.1")
     lateness_s(tab.heard(), file_of(out, "exp002_100", "bass"))
+    page.evaluate("gbsep.open(1); gbsep.open(0)")
+    tab.until(f"document.querySelector('h1').textContent === {json.dumps(HOSTILE)}")
+    page.wait_for_timeout(200)
+    assert page.locator("h1").text_content() == HOSTILE
     tab.context.close()
     assert tab.said == []
+
+
+def test_a_song_that_is_missing_is_said(browser: Any, out: Path, tmp_path: Path) -> None:
+    songs = [*collect(out), dataclasses.replace(collect(out)[0], name="other")]
+    write_report(tmp_path / "page.html", "two", songs, inline_bytes=100_000)
+    (tmp_path / "page_files/1.js").unlink()
+    tab = Tab(browser, (tmp_path / "page.html").as_uri())
+    tab.page.locator("#song").select_option(index=1)
+    tab.page.wait_for_selector("#say.shown")
+    assert "1.js is missing" in tab.page.locator("#say").inner_text()
+    assert tab.page.locator("#song").input_value() == "0"
+    tab.context.close()
 
 
 def test_a_missing_folder_of_sounds_is_said(browser: Any, report: Path, tmp_path: Path) -> None:
@@ -500,7 +536,10 @@ def test_the_buttons_of_a_review_lead_to_other_files_on_the_next_render(
     page.locator("#play").click()
     tab.until("gbsep.player.seconds > 0.5")
     page.keyboard.press("c")
-    page.keyboard.type("기타 <b>소리</b>")
+    page.keyboard.type("기타 <b>")
+    page.evaluate("document.querySelector('.verdict').onclick()")  # somebody is quicker than the server
+    page.locator("#status[data-status=accepted]").wait_for()
+    page.keyboard.type("소리</b>")
     page.keyboard.press("Enter")
     page.locator("#notes .text").wait_for()
     assert page.locator("#notes .text").inner_text() == "기타 <b>소리</b>"
@@ -508,10 +547,13 @@ def test_the_buttons_of_a_review_lead_to_other_files_on_the_next_render(
     assert (note.text, note.stem) == ("기타 <b>소리</b>", "bass")
     assert 0.4 < note.time_s < SECONDS
 
+    assert page.locator("#note").input_value() == ""
     page.get_by_role("button", name="Use exp002_300 for this song").click()
-    page.get_by_role("button", name="Accept").click()
-    page.locator("#status[data-status=accepted]").wait_for()
-    assert (review.load(folder).preset, review.load(folder).status) == ("exp002_300", "accepted")
+    page.locator(".presets [aria-pressed=true]", has_text="Used").wait_for()
+    assert "Use exp002_300" in page.evaluate("document.activeElement.getAttribute('aria-label')")
+    page.get_by_role("button", name="Reject").click()
+    page.locator("#status[data-status=rejected]").wait_for()
+    assert (review.load(folder).preset, review.load(folder).status) == ("exp002_300", "rejected")
 
     song = Path(json.loads((folder / "exp002/render.json").read_text(encoding="utf-8"))["input"]["path"])
     assert gbsep.render(song, "exp002", out, use_cache=False).status == "ok"
