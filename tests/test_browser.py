@@ -356,6 +356,9 @@ def test_all_of_it_works_from_the_keyboard(tab: Tab) -> None:
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"
     page.keyboard.press("+")
     assert page.locator(".ruler span").count() > 3
+    page.reload()
+    page.wait_for_selector(".lane canvas")
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
 
 
 def test_space_plays_and_pauses_wherever_the_mouse_was(tab: Tab) -> None:
@@ -431,6 +434,18 @@ def test_every_control_has_a_name(tab: Tab) -> None:
         .filter((one) => !one.textContent.trim() && !one.getAttribute("aria-label") && !one.labels?.length)
         .map((one) => one.outerHTML)""")
     assert nameless == []
+
+
+def test_a_finger_can_hit_everything(browser: Any, report: Path) -> None:
+    tab = Tab(browser, report.as_uri(), viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
+    tab.page.wait_for_selector(".pin")
+    small = tab.page.evaluate("""() => [...document.querySelectorAll("button, a, input, select, summary")]
+        .filter((one) => one.checkVisibility())
+        .map((one) => [one.getBoundingClientRect(), one.outerHTML])
+        .filter(([box]) => box.width < 23.9 || box.height < 23.9)
+        .map(([box, text]) => [box.width, box.height, text])""")
+    assert small == []
+    tab.context.close()
 
 
 def test_it_fits_a_phone(browser: Any, scored: tuple[Path, Song]) -> None:

@@ -70,6 +70,42 @@ function colour(element, name) {
   return element;
 }
 
+// Theme: that of the system, until another is chosen
+
+const systemIsLight = matchMedia("(prefers-color-scheme: light)");
+let theme = recall();
+
+/* A browser may keep nothing for a page from a disk, and say so with an error. */
+function recall() {
+  try {
+    return localStorage.getItem("gbsep-theme");
+  } catch {
+    return null;
+  }
+}
+
+function remember(value) {
+  try {
+    localStorage.setItem("gbsep-theme", value);
+  } catch {
+    // for this page only, then
+  }
+}
+
+function dress() {
+  const known = ["dark", "light"].includes(theme) ? theme : null;
+  document.documentElement.dataset.theme = known ?? (systemIsLight.matches ? "light" : "dark");
+  if (song?.sources.length) paint();
+}
+
+const dark = () => document.documentElement.dataset.theme === "dark";
+
+function toggleTheme() {
+  theme = dark() ? "light" : "dark";
+  remember(theme);
+  dress();
+}
+
 // What there is to hear
 
 const REFERENCE = "truth";
@@ -81,6 +117,9 @@ function sourceOf(track, render) {
 }
 
 const current = () => (player.source === null ? null : song.sources[player.source]);
+
+/* `minus_bass` is the mixture without the bass. */
+const titleOf = (track) => track.replace(/^minus_/, "without ").replaceAll("_", " ");
 
 function tracks() {
   const names = new Set(song.sources.map((one) => one.name));
@@ -211,7 +250,7 @@ function figures() {
   const keys = Object.keys(report.columns).filter((key) =>
     song.renders.some((one) => Object.values(one.figures).some((row) => typeof row[key] === "number")));
   const body = measured.map((track) => h("tbody", {},
-    colour(h("tr.stem", {}, h("th", { colspan: keys.length + 1, scope: "rowgroup" }, h("i.dot", {}), track)), track),
+    colour(h("tr.stem", {}, h("th", { colspan: keys.length + 1, scope: "rowgroup" }, h("i.dot", {}), titleOf(track))), track),
     rendersOf(track).map((index) => {
       const row = song.renders[index].figures[track] ?? {};
       return h("tr", {},
@@ -314,7 +353,7 @@ function listen(id) {
 function lane(id) {
   const source = song.sources[id];
   const canvas = h("canvas", { role: "img", "aria-label": `Mel spectrogram, ${labelOf(source)}` });
-  const plot = h("div.picture", {}, canvas);
+  const plot = h("div.picture", {}, canvas, frequencies());
   const markers = h("div.markers", {});
   plot.append(markers);
   steer(plot, id);
@@ -324,6 +363,17 @@ function lane(id) {
   const element = colour(h(source.silent ? "div.lane.silent" : "div.lane", {}, button, plot), source.name);
   lanes.push({ id, element, canvas, markers, button });
   return element;
+}
+
+/* The scale of a spectrogram. */
+function frequencies() {
+  return [[100, "100 Hz"], [1000, "1 kHz"], [10000, "10 kHz"]].map(([hz, text]) => {
+    const row = song.hz.findIndex((one) => one >= hz);
+    if (row < 0) return null;
+    const label = h("span.hz", { "aria-hidden": "true" }, text);
+    label.style.bottom = `max(0.35rem, ${(100 * row) / song.hz.length}%)`;
+    return label;
+  });
 }
 
 function gainLabel(id) {
@@ -340,7 +390,7 @@ function listening() {
     const own = track === "mixture" ? [sourceOf(track)]
       : [sourceOf(track, REFERENCE), ...rendersOf(track).map((index) => sourceOf(track, index))].filter((id) => id >= 0);
     return h("div.group", { role: "group", "aria-label": track },
-      track !== "mixture" && colour(h("h3", {}, h("i.dot", {}), track), track),
+      track !== "mixture" && colour(h("h3", {}, h("i.dot", {}), titleOf(track)), track),
       own.every((id) => song.sources[id].silent) ? h("p.quiet", {}, "Silent in every render") : own.map(lane));
   });
   const lost = !tracks().includes("mixture") && h("p.quiet", {}, "The recording itself was moved or changed since: it cannot be heard here.");
@@ -428,11 +478,6 @@ function choices() {
 
 // Pictures
 
-function dark() {
-  const chosen = document.documentElement.dataset.theme;
-  return chosen ? chosen === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-}
-
 async function paint() {
   const mine = song;
   let top = 1;
@@ -498,7 +543,7 @@ function mark(place, id) {
       onclick: (event) => { event.stopPropagation(); goTo({ ...one, index: source.render }); } });
     pin.style.left = percent(one.start_s);
     pin.style.top = `${row * 9}px`;
-    pin.style.width = `max(9px, ${(100 * (one.end_s - one.start_s)) / (view.end - view.start)}%)`;
+    pin.style.width = `${(100 * (one.end_s - one.start_s)) / (view.end - view.start)}%`;
     return pin;
   }));
 }
@@ -653,11 +698,6 @@ function toggleMatched() {
   for (const { id, button } of lanes) button.querySelector("small").textContent = gainLabel(id);
   player.level();
   say(matched ? "Equal loudness" : "Levels as rendered");
-}
-
-function toggleTheme() {
-  document.documentElement.dataset.theme = dark() ? "light" : "dark";
-  paint();
 }
 
 function step(list, by) {
@@ -916,7 +956,8 @@ addEventListener("keyup", (event) => { // a button is pressed when Space is let 
   if (event.key === " " && !document.getElementById("help")?.open && !takesSpace(event.target)) event.preventDefault();
 });
 addEventListener("resize", () => song?.sources.length && draw());
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => song && paint());
+systemIsLight.addEventListener("change", dress);
+dress();
 globalThis.gbsep = { player, open }; // for the console, and for tests
 open(0);
 requestAnimationFrame(animate);
