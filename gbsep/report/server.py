@@ -90,6 +90,7 @@ class Server(ThreadingHTTPServer):
 
     daemon_threads = True
     allow_reuse_address = False
+    request_queue_size = 64  # a page asks for many sounds at once
 
     def __init__(self, out: Path, port: int = 0):
         self.out, self.songs, self.token = out, _by_id(collect(out)), secrets.token_urlsafe(24)
