@@ -118,8 +118,11 @@ function sourceOf(track, render) {
 
 const current = () => (player.source === null ? null : song.sources[player.source]);
 
-/* `minus_bass` is the mixture without the bass. */
-const titleOf = (track) => track.replace(/^minus_/, "without ").replaceAll("_", " ");
+/* A heading for a stem: `minus_bass` is what is left without the bass. */
+function titleOf(track) {
+  const words = track.replace(/^minus_/, "without ").replaceAll("_", " ");
+  return words.charAt(0).toUpperCase() + words.slice(1);
+}
 
 function tracks() {
   const names = new Set(song.sources.map((one) => one.name));
