@@ -174,6 +174,7 @@ def export(args: argparse.Namespace) -> None:
         "steps": step + args.steps_before,
         "final_error_db": round(float(np.mean([float(row["error_db"]) for row in curve])), 3),
         "instruments": sorted({name for shard in shards for take in shard["players"] for name in take}),
+        "pool_seeds": sorted({shard["seed"] for shard in shards}),
         "hours_rendered": round(sum(len(shard["players"]) for shard in shards) * 16 / 3600, 1),
         "credits": args.credits.read_text().splitlines() if args.credits else [],
         "quality": song_table(config, weights, args.songs) if args.songs else [],
