@@ -351,7 +351,7 @@ def test_a_review_that_is_broken_is_said_and_left(server: Server, out: Path) -> 
     assert b"is not JSON" in content
     assert (out / "song" / review.FILE).read_text() == "{"
     assert ask(server, "/")[0] == 200
-    assert "is not JSON" in server.songs[name_of(server)].failures[review.FILE]
+    assert "review.json is not JSON" in server.songs[name_of(server)].failures[review.FILE]
 
 
 def test_two_decisions_at_once_are_both_kept(server: Server, out: Path) -> None:

@@ -174,7 +174,7 @@ def _reviewed(folder: Path, failures: Mapping[str, str]) -> tuple[review.Review,
     try:
         return review.load(folder), failures
     except OutputError as error:
-        return review.Review(), {**failures, review.FILE: error.reason}
+        return review.Review(), {**failures, review.FILE: f"{review.FILE} {error.reason}"}
 
 
 def _render(folder: StemFolder, references: Path | None) -> Render:
