@@ -306,8 +306,10 @@ def test_a_file_of_a_render_that_leads_out_of_the_folder_is_not_given(server: Se
         bass.symlink_to(out.parent / "secret.txt")
         status, _, content = ask(server, f"/files/{name_of(server)}/1")
         assert (status, b"secret" in content) == (404, False)
+        assert ask(server, f"/assets/{name_of(server)}-1-0.js")[0] == 404
         bass.unlink()
         bass.symlink_to(kept)
+        assert ask(server, f"/assets/{name_of(server)}-1-0.js")[0] == 200
         assert ask(server, f"/files/{name_of(server)}/1")[0] == 200
     finally:
         bass.unlink()

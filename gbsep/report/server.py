@@ -40,7 +40,7 @@ from .. import review
 from ..errors import GbsepError, nearest
 from ..separation.settings import StrictModel, first_problem
 from .page import asset, asset_script, page, policy
-from .songs import Song, collect
+from .songs import Song, Source, collect
 
 HOST = "127.0.0.1"
 MAX_BODY_BYTES = 20_000
@@ -271,7 +271,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def _asset(self, song: str, part: str) -> None:
         try:
-            content = asset([self.server.song(song)], f"0{part}", self.server.link)
+            found = self.server.song(song)
+            if not all(map(self._may_be_served, found.sources)):
+                raise KeyError(song)
+            content = asset([found], f"0{part}", self.server.link)
         except Stale:
             self._refuse(HTTPStatus.CONFLICT, STALE)
         except KeyError:
@@ -284,7 +287,7 @@ class Handler(BaseHTTPRequestHandler):
     def _file(self, song: str, number: int) -> None:
         try:
             source = self.server.song(song).sources[number]
-            if source.file is None or (source.kind != "mixture" and not self._is_inside(source.file)):
+            if source.file is None or not self._may_be_served(source):
                 raise FileNotFoundError
             path, size = source.file, source.file.stat().st_size
         except Stale:
@@ -317,8 +320,10 @@ class Handler(BaseHTTPRequestHandler):
                 self.wfile.write(content)
                 left -= len(content)
 
-    def _is_inside(self, file: Path) -> bool:
-        return file.resolve().is_relative_to(self.server.out.resolve())
+    def _may_be_served(self, source: Source) -> bool:
+        """Whether a sound is the recording, or lies below OUT with all links followed."""
+        out = self.server.out.resolve()
+        return source.kind == "mixture" or source.file is None or source.file.resolve().is_relative_to(out)
 
     def _decide(self) -> None:
         length = self.headers.get("Content-Length", "")
