@@ -96,6 +96,62 @@ def test_what_gbsep_made_is_no_input(album: Path) -> None:
     assert {outcome.status for outcome in outcomes} == {"skipped"}
 
 
+@pytest.mark.parametrize("word", ["**/*.wav", "**", "./**/*", "{folder}/**/*.wav", "{url}/**/*.wav", "{url}/"])
+def test_what_gbsep_made_matches_no_pattern(
+    album: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, word: str
+) -> None:
+    """Nor what lies in another output folder, nor the media of a project beside the renders."""
+    monkeypatch.chdir(album)
+    gbsep.render("1.wav", "exp002", "earlier")
+    gbsep.render("1.wav", "exp002", "gbsep-out")
+    write_song(album / "earlier/1/media/original.wav")
+    write_song(album / "gbsep-out/notes/other.wav")
+    write_song(album / "media/9.wav")
+    requests, _ = inputs.expand([word.format(folder=album, url=album.as_uri())], Path("gbsep-out"))
+    found = [Path(asked.input).name for asked in requests]
+    remote = "file:" in requests[0].input
+    assert sorted(name for name in found if name[0].isdigit()) == [f"{n}.wav" for n in (*range(8), 9)]
+    assert set(found) - {f"{n}.wav" for n in range(10)} <= ({"original.wav", "other.wav"} if remote else set())
+    stems = list(Path("gbsep-out/1/exp002").glob("*.wav"))
+    asked, _ = inputs.expand(["gbsep-out/1/exp002/*.wav"], Path("gbsep-out"))
+    assert len(asked) == len(stems) > 1
+    (refused,), _ = inputs.expand(["gbsep-out/*/exp002/*.wav"], Path("gbsep-out"))
+    assert "all that matches was made by gbsep" in str(refused.problem)
+
+
+def test_a_folder_that_cannot_be_read_is_named_and_the_others_are_read(
+    album: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_song(album / "locked" / "8.wav")
+    scandir = os.scandir
+
+    def refuse(path: Any) -> Any:
+        if Path(path).name == "locked":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    planned = batch.plan([album], ["exp002"], Options(tmp_path / "out"))
+    assert len(planned.plans) == 8
+    (refused,) = planned.refused
+    assert refused.error == f"{album / 'locked'}: cannot be read: Permission denied"
+
+
+@posix
+def test_links_are_followed_once_and_name_their_songs(tmp_path: Path) -> None:
+    write_song(tmp_path / "store" / "SHA256E-7.wav")
+    write_song(tmp_path / "more" / "two.wav")
+    songs = tmp_path / "songs"
+    songs.mkdir()
+    (songs / "one.wav").symlink_to(tmp_path / "store" / "SHA256E-7.wav")
+    (songs / "again.wav").symlink_to(songs / "one.wav")
+    (songs / "linked").symlink_to(tmp_path / "more")
+    (tmp_path / "more" / "back").symlink_to(songs)
+    planned = batch.plan([songs / "one.wav", songs], ["exp002"], Options(tmp_path / "out"))
+    assert not planned.refused
+    assert [plan.track for plan in planned.plans] == ["one", "two"]
+
+
 def test_globs_are_expanded_but_names_go_first(tmp_path: Path) -> None:
     for name in ("a1.wav", "a2.wav", "x/a3.wav", "a4.txt", "odd[1].wav"):
         write_song(tmp_path / name) if name.endswith("wav") else (tmp_path / name).write_text("")

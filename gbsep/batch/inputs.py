@@ -1,9 +1,11 @@
 """What the words on a command line stand for: files, folders, globs, URLs, manifests.
 
-- A folder stands for the audio files in it at any depth, by suffix. Hidden files and folders are left out, as are
-  folders that hold a render (a render.json that gbsep wrote) and the output folder of this batch.
+- A folder stands for the audio files in it at any depth, by suffix; links to folders are followed, each folder counts
+  once. Hidden files and folders are left out, and what gbsep made: folders that hold a render (a render.json that gbsep
+  wrote), the media of a project beside one, and the output folder of this batch.
 - A glob (`*`, `?`, `[...]`, `**`) is expanded here when no file of that very name exists, so it may be quoted and works
-  where the shell expands nothing. Of what it finds, only audio counts, and folders as above.
+  where the shell expands nothing. Of what it finds, only audio counts, and folders as above; what gbsep made below the
+  folder that the pattern begins with is left out.
 - A URL that ends in `/`, or holds a `*`, stands for the audio files there, where its file system can list them.
 - A manifest is a CSV file with a header, or JSON lines, with the columns `input`, and if wanted `preset` and
   `overrides`. Paths in it are relative to the manifest. `overrides` is a JSON object, `{"separate.cutoff_hz": 250}`, or
@@ -15,8 +17,10 @@ The order is that of the words, and sorted within each.
 from __future__ import annotations
 
 import csv
+import functools
 import glob
 import io
+import itertools
 import json
 import os
 import shlex
@@ -30,6 +34,7 @@ from ..errors import AudioFileError, GbsepError, ParameterError, nearest
 from ..preset import parse_override
 from . import remote
 from .remote import is_url
+from .report import REPORT
 
 SUFFIXES = {
     ".wav", ".wave", ".bwf", ".rf64", ".w64", ".flac", ".aif", ".aiff", ".aifc", ".ogg", ".oga", ".opus", ".mp3",
@@ -39,7 +44,9 @@ SUFFIXES = {
 """What names of audio files, and of films that hold some, end with."""
 
 MANIFESTS = {".csv", ".tsv", ".jsonl", ".ndjson"}
-REPORT = "batch.json"
+MEDIA = "media"
+"""Where a DAW project keeps files, beside the renders of its song."""
+
 COLUMNS = ("input", "preset", "overrides")
 
 
@@ -54,11 +61,11 @@ class Request:
     problem: GbsepError | None = None
 
 
-def expand(words: Iterable[str | Path], out: Path) -> tuple[list[Request], list[str]]:
+def expand(words: Iterable[str | Path], out: Path | str) -> tuple[list[Request], list[str]]:
     """What was asked for, and the files in folders and globs that were left out because they are no audio.
 
-    A word that stands for nothing is a Request with a problem. Raises AudioFileError or ParameterError for a manifest
-    that cannot be read.
+    A word that stands for nothing is a Request with a problem, and so is a folder that cannot be read. `out` is where
+    the renders go, a folder or a URL. Raises AudioFileError or ParameterError for a manifest that cannot be read.
     """
     requests: list[Request] = []
     left_out: list[str] = []
@@ -71,55 +78,94 @@ def expand(words: Iterable[str | Path], out: Path) -> tuple[list[Request], list[
     return requests, left_out
 
 
-def _expand_word(asked: Request, out: Path, left_out: list[str]) -> list[Request]:
+def _expand_word(asked: Request, out: Path | str, left_out: list[str]) -> list[Request]:
     word = asked.input
-    path = Path(word)
+    unreadable: list[AudioFileError] = []
     try:
         if is_url(word):
-            found, what = remote.find(word), "no audio file is there"
-        elif path.is_dir():
-            found, what = _files(path, out), "the folder holds no audio file"
-        elif glob.has_magic(word) and not path.exists():
+            found, what = remote.find(word, str(out)), "no audio file is there"
+        elif os.path.isdir(word):
+            found, unreadable = _files(Path(word), out)
+            what = "the folder holds no audio file"
+        elif glob.has_magic(word) and not os.path.exists(word):
             matches = sorted(glob.glob(word, recursive=True))
-            found = [file for name in matches for file in (_files(Path(name), out) if Path(name).is_dir() else [name])]
-            what = "no audio file matches" if matches else "nothing matches; check the pattern and the folder"
+            found, unreadable = _files_among(matches, word, out)
+            what = "nothing matches; check the pattern and the folder"
+            if matches:
+                what = "no audio file matches" if found else "all that matches was made by gbsep"
         else:
-            found = [word]
+            return [asked]
     except GbsepError as error:
         return [replace(asked, problem=error)]
     if found == [word]:
         return [asked]
-    audio = [file for file in found if _is_audio(file)]
-    left_out += [file for file in found if not _is_audio(file)]
-    if not audio:
+    audio = [file for file in found if is_audio(file)]
+    left_out += [file for file in found if not is_audio(file)]
+    if not (audio or unreadable):
         return [replace(asked, problem=AudioFileError(word, what))]
-    return [replace(asked, input=file) for file in audio]
+    refused = [replace(asked, input=str(problem.path), problem=problem) for problem in unreadable]
+    return [*(replace(asked, input=file) for file in audio), *refused]
 
 
-def audio_below(folder: Path, out: Path) -> list[str]:
-    """What a folder stands for. Raises AudioFileError when it cannot be read."""
-    return [file for file in _files(folder, out) if _is_audio(file)]
+def audio_below(folder: Path, out: Path | str) -> tuple[list[str], list[AudioFileError]]:
+    """What a folder stands for, and the folders that cannot be read, itself among them."""
+    files, unreadable = _files(folder, out)
+    return [file for file in files if is_audio(file)], unreadable
 
 
-def _is_audio(file: str) -> bool:
+def is_audio(file: str | Path) -> bool:
+    """Whether a name is that of audio, by its suffix."""
     return Path(file).suffix.lower() in SUFFIXES
 
 
-def _files(folder: Path, out: Path) -> list[str]:
-    """Visible files below a folder, sorted, without those that gbsep made. Raises AudioFileError."""
+def _files(folder: Path, out: Path | str) -> tuple[list[str], list[AudioFileError]]:
+    """Visible files below a folder, sorted, without those that gbsep made; and the folders that cannot be read."""
     found: list[str] = []
+    unreadable: list[AudioFileError] = []
+    seen: set[str] = set()
     own = Path(out).resolve()
 
     def refuse(error: OSError) -> None:
-        raise AudioFileError(error.filename, f"cannot be read: {error.strerror}") from None
+        path = error.filename or folder
+        if str(path) == str(folder) or not isinstance(error, FileNotFoundError):  # else it went away meanwhile
+            unreadable.append(AudioFileError(path, f"cannot be read: {error.strerror}"))
 
-    def is_song_folder(path: Path) -> bool:
-        return not path.name.startswith(".") and path.resolve() != own and outputs.read_record(path) is None
-
-    for place, folders, names in os.walk(folder, onerror=refuse):
-        folders[:] = sorted(name for name in folders if is_song_folder(Path(place, name)))
+    for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        visible = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = [name for name in visible if not _is_made(Path(place, name), own)]
         found += [str(Path(place, name)) for name in sorted(names) if not name.startswith(".") and name != REPORT]
-    return found
+    return found, unreadable
+
+
+def _files_among(matches: Iterable[str], pattern: str, out: Path | str) -> tuple[list[str], list[AudioFileError]]:
+    """Of what matches a glob: the files, and those in the folders, as `_files` has them."""
+    root = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), Path(pattern).parts))
+    own = Path(out).resolve()
+    is_made = functools.cache(lambda folder: _is_made(folder, own))
+    found: dict[str, None] = {}
+    unreadable: dict[Path, AudioFileError] = {}
+    for path in map(Path, matches):
+        is_folder = os.path.isdir(path)
+        folders = (path, *path.parents) if is_folder else path.parents
+        if path.name == REPORT or any(is_made(folder) for folder in folders if root in folder.parents):
+            continue
+        files, problems = _files(path, out) if is_folder else ([str(path)], [])
+        found |= dict.fromkeys(files)
+        unreadable |= {problem.path: problem for problem in problems}
+    return list(found), list(unreadable.values())
+
+
+def _is_made(folder: Path, own: Path) -> bool:
+    """Whether gbsep made what a folder holds: it is `own`, or a render, or the media of a project beside renders."""
+    if folder.resolve() == own or outputs.read_record(folder) is not None:
+        return True
+    beside = folder.parent.glob(f"*/{outputs.RECORD}") if folder.name == MEDIA else ()
+    return any(outputs.read_record(record.parent) is not None for record in beside)
 
 
 def read_manifest(path: Path) -> list[Request]:

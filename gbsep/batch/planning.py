@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -115,7 +116,7 @@ def plan(
 
     for preset in presets or ("default",):
         load(preset)
-    requests, left_out = inputs.expand(words, options.out)
+    requests, left_out = inputs.expand(words, destination or options.out)
     plans: list[Plan] = []
     refused: list[Outcome] = []
     for asked, track in _with_tracks(requests, below):
@@ -136,13 +137,18 @@ def _with_tracks(requests: list[Request], below: Path | None) -> Iterator[tuple[
     """Each request and the name of its track; the name of one that has a problem does not matter."""
     places = [_place(asked) for asked in requests]
     good = [place for place, asked in zip(places, requests, strict=True) if not asked.problem]
-    names = (
-        {place: place.relative_to(below).with_suffix("").as_posix() for place in good}
-        if below
-        else rendering.track_names(good)
-    )
+    names = _names_below(below, good) if below else rendering.track_names(good)
     tracks = {place.resolve(): track for place, track in names.items()}
     return ((asked, tracks.get(place.resolve(), "")) for place, asked in zip(places, requests, strict=True))
+
+
+def _names_below(folder: Path, places: Iterable[Path]) -> dict[Path, str]:
+    """The whole place of each file in a folder; with its suffix where files beside it differ in nothing else."""
+    places = list(places)
+    beside = {path for above in {place.parent for place in places} for path in above.glob("*") if inputs.is_audio(path)}
+    stems = Counter(path.with_suffix("") for path in beside | set(places))
+    whole = {place: place if stems[place.with_suffix("")] > 1 else place.with_suffix("") for place in places}
+    return {place: path.relative_to(folder).as_posix() for place, path in whole.items()}
 
 
 def _place(asked: Request) -> Path:
@@ -176,7 +182,11 @@ def _without_collisions(plans: Iterable[Plan], refused: list[Outcome]) -> Iterat
         if len(there) == 1:
             yield from there.values()
             continue
-        reason = f"{len(there)} renders would land in {folder}: give the presets names of their own"
+        recordings = list(dict.fromkeys(str(one.source) for one in there.values()))
+        advice = "give the presets names of their own"
+        if len(recordings) > 1:
+            advice = f"{' and '.join(recordings)} are different recordings; rename one, or give it another --out"
+        reason = f"{len(there)} renders would land in {folder}: {advice}"
         refused += [Outcome(one.source, one.preset.folder, "failed", one.track, error=reason) for one in there.values()]
 
 

@@ -12,7 +12,9 @@ render.json last again; what was cut short is completed or removed before the pl
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -56,17 +58,33 @@ def path_of(url: str) -> Path:
 # Inputs
 
 
-def find(url: str) -> list[str]:
+def find(url: str, out: str = "") -> list[str]:
     """The files that a URL with `*`, or one that ends in `/`, stands for, sorted; else the URL itself.
 
+    Hidden ones are left out, and what gbsep made: what lies in `out`, or in a folder that holds a render.
     Raises AudioFileError.
     """
     if not ("*" in url or url.endswith("/")):
         return [url]
     with _told(AudioFileError, url, "cannot be listed"):
         system, path = _system(url)
+        system.invalidate_cache()
+        root = re.split(r"[*?\[]", path)[0].rpartition("/")[0] if "*" in url else path
+        own = _system(out)[1] if is_url(out) else None
+
+        @functools.cache
+        def is_made(folder: str) -> bool:
+            record = f"{folder}/{outputs.RECORD}"
+            return folder == own or (system.exists(record) and outputs.record_in(system.cat_file(record)) is not None)
+
+        def is_wanted(name: str) -> bool:
+            *folders, last = name.removeprefix(root).lstrip("/").split("/")
+            places = itertools.accumulate(folders, lambda above, folder: f"{above}/{folder}", initial=root)
+            hidden = any(part.startswith(".") for part in (*folders, last))
+            return not hidden and not any(is_made(place) for place in itertools.islice(places, 1, None))
+
         found = system.glob(path) if "*" in url else system.find(path)
-        return sorted(system.unstrip_protocol(name) for name in found)
+        return sorted(system.unstrip_protocol(name) for name in found if is_wanted(name))
 
 
 def fetch(source: Path | str) -> Path:

@@ -9,16 +9,18 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import __version__, review
 from ..errors import OutputError
 from ..folders import write_whole
 from ..rendering import RENDERING_VERSION, Outcome
 from . import remote
-from .inputs import REPORT
-from .planning import Batch
 
+if TYPE_CHECKING:
+    from .planning import Batch
+
+REPORT = "batch.json"
 WRITTEN_BY = "gbsep batch"
 
 
