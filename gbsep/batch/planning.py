@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -93,6 +94,7 @@ def plan(
     """
     options = options or Options()
     if destination is not None:
+        remote.sweep()
         options = replace(options, out=remote.stand_in_for(destination))
     if jobs is not None and jobs < 1:
         raise ParameterError("jobs", jobs, "1 or more")
@@ -125,6 +127,8 @@ def plan(
                 plans += _plan_one(asked, preset, options, track, destination, refused)
         except GbsepError as error:
             refused.append(Outcome(asked.input, asked.preset or "", "failed", track, error=_in_row(asked, error)))
+    if destination:
+        shutil.rmtree(options.out, ignore_errors=True)
     plans = list(_without_collisions(plans, refused))
     work = len(separations(plans))
     jobs = max(1, min(jobs or min(processors(), _memory_bytes() // WORKER_BYTES), work))

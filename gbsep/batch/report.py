@@ -27,16 +27,34 @@ WRITTEN_BY = "gbsep batch"
 def read(folder: Path) -> dict[str, Any] | None:
     """The report in an output folder, or None where there is none that gbsep wrote."""
     try:
-        report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
-        return report if report["written_by"] == WRITTEN_BY else None
-    except (OSError, ValueError, KeyError, TypeError):
+        return _parse((folder / REPORT).read_bytes())
+    except OSError:
         return None
 
 
-def check(folder: Path) -> None:
+def check(batch: Batch) -> None:
     """Raise OutputError when the report would take the place of a file that is not one."""
-    if (folder / REPORT).exists() and read(folder) is None:
-        raise OutputError(folder / REPORT, "was not written by gbsep; move it, or choose another --out")
+    path = place(batch)
+    if batch.destination:
+        content = remote.read_bytes(path)
+        foreign = content is not None and _parse(content) is None
+    else:
+        foreign = Path(path).exists() and read(batch.options.out) is None
+    if foreign:
+        raise OutputError(path, "was not written by gbsep; move it, or choose another --out")
+
+
+def place(batch: Batch) -> str:
+    """Where the report of a batch is written: a path or a URL."""
+    return f"{batch.destination.rstrip('/')}/{REPORT}" if batch.destination else str(batch.options.out / REPORT)
+
+
+def _parse(content: bytes) -> dict[str, Any] | None:
+    try:
+        report = json.loads(content.decode("utf-8"))
+        return report if report["written_by"] == WRITTEN_BY else None
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def unreviewed(batch: Batch, outcomes: Sequence[Outcome]) -> list[str]:
@@ -52,7 +70,7 @@ def write(
 
     Raises OutputError when it cannot be written.
     """
-    path = f"{batch.destination.rstrip('/')}/{REPORT}" if batch.destination else str(batch.options.out / REPORT)
+    path = place(batch)
     now = datetime.now(timezone.utc)
     started = datetime.fromtimestamp(begun, timezone.utc)
     done = {(str(outcome.input), outcome.preset) for outcome in outcomes}

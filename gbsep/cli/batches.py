@@ -143,8 +143,8 @@ def carry_out(
     from ..batch import history, report
 
     several = len(planned.plans) + len(planned.refused) > 1 and not watching
-    if several and not planned.destination:
-        report.check(planned.options.out)
+    if several:
+        report.check(planned)
     outcomes, interrupted = run_batch(planned, choices.cluster, watching)
     print_outcomes(outcomes, choices.as_json)
     history.learn(planned, outcomes)
