@@ -226,6 +226,28 @@ def test_a_manifest_names_presets_and_overrides_of_its_own(tmp_path: Path) -> No
     assert planned.plans[2].preset.document["separate"]["order"] == 8
 
 
+def test_a_manifest_names_preset_files_beside_it(tmp_path: Path) -> None:
+    write_song(tmp_path / "set" / "a.wav")
+    document = {**gbsep.load_preset("exp002").document, "name": "mine"}
+    (tmp_path / "set" / "mine.json").write_text(json.dumps(document))
+    (tmp_path / "set" / "songs.csv").write_text("input,preset\na.wav,mine.json\na.wav,exp002\n")
+    planned = batch.plan([tmp_path / "set" / "songs.csv"], (), Options(tmp_path / "out"))
+    assert not planned.refused
+    assert [plan.preset.folder for plan in planned.plans] == ["mine", "exp002"]
+
+
+def test_only_ends_of_lines_end_rows(tmp_path: Path) -> None:
+    """Not what else Unicode has for them, which names of files may hold."""
+    names = ["a\u2028b.wav", "c\x85d.wav", "e.wav"]
+    rows = (json.dumps({"input": name}, ensure_ascii=False) for name in names)
+    (tmp_path / "a.jsonl").write_bytes("\r\n".join(rows).encode())
+    (tmp_path / "b.csv").write_bytes("\n".join(["input", *names]).encode())
+    for manifest in ("a.jsonl", "b.csv"):
+        assert [asked.input for asked in inputs.read_manifest(tmp_path / manifest)] == [
+            str(tmp_path / name) for name in names
+        ]
+
+
 def test_a_bad_row_is_named_by_its_line(tmp_path: Path) -> None:
     write_song(tmp_path / "a.wav")
     manifest = tmp_path / "songs.jsonl"
@@ -260,6 +282,12 @@ def test_a_manifest_that_cannot_be_read_is_refused(tmp_path: Path, text: str, me
     (tmp_path / "songs.csv").write_text(text)
     with pytest.raises((AudioFileError, ParameterError), match=message):
         batch.plan([tmp_path / "songs.csv"], ["exp002"], Options(tmp_path / "out"))
+
+
+def test_a_json_array_is_no_json_lines(tmp_path: Path) -> None:
+    (tmp_path / "songs.jsonl").write_text('[{"input": "a.wav"}]')
+    with pytest.raises(AudioFileError, match="one object per line"):
+        inputs.read_manifest(tmp_path / "songs.jsonl")
 
 
 # What is planned
@@ -606,6 +634,15 @@ def test_a_dry_run_says_what_and_how_long_and_writes_nothing(typed: Any, album: 
     assert out.count("render album/") == 8
     assert "about 0 s, 2 at a time: an estimate from typical speeds" in out
     assert not Path("gbsep-out").exists()
+
+
+def test_a_failed_song_stands_in_the_table_with_its_reason(typed: Any, album: Path) -> None:
+    code, out, err = typed("render", "album/1.wav", "missing.wav", "none*.wav", "-p", "exp002", "--keep-going")
+    assert code == 1
+    lines = {words[0]: " ".join(words) for line in out.splitlines() if (words := line.split())}
+    assert "failed no such file; check the name" in lines["missing"]
+    assert "failed nothing matches; check the pattern" in lines["none*.wav"]
+    assert "1 ok, 2 failed; gbsep-out/batch.json" in err
 
 
 def test_one_render_alone_has_no_report(typed: Any, album: Path) -> None:

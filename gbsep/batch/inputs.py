@@ -8,8 +8,8 @@
   folder that the pattern begins with is left out.
 - A URL that ends in `/`, or holds a `*`, stands for the audio files there, where its file system can list them.
 - A manifest is a CSV file with a header, or JSON lines, with the columns `input`, and if wanted `preset` and
-  `overrides`. Paths in it are relative to the manifest. `overrides` is a JSON object, `{"separate.cutoff_hz": 250}`, or
-  words as after --set: `separate.cutoff_hz=250 separate.order=8`.
+  `overrides`. Paths in it are relative to the manifest; that of a preset, if a file is there. `overrides` is a JSON
+  object, `{"separate.cutoff_hz": 250}`, or words as after --set: `separate.cutoff_hz=250 separate.order=8`.
 
 The order is that of the words, and sorted within each.
 """
@@ -43,7 +43,8 @@ SUFFIXES = {
 }  # fmt: skip
 """What names of audio files, and of films that hold some, end with."""
 
-MANIFESTS = {".csv", ".tsv", ".jsonl", ".ndjson"}
+JSON_LINES = {".jsonl", ".ndjson"}
+MANIFESTS = {".csv", ".tsv", *JSON_LINES}
 MEDIA = "media"
 """Where a DAW project keeps files, beside the renders of its song."""
 
@@ -179,14 +180,19 @@ def read_manifest(path: Path) -> list[Request]:
         raise AudioFileError(path, f"cannot be read: {error.strerror or error}") from None
     except UnicodeDecodeError:
         raise AudioFileError(path, "is not a text file: save it as CSV in UTF-8, or as JSON lines") from None
-    rows = list(_json_rows(text) if text.lstrip().startswith("{") else _csv_rows(path, text))
+    is_json = path.suffix.lower() in JSON_LINES
+    if is_json and text.lstrip().startswith("["):
+        raise AudioFileError(
+            path, "is a JSON array: write one object per line, without brackets and commas around them"
+        )
+    rows = list(_json_rows(text) if is_json or text.lstrip().startswith("{") else _csv_rows(path, text))
     if not rows:
         raise AudioFileError(path, "holds no rows: a header such as input,preset,overrides and one row per song")
     return [_request(path, number, row) for number, row in rows]
 
 
 def _json_rows(text: str) -> Iterator[tuple[int, Any]]:
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             try:
                 yield number, json.loads(line)
@@ -195,7 +201,7 @@ def _json_rows(text: str) -> Iterator[tuple[int, Any]]:
 
 
 def _csv_rows(path: Path, text: str) -> Iterator[tuple[int, Any]]:
-    header = next(iter(text.splitlines()), "")
+    header = text.split("\n", 1)[0]
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=header.count), strict=True)
     _check_columns(path, reader.fieldnames or ())
     try:
@@ -231,6 +237,8 @@ def _request(path: Path, number: int, row: Any) -> Request:
         overrides = tuple(_overrides(row.get("overrides")))
     except (ValueError, GbsepError) as error:
         return Request(str(path), row=where, problem=AudioFileError(where, str(error)))
+    if preset and preset.endswith(".json") and (path.parent / preset).is_file():
+        preset = str(path.parent / preset)
     return Request(source if is_url(source) else str(path.parent / source), preset, overrides, where)
 
 

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -105,16 +104,19 @@ def plan(
             if more:
                 raise ParameterError("overrides", more, "for presets given by name, file or document")
             return preset
-        key = json.dumps([str(preset), more])
+        return read(preset, (*overrides, *more))
+
+    def read(preset: str | Path | Mapping[str, Any], changed: Iterable[tuple[str, Any]]) -> Preset:
+        changed = tuple(changed)
+        key = json.dumps([str(preset), changed])
         if key not in loaded:
-            loaded[key] = load_preset(preset, (*overrides, *more), models=options.models, **changes)
+            loaded[key] = load_preset(preset, changed, models=options.models, **changes)
         return loaded[key]
 
     def chosen(asked: Request, track: str) -> list[Preset]:
         if asked.preset or presets:
             return [load(preset, asked.overrides) for preset in ([asked.preset] if asked.preset else presets)]
-        reader = partial(load_preset, models=options.models, **changes)
-        return [rendering.chosen_preset(options.out, track, (*overrides, *asked.overrides), reader)]
+        return [rendering.chosen_preset(options.out, track, (*overrides, *asked.overrides), read)]
 
     for preset in presets or ("default",):
         load(preset)

@@ -65,8 +65,8 @@ def unreviewed(batch: Batch, outcomes: Sequence[Outcome]) -> list[str]:
 
 def write(
     batch: Batch, outcomes: Sequence[Outcome], command: Sequence[str], begun: float, interrupted: bool = False
-) -> str:
-    """Write the report of a batch that began at time `begun` (seconds since the epoch); where it is.
+) -> dict[str, Any]:
+    """Write the report of a batch that began at time `begun` (seconds since the epoch) to its `place`; what it says.
 
     Raises OutputError when it cannot be written.
     """
@@ -100,4 +100,4 @@ def write(
         remote.write_text(path, text) if batch.destination else write_whole(Path(path), text)
     except OSError as error:
         raise OutputError(path, f"cannot be written: {error.strerror}") from None
-    return path
+    return report
