@@ -11,13 +11,13 @@ straight line ("linear"; for a parameter in dB that is an exponential fade), by 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from .effects import Param
-from .errors import ParameterError, nearest
+from .errors import ParameterError, nearest, similar
 
 SHAPES = ("linear", "hold", "exponential")
 
@@ -62,16 +62,17 @@ def parse_automation(value: Mapping[str, Any], param: Param) -> Automation:
             raise ParameterError(param.name, key, f"an automation has no such key{hint}")
     shape, points = value.get("shape", "linear"), value.get("points")
     if shape not in SHAPES:
-        hint = nearest(shape, SHAPES) if isinstance(shape, str) else ""
+        hint = similar(shape, SHAPES) if isinstance(shape, str) else ""
         raise ParameterError(f"{param.name}.shape", shape, f"one of {', '.join(SHAPES)}{hint}")
     if not isinstance(points, (list, tuple)) or not points:
         raise ParameterError(f"{param.name}.points", points, "a list of one or more [seconds, value] pairs")
-    time = Param(f"{param.name}.points", "s", 0.0, 1e6)
     lane: list[tuple[float, float]] = []
     for index, point in enumerate(points):
         if not isinstance(point, (list, tuple)) or len(point) != 2:
             raise ParameterError(f"{param.name}.points[{index}]", point, "a pair [seconds, value]")
-        lane.append((float(time.check(point[0])), float(param.check(point[1]))))
+        where = f"{param.name}.points[{index}]"
+        time = Param(where, "s", 0.0, 1e6)
+        lane.append((float(time.check(point[0])), float(replace(param, name=where).check(point[1]))))
         if index and not lane[index - 1][0] < lane[index][0]:
             raise ParameterError(f"{param.name}.points[{index}]", point, f"later than {lane[index - 1][0]:g} s")
     if shape == "exponential" and not (all(v > 0 for _, v in lane) or all(v < 0 for _, v in lane)):

@@ -640,6 +640,7 @@ def _hosted(blocks: Iterator[Block], node: Plugin, where: str, run: _Run) -> Ite
                 node.state,
                 load_timeout_s=node.load_timeout_s,
                 block_timeout_s=node.block_timeout_s,
+                where=where if node.on_failure == "fail" else "",
             )
         except ParameterError as error:
             allowed = f"{error.allowed} ({node.label})"

@@ -95,6 +95,16 @@ class Finding:
         return asdict(self)
 
 
+def clock(seconds: float) -> str:
+    """Minutes and seconds, to a tenth: `1:02.5` for 62.5 s.
+
+    >>> clock(59.97)
+    '1:00.0'
+    """
+    tenths = round(seconds * 10)
+    return f"{tenths // 600}:{tenths % 600 / 10:04.1f}"
+
+
 # What the figures are: one for every span, NaN where there is nothing to tell it from; one in all where `spans` is 0.
 # `other` is the partner of the bass, the bass of its partner, or empty.
 

@@ -14,6 +14,7 @@ others are given the whole signal. Reference: https://spotify.github.io/pedalboa
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,10 @@ from typing import Any, Literal
 import numpy as np
 
 from .audio import Block
-from .errors import ParameterError, nearest
+from .errors import ParameterError, nearest, similar
+
+FINITE = sys.float_info.max
+"""The range of a number that may be any, except NaN and infinity, is from -FINITE to FINITE."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,8 @@ class Param:
     def allowed(self) -> str:
         """What may be given, in words."""
         if self.kind in ("float", "int"):
+            if self.high == FINITE:
+                return "a finite number"
             number = "a whole number" if self.kind == "int" else "a number"
             return f"{number} from {self.low:g} to {self.high:g}{' ' + self.unit if self.unit else ''}"
         if self.kind == "choice":
@@ -71,7 +77,7 @@ class Param:
             if fits:
                 return str(value)
         if not fits:
-            hint = nearest(value, self.choices) if self.choices and isinstance(value, str) else ""
+            hint = similar(value, self.choices) if self.choices and isinstance(value, str) else ""
             raise ParameterError(self.name, value, self.allowed + hint)
         return value
 

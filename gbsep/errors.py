@@ -136,5 +136,10 @@ def nearest(word: str, known: Iterable[str]) -> str:
     "; did you mean 'cutoff_hz'?"
     """
     known = sorted(known)
-    close = difflib.get_close_matches(word, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"
+    return similar(word, known) or f"; known: {', '.join(known)}"
+
+
+def similar(word: str, known: Iterable[str]) -> str:
+    """As `nearest`, but empty when nothing is near, for where the list is told already."""
+    close = difflib.get_close_matches(word, sorted(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""

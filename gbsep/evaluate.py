@@ -113,8 +113,9 @@ def evaluate(estimates: Mapping[str, Reader], references: Mapping[str, Reader]) 
     """The score of each estimate against the reference of its name; references without an estimate can bleed too.
 
     What does not fit is made to fit, and a note says so: an estimate is resampled to the rate of its reference, mono is
-    taken for both channels of stereo, and what lies beyond the end of the shortest is left out. In blocks: memory
-    does not grow with the track. Raises ParameterError for an estimate without a reference.
+    taken for both channels of stereo, and of an estimate and its reference the longer one is cut. Another source that
+    ends earlier is silent from there on, and does not bleed. In blocks: memory does not grow with the track. Raises
+    ParameterError for an estimate without a reference.
     """
     for name in estimates:
         if name not in references:
@@ -126,36 +127,48 @@ def evaluate(estimates: Mapping[str, Reader], references: Mapping[str, Reader]) 
     channels = max(reader.channels for reader in (*estimates.values(), *references.values()))
     fitted = {name: _fit(reader, rate, channels) for name, reader in estimates.items()}
     truths = {name: _fit(reader, rate, channels) for name, reader in references.items()}
-    frames = min(reader.frames for reader in (*fitted.values(), *truths.values()))
-    notes = {name: _fitting(estimates[name], references[name], rate, channels, frames) for name in estimates}
-    ledgers = {name: _Ledger(rate) for name in estimates}
-    sounding = []
+    ledgers = {name: _Ledger(rate, min(fitted[name].frames, truths[name].frames)) for name in estimates}
     window = round(WINDOW_S * rate)
-    for pieces in _windows([*truths.values(), *fitted.values()], window, frames):
+    readers = [*truths.values(), *fitted.values()]
+    for number, pieces in enumerate(_windows(readers, window, max(ledger.frames for ledger in ledgers.values()))):
         whole = dict(zip(truths, pieces[: len(truths)], strict=True))
+        going = [piece for piece, reader in zip(pieces, readers, strict=True) if reader.frames > number * window]
+        all_sound = all(piece.any() for piece in going)
         for (name, ledger), estimate in zip(ledgers.items(), pieces[len(truths) :], strict=True):
             others = [truth for other, truth in whole.items() if other != name]
-            ledger.add(whole[name], estimate, np.sum(others, axis=0) if others else np.zeros_like(estimate))
-        counts = pieces[0].shape[1] == window or frames < window
-        sounding.append(counts and all(piece.any() for piece in pieces))
-    return {
-        name: ledger.score(np.array(sounding), [*notes[name], *_shift_note(truths[name], fitted[name], frames)])
-        for name, ledger in ledgers.items()
-    }
+            ledger.add(whole[name], estimate, np.sum(others, axis=0) if others else np.zeros_like(estimate), all_sound)
+    scores = {}
+    for name, ledger in ledgers.items():
+        notes = [*_fitting(estimates[name], references[name], rate, channels), *_ended(name, truths, ledger.frames)]
+        if not ledger.is_multiple:
+            notes += _shift_note(truths[name], fitted[name], ledger.frames)
+        scores[name] = ledger.score(notes)
+    return scores
 
 
 class _Ledger:
-    """Inner products of one estimate e, its reference r and the other sources o, window by window and band by band."""
+    """Inner products of one estimate e, its reference r and the other sources o, window by window and band by band.
 
-    def __init__(self, sample_rate: int) -> None:
+    The first `frames` frames count.
+    """
+
+    def __init__(self, sample_rate: int, frames: int) -> None:
         self.sample_rate = sample_rate
+        self.frames = frames
+        self.window = round(WINDOW_S * sample_rate)
         self.signal: list[float] = []
         self.error: list[float] = []
         self.estimate: list[float] = []
         self.product: list[float] = []
         self.bands: list[np.ndarray] = []
+        self.counted: list[bool] = []
 
-    def add(self, reference: Block, estimate: Block, others: Block) -> None:
+    def add(self, reference: Block, estimate: Block, others: Block, all_sound: bool) -> None:
+        """The next window; `all_sound` says whether every source does."""
+        left = self.frames - len(self.signal) * self.window
+        if left <= 0:
+            return
+        reference, estimate, others = (signal[:, :left] for signal in (reference, estimate, others))
         r, e = reference.astype(np.float64), estimate.astype(np.float64)
         for row, value in (
             (self.signal, r * r),
@@ -165,40 +178,59 @@ class _Ledger:
         ):
             row.append(float(value.sum()))
         self.bands.append(_band_products(reference, estimate, others, self.sample_rate))
+        self.counted.append(all_sound and (left >= self.window or self.frames < self.window))
 
-    def score(self, sounding: np.ndarray, notes: list[str]) -> Score:
-        signal, error, product = (np.array(row) for row in (self.signal, self.error, self.product))
-        over_time = [_ratio_db(*pair) for pair in zip(signal, error, strict=True)]
-        counted = np.array(over_time)[sounding]
-        total = _ratio_db(signal.sum(), error.sum())
-        gain = product.sum() / signal.sum() if signal.sum() else 0.0
-        scaled = gain**2 * signal.sum()
-        si_sdr = _ratio_db(scaled, sum(self.estimate) - 2 * gain * product.sum() + scaled)
+    @property
+    def gain(self) -> float:
+        """That of the reference which suits the estimate best."""
+        return sum(self.product) / sum(self.signal) if any(self.signal) else 0.0
+
+    @property
+    def si_sdr(self) -> float:
+        scaled = self.gain**2 * sum(self.signal)
+        ratio_db = _ratio_db(scaled, sum(self.estimate) - 2 * self.gain * sum(self.product) + scaled)
         # What is left of an exact multiple of the reference is the rounding of float32.
-        si_sdr = math.inf if si_sdr > 150 else si_sdr
+        return math.inf if ratio_db > 150 else ratio_db
+
+    @property
+    def is_multiple(self) -> bool:
+        """Whether the estimate is the reference but for its level and polarity."""
+        return self.si_sdr == math.inf
+
+    def score(self, notes: list[str]) -> Score:
+        signal, error = np.array(self.signal), np.array(self.error)
+        over_time = [_ratio_db(*pair) for pair in zip(signal, error, strict=True)]
+        counted = np.array(over_time)[np.array(self.counted, bool)]
+        total = _ratio_db(signal.sum(), error.sum())
         powers = np.array([_projected_powers(window) for window in self.bands])
-        starts = [number * round(WINDOW_S * self.sample_rate) / self.sample_rate for number in range(len(signal))]
+        starts = [number * self.window / self.sample_rate for number in range(len(signal))]
         return Score(
             sdr=_finite(total),
             sdr_bsseval_v4=_finite(float(np.median(counted))) if counted.size else None,
-            si_sdr=_finite(si_sdr),
+            si_sdr=_finite(self.si_sdr),
             bleed_db=_bleed_db(*powers.sum(0)),
             over_time={
                 "time_s": tuple(starts),
                 "sdr": tuple(_finite(value) for value in over_time),
                 "bleed_db": tuple(_bleed_db(*pair) for pair in powers),
             },
-            notes=(*_silence_notes(signal.sum(), sum(self.estimate), error.sum()), *notes),
+            notes=(*self._undefined(), *notes),
         )
 
-
-def _silence_notes(signal: float, estimate: float, error: float) -> Iterator[str]:
-    if not signal:
-        yield "the reference is silent: no ratio to it is defined"
-    if not estimate:
-        yield "the estimate is silent: all of the reference is missing, an SDR of 0 dB"
-    elif not error:
-        yield "the estimate is the reference to the last bit: its SDR is infinite"
+    def _undefined(self) -> Iterator[str]:
+        """Why figures are missing, in sentences."""
+        if not any(self.signal):
+            yield "the reference is silent: no ratio to it is defined"
+        if not any(self.estimate):
+            yield "the estimate is silent: all of the reference is missing, an SDR of 0 dB"
+        elif not any(self.error):
+            yield "the estimate is the reference to the last bit: its SDR is infinite"
+        elif self.is_multiple:
+            inverted = "its polarity is inverted, and " if self.gain < 0 else ""
+            yield (
+                f"the estimate is an exact multiple of the reference, {self.gain:.4g} times it: "
+                f"{inverted}its SI-SDR is infinite"
+            )
 
 
 def _band_products(reference: Block, estimate: Block, others: Block, sample_rate: int) -> np.ndarray:
@@ -250,9 +282,15 @@ def _fit(reader: Reader, sample_rate: int, channels: int) -> Reader:
 
 
 def _windows(readers: list[Reader], window: int, frames: int) -> Iterator[tuple[Block, ...]]:
-    """All signals side by side in windows of `window` frames, the last one shorter, up to `frames`."""
-    streams = (rechunk(_until(reader, frames), window) for reader in readers)
-    return zip_blocks(*streams)
+    """All signals side by side in windows of `window` frames, the last one shorter, up to `frames`; silent after their
+    ends."""
+    return zip_blocks(*(rechunk(_padded(reader, window, frames), window) for reader in readers))
+
+
+def _padded(reader: Reader, block_frames: int, frames: int) -> Iterator[Block]:
+    yield from _until(reader, frames)
+    for first in range(reader.frames, frames, block_frames):
+        yield np.zeros((reader.channels, min(block_frames, frames - first)), np.float32)
 
 
 def _until(reader: Reader, frames: int) -> Iterator[Block]:
@@ -264,7 +302,7 @@ def _until(reader: Reader, frames: int) -> Iterator[Block]:
             return
 
 
-def _fitting(estimate: Reader, reference: Reader, sample_rate: int, channels: int, frames: int) -> list[str]:
+def _fitting(estimate: Reader, reference: Reader, sample_rate: int, channels: int) -> list[str]:
     """What was done to compare the two, in sentences."""
     notes = []
     if estimate.sample_rate != sample_rate:
@@ -277,9 +315,19 @@ def _fitting(estimate: Reader, reference: Reader, sample_rate: int, channels: in
         word = "shorter" if given < reference.frames else "longer"
         notes.append(
             f"the estimate is {abs(given - reference.frames)} frames {word} than its reference: "
-            f"the first {frames / sample_rate:.3f} s were compared"
+            f"the first {min(given, reference.frames) / sample_rate:.3f} s were compared"
         )
     return notes
+
+
+def _ended(name: str, references: Mapping[str, Reader], frames: int) -> Iterator[str]:
+    """Which of the other sources end before the stem `name` does."""
+    for other, reference in references.items():
+        if other != name and reference.frames < frames:
+            yield (
+                f"the reference of {other} ends after {reference.frames / reference.sample_rate:.3f} s: no bleeding of "
+                "it is told beyond"
+            )
 
 
 def _about(estimate: StemFolder, name: str, dry: bool) -> Iterator[str]:
@@ -295,21 +343,40 @@ def _about(estimate: StemFolder, name: str, dry: bool) -> Iterator[str]:
 
 
 def _shift_note(reference: Reader, estimate: Reader, frames: int) -> Iterator[str]:
-    shift, before_db, after_db = find_shift(reference, estimate, frames)
-    if shift:
+    found = find_shift(reference, estimate, frames)
+    said, undone = [], []
+    if found.is_inverted:
+        said.append("is inverted in polarity")
+        undone.append("turned over")
+    if found.frames:
+        late_ms = abs(found.frames) / reference.sample_rate * 1000
+        word = "later" if found.frames > 0 else "earlier"
+        said.append(f"sounds {abs(found.frames)} frames ({late_ms:.1f} ms) {word} than its reference")
+        undone.append("moved back")
+    if said:
         yield (
-            f"the estimate sounds {abs(shift)} frames ({abs(shift) / reference.sample_rate * 1000:.1f} ms) "
-            f"{'later' if shift > 0 else 'earlier'} than its reference: moved back its SDR would be "
-            f"{after_db:.1f} dB instead of {before_db:.1f} dB"
+            f"the estimate {' and '.join(said)}: {' and '.join(undone)} its SDR would be "
+            f"{found.after_db:.1f} dB instead of {found.before_db:.1f} dB"
         )
 
 
-def find_shift(reference: Reader, estimate: Reader, frames: int) -> tuple[int, float, float]:
-    """By how many frames the estimate is late (negative: early), and its SDR in dB before and after it is moved back.
+@dataclass(frozen=True)
+class Shift:
+    """By how many frames an estimate is late (negative: early), whether its polarity is inverted, and its SDR in dB
+    before and after both are undone."""
 
-    The place of the highest cross-correlation within LARGEST_SHIFT_S; 0 unless that raises the SDR by SHIFT_GAIN_DB.
-    Blocks of the estimate are correlated with the reference around them; what enters or leaves at the ends of the
-    track is neglected.
+    frames: int
+    is_inverted: bool
+    before_db: float
+    after_db: float
+
+
+def find_shift(reference: Reader, estimate: Reader, frames: int) -> Shift:
+    """How an estimate lies against its reference.
+
+    The place of the highest cross-correlation within LARGEST_SHIFT_S, or of the lowest where that outweighs it; none
+    unless undoing it raises the SDR by SHIFT_GAIN_DB. Blocks of the estimate are correlated with the reference around
+    them; what enters or leaves at the ends of the track is neglected.
     """
     reach = min(round(LARGEST_SHIFT_S * reference.sample_rate), frames - 1)
     block_frames = max(2**17, 2 * reach)
@@ -332,9 +399,15 @@ def find_shift(reference: Reader, estimate: Reader, frames: int) -> tuple[int, f
         signal += float(np.square(window[:, reach : reach + n], dtype=np.float64).sum())
         heard += float(np.square(piece, dtype=np.float64).sum())
         around = around[:, n:]
-    best = int(correlation.argmax())
-    before, after = (_ratio_db(signal, max(signal + heard - 2 * correlation[at], 0.0)) for at in (reach, best))
-    return (best - reach, before, after) if after > before + SHIFT_GAIN_DB else (0, before, before)
+    inverted = bool(-correlation.min() > correlation.max())
+    best = int(correlation.argmin() if inverted else correlation.argmax())
+    errors = (signal + heard - 2 * product for product in (correlation[reach], abs(correlation[best])))
+    before, after = (_ratio_db(signal, max(error, 0.0)) for error in errors)
+    return (
+        Shift(best - reach, inverted, before, after)
+        if after > before + SHIFT_GAIN_DB
+        else Shift(0, False, before, before)
+    )
 
 
 def _ratio_db(signal: float, error: float) -> float:

@@ -102,10 +102,10 @@ def measure(mixture: Reader, stems: Mapping[str, Reader], restored_db: Mapping[s
             ("mixture", "energy"): energy(lowered[0]),
             ("residual", "energy"): energy(residual),
         }
-        powers = {}
-        for name, spectrum in zip(("mixture", *heard), spectra, strict=True):
-            powers[name] = power(spectrum)
-            row.update({(name, what): value for what, value in _bands(powers[name], frequencies).items()})
+        powers = {name: power(spectrum) for name, spectrum in zip(("mixture", *heard), spectra, strict=True)}
+        bins = {name: windowed.sum(0, dtype=np.float64) for name, windowed in powers.items()}
+        for name in bins:
+            row.update({(name, what): value for what, value in _bands(bins[name], frequencies).items()})
         for name, spectrum in zip(heard, spectra[1:], strict=True):
             row[name, "register"], pitch_hz = register_sums(powers[name], frequencies)
             row[name, "in_mixture"] = _inner(spectrum, spectra[0])
@@ -116,7 +116,7 @@ def measure(mixture: Reader, stems: Mapping[str, Reader], restored_db: Mapping[s
                 windows["pitch_hz"].append(pitch_hz)
         if len(heard) == 2:
             row["pair", "product"] = _inner(*spectra[1:])
-            row.update(_shared(heard, spectra[1:], powers, frequencies))
+            row.update(_shared(heard, spectra[1:], bins, frequencies))
         for key, value in row.items():
             rows.setdefault(key, []).append(np.asarray(value, np.float64))
     rate = mixture.sample_rate
@@ -180,8 +180,7 @@ def _inner(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.einsum("cwb,cwb->", a.view(np.float32), b.view(np.float32)))
 
 
-def _bands(power: np.ndarray, frequencies: np.ndarray) -> dict[str, float]:
-    bins = power.sum(0, dtype=np.float64)
+def _bands(bins: np.ndarray, frequencies: np.ndarray) -> dict[str, float]:
     return {
         "range": bins.sum(),
         "deep": bins[frequencies < DEEP_HZ].sum(),
@@ -190,12 +189,11 @@ def _bands(power: np.ndarray, frequencies: np.ndarray) -> dict[str, float]:
 
 
 def _shared(
-    names: Sequence[str], spectra: Sequence[np.ndarray], powers: Mapping[str, np.ndarray], frequencies: np.ndarray
+    names: Sequence[str], spectra: Sequence[np.ndarray], bins: Mapping[str, np.ndarray], frequencies: np.ndarray
 ) -> dict[tuple[str, str], float]:
     """The power in each of two stems that is coherent with the other, by band."""
     crossed = np.einsum("cwb,cwb->b", spectra[0].conj(), spectra[1])
     coherent = np.square(np.abs(crossed), dtype=np.float64)
-    bins = {name: powers[name].sum(0, dtype=np.float64) for name in names}
     row = {}
     for name, other in (names, names[::-1]):
         # A stem without power in a bin shares nothing there.

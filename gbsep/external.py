@@ -27,10 +27,10 @@ from typing import Any, Literal
 
 from . import host
 from .automation import Automation
-from .effects import Param
+from .effects import FINITE, Param
 from .errors import ParameterError, PluginError, PluginNotFound, PresetError, nearest
 
-SETTING = Param("value", low=-1e9, high=1e9, automatable=True)
+SETTING = Param("value", low=-FINITE, high=FINITE, automatable=True)
 """A number for a plug-in, as far as can be told without the plug-in."""
 ON_FAILURE = Param("on_failure", default="fail", kind="choice", choices=("fail", "bypass"))
 
@@ -88,7 +88,10 @@ def locate(node: Plugin) -> host.PluginInfo:
     path = Path(node.path)
     if not path.exists():
         raise PluginNotFound(f"no plug-in file {path}")
-    found = _examined(path, path.stat().st_mtime_ns, node.load_timeout_s)
+    try:
+        found = _examined(path, host.stamp(path), node.load_timeout_s)
+    except OSError as error:
+        raise PluginError(f"{path} cannot be read: {error.strerror or error}") from None
     if found and found[0].reason:
         raise PluginError(f"{path} does not load: {found[0].reason}")
     for info in found:
@@ -99,7 +102,7 @@ def locate(node: Plugin) -> host.PluginInfo:
 
 
 @lru_cache(maxsize=256)
-def _examined(path: Path, time_ns: int, load_timeout_s: float | None) -> list[host.PluginInfo]:
+def _examined(path: Path, stamp: host.Stamp, load_timeout_s: float | None) -> list[host.PluginInfo]:
     return host.examine(path, load_timeout_s)
 
 
@@ -118,11 +121,9 @@ def check_plugin(node: Plugin, where: str, allow_path: bool) -> list[str]:
         raise ParameterError(f"{where}.state", node.outside, allowed)
     try:
         info = locate(node)
-    except PluginNotFound:
-        raise
     except PluginError as error:
-        if node.on_failure == "fail":
-            raise
+        if node.on_failure == "fail" or isinstance(error, PluginNotFound):
+            raise type(error)(f"{where}: {error}") from None
         return [bypassed(where, node, error)]
     known = {parameter.name: parameter for parameter in info.parameters}
     if node.state is not None:
@@ -156,14 +157,18 @@ def _ambiguity(node: Plugin, where: str) -> list[str]:
 
 def _check_value(where: str, value: host.Value | Automation, parameter: host.PluginParameter, label: str) -> None:
     """Automation passes between the steps of a parameter that has some: the plug-in rounds it."""
+    places: list[tuple[str, host.Value]]
     allowed = f"{parameter.allowed} ({label})"
     if isinstance(value, Automation):
         if parameter.choices:
             raise ParameterError(where, "automated", f"only numbers can be; {allowed}")
         parameter = replace(parameter, steps=())
-    for single in value.values if isinstance(value, Automation) else (value,):
+        places = [(f"{where}.points[{index}]", single) for index, single in enumerate(value.values)]
+    else:
+        places = [(where, value)]
+    for place, single in places:
         if not _fits(single, parameter):
-            raise ParameterError(where, single, allowed, parameter.unit)
+            raise ParameterError(place, single, allowed, parameter.unit)
 
 
 def _fits(value: host.Value, parameter: host.PluginParameter) -> bool:

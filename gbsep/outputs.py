@@ -152,8 +152,10 @@ def staging(folder: Path) -> Iterator[Path]:
     except (OSError, NotImplementedError) as error:
         _remove(place, lock)
         _remove_empty(made)
-        reason = getattr(error, "strerror", None) or error
-        raise OutputError(folder.parent, f"cannot be written to: {reason}; choose another with --out") from None
+        # A lock that nobody else can hold is said to be held when its folder does not take files.
+        refused = isinstance(error, filelock.Timeout)
+        reason = "no file can be made there" if refused else getattr(error, "strerror", None) or error
+        raise OutputError(folder.parent, f"cannot be written to: {reason}; choose another place") from None
     try:
         yield place
     finally:
@@ -173,7 +175,9 @@ def replacing(path: Path) -> Iterator[Path]:
             yield place / path.name
             (place / path.name).replace(path)
     except OSError as error:
-        raise OutputError(path, f"cannot be written: {error.strerror or error}; free some space") from None
+        raise OutputError(
+            path, f"cannot be written: {error.strerror or error}; free some space, or choose another place"
+        ) from None
 
 
 def publish(place: Path, folder: Path, record: Mapping[str, Any]) -> None:

@@ -227,15 +227,15 @@ def preset_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
-def parse_override(text: str) -> tuple[str, Any]:
-    """`separate.cutoff_hz=250` as a pair; the value is JSON, or else plain text.
+def parse_override(text: str, example: str = "separate.cutoff_hz=250") -> tuple[str, Any]:
+    """`separate.cutoff_hz=250` as a pair; the value is JSON, or else plain text. `example` is for the message.
 
     >>> parse_override("separate.cutoff_hz=250"), parse_override("separate.model=htdemucs")
     (('separate.cutoff_hz', 250), ('separate.model', 'htdemucs'))
     """
     key, equals, value = text.partition("=")
     if not (key and equals):
-        raise PresetError("--set", "", f"{text!r} is not KEY=VALUE, such as separate.cutoff_hz=250")
+        raise PresetError("--set", "", f"{text!r} is not KEY=VALUE, such as {example}")
     try:
         return key, json.loads(value)
     except json.JSONDecodeError:

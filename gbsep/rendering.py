@@ -189,7 +189,7 @@ def plan(
         preset.settings.check(reader.sample_rate)
     except ParameterError as error:
         raise ParameterError(f"separate.{error.name}", error.value, error.allowed, error.unit) from None
-    warnings, failure = _check_chains(preset.chains, reader.sample_rate, preset.stems, options)
+    warnings, failure = _check_chains(preset.name, preset.chains, reader.sample_rate, preset.stems, options)
     output = output_format(preset)
     files.check_output(output, reader.sample_rate, reader.channels)
     if info.time_reference is not None and output.container != "wav":
@@ -275,17 +275,33 @@ def _unless_bypassed(existing: outputs.Existing, folder: Path) -> outputs.Existi
     return existing
 
 
+@contextmanager
+def _naming(place: str) -> Iterator[None]:
+    """Say of which preset, and where in it, a plug-in is that fails, or a parameter that is wrong."""
+    try:
+        yield
+    except ParameterError as error:
+        raise ParameterError(f"{place}{error.name}", error.value, error.allowed, error.unit) from None
+    except PluginError as error:
+        raise type(error)(f"{place}{error}") from None
+
+
 def _check_chains(
-    chains: Mapping[str, tuple[chain.Node, ...]], sample_rate: int, sidechains: Iterable[str], options: Options
+    preset: str,
+    chains: Mapping[str, tuple[chain.Node, ...]],
+    sample_rate: int,
+    sidechains: Iterable[str],
+    options: Options,
 ) -> tuple[list[str], PluginError | None]:
     """Warnings, and what a plug-in that is there and does not work will fail with."""
     warnings: list[str] = []
     failure = None
     for name, nodes in chains.items():
         try:
-            told = chain.check_chain(
-                nodes, sample_rate, sidechains, f"stems.{name}.chain", allow_plugin_paths=options.allow_plugin_paths
-            )
+            with _naming(f"{preset}: "):
+                told = chain.check_chain(
+                    nodes, sample_rate, sidechains, f"stems.{name}.chain", allow_plugin_paths=options.allow_plugin_paths
+                )
         except PluginNotFound:
             raise
         except PluginError as error:
@@ -408,7 +424,7 @@ def plan_chain(
         raise ParameterError("sidechain", name, f"the chain of {stem} {allowed}")
     for name in sorted(heard - set(keys)):
         raise ParameterError("sidechain", None, f"the chain of {stem} hears {name}; give --sidechain {name}=FILE")
-    warnings, failure = _check_chains({stem: nodes}, reader.sample_rate, keys, options)
+    warnings, failure = _check_chains(preset.name, {stem: nodes}, reader.sample_rate, keys, options)
     files.check_output(output, reader.sample_rate, reader.channels)
     if out.exists():
         read = {"the input": path, **{f"the side-chain {name}": file for name, file in (sidechains or {}).items()}}
@@ -428,9 +444,8 @@ def run_chain(plan: ChainPlan, progress: Progress = _silent) -> dict[str, Any]:
         raise plan.failure
     warnings = list(plan.warnings)
     track = Track(plan.stem, plan.reader, chain=plan.preset.chains[plan.stem])
-    with outputs.staging(plan.path) as place:
-        shared_db = _write(plan, [track], plan.sidechains, place, partial(progress, "process"), warnings.append)
-        (place / plan.path.name).replace(plan.path)
+    with outputs.replacing(plan.path) as file:
+        shared_db = _write(plan, [track], plan.sidechains, file.parent, partial(progress, "process"), warnings.append)
     return {
         "input": str(plan.input),
         "file": str(plan.path),
@@ -726,7 +741,8 @@ def _sound(
             folder=place,
             allow_plugin_paths=plan.options.allow_plugin_paths,
         )
-        yield from _metered(blocks, after)
+        with _naming(f"{plan.preset.name}: stems.{track.name}."):
+            yield from _metered(blocks, after)
     else:
         yield from blocks
         after = before

@@ -35,13 +35,18 @@ MAX_NOTE = 2000
 Pair = Annotated[list[str], Field(min_length=2, max_length=2)]
 
 
-class Note(StrictModel):
+class Remark(StrictModel):
     """What somebody heard at a time, in a stem of a preset or in the song as a whole."""
 
     time_s: float = Field(ge=0)
     text: str = Field(min_length=1, max_length=MAX_NOTE)
     preset: str | None = None
     stem: str | None = None
+
+
+class Note(Remark):
+    """A remark as it is kept: with the time at which it was written."""
+
     written_at: str = Field(default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec="seconds"))
 
 

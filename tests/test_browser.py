@@ -201,6 +201,10 @@ def test_it_plays_on_across_pieces_and_round_a_loop(tab: Tab, out: Path) -> None
     tab.page.wait_for_timeout(1500)
     heard = tab.heard()
     assert 15.6 <= heard["seconds"] <= 16.4
+    for key in ("ArrowRight", "Shift+ArrowLeft", "ArrowRight"):
+        tab.page.keyboard.press(key)
+        assert 15.6 <= tab.heard()["seconds"] < 16.4
+        assert tab.page.evaluate("gbsep.player.loop !== null")
     tab.page.keyboard.press("l")
     tab.until("gbsep.player.seconds > 16.5")
     assert abs(lateness_s(tab.heard(), source)) < 0.06
@@ -254,24 +258,31 @@ def test_a_hostile_name_is_text_and_nothing_else(tab: Tab) -> None:
     assert "onerror" in tab.page.locator("#notes").inner_text()
 
 
-def test_the_best_figure_is_marked(browser: Any, out: Path, tmp_path: Path) -> None:
-    truth = tmp_path / "truth"
-    truth.mkdir()
+@pytest.fixture(scope="module")
+def scored(out: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Song]:
+    """A report with true stems, and so with many figures, some of them the best."""
+    folder = tmp_path_factory.mktemp("scored")
+    (folder / "truth").mkdir()
     for name in ("bass", "guitar"):
         mixed = file_of(out, "exp002", name) + 0.3 * file_of(out, "exp002_300", name)
-        gbsep.write(truth / f"{name}.wav", Audio(mixed, RATE))
-    songs = collect(out, truth)
-    write_report(tmp_path / "page.html", "scored", songs, inline_bytes=10**9)
-    assert not (tmp_path / "page_files").exists()
-    tab = Tab(browser, (tmp_path / "page.html").as_uri())
-    best = max(songs[0].renders, key=lambda render: render.figures["bass"]["sdr"] or 0.0)
+        gbsep.write(folder / "truth" / f"{name}.wav", Audio(mixed, RATE))
+    (song,) = collect(out, folder / "truth")
+    write_report(folder / "page.html", "scored", [song], inline_bytes=10**9)
+    return folder / "page.html", song
+
+
+def test_the_best_figure_is_marked(browser: Any, scored: tuple[Path, Song]) -> None:
+    path, song = scored
+    assert not path.with_name("page_files").exists()
+    tab = Tab(browser, path.as_uri())
+    best = max(song.renders, key=lambda render: render.figures["bass"]["sdr"] or 0.0)
     rows = tab.page.locator("#figures tbody").first.locator("tr")
     marked = rows.filter(has=tab.page.locator("td:nth-child(2).best")).all_inner_texts()
     assert [text.split("\t")[0].strip() for text in marked] == [best.preset]
     chip(tab, "True stem").click()
     tab.page.locator("#play").click()
     tab.until("gbsep.player.seconds > 0.4")
-    lateness_s(tab.heard(), samples(truth / "bass.wav"))
+    lateness_s(tab.heard(), samples(path.parent / "truth" / "bass.wav"))
     tab.context.close()
     assert tab.said == []
 
@@ -306,6 +317,22 @@ def test_a_blind_test_hides_and_reveals(tab: Tab) -> None:
     assert page.locator("#figures").is_visible()
 
 
+def test_a_blind_test_knows_no_stem_without_letters(tab: Tab) -> None:
+    page = tab.page
+    page.get_by_role("button", name="Blind test").click()
+    stems = page.get_by_role("group", name="Stem", exact=True).get_by_role("button")
+    assert stems.all_inner_texts() == ["mixture", "bass", "guitar"]
+    heard = set()
+    for _ in range(4):
+        page.keyboard.press("s")
+        heard.add(page.locator("#now").inner_text())
+    assert {name.split(" · ")[1] for name in heard} == {"bass", "guitar"}
+    assert {name.split(" · ")[0] for name in heard} <= set("ABC")
+    page.get_by_role("button", name="B is best").focus()
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "again"
+
+
 def test_all_of_it_works_from_the_keyboard(tab: Tab) -> None:
     page = tab.page
     page.keyboard.press(" ")
@@ -329,6 +356,43 @@ def test_all_of_it_works_from_the_keyboard(tab: Tab) -> None:
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"
     page.keyboard.press("+")
     assert page.locator(".ruler span").count() > 3
+    page.reload()
+    page.wait_for_selector(".lane canvas")
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+
+
+def test_space_plays_and_pauses_wherever_the_mouse_was(tab: Tab) -> None:
+    page = tab.page
+    for control in (chip(tab, "exp002_300"), page.locator("#seek"), page.locator("#matched"), page.locator("#play")):
+        control.click()
+        was = page.locator("#matched").is_checked()
+        playing = not page.evaluate("gbsep.player.playing")
+        page.keyboard.press(" ")
+        tab.until(f"gbsep.player.playing === {json.dumps(playing)}")
+        assert page.locator("#matched").is_checked() == was
+    page.get_by_role("button", name="Keyboard help").focus()
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press(" ")  # on the button for the theme, where the keyboard went
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+    assert page.evaluate("gbsep.player.playing") == playing
+
+
+def test_arrows_are_left_to_what_they_move(tab: Tab) -> None:
+    for control in (".volume input", "#findings .list"):
+        tab.page.locator(control).focus()
+        tab.page.keyboard.press("ArrowRight")
+        tab.page.keyboard.press("ArrowDown")
+    assert tab.page.evaluate("gbsep.player.seconds") == 0
+    assert "exp002_100" not in tab.page.locator("#now").inner_text()
+
+
+def test_a_chosen_chip_can_be_read_under_the_mouse(tab: Tab) -> None:
+    chosen = chip(tab, "guitar")
+    chosen.click()
+    ground = "(one) => getComputedStyle(one).backgroundColor"
+    under = chip(tab, "guitar").evaluate(ground)
+    tab.page.mouse.move(0, 0)
+    assert chip(tab, "guitar").evaluate(ground) == under
 
 
 @pytest.mark.parametrize("scheme", ["dark", "light"])
@@ -372,9 +436,26 @@ def test_every_control_has_a_name(tab: Tab) -> None:
     assert nameless == []
 
 
-def test_it_fits_a_phone(browser: Any, report: Path) -> None:
+def test_a_finger_can_hit_everything(browser: Any, report: Path) -> None:
     tab = Tab(browser, report.as_uri(), viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
-    assert tab.page.evaluate("document.documentElement.scrollWidth") <= 390
+    tab.page.wait_for_selector(".pin")
+    small = tab.page.evaluate("""() => [...document.querySelectorAll("button, a, input, select, summary")]
+        .filter((one) => one.checkVisibility())
+        .map((one) => [one.getBoundingClientRect(), one.outerHTML])
+        .filter(([box]) => box.width < 23.9 || box.height < 23.9)
+        .map(([box, text]) => [box.width, box.height, text])""")
+    assert small == []
+    tab.context.close()
+
+
+def test_it_fits_a_phone(browser: Any, scored: tuple[Path, Song]) -> None:
+    tab = Tab(browser, scored[0].as_uri(), viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
+    assert tab.page.locator("#figures thead th").count() > 5
+    assert tab.page.locator("td.best").count() > 2
+    assert tab.page.evaluate("document.documentElement.scrollWidth") == 390
+    assert tab.page.evaluate("[visualViewport.width, visualViewport.height]") == [390, 844]
+    box = tab.page.locator(".transport").bounding_box()
+    assert (box["x"], box["width"], box["y"] + box["height"]) == pytest.approx((0, 390, 844), abs=1)
     lane(tab, "guitar", "exp002_100").locator(".play").tap()
     tab.until("gbsep.player.playing && gbsep.player.seconds > 0.1")
     tab.context.close()
@@ -402,8 +483,24 @@ def test_songs_are_opened_one_by_one_and_failures_told(browser: Any, out: Path, 
     page.locator(".lane .play").nth(2).click()
     tab.until("gbsep.player.seconds > 0.1")
     lateness_s(tab.heard(), file_of(out, "exp002_100", "bass"))
+    page.evaluate("gbsep.open(1); gbsep.open(0)")
+    tab.until(f"document.querySelector('h1').textContent === {json.dumps(HOSTILE)}")
+    page.wait_for_timeout(200)
+    assert page.locator("h1").text_content() == HOSTILE
     tab.context.close()
     assert tab.said == []
+
+
+def test_a_song_that_is_missing_is_said(browser: Any, out: Path, tmp_path: Path) -> None:
+    songs = [*collect(out), dataclasses.replace(collect(out)[0], name="other")]
+    write_report(tmp_path / "page.html", "two", songs, inline_bytes=100_000)
+    (tmp_path / "page_files/1.js").unlink()
+    tab = Tab(browser, (tmp_path / "page.html").as_uri())
+    tab.page.locator("#song").select_option(index=1)
+    tab.page.wait_for_selector("#say.shown")
+    assert "1.js is missing" in tab.page.locator("#say").inner_text()
+    assert tab.page.locator("#song").input_value() == "0"
+    tab.context.close()
 
 
 def test_a_missing_folder_of_sounds_is_said(browser: Any, report: Path, tmp_path: Path) -> None:
@@ -454,7 +551,10 @@ def test_the_buttons_of_a_review_lead_to_other_files_on_the_next_render(
     page.locator("#play").click()
     tab.until("gbsep.player.seconds > 0.5")
     page.keyboard.press("c")
-    page.keyboard.type("기타 <b>소리</b>")
+    page.keyboard.type("기타 <b>")
+    page.evaluate("document.querySelector('.verdict').onclick()")  # somebody is quicker than the server
+    page.locator("#status[data-status=accepted]").wait_for()
+    page.keyboard.type("소리</b>")
     page.keyboard.press("Enter")
     page.locator("#notes .text").wait_for()
     assert page.locator("#notes .text").inner_text() == "기타 <b>소리</b>"
@@ -462,10 +562,13 @@ def test_the_buttons_of_a_review_lead_to_other_files_on_the_next_render(
     assert (note.text, note.stem) == ("기타 <b>소리</b>", "bass")
     assert 0.4 < note.time_s < SECONDS
 
+    assert page.locator("#note").input_value() == ""
     page.get_by_role("button", name="Use exp002_300 for this song").click()
-    page.get_by_role("button", name="Accept").click()
-    page.locator("#status[data-status=accepted]").wait_for()
-    assert (review.load(folder).preset, review.load(folder).status) == ("exp002_300", "accepted")
+    page.locator(".presets [aria-pressed=true]", has_text="Used").wait_for()
+    assert "Use exp002_300" in page.evaluate("document.activeElement.getAttribute('aria-label')")
+    page.get_by_role("button", name="Reject").click()
+    page.locator("#status[data-status=rejected]").wait_for()
+    assert (review.load(folder).preset, review.load(folder).status) == ("exp002_300", "rejected")
 
     song = Path(json.loads((folder / "exp002/render.json").read_text(encoding="utf-8"))["input"]["path"])
     assert gbsep.render(song, "exp002", out, use_cache=False).status == "ok"

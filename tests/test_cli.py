@@ -273,6 +273,14 @@ def test_help_teaches(run: Any, command: list[str]) -> None:
     assert "Usage: gbsep" in result.out
 
 
+def test_help_tells_what_becomes_of_a_command_without_a_preset(run: Any, song: Path) -> None:
+    for command in ("render", "watch"):
+        assert "[the one chosen in review, or default]" in " ".join(run(command, "--help").out.split())
+    for command, more in (("compare", ()), ("sweep", ("--vary", "separate.cutoff_hz=100,200"))):
+        assert "Preset; may be given again. [required]" in " ".join(run(command, "--help").out.split())
+        assert run(command, str(song), *more).code == 2
+
+
 def test_debug_shows_the_traceback(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(gbsep.GbsepError, match="no preset of this name"):
         main(["presets", "show", "nothing", "--debug"])
@@ -336,3 +344,27 @@ def test_an_error_is_one_line_whatever_the_name(run: Any) -> None:
     assert result.code == 2
     assert result.err.count("\n") == 1
     assert "new\\nline.wav" in result.err
+
+
+def test_names_of_files_do_not_steer_the_terminal(run: Any, song: Path) -> None:
+    """A line break, and the sequences that colour a terminal's text and change its title, as letters to be read."""
+    name = "new\nline \x1b[31m\x1b]0;title\x07.wav"
+    song.rename(song.with_name(name))
+    for options in ((), ("--dry-run",), ("--overwrite", "--start", "9")):
+        result = run("render", name, "-p", "exp002", *options)
+        told = result.out + result.err
+        assert not set(told) & {"\x1b", "\x07"}
+        assert "new\\nline" in told
+    (line,) = run("render", name, "-p", "exp002", "--json").out.splitlines()
+    assert json.loads(line)["input"] == name
+    (render,) = Path("gbsep-out").rglob("render.json")
+    for words in (
+        ("evaluate", "gbsep-out", "--reference", str(render.parent)),
+        ("diagnose", "gbsep-out"),
+        ("log", "gbsep-out", "--log", f"{name}.md"),
+        ("report", "gbsep-out", "--html", f"{name}.html"),
+    ):
+        result = run(*words)
+        assert result.code == 0
+        assert not set(result.out + result.err) & {"\x1b", "\x07"}
+        assert "new\\nline" in result.out

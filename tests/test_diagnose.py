@@ -15,7 +15,7 @@ import gbsep
 from gbsep import files
 from gbsep.audio import Audio, Reader
 from gbsep.cli import cli
-from gbsep.diagnose import KINDS, Finding, Register, diagnose, diagnose_folder, octaves_above, register, swapped
+from gbsep.diagnose import KINDS, Finding, Register, clock, diagnose, diagnose_folder, octaves_above, register, swapped
 from gbsep.errors import AudioError, OutputError, ParameterError
 from gbsep.evidence import HIGH_HZ, LOW_HZ
 
@@ -32,6 +32,11 @@ def tone(pitch_hz, seconds=2.0, gain=0.3, channels=2, sample_rate=RATE):
 
 def silence(frames=RATE):
     return Audio(np.zeros((2, frames)), RATE).reader()
+
+
+def test_a_clock_rounds_before_it_divides():
+    times_s = (0, 0.04, 59.94, 59.97, 62.5, 3599.96)
+    assert [clock(time_s) for time_s in times_s] == ["0:00.0", "0:00.0", "0:59.9", "1:00.0", "1:02.5", "60:00.0"]
 
 
 # ----------------------------------------------------------------------------------------------------------- register

@@ -177,11 +177,61 @@ def test_a_shift_is_told_with_its_frames(shift: int, seed: int) -> None:
 def test_the_sdr_after_a_shift_is_taken_back_is_foretold(rng: np.random.Generator) -> None:
     reference = np.pad(noise(rng, 3.0), ((0, 0), (1000, 1000)))
     late = np.roll(reference, 300, axis=1) + 0.1 * noise(rng, reference.shape[1] / RATE)
-    shift, before, after = find_shift(Audio(reference, RATE).reader(), Audio(late, RATE).reader(), reference.shape[1])
-    assert shift == 300
-    assert before == pytest.approx(sdr(Audio(reference, RATE), Audio(late, RATE)), abs=0.01)
-    moved = Audio(np.roll(late, -300, axis=1), RATE)
-    assert after == pytest.approx(sdr(Audio(reference, RATE), moved), abs=0.05)
+    for sign in (1, -1):
+        heard = Audio(sign * late, RATE)
+        found = find_shift(Audio(reference, RATE).reader(), heard.reader(), reference.shape[1])
+        assert (found.frames, found.is_inverted) == (300, sign < 0)
+        assert found.before_db == pytest.approx(sdr(Audio(reference, RATE), heard), abs=0.01)
+        moved = Audio(np.roll(late, -300, axis=1), RATE)
+        assert found.after_db == pytest.approx(sdr(Audio(reference, RATE), moved), abs=0.05)
+
+
+def test_an_inverted_note_is_not_taken_for_a_late_one(rng: np.random.Generator) -> None:
+    """Half a period later a tone is its own inverse, so that both would explain it; its decay tells them apart."""
+    time = np.arange(3 * RATE) / RATE
+    tone = np.tile(0.3 * np.sin(2 * np.pi * 110 * time) * np.exp(-time), (2, 1)).astype(np.float32)
+    found = scored(tone, -tone + 0.01 * noise(rng))
+    (note,) = found.notes
+    assert note.startswith("the estimate is inverted in polarity: turned over its SDR would be 3")
+    assert found.sdr == pytest.approx(-6.02, abs=0.05)
+
+
+@given(gain=st.floats(-4, 4).filter(lambda gain: abs(gain) > 0.01 and abs(gain - 1) > 0.01))
+@settings(max_examples=20, deadline=None)
+def test_an_exact_multiple_is_told_with_its_gain(gain: float) -> None:
+    bass = noise(np.random.default_rng(3))
+    found = scored(bass, np.float32(gain) * bass)
+    (note,) = found.notes
+    assert note.startswith(f"the estimate is an exact multiple of the reference, {gain:.4g} times it: ")
+    assert note.endswith("its SI-SDR is infinite")
+    assert ("polarity is inverted" in note) == (gain < 0)
+    assert found.si_sdr is None
+    assert found.sdr == pytest.approx(-20 * math.log10(abs(1 - gain)), abs=0.01)
+
+
+def test_a_short_stem_does_not_shorten_the_others(rng: np.random.Generator) -> None:
+    bass, guitar = noise(rng, 10.5), noise(rng, 10.5)
+    estimates = {"bass": bass + 0.1 * guitar, "guitar": (guitar + 0.2 * bass)[:, :RATE]}
+    alone = scored(bass, estimates["bass"], guitar)
+    found = evaluate(
+        {name: Audio(one, RATE).reader() for name, one in estimates.items()},
+        {"bass": Audio(bass, RATE).reader(), "guitar": Audio(guitar, RATE).reader()},
+    )
+    assert found["bass"] == alone
+    assert len(found["bass"].over_time["sdr"]) == 11
+    assert found["guitar"].sdr == pytest.approx(
+        sdr(Audio(guitar[:, :RATE], RATE), Audio(estimates["guitar"], RATE)), abs=1e-4
+    )
+    assert [len(row) for row in found["guitar"].over_time.values()] == [1, 1, 1]
+    assert "the first 1.000 s were compared" in found["guitar"].notes[0]
+
+
+def test_a_reference_that_ends_early_bleeds_up_to_its_end(rng: np.random.Generator) -> None:
+    bass, guitar = noise(rng, 4), noise(rng, 1.5)
+    found = scored(bass, bass + 0.5 * np.pad(guitar, ((0, 0), (0, bass.shape[1] - guitar.shape[1]))), guitar)
+    assert [value is not None for value in found.over_time["bleed_db"]] == [True, True, False, False]
+    assert found.over_time["sdr"][2:] == (None, None)
+    assert found.notes == ("the reference of guitar ends after 1.500 s: no bleeding of it is told beyond",)
 
 
 def test_a_shift_beyond_reach_is_not_guessed(rng: np.random.Generator) -> None:

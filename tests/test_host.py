@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import gc
+import json
 import os
 import platform
 import re
+import resource
 import shutil
 import signal
 import struct
@@ -143,8 +145,7 @@ def run(path: Path, timeout_s: float = 20.0) -> np.ndarray:
     limits = {"load_timeout_s": timeout_s, "block_timeout_s": timeout_s, "memory_limit_bytes": 2**30}
     with host.open_plugin(path, SAMPLE_RATE, 2, parameters, state, **limits) as instance:
         instance.process(signal)
-        instance.set("armed", 1.0)
-        return instance.process(signal)
+        return instance.process(signal, [(0, {"armed": 1.0})])
 
 
 def trip_state(path: Path) -> bytes:
@@ -203,6 +204,15 @@ def test_a_bundle_for_another_system_says_what_it_holds(tmp_path):
         run(tmp_path / "far.vst3")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only there the name of the library counts")
+def test_a_renamed_bundle_is_called_that(bundle, tmp_path):
+    bundle("ZamEQ2").rename(tmp_path / "My EQ.vst3")
+    with pytest.raises(
+        PluginError, match=r"renamed: it holds ZamEQ2\.so and needs My EQ\.so; call it ZamEQ2\.vst3 again"
+    ):
+        run(tmp_path / "My EQ.vst3")
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="where the library belongs is said for Linux")
 def test_a_bare_library_says_where_it_belongs(library_file, tmp_path):
     shutil.copy(library_file, tmp_path / "bare.vst3")
@@ -219,6 +229,14 @@ def test_a_damaged_name_in_a_library_is_called_that(bundle, plugin_path):
     assert "damaged\\nname" in info.reason
     assert re.search(r"damaged file: libgone\\xff\\xfe\\xfd\.so", info.reason)
     assert info.reason.isprintable()
+
+
+def test_a_crash_quotes_only_what_was_written_after_the_last_answer(bundle, nothing_left):
+    with (
+        pytest.raises(PluginCrashed, match=r"chain\[1\]: plug-in .* crashed .*Segmentation fault\); \"on_failure\""),
+        host.open_plugin(bundle("process-crash"), SAMPLE_RATE, 2, where="chain[1]") as instance,
+    ):
+        instance.process(np.zeros((2, 100), np.float32), [(50, {"armed": 1.0})])
 
 
 def test_a_missing_file_is_named(tmp_path):
@@ -245,8 +263,7 @@ def test_a_plugin_does_not_outlive_a_killed_gbsep(bundle, nothing_left, name):
 import numpy as np
 from gbsep import host
 with host.open_plugin({str(bundle(name))!r}, 44100, 2) as instance:
-    instance.set("armed", 1.0)
-    instance.process(np.ones((2, 100), np.float32))
+    instance.process(np.ones((2, 100), np.float32), [(0, {{"armed": 1.0}})])
 """
     with subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL) as gbsep:
         started: list[psutil.Process] = []
@@ -258,6 +275,40 @@ with host.open_plugin({str(bundle(name))!r}, 44100, 2) as instance:
     assert len(started) == 2
     _, alive = psutil.wait_procs(started, timeout=10)
     assert not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
+
+
+@pytest.mark.parametrize(
+    ("keywords", "phase", "setting"),
+    [
+        ({"load_timeout_s": 2.0, "block_timeout_s": 9.0}, "load", "load_timeout_s"),
+        ({"block_timeout_s": 1.0}, "process", "block_timeout_s"),
+        ({}, "load", "GBSEP_PLUGIN_TIMEOUT"),
+    ],
+)
+def test_a_timeout_names_the_setting_that_is_in_force(bundle, nothing_left, monkeypatch, keywords, phase, setting):
+    monkeypatch.setenv("GBSEP_PLUGIN_TIMEOUT", "20" if keywords else "2")
+    with (
+        pytest.raises(PluginTimeout, match=f"during {phase} and was stopped; a longer {setting} gives it more time"),
+        host.open_plugin(bundle(f"{phase}-hang"), SAMPLE_RATE, 2, **keywords) as instance,
+    ):
+        instance.process(np.zeros((2, 100), np.float32), [(0, {"armed": 1.0})])
+
+
+@pytest.mark.parametrize(
+    ("limit", "said"),
+    [("NOFILE", "Too many open files; raise `ulimit -n` or use fewer"), ("FSIZE", "File too large; raise `ulimit -f`")],
+)
+def test_a_process_that_cannot_be_started_is_an_error_of_the_plugin(bundle, nothing_left, limit, said):
+    if sys.platform != "linux" and limit == "FSIZE":
+        pytest.skip("shared memory counts as a file on Linux")
+    path, number = bundle(), getattr(resource, f"RLIMIT_{limit}")
+    allowed = resource.getrlimit(number)
+    resource.setrlimit(number, (psutil.Process().num_fds() + 6 if limit == "NOFILE" else 4096, allowed[1]))
+    try:
+        with pytest.raises(PluginError, match=f"'good' cannot be started: {said}"):
+            host.open_plugin(path, SAMPLE_RATE, 2)
+    finally:
+        resource.setrlimit(number, allowed)
 
 
 def test_a_closed_instance_says_so(bundle, nothing_left):
@@ -426,24 +477,12 @@ def test_changes_hold_from_their_frame_on(rng, bundle):
     np.testing.assert_allclose(out[:, LATENCY_FRAMES:], expected, rtol=2e-6, atol=0)
 
 
-def test_set_holds_from_the_next_block_on(rng, bundle):
-    block = noise(rng, 2, 1000)
-    with host.open_plugin(bundle(), SAMPLE_RATE, 2) as instance:
-        instance.process(block)
-        instance.set("gain_db", -6.0)
-        instance.process(block[:, :0])
-        out = instance.process(block)
-    np.testing.assert_allclose(out[:, LATENCY_FRAMES:], 10 ** (-6 / 20) * block[:, :-LATENCY_FRAMES], rtol=2e-6, atol=0)
-
-
 @pytest.mark.parametrize(
     ("name", "value", "said"), [("gain", 1.0, "did you mean 'gain_db'"), ("gain_db", 25.0, "-60 to 24")]
 )
 def test_an_impossible_change_is_refused(bundle, name, value, said):
-    with host.open_plugin(bundle(), SAMPLE_RATE, 2) as instance:
-        instance.set(name, value)
-        with pytest.raises(ParameterError, match=said):
-            instance.process(np.zeros((2, 200_000), np.float32))
+    with host.open_plugin(bundle(), SAMPLE_RATE, 2) as instance, pytest.raises(ParameterError, match=said):
+        instance.process(np.zeros((2, 200_000), np.float32), [(0, {name: value})])
 
 
 def test_a_first_block_that_is_too_short_is_refused(bundle):
@@ -462,6 +501,15 @@ def test_a_latency_that_a_parameter_sets_is_known_beforehand(bundle):
         assert instance.process(impulse).argmax(axis=1).tolist() == [1356, 1356]
 
 
+def test_a_latency_that_changes_on_the_way_is_a_failure(bundle):
+    with host.open_plugin(bundle(), SAMPLE_RATE, 2) as instance:
+        said = "latency changed from 256 to 556 frames; .*cannot be automated: gain_db, lookahead"
+        with pytest.raises(PluginError, match=said):
+            instance.process(np.zeros((2, 3000), np.float32), [(1000, {"lookahead": 300.0, "gain_db": -1.0})])
+        with pytest.raises(PluginError, match="is closed"):
+            instance.process(np.zeros((2, 3000), np.float32))
+
+
 @pytest.mark.parametrize("shape", [(1, 100), (3, 100), (100,)])
 def test_a_block_of_another_shape_is_refused(bundle, shape):
     with (
@@ -476,10 +524,10 @@ def test_a_block_of_another_shape_is_refused(bundle, shape):
 
 def test_a_value_means_that_value():
     with host.open_plugin(zam("ZamCompX2"), SAMPLE_RATE, 2, {"ratio": 12.34, "threshold_db": -23.45}) as instance:
-        assert instance.values["ratio"] == 12.34
-        shown = {parameter.name: parameter for parameter in instance.parameters()}
-    assert shown["ratio"] == PluginParameter("ratio", "", 1.0, 20.0, (), 12.34)
-    assert shown["threshold_db"].value == pytest.approx(-23.45, abs=1e-4)
+        assert (instance.values["ratio"], instance.values["threshold_db"]) == (12.34, -23.45)
+        assert not {"gain_reduction_db", "sample_rate_frames"} & set(instance.values)
+    shown = {parameter.name: parameter for parameter in host.examine(zam("ZamCompX2"))[0].parameters}
+    assert shown["ratio"] == PluginParameter("ratio", "", 1.0, 20.0, (), 4.0)
     assert (shown["threshold_db"].low, shown["threshold_db"].high, shown["threshold_db"].unit) == (-80.0, 0.0, "dB")
 
 
@@ -502,6 +550,38 @@ REFUSED = [
 def test_an_impossible_value_is_refused_with_what_is_possible(nothing_left, parameters, said):
     with pytest.raises(ParameterError, match=said):
         host.open_plugin(zam("ZamCompX2"), SAMPLE_RATE, 2, parameters)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "said"),
+    [
+        ({"current_program": "VocalLeveller"}, "current_program = 'VocalLeveller' .*does not keep it.*'Zero'"),
+        ({"ratio": 3.0, "current_program": "VocalLeveller"}, "ratio = 3.0 .*another of the parameters .*changes it"),
+        ({"current_program": "VocalLeveller", "ratio": 3.0}, "current_program = 'VocalLeveller' .*does not keep it"),
+    ],
+)
+def test_a_value_that_the_plugin_shows_and_does_not_use_is_refused(nothing_left, parameters, said):
+    """ZamCompX2 shows the values of a program, and its component never hears of it."""
+    with pytest.raises(ParameterError, match=said):
+        host.open_plugin(zam("ZamCompX2"), SAMPLE_RATE, 2, parameters)
+
+
+@pytest.mark.parametrize("parameters", [{"pad_db": -10.0}, {"pad_db": -10.0, "gain_db": -10.0}, {"pad_db": 0.0}])
+def test_what_is_read_is_what_is_heard_when_one_parameter_changes_another(rng, bundle, parameters):
+    signal = noise(rng, 2, 5000)
+    with host.open_plugin(bundle(), SAMPLE_RATE, 2, parameters) as instance:
+        gain_db, state = instance.values["gain_db"], instance.save_state()
+        out = compensated(instance, signal)
+    assert gain_db == pytest.approx(parameters["pad_db"], abs=1e-4)
+    np.testing.assert_allclose(out, 10 ** (gain_db / 20) * signal, rtol=1e-5, atol=0)
+    with host.open_plugin(bundle("again"), SAMPLE_RATE, 2, state=state) as instance:
+        np.testing.assert_allclose(compensated(instance, signal), out, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("names", [("gain_db", "pad_db"), ("pad_db", "gain_db")])
+def test_parameters_that_contradict_each_other_are_refused_in_any_order(bundle, names):
+    with pytest.raises(ParameterError, match=r"gain_db = -3\.0 dB .*does not keep it|gain_db = -3.0 dB .*another"):
+        host.open_plugin(bundle(), SAMPLE_RATE, 2, {name: {"gain_db": -3.0, "pad_db": -10.0}[name] for name in names})
 
 
 @settings(max_examples=5, deadline=None)
@@ -690,13 +770,67 @@ def test_a_file_is_examined_again_only_when_it_changes(bundle, plugin_path, monk
     (cache_folder() / "plugins.json").write_text("{}")
     host.plugins()
     assert len(examined) == 4
+    (path / "Contents" / "moduleinfo.json").write_text("later")
+    os.utime(path / "Contents" / "moduleinfo.json", (2, 2))
+    host.plugins()
+    library.write_bytes(b"other" + library.read_bytes()[5:])
+    os.utime(library, (1, 1))  # no newer than the newest, and as long as before
+    host.plugins()
+    assert len(examined) == 6
+
+
+DAMAGE: list[Callable[[dict], object]] = [
+    lambda cache: cache["files"].clear() or cache["files"].update(x=3),
+    lambda cache: [entry.pop("stamp") for entry in cache["files"].values()],
+    lambda cache: [entry.update(plugins=3) for entry in cache["files"].values()],
+    lambda cache: [entry.update(plugins=[{"name": "gbsep test"}]) for entry in cache["files"].values()],
+    lambda cache: [info.update(name=None) for entry in cache["files"].values() for info in entry["plugins"]],
+    lambda cache: [info.update(parameters=[{}]) for entry in cache["files"].values() for info in entry["plugins"]],
+]
+
+
+def test_a_damaged_cache_is_as_good_as_none(bundle, plugin_path):
+    bundle()
+    whole, file = host.plugins(), cache_folder() / "plugins.json"
+    kept = file.read_text()
+    for damage in DAMAGE:
+        cache = json.loads(kept)
+        damage(cache)
+        file.write_text(json.dumps(cache))
+        assert host.plugins() == whole
+        assert file.read_text() == kept
+    for text in ("[]", "null", "{", '{"header": 1, "files": 2}', "[" * 100_000):
+        file.write_text(text)
+        assert host.plugins() == whole
+
+
+def test_a_plugin_that_no_longer_works_keeps_its_name_and_says_why(bundle, plugin_path):
+    library = next(bundle().rglob("*.so"))
+    assert not host.find("gbsep test").reason
+    data = library.read_bytes()
+    library.write_bytes(data[:3000])
+    for refresh in (False, True):
+        host.plugins(refresh)
+        with pytest.raises(PluginError, match=r"good\.vst3 is in quarantine: .*is truncated") as raised:
+            host.find("gbsep test")
+        assert raised.type is PluginError
+    with pytest.raises(PluginNotFound, match="1 in quarantine: `gbsep plugins list` says why"):
+        host.find("another")
+    library.write_bytes(data)
+    assert not host.find("gbsep test").reason
 
 
 def test_a_scan_knows_every_parameter_and_a_probe_whether_the_plugin_repeats_itself(bundle, plugin_path):
     bundle()
     for _ in range(2):  # as examined, and as kept
         info = host.find("gbsep test")
-        assert [parameter.name for parameter in info.parameters][1:] == ["gain_db", "armed", "polarity", "lookahead"]
+        assert [parameter.name for parameter in info.parameters][1:] == [
+            "gain_db",
+            "armed",
+            "polarity",
+            "lookahead",
+            "pad_db",
+        ]
         assert info.parameters[3].choices == ("normal", "inverted")
         gain = info.parameters[1]
         assert (gain.unit, gain.low, gain.high, gain.value) == ("dB", -60.0, 24.0, pytest.approx(0.0, abs=1e-5))

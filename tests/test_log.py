@@ -23,7 +23,7 @@ from gbsep.audio import Audio
 from gbsep.cli import cli
 from gbsep.diagnose import KINDS
 from gbsep.errors import OutputError
-from gbsep.report.log import NUMBER, WORDS, added, escaped, write_log
+from gbsep.report.log import WORDS, added, escaped, numbers_of, write_log
 from gbsep.report.picture import HEIGHT, WIDTH, palette, png, spectrogram_png
 from gbsep.report.spectrogram import mel_hz
 
@@ -134,6 +134,49 @@ def test_what_a_person_wrote_stays(renders: Path, tmp_path: Path, newline: str, 
     assert "멜 스펙트로그램".encode() in after
 
 
+def test_numbers_are_those_of_experiments_and_of_nothing_else(renders: Path, tmp_path: Path) -> None:
+    others = """
+| Port | what |
+| ---: | :--- |
+| 9999 | code |
+
+```
+| Exp ID | of an example |
+| --- | --- |
+| 8888 | in a fence |
+### Exp 7777: neither
+```
+
+| 6666 | no table |
+
+  ## Exp 041: has no row
+~~~ python
+## Exp 5555: in a fence too
+~~~~
+``` a fence that does not end"""
+    assert numbers_of(PERSONS_LOG + others) == [1, 5, 1, 41]
+    log = tmp_path / "log.md"
+    log.write_text(others)
+    assert write_log([renders / "song" / "exp002"], log)[0] == ["042"]
+
+
+def test_rows_do_not_go_into_an_example() -> None:
+    table = "| Exp ID | mine |\n| --- | --- |\n"
+    text = added(f"```\n{table}```\n\n{table}", [["1", "2"]], ["new"], WORDS["en"])
+    assert text.startswith(f"```\n{table}```\n\n{table}| 1 | 2 |\n")
+
+
+def test_a_note_of_several_lines_keeps_them(renders: Path, tmp_path: Path) -> None:
+    shutil.copytree(renders, tmp_path / "out")
+    kept = tmp_path / "out" / "song" / "review.json"
+    review = json.loads(kept.read_text())
+    review["notes"] = [{"time_s": 59.97, "text": "one <b>\n\ntwo*", "preset": None, "stem": None}]
+    kept.write_text(json.dumps(review))
+    write_log([tmp_path / "out"], tmp_path / "log.md")
+    text = (tmp_path / "log.md").read_text()
+    assert "    * 1:00.0: one &lt;b&gt;<br>two\\*\n" in text
+
+
 def test_only_new_renders_are_added(renders: Path, tmp_path: Path) -> None:
     log = tmp_path / "log.md"
     assert write_log([renders / "song" / "exp002"], log)[0] == ["001"]
@@ -142,7 +185,7 @@ def test_only_new_renders_are_added(renders: Path, tmp_path: Path) -> None:
     second = log.read_text()
     assert set(first.splitlines()) <= set(second.splitlines())
     assert len(re.findall("<!-- gbsep experiment", second)) == 2
-    assert [int(number) for number in NUMBER.findall(second)] == [1, 2]
+    assert sorted(numbers_of(second)) == [1, 1, 2, 2]
 
 
 def test_numbers_do_not_go_back_to_those_whose_files_are_there(renders: Path, tmp_path: Path) -> None:

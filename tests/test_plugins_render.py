@@ -20,9 +20,9 @@ import soundfile
 import gbsep
 from gbsep import host, outputs
 from gbsep.audio import Audio, join
-from gbsep.chain import Node, apply_blocks, apply_chain, chain_schema, dump_chain, parse_chain
+from gbsep.chain import Node, apply_blocks, apply_chain, chain_schema, check_chain, dump_chain, parse_chain
 from gbsep.cli import main
-from gbsep.errors import ParameterError, PluginCrashed, PluginNotFound, PresetError
+from gbsep.errors import ParameterError, PluginCrashed, PluginError, PluginNotFound, PresetError
 from gbsep.external import PluginReport
 from gbsep.preset import load_preset
 from gbsep.rendering import Options, plan, plan_chain
@@ -122,9 +122,9 @@ ARMED_AFTER_A_SECOND = {"armed": {"points": [[0, 0], [1.0, 1]], "shape": "hold"}
         ({"name": ""}, "chain[0].name", "not an empty one"),
         ({"name": "A", "parameter": {}}, "chain[0].parameter", "did you mean 'parameters'"),
         ({"name": "A", "parameters": [1]}, "chain[0].parameters", "not a list"),
-        ({"name": "A", "parameters": {"ratio": None}}, "chain[0].parameters.ratio", "a number"),
-        ({"name": "A", "parameters": {"ratio": float("nan")}}, "chain[0].parameters.ratio", "nan"),
-        ({"name": "A", "parameters": {"ratio": float("inf")}}, "chain[0].parameters.ratio", "inf"),
+        ({"name": "A", "parameters": {"ratio": None}}, "chain[0].parameters.ratio", "a finite number"),
+        ({"name": "A", "parameters": {"ratio": float("nan")}}, "chain[0].parameters.ratio", "nan .*a finite number"),
+        ({"name": "A", "parameters": {"ratio": float("inf")}}, "chain[0].parameters.ratio", "inf .*a finite number"),
         ({"name": "A", "parameters": {"a\nb": 1}}, "chain[0].parameters", "cannot be the name"),
         ({"name": "A", "state": "\N{GREEK SMALL LETTER MU}"}, "chain[0].state", "."),
         (
@@ -133,6 +133,12 @@ ARMED_AFTER_A_SECOND = {"armed": {"points": [[0, 0], [1.0, 1]], "shape": "hold"}
             "all above zero",
         ),
         ({"name": "A", "on_failure": "bypas"}, "chain[0].on_failure", "did you mean 'bypass'"),
+        ({"name": "A", "on_failure": "ignore"}, "chain[0].on_failure", "one of fail, bypass$"),
+        (
+            {"name": "A", "parameters": {"gain": {"points": [[0, 1], [1, float("nan")]]}}},
+            "chain[0].parameters.gain.points[1]",
+            "a finite number",
+        ),
         ({"name": "A", "state": "no such file!"}, "chain[0].state", "neither a file"),
         ({"name": "A", "wet": 2}, "chain[0].wet", "from 0 to 1"),
         ({"name": "A", "vendor": 3}, "chain[0].vendor", "a text, not a number"),
@@ -186,7 +192,7 @@ def test_a_parameter_or_plugin_that_is_not_there_is_refused_with_the_nearest() -
         apply_chain(audio, [plugin("ZamCompX2", parameters={"ratoi": 4})])
     with pytest.raises(ParameterError, match=r"ratio = 99.*1 to 20"):
         apply_chain(audio, [plugin("ZamCompX2", parameters={"ratio": 99})])
-    with pytest.raises(ParameterError, match=r"ratio = 0.5.*1 to 20"):
+    with pytest.raises(ParameterError, match=r"ratio\.points\[1\] = 0.5.*1 to 20"):
         apply_chain(audio, [plugin("ZamCompX2", parameters={"ratio": {"points": [[0, 2], [1, 0.5]]}})])
     with pytest.raises(ParameterError, match="PoppySnare"):
         apply_chain(audio, [plugin("ZamCompX2", parameters={"current_program": "Poppy"})])
@@ -295,6 +301,13 @@ def test_an_automated_parameter_follows_the_ramp(installed: Callable[..., Path])
     assert 10 * np.log10(np.mean(error**2) / np.mean((audio.samples * ramp) ** 2)) < -60
 
 
+def test_automation_that_moves_the_latency_is_refused(installed: Callable[..., Path]) -> None:
+    installed()
+    lane = {"points": [[0, 0], [1.0, 300]]}
+    with pytest.raises(PluginError, match=r"chain\[0\]: .* its latency changed from 256 .*automated: lookahead"):
+        apply_chain(noise(RATE), [plugin(TEST_PLUGIN, parameters={"lookahead": lane})])
+
+
 def test_a_held_parameter_gives_the_pieces_rendered_alone(installed: Callable[..., Path]) -> None:
     installed()
     audio = noise(RATE)
@@ -319,7 +332,8 @@ def test_a_crash_in_a_batch_is_reported_and_the_others_are_done(
     code, out, err = run("render", *songs, "-p", "p.json", "--json", "--dry-stems")
     assert code == 1
     assert [json.loads(line)["status"] for line in out.splitlines()] == ["ok", "failed", "ok"]
-    assert f"plug-in '{TEST_PLUGIN}' crashed during process" in err
+    assert f"plugged: stems.bass.chain[0]: plug-in '{TEST_PLUGIN}' crashed during process" in err
+    assert '"on_failure": "bypass" lets its stem pass' in err
     assert not (tmp_path / "gbsep-out/b").exists()
     done = tmp_path / "gbsep-out/c/plugged"
     np.testing.assert_array_equal(read(done / "bass.wav"), read(done / "bass.dry.wav"))
@@ -353,6 +367,28 @@ def test_a_render_with_a_bypassed_plugin_is_done_again(tmp_path: Path, installed
     assert gbsep.render(song, document, tmp_path / "out", dry_stems=True).status == "ok"
     assert not np.array_equal(read(first.files["bass"]), read(first.files["bass.dry"]))
     assert gbsep.render(song, document, tmp_path / "out", dry_stems=True).status == "skipped"
+
+
+def test_a_plugin_that_stopped_working_after_the_scan_is_bypassed(
+    tmp_path: Path, installed: Callable[..., Path]
+) -> None:
+    library = next(installed().rglob("*.so"))
+    song = write_song(tmp_path / "song.wav", 0.1)
+    host.plugins()
+    library.write_bytes(library.read_bytes()[:3000])
+    with pytest.raises(PluginError, match="in quarantine: .*is truncated"):
+        gbsep.render(song, preset([plugin(TEST_PLUGIN)]), tmp_path / "out")
+    outcome = gbsep.render(song, preset([plugin(TEST_PLUGIN, on_failure="bypass")]), tmp_path / "out")
+    assert any("is bypassed" in warning and "is truncated" in warning for warning in outcome.warnings)
+
+
+def test_a_plugin_by_path_that_changes_is_examined_again(tmp_path: Path, bundle: Callable[..., Path]) -> None:
+    library = next((path := bundle()).rglob("*.so"))
+    nodes = parse_chain([{"effect": "Plugin", "path": str(path)}])
+    assert not check_chain(nodes, RATE, allow_plugin_paths=True)
+    library.write_bytes(library.read_bytes()[:3000])
+    with pytest.raises(PluginError, match="is truncated"):
+        check_chain(nodes, RATE, allow_plugin_paths=True)
 
 
 def test_room_on_disk_is_needed_for_what_may_be_bypassed(
@@ -473,7 +509,7 @@ def test_a_plugin_that_is_missing_is_refused_before_anything_is_written(run: Any
     (tmp_path / "p.json").write_text(json.dumps(preset([plugin("NoSuchPlugin")])))
     code, _, err = run("render", "song.wav", "-p", "p.json")
     assert code == 2
-    assert "no plug-in 'NoSuchPlugin'" in err
+    assert "plugged: stems.bass.chain[0]: no plug-in 'NoSuchPlugin'" in err
     assert not (tmp_path / "gbsep-out").exists()
 
 
@@ -582,6 +618,17 @@ def test_chain_alone_over_any_file(run: Any, tmp_path: Path, installed: Callable
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
+def test_what_a_killed_chain_left_is_swept(run: Any, tmp_path: Path) -> None:
+    write_song(tmp_path / "loop.wav", 0.1)
+    (tmp_path / "p.json").write_text(json.dumps(preset([])))
+    script = "import os; from pathlib import Path; from gbsep import outputs"
+    script += "; stack = outputs.staging(Path('loop.bass.wav')); stack.__enter__(); os._exit(9)"
+    assert subprocess.run([sys.executable, "-c", script], cwd=tmp_path).returncode == 9
+    assert len([path for path in tmp_path.iterdir() if path.name.startswith(".loop.bass.wav.")]) == 2
+    assert run("chain", "loop.wav", "-p", "p.json", "--stem", "bass")[0] == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"loop.wav", "p.json", "loop.bass.wav"}
+
+
 def test_chain_refuses_what_it_cannot_do(run: Any, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     write_song(tmp_path / "loop.wav", 0.1)
@@ -642,6 +689,7 @@ def test_plugins_are_listed_shown_and_probed(run: Any, installed: Callable[..., 
     assert TEST_PLUGIN in out
     assert r"two\nlines.vst3: a link to nowhere\nat all" in out
     assert "not a plug-in" in next(line for line in out.splitlines() if "empty.vst3" in line)
+    assert out.splitlines()[-1] == "`gbsep plugins scan` tries those in quarantine again"
     code, out, _ = run("plugins", "show", TEST_PLUGIN, "--probe")
     assert code == 0
     assert "nondeterministic" in out
@@ -660,6 +708,10 @@ def test_a_state_that_was_saved_here_is_what_a_preset_restores(
     assert run(*arguments, "--set", "gain_db=-12.34", "--set", "polarity=inverted")[0] == 0
     code, _, err = run(*arguments)
     assert (code, "is there already" in err) == (2, True)
+    code, _, err = run(*arguments, "--overwrite", "--set", "gain_db")
+    assert (code, "such as ratio=12.34" in err) == (2, True)
+    code, _, err = run(*arguments, "--overwrite", "--set", "gain_db=-3", "--set", "pad_db=-10")
+    assert (code, "gain_db = -3" in err) == (2, True)
     code, _, err = run(*arguments, "--overwrite", "--set", "gain=3")
     assert (code, "did you mean 'gain_db'" in err) == (2, True)
     assert [path.name for path in tmp_path.iterdir() if path.suffix != ".vst3"] == ["warm.vstpreset"]

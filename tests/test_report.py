@@ -249,6 +249,8 @@ def test_no_renders_are_said(tmp_path: Path) -> None:
         ("k=3:1:-1", [3, 2, 1]),
         ("k=0.1:0.5:0.1", [0.1, 0.2, 0.3, 0.4, 0.5]),
         ("k=1:1:1", [1]),
+        ("k=100,100.0,200,100", [100, 200]),
+        ("k=1,true,1.0", [1, True]),
         ("k=1,2.5,soft,true", [1, 2.5, "soft", True]),
         ('k=[["bass"]],[]', [[["bass"]], []]),
     ],
@@ -278,7 +280,9 @@ def test_a_range_has_all_its_steps_and_no_rounding(start: int, count: int, step:
         ("k=1:inf:1", "three numbers"),
         ("k=1:5:-1", "leads from 1 to 5: 1"),
         ("k=0:1:0.000001", "at most 10000"),
-        ("k=1,1", "each value once"),
+        ("k=1:2:1e-999999999", "three numbers"),
+        ("k=1:1e999999999:1", "three numbers"),
+        ("name=a,b", "a key that changes what is heard, and name does not"),
     ],
 )
 def test_ranges_that_are_none(text: str, reason: str) -> None:

@@ -6,12 +6,14 @@ import http.client
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,8 @@ import gbsep
 from gbsep import review
 from gbsep.audio import Audio
 from gbsep.errors import OutputError
-from gbsep.report.server import MAX_BODY_BYTES, Server
+from gbsep.report import collect
+from gbsep.report.server import MAX_BODY_BYTES, Server, song_id
 from gbsep.review import Review
 
 RATE = 44100
@@ -75,8 +78,13 @@ def ask(
     return found
 
 
+def name_of(server: Server) -> str:
+    (name,) = server.songs
+    return name
+
+
 def decide(server: Server, **decision: Any) -> tuple[int, dict[str, str], bytes]:
-    return ask(server, "/review", "POST", {"song": 0, **decision}, Content_Type="application/json")
+    return ask(server, "/review", "POST", {"song": name_of(server), **decision}, Content_Type="application/json")
 
 
 def test_it_listens_on_this_machine_alone(server: Server) -> None:
@@ -85,8 +93,9 @@ def test_it_listens_on_this_machine_alone(server: Server) -> None:
     assert len(server.token) >= 32
 
 
-@pytest.mark.parametrize("path", ["/", "/assets/0.js", "/assets/0-0-0.js", "/files/0/1", "/nothing"])
+@pytest.mark.parametrize("path", ["/", "/assets/{}.js", "/assets/{}-0-0.js", "/files/{}/1", "/nothing"])
 def test_nothing_is_told_without_the_token(server: Server, path: str) -> None:
+    path = path.format(name_of(server))
     for token in (None, "", "x", server.token[:-1], server.token + "x", "é"):
         status, _, content = ask(server, path, X_Gbsep_Token=token and token.encode("utf-8").decode("latin-1"))
         assert status == 403
@@ -101,14 +110,14 @@ def test_the_token_in_the_address_is_as_good(server: Server) -> None:
 @pytest.mark.parametrize("host", [None, "localhost", "evil.example", "127.0.0.1", "127.0.0.1:1", "[::1]"])
 def test_other_names_of_this_machine_are_refused(server: Server, host: str | None) -> None:
     """DNS rebinding: a foreign name that resolves to 127.0.0.1 comes with its own Host."""
-    for path in ("/", "/assets/0.js"):
+    for path in ("/", f"/assets/{name_of(server)}.js"):
         assert ask(server, path, Host=host)[0] == 421
     assert ask(server, "/", Host=f"evil.example:{server.server_address[1]}")[0] == 421
 
 
 @pytest.mark.parametrize("origin", ["null", "http://evil.example", "http://127.0.0.1:1", "file://", ""])
 def test_other_pages_are_refused(server: Server, out: Path, origin: str) -> None:
-    body = {"song": 0, "status": "accepted"}
+    body = {"song": name_of(server), "status": "accepted"}
     assert ask(server, "/review", "POST", body, Content_Type="application/json", Origin=origin)[0] == 403
     assert ask(server, "/", Origin=origin)[0] == 403
     assert review.load(out / "song") == Review()
@@ -128,21 +137,21 @@ def test_a_browser_says_where_a_request_comes_from(server: Server, site: str, st
         "/files/../../secret.txt",
         "/files/%2e%2e/%2e%2e/secret.txt",
         "/files/..%2f..%2fsecret.txt",
-        "/files/0/../../../secret.txt",
-        "/files/0/link.wav",
+        "/files/{}/../../../secret.txt",
+        "/files/{}/link.wav",
         "/files//etc/passwd",
         "/etc/passwd",
         "//etc/passwd",
-        "/files/0/1/../../../../../etc/passwd",
-        "/files/0/-1",
-        "/files/0/99",
+        "/files/{}/1/../../../../../etc/passwd",
+        "/files/{}/-1",
+        "/files/{}/99",
         "/files/99/0",
-        "/files/0/0\x00",
+        "/files/{}/0\x00",
         "/files/song/exp002/bass.wav",
         "/assets/../../secret.txt",
         "/assets/..%2f..%2fsecret.js",
-        "/assets/0-0-99.js",
-        "/assets/0-99-0.js",
+        "/assets/{}-0-99.js",
+        "/assets/{}-99-0.js",
         "/assets/99.js",
         "/assets/e.js",
         "/review",
@@ -151,6 +160,7 @@ def test_a_browser_says_where_a_request_comes_from(server: Server, site: str, st
 def test_no_path_leads_anywhere_else(server: Server, path: str) -> None:
     """Raw on the wire, as no browser would send it."""
     with socket.create_connection(server.server_address, timeout=10) as wire:
+        path = path.format(name_of(server))
         request = f"GET {path} HTTP/1.1\r\nHost: {server.host}\r\nX-Gbsep-Token: {server.token}\r\n\r\n"
         wire.sendall(request.encode())
         answer = b""
@@ -184,17 +194,17 @@ def test_the_page_runs_only_its_own_scripts_and_is_framed_by_nobody(server: Serv
 
 def test_files_come_whole_and_in_ranges(server: Server, out: Path) -> None:
     truth = (out / "song/exp002/bass.wav").read_bytes()
-    status, headers, content = ask(server, "/files/0/1")
+    status, headers, content = ask(server, f"/files/{name_of(server)}/1")
     assert (status, content) == (200, truth)
     assert headers["Accept-Ranges"] == "bytes"
     size = len(truth)
     for wanted, part in {"0-99": slice(0, 100), "100-": slice(100, None), "-7": slice(-7, None)}.items():
-        status, headers, content = ask(server, "/files/0/1", Range=f"bytes={wanted}")
+        status, headers, content = ask(server, f"/files/{name_of(server)}/1", Range=f"bytes={wanted}")
         assert (status, content) == (206, truth[part])
         assert headers["Content-Range"].endswith(f"/{size}")
-    assert ask(server, "/files/0/1", Range=f"bytes=10-{size * 9}")[2] == truth[10:]
+    assert ask(server, f"/files/{name_of(server)}/1", Range=f"bytes=10-{size * 9}")[2] == truth[10:]
     for wanted in (f"{size}-", "9-3", "-"):
-        assert ask(server, "/files/0/1", Range=f"bytes={wanted}")[0] == 416
+        assert ask(server, f"/files/{name_of(server)}/1", Range=f"bytes={wanted}")[0] == 416
 
 
 def test_each_decision_is_kept_and_answered(server: Server, out: Path) -> None:
@@ -206,7 +216,9 @@ def test_each_decision_is_kept_and_answered(server: Server, out: Path) -> None:
     kept = review.load(out / "song")
     assert (kept.status, kept.preset, kept.swaps("exp002")) == ("rejected", "exp002", (("bass", "guitar"),))
     assert [note.text for note in kept.notes] == ["first", "later"]
-    decide(server, remove_note=0)
+    first = {"written_at": kept.notes[0].written_at, "text": "first"}
+    assert decide(server, remove_note=first)[0] == 200
+    assert decide(server, remove_note=first)[0] == 400
     decide(server, status=None)
     decide(server, preset=None)
     decide(server, swap={"preset": "exp002", "stems": ["bass", "guitar"]})
@@ -215,27 +227,110 @@ def test_each_decision_is_kept_and_answered(server: Server, out: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "decision",
+    ("decision", "reason"),
     [
-        {"song": 7, "status": "accepted"},
-        {"song": -1, "status": "accepted"},
-        {"status": "perfect"},
-        {"stauts": "accepted"},
-        {"preset": "../../etc"},
-        {"preset": "exp005"},
-        {"swap": {"preset": "exp002", "stems": ["bass", "drums"]}},
-        {"swap": {"preset": "exp002", "stems": ["bass", "bass"]}},
-        {"swap": {"preset": "nope", "stems": ["bass", "guitar"]}},
-        {"note": {"time_s": -1, "text": "x"}},
-        {"note": {"time_s": 1, "text": ""}},
-        {"note": {"time_s": 1, "text": "x" * 3000}},
-        {"note": {"time_s": "1", "text": "x"}},
-        {"remove_note": 0},
+        ({"song": 0, "status": "accepted"}, "song"),
+        ({"status": "perfect"}, "status"),
+        ({"stauts": "accepted"}, "did you mean 'status'"),
+        ({"preset": "../../etc"}, "no render '../../etc'"),
+        ({"preset": "exp02"}, "did you mean 'exp002'"),
+        ({"swap": {"preset": "exp002", "stems": ["bass", "drums"]}}, "no stem 'drums'"),
+        ({"swap": {"preset": "exp002", "stems": ["bass", "bass"]}}, "with itself"),
+        ({"swap": {"preset": "nope", "stems": ["bass", "guitar"]}}, "no render 'nope'"),
+        ({"note": {"time_s": -1, "text": "x"}}, "note.time_s"),
+        ({"note": {"time_s": 2.1, "text": "x"}}, "the song ends at 2.0 s"),
+        ({"note": {"time_s": 1, "text": ""}}, "note.text"),
+        ({"note": {"time_s": 1, "text": " \n\u3000"}}, "blank"),
+        ({"note": {"time_s": 1, "text": "x" * 3000}}, "note.text"),
+        ({"note": {"time_s": "1", "text": "x"}}, "note.time_s"),
+        ({"note": {"time_s": 1, "text": "x", "preset": "nope"}}, "no render 'nope'"),
+        ({"note": {"time_s": 1, "text": "x", "preset": "exp002", "stem": "bas"}}, "did you mean 'bass'"),
+        ({"note": {"time_s": 1, "text": "x", "stem": "bas"}}, "did you mean 'bass'"),
+        ({"remove_note": {"written_at": "2025-01-01", "text": "x"}}, "no such note"),
+        ({"remove_note": 0}, "remove_note"),
     ],
 )
-def test_decisions_that_make_no_sense_change_nothing(server: Server, out: Path, decision: dict[str, Any]) -> None:
-    assert decide(server, **decision)[0] == 400
+def test_decisions_that_make_no_sense_change_nothing(
+    server: Server, out: Path, decision: dict[str, Any], reason: str
+) -> None:
+    status, _, content = decide(server, **decision)
+    assert status == 400
+    assert reason in content.decode()
     assert not (out / "song" / review.FILE).exists()
+
+
+def test_a_page_of_other_songs_is_told_to_load_again(server: Server, out: Path) -> None:
+    """Renders came after the page was loaded: what it asks for is another song's, or another sound's, by now."""
+    old = name_of(server)
+    gbsep.render(out.parent / "song.wav", "exp002_100", out, use_cache=False)
+    gbsep.render(out.parent / "song.wav", "exp002", out / "a", use_cache=False)
+    try:
+        assert ask(server, "/")[0] == 200
+        assert len(server.songs) == 2
+        assert old not in server.songs
+        for path in (f"/assets/{old}.js", f"/assets/{old}-1-0.js", f"/files/{old}/1"):
+            status, _, content = ask(server, path)
+            assert (status, b"load the page again" in content) == (409, True)
+        body = {"song": old, "status": "accepted"}
+        status, _, content = ask(server, "/review", "POST", body, Content_Type="application/json")
+        assert (status, b"load the page again" in content) == (409, True)
+        assert not list(out.rglob(review.FILE))
+    finally:
+        shutil.rmtree(out / "a")
+        shutil.rmtree(out / "song/exp002_100")
+    assert ask(server, "/")[0] == 200
+    assert name_of(server) == old
+
+
+def test_a_song_goes_by_a_name_that_tells_nothing_of_its_place(server: Server, out: Path) -> None:
+    (song,) = collect(out)
+    assert re.fullmatch("[0-9a-f]{16}", song_id(song))
+    assert {song_id(song), song_id(replace(song, folder=out / "other")), song_id(replace(song, renders=()))} > {
+        name_of(server)
+    }
+    assert str(out).encode() not in ask(server, "/")[2]
+
+
+def test_a_song_without_renders_cannot_be_accepted(server: Server, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = replace(server.songs[name_of(server)], mixture=None, renders=(), failures={"exp002": "cannot be read"})
+    monkeypatch.setattr(server, "songs", {song_id(failed): failed})
+    status, _, content = decide(server, status="accepted")
+    assert (status, b"nothing to accept" in content) == (400, True)
+    assert decide(server, note={"time_s": 0, "text": "no such file?"})[0] == 200
+
+
+def test_a_file_of_a_render_that_leads_out_of_the_folder_is_not_given(server: Server, out: Path) -> None:
+    bass = out / "song/exp002/bass.wav"
+    kept = bass.rename(bass.with_suffix(".kept"))
+    try:
+        bass.symlink_to(out.parent / "secret.txt")
+        status, _, content = ask(server, f"/files/{name_of(server)}/1")
+        assert (status, b"secret" in content) == (404, False)
+        bass.unlink()
+        bass.symlink_to(kept)
+        assert ask(server, f"/files/{name_of(server)}/1")[0] == 200
+    finally:
+        bass.unlink()
+        kept.rename(bass)
+    assert ask(server, f"/files/{name_of(server)}/0")[0] == 200  # the recording, which lies outside by nature
+
+
+def test_numbers_and_addresses_beyond_all_measure_are_answered(
+    server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    many = "9" * 5000
+    name = name_of(server)
+    with socket.create_connection(server.server_address, timeout=10) as wire:
+        wire.sendall(b"GET http://[::1 HTTP/1.1\r\n\r\n")
+        assert wire.recv(4096).startswith(b"HTTP/1.1 400 ")
+    assert ask(server, f"/files/{name}/1", Range=f"bytes={many}-")[0] == 200
+    assert ask(server, f"/files/{name}/{many}")[0] == 404
+    assert ask(server, f"/assets/{many}.js")[0] == 404
+    assert ask(server, f"/assets/{name}-{many}-0.js")[0] == 404
+    json_type = {"Content_Type": "application/json"}
+    assert ask(server, "/review", "POST", b"", Content_Length=many, **json_type)[0] == 413
+    assert ask(server, "/review", "POST", b"", Content_Length="²", **json_type)[0] == 413
+    assert "Traceback" not in capsys.readouterr().err
 
 
 def test_bodies_that_are_none_change_nothing(server: Server, out: Path) -> None:
@@ -255,16 +350,18 @@ def test_a_review_that_is_broken_is_said_and_left(server: Server, out: Path) -> 
     assert status == 409
     assert b"is not JSON" in content
     assert (out / "song" / review.FILE).read_text() == "{"
+    assert ask(server, "/")[0] == 200
+    assert "review.json is not JSON" in server.songs[name_of(server)].failures[review.FILE]
 
 
 def test_two_decisions_at_once_are_both_kept(server: Server, out: Path) -> None:
-    notes = [{"time_s": float(number), "text": str(number)} for number in range(20)]
+    notes = [{"time_s": number / 16, "text": str(number)} for number in range(20)]
     threads = [threading.Thread(target=decide, args=(server,), kwargs={"note": note}) for note in notes]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert [note.time_s for note in review.load(out / "song").notes] == [float(number) for number in range(20)]
+    assert [note.time_s for note in review.load(out / "song").notes] == [number / 16 for number in range(20)]
 
 
 def test_a_folder_without_renders_is_not_served(tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ def plan(
 
     def read(preset: str | Path | Mapping[str, Any], changed: Iterable[tuple[str, Any]]) -> Preset:
         changed = tuple(changed)
-        key = json.dumps([str(preset), changed])
+        key = json.dumps([str(preset), changed], default=str)
         if key not in loaded:
             loaded[key] = load_preset(preset, changed, models=options.models, **changes)
         return loaded[key]

@@ -14,22 +14,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import GbsepError, printable
-from .common import complain, figure, plugin_paths_option, print_table
+from ..errors import GbsepError
+from .common import complain, figure, plugin_paths_option, print_table, say
 from .progress import batch_progress, two_stops
 
 if TYPE_CHECKING:
     from ..batch import Batch, Event
     from ..rendering import Options, Outcome
 
+CHOSEN = "the one chosen in review, or default"
+"""The preset of a song for which none is named, where one may be left out."""
+
 MANY = 20
 """More outcomes than this get a row each in the table, not one for each stem."""
 
 OPTIONS = (
-    click.option(
-        "--preset", "-p", "presets", metavar="NAME|FILE", multiple=True,
-        help="Preset; may be given again. [the one chosen in review, or default]",
-    ),
     click.option("--out", "-o", default="gbsep-out", show_default=True, help="Output folder, or its URL."),
     click.option(
         "--jobs", "-j", type=click.IntRange(1),
@@ -61,11 +60,22 @@ OPTIONS = (
 )  # fmt: skip
 
 
-def batch_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that say how a batch is rendered. The command hands them to `choices_of`."""
-    for option in reversed(OPTIONS):
-        command = option(command)
-    return command
+def batch_options(without_presets: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The options that say how a batch is rendered. The command hands them to `choices_of`.
+
+    `without_presets` says in the help what becomes of a command that names no preset.
+    """
+    presets = click.option(
+        "--preset", "-p", "presets", metavar="NAME|FILE", multiple=True,
+        help=f"Preset; may be given again. [{without_presets}]",
+    )  # fmt: skip
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed((presets, *OPTIONS)):
+            command = option(command)
+        return command
+
+    return add
 
 
 @dataclass(frozen=True)
@@ -154,9 +164,9 @@ def carry_out(
             told = report.write(planned, outcomes, ["gbsep", *sys.argv[1:]], choices.begun, interrupted)
             counts = {**told["counts"], "not done": len(planned.plans) + len(planned.refused) - len(outcomes)}
             words = [f"{count} {word}" for word, count in counts.items() if count]
-            click.echo(f"{', '.join(words)}; {report.place(planned)}", err=True)
+            say(f"{', '.join(words)}; {report.place(planned)}", err=True)
             if left := told["unreviewed"]:
-                click.echo(f"{len(left)} unreviewed; gbsep review {planned.options.out} opens them", err=True)
+                say(f"{len(left)} unreviewed; gbsep review {planned.options.out} opens them", err=True)
         except GbsepError as error:
             complain(str(error))
             failed = True
@@ -195,8 +205,8 @@ def run_batch(planned: Batch, cluster: str | None, watching: bool = False) -> tu
 
 def tell_left_out(paths: Sequence[str]) -> None:
     if paths:
-        named = ", ".join(printable(path) for path in paths[:3]) + (", ..." if len(paths) > 3 else "")
-        click.echo(f"left out, as no audio by their names: {named} ({len(paths)})", err=True)
+        named = ", ".join(paths[:3]) + (", ..." if len(paths) > 3 else "")
+        say(f"left out, as no audio by their names: {named} ({len(paths)})", err=True)
 
 
 def print_outcomes(outcomes: Sequence[Outcome], as_json: bool) -> None:
@@ -205,7 +215,7 @@ def print_outcomes(outcomes: Sequence[Outcome], as_json: bool) -> None:
         if as_json:
             click.echo(json.dumps(outcome.as_json(), ensure_ascii=False))
         for warning in outcome.warnings:
-            click.echo(f"{outcome.input}: warning: {warning}", err=True)
+            say(f"{outcome.input}: warning: {warning}", err=True)
     about: dict[str, list[Path | str]] = {}
     for outcome in outcomes:
         if outcome.error and outcome.input not in about.setdefault(outcome.error, []):
@@ -218,19 +228,20 @@ def print_outcomes(outcomes: Sequence[Outcome], as_json: bool) -> None:
     if len(outcomes) <= MANY:
         header = ("track", "preset", "", "stem", "restored", "loudness", "peak", "seconds")
         print_table(header, [row for outcome in outcomes for row in _rows(outcome)])
-        click.echo("\n".join(dict.fromkeys(str(outcome.folder) for outcome in done)))
+        for folder in dict.fromkeys(str(outcome.folder) for outcome in done):
+            say(folder)
     else:
         rows = [(_song(one), one.preset, one.status, one.reason or _fault(one), _seconds(one)) for one in outcomes]
         print_table(("track", "preset", "", "", "seconds"), rows)
 
 
 def _song(outcome: Outcome) -> str:
-    return outcome.track or printable(str(outcome.input))
+    return outcome.track or str(outcome.input)
 
 
 def _fault(outcome: Outcome) -> str:
     """The beginning of what went wrong; the whole of it is on stderr."""
-    return textwrap.shorten(printable((outcome.error or "").removeprefix(f"{outcome.input}: ")), 50, placeholder="...")
+    return textwrap.shorten((outcome.error or "").removeprefix(f"{outcome.input}: "), 50, placeholder="...")
 
 
 def _seconds(outcome: Outcome) -> str:

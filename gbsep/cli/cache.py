@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from .common import HELP, debug_option
+from .common import HELP, debug_option, say
 
 
 @click.group("cache", context_settings=HELP)
@@ -27,9 +27,9 @@ def info() -> None:
     cache = locate()
     used = usage(cache)
     size, limit = used.bytes / 1e6, cache.limit_bytes / 1e6
-    click.echo(f"{cache.folder}: {used.entries} separations, {size:.0f} of {limit:.0f} MB")
+    say(f"{cache.folder}: {used.entries} separations, {size:.0f} of {limit:.0f} MB")
     kept = remote.usage()
-    click.echo(f"{kept.entries} copies of what is at URLs, {kept.bytes / 1e6:.0f} MB")
+    say(f"{kept.entries} copies of what is at URLs, {kept.bytes / 1e6:.0f} MB")
 
 
 @cache_group.command()
@@ -40,5 +40,5 @@ def clear() -> None:
     from ..cache import clear, locate
 
     gone, copies = clear(locate()), remote.clear()
-    click.echo(f"removed {gone.entries} separations, {gone.bytes / 1e6:.0f} MB")
-    click.echo(f"removed {copies.entries} copies of what is at URLs, {copies.bytes / 1e6:.0f} MB")
+    say(f"removed {gone.entries} separations, {gone.bytes / 1e6:.0f} MB")
+    say(f"removed {copies.entries} copies of what is at URLs, {copies.bytes / 1e6:.0f} MB")

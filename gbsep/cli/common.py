@@ -45,8 +45,8 @@ def progress_bar(label: str) -> Iterator[Progress]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-    begun = time.monotonic()
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    label, begun = printable(label), time.monotonic()
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     bar = Progress(*columns, console=Console(stderr=True), transient=True)
     task = bar.add_task(label, total=1.0)
 
@@ -65,14 +65,20 @@ def figure(value: float | None, unit: str) -> str:
     return "silent" if value is None else f"{round(value, 1) + 0.0:.1f} {unit}"
 
 
+def say(text: str, err: bool = False) -> None:
+    """One line to be read, whatever the names of files in it hold: a terminal obeys some letters."""
+    click.echo(printable(text), err=err)
+
+
 def print_table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
+    """A table on stdout, a line for each row unless it has to wrap."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
     table = Table(*header, box=box.SIMPLE_HEAD, pad_edge=False)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(printable, row))
     Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 120).print(table)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from .common import debug_option
+from .common import debug_option, say
 
 
 @click.command(short_help="Make a song with known stems to try things on.")
@@ -25,4 +25,4 @@ def demo(out: Path, seconds: float, seed: int, overwrite: bool) -> None:
     from ..demo import write_demo
 
     for name, path in write_demo(out, seconds=seconds, seed=seed, overwrite=overwrite).items():
-        click.echo(f"{name:8} {path}")
+        say(f"{name:8} {path}")

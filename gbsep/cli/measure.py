@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..errors import OutputError
-from .common import debug_option, print_table
+from .common import debug_option, print_table, say
 
 if TYPE_CHECKING:
     from ..diagnose import Finding
@@ -51,7 +51,7 @@ def evaluate(folder: Path, reference: Path, dry: bool, as_json: bool) -> int:
     for name, stems in scores.items():
         for stem, score in stems.items():
             for note in score.notes:
-                click.echo(f"{_label(name)}{stem}: {note}")
+                say(f"{_label(name)}{stem}: {note}")
     return 0
 
 
@@ -122,7 +122,7 @@ def log(outs: tuple[Path, ...], path: Path | None, language: str, reference: Pat
     if as_json:
         click.echo(json.dumps({"log": str(path), "added": numbers, "files": [str(file) for file in written]}))
     else:
-        click.echo(f"{path}: {'Exp ' + ', '.join(numbers) + ' added' if numbers else 'nothing new'}")
+        say(f"{path}: {'Exp ' + ', '.join(numbers) + ' added' if numbers else 'nothing new'}")
     return 0
 
 
@@ -149,23 +149,20 @@ def _label(name: str) -> str:
     return "" if name == "." else f"{name} "
 
 
-def _rows(name: str, stems: Mapping[str, Score]) -> Iterable[tuple[str, ...]]:
+def _rows(name: str, stems: Mapping[str, Score]) -> Iterator[tuple[str, ...]]:
     for stem, score in stems.items():
         figures = (getattr(score, column) for column in COLUMNS)
         yield (_label(name), stem, *("-" if figure is None else f"{figure:.2f}" for figure in figures))
         name = "."
 
 
-def _show_findings(name: str, findings: Iterable[Finding]) -> None:
+def _show_findings(name: str, findings: Sequence[Finding]) -> None:
+    from ..diagnose import clock
+
     if name != ".":
-        click.echo(name)
+        say(name)
     if not findings:
         click.echo("nothing found")
     else:
-        rows = [(one.severity, _clock(one.start_s), _clock(one.end_s), one.message) for one in findings]
+        rows = [(one.severity, clock(one.start_s), clock(one.end_s), one.message) for one in findings]
         print_table(("", "from", "to", "what"), rows)
-
-
-def _clock(seconds: float) -> str:
-    """`1:02.5` for 62.5 s."""
-    return f"{int(seconds // 60)}:{seconds % 60:04.1f}"

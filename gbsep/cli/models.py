@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import GbsepError, WeightsMissing, nearest
-from .common import HELP, debug_option, print_table, progress_bar
+from .common import HELP, debug_option, print_table, progress_bar, say
 
 if TYPE_CHECKING:
     from ..models import Found
@@ -67,7 +67,7 @@ def list_models(folder: Path | None) -> None:
         if model is EMBEDDED:
             click.echo("\n".join(f"  {line}" for line in _quality(card())))
     for name in own:
-        click.echo(f"{name}: {OWN_LICENCE}")
+        say(f"{name}: {OWN_LICENCE}")
 
 
 def _quality(card: dict[str, Any]) -> Iterator[str]:
@@ -111,7 +111,8 @@ def get(names: tuple[str, ...]) -> None:
             except OSError as error:
                 reason = f"Downloading failed ({error}). {next_step(model)}"
                 raise WeightsMissing(model.name, [model.url], reason) from None
-        click.echo("\n".join(map(str, paths)))
+        for path in paths:
+            say(str(path))
 
 
 @models.command("verify")
@@ -124,7 +125,7 @@ def verify_models(names: tuple[str, ...], folder: Path | None, accept: bool) -> 
     for name in names:
         found = _weights(name, folder, accept)
         for path, sha256 in zip(found.files, found.sha256, strict=True):
-            click.echo(f"{sha256}  {path}")
+            say(f"{sha256}  {path}")
 
 
 @models.command("path")
@@ -133,7 +134,8 @@ def verify_models(names: tuple[str, ...], folder: Path | None, accept: bool) -> 
 @debug_option
 def path_of_model(name: str, folder: Path | None) -> None:
     """Print where a model's weights are."""
-    click.echo("\n".join(str(path) for path in _weights(name, folder).files))
+    for path in _weights(name, folder).files:
+        say(str(path))
 
 
 def _weights(name: str, folder: Path | None, accept: bool = False) -> Found:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..errors import OutputError, printable
-from .common import HELP, debug_option, print_table
+from ..errors import OutputError
+from .common import HELP, debug_option, print_table, say
 
 if TYPE_CHECKING:
     from ..host import PluginInfo
@@ -76,12 +76,14 @@ def _print_plugins(found: list[PluginInfo], used: dict[str, PluginInfo]) -> None
     ]
     if rows:
         header = ("plug-in", "vendor", "version", "format", "channels", "latency", "path")
-        print_table(header, [map(printable, row) for row in rows])
+        print_table(header, rows)
+    for path, reason in dict.fromkeys((info.path, info.reason) for info in found if info.reason):
+        say(f"quarantined: {path}: {reason}")
     for info in found:
-        if info.reason:
-            click.echo(printable(f"quarantined: {info.path}: {info.reason}"))
-        elif used[info.name] is not info:
-            click.echo(printable(f"shadowed: {info.path}: {info.name} is found first at {used[info.name].path}"))
+        if not info.reason and used[info.name] is not info:
+            say(f"shadowed: {info.path}: {info.name} is found first at {used[info.name].path}")
+    if any(info.reason for info in found):
+        say("`gbsep plugins scan` tries those in quarantine again")
 
 
 def _channels(counts: Iterable[int]) -> str:
@@ -104,13 +106,13 @@ def show_plugin(name: str, vendor: str | None, format_: str | None, probe: bool,
     if as_json:
         click.echo(json.dumps(info.as_json() | {"nondeterministic": nondeterministic}))
         return
-    click.echo(printable(f"{info.name} {info.version}, {info.vendor}, {info.format}, {info.category}"))
-    click.echo(printable(f"{info.path}, class {info.class_id}"))
+    say(f"{info.name} {info.version}, {info.vendor}, {info.format}, {info.category}")
+    say(f"{info.path}, class {info.class_id}")
     click.echo(f"{_channels(info.channels)}, latency {info.latency_frames} frames")
     if probe:
         click.echo("nondeterministic: two renders differ" if nondeterministic else "deterministic: two renders agree")
     rows = [(row.name, row.unit, row.allowed, f"{row.value}") for row in info.parameters]
-    print_table(("parameter", "unit", "allowed", "now"), [map(printable, row) for row in rows])
+    print_table(("parameter", "unit", "allowed", "now"), rows)
 
 
 @plugins.command("save")
@@ -135,10 +137,9 @@ def save_state(
     if path.exists() and not overwrite:
         raise OutputError(path, "is there already; give --overwrite to replace it")
     info = host.find(name, vendor, format_)
-    parameters = dict(parse_override(text) for text in settings)
+    parameters = dict(parse_override(text, "ratio=12.34") for text in settings)
     with host.open_plugin(info, host.PROBE_SAMPLE_RATE, max(info.channels, default=2), parameters) as instance:
         state = instance.save_state()
-    with outputs.staging(path) as place:
-        (place / path.name).write_bytes(state)
-        (place / path.name).replace(path)
+    with outputs.replacing(path) as file:
+        file.write_bytes(state)
     click.echo(f"{path}: {info.name} {info.version}, {len(state)} bytes")

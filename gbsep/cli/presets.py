@@ -7,7 +7,7 @@ import json
 import click
 
 from ..errors import GbsepError
-from .common import HELP, complain, debug_option, print_table
+from .common import HELP, complain, debug_option, print_table, say
 
 
 @click.group(context_settings=HELP)
@@ -47,14 +47,17 @@ def show(preset: str, overrides: tuple[str, ...]) -> None:
 @click.argument("presets", metavar="NAME|FILE...", nargs=-1, required=True)
 @debug_option
 def validate(presets: tuple[str, ...]) -> int:
-    """Check presets; exit code 2 when one is not valid."""
+    """Check presets; exit code 2 when one is not valid.
+
+    Plug-ins are not looked at: whether they are there and take their parameters is checked by render and chain.
+    """
     from ..preset import load_preset
 
     bad = 0
     for preset in presets:
         try:
             load_preset(preset)
-            click.echo(f"{preset}: valid")
+            say(f"{preset}: valid")
         except GbsepError as error:
             complain(str(error))
             bad += 1

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import GbsepError, ParameterError
-from .batches import batch_options, carry_out, choices_of, print_outcomes, tell_left_out
-from .common import complain, debug_option, figure, plugin_paths_option, progress_bar
+from .batches import CHOSEN, batch_options, carry_out, choices_of, print_outcomes, tell_left_out
+from .common import complain, debug_option, figure, plugin_paths_option, progress_bar, say
 from .session import session_options, write_after
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Separate recordings and write processed stems.")
 @click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
-@batch_options
+@batch_options(CHOSEN)
 @session_options
 @click.option("--keep-going", is_flag=True, help="Leave out inputs that cannot be rendered; do the others.")
 @click.option("--dry-run", is_flag=True, help="Check everything and say what would be done, and how long it takes.")
@@ -106,10 +106,10 @@ def _show_plans(planned: Batch, as_json: bool) -> None:
                 )
             )
             continue
-        click.echo(f"{plan.action:6} {plan.source} -> {plan.folder}{' (' + plan.reason + ')' if plan.reason else ''}")
-        click.echo(f"       {', '.join(plan.names.values())}")
+        say(f"{plan.action:6} {plan.source} -> {plan.folder}{' (' + plan.reason + ')' if plan.reason else ''}")
+        say(f"       {', '.join(plan.names.values())}")
         for warning in plan.warnings:
-            click.echo(f"       warning: {warning}")
+            say(f"       warning: {warning}")
     seconds, learned = history.estimate(planned)
     if seconds and not as_json:
         basis = "earlier renders here" if learned else "typical speeds, until such renders were made here"
@@ -180,8 +180,11 @@ def apply_chain(
         complain(str(error), about=path)
         return 1
     for warning in done["warnings"]:
-        click.echo(f"{path}: warning: {warning}", err=True)
+        say(f"{path}: warning: {warning}", err=True)
     after = done["after"]
     figures = f"{figure(after['loudness_lufs'], 'LUFS')}, {figure(after['peak_dbfs'], 'dBFS')}"
-    click.echo(json.dumps(done, ensure_ascii=False) if as_json else f"{done['file']}: {figures}")
+    if as_json:
+        click.echo(json.dumps(done, ensure_ascii=False))
+    else:
+        say(f"{done['file']}: {figures}")
     return 0

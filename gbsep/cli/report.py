@@ -14,7 +14,7 @@ import click
 
 from ..errors import ParameterError
 from .batches import Choices, batch_options, choices_of, run_batch
-from .common import complain, debug_option, print_table, progress_bar
+from .common import complain, debug_option, print_table, progress_bar, say
 
 if TYPE_CHECKING:
     from ..report.songs import Song
@@ -44,7 +44,7 @@ def page_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.command(short_help="Render through several presets and compare them in one page.")
 @click.argument("path", metavar="INPUT", type=click.Path(path_type=Path))
-@batch_options
+@batch_options("required")
 @page_options
 @debug_option
 def compare(path: Path, reference: Path | None, html: Path | None, embed_mb: float, **chosen: Any) -> int:
@@ -76,7 +76,7 @@ def compare(path: Path, reference: Path | None, html: Path | None, embed_mb: flo
     help="START:STOP:STEP with both ends, or A,B,C. Given again, every combination is rendered.",
 )
 @click.option("--yes", is_flag=True, help=f"Do not ask before more than {MANY_RENDERS} renders.")
-@batch_options
+@batch_options("required")
 @page_options
 @debug_option
 def sweep(
@@ -209,7 +209,7 @@ def _show(page: Path, title: str, songs: list[Song], embed_mb: float, overwrite:
         return
     _print_figures(songs)
     for path in written:
-        click.echo(f"{path} ({_megabytes(path):.1f} MB)")
+        say(f"{path} ({_megabytes(path):.1f} MB)")
 
 
 def _as_json(song: Song) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import GbsepError
-from .common import complain, debug_option
+from .common import complain, debug_option, say
 
 if TYPE_CHECKING:
     from ..rendering import Outcome
@@ -78,8 +78,8 @@ def session(
 def _report(written: list[Written], quiet: bool) -> None:
     for project in written:
         for warning in project.warnings:
-            click.echo(f"{project.path}: warning: {warning}", err=True)
-        click.echo(str(project.path), err=quiet)
+            say(f"{project.path}: warning: {warning}", err=True)
+        say(str(project.path), err=quiet)
 
 
 def session_options(command: Callable[..., int]) -> Callable[..., int]:

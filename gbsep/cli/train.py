@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from .common import debug_option, progress_bar
+from .common import debug_option, progress_bar, say
 
 TOLD = 10
 """Steps over which the figures at the beginning and at the end are means."""
@@ -97,7 +97,7 @@ def train(
     if figures:
         change = f"error {_told(figures[:TOLD], backend)} at first, {_told(figures[-TOLD:], backend)} at last"
         click.echo(f"{state.step} steps, {change}", err=True)
-    click.echo(target)
+    say(str(target))
     return 0
 
 

@@ -9,13 +9,13 @@ from typing import Any
 import click
 
 from ..errors import GbsepError
-from .batches import batch_options, carry_out, choices_of
-from .common import complain, debug_option
+from .batches import CHOSEN, batch_options, carry_out, choices_of
+from .common import complain, debug_option, say
 
 
 @click.command(short_help="Render what is dropped into a folder.")
 @click.argument("folder", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@batch_options
+@batch_options(CHOSEN)
 @click.option(
     "--settle",
     "settle_s",
@@ -44,7 +44,7 @@ def watch(folder: Path, settle_s: float, once: bool, **chosen: Any) -> int:
     choices = choices_of(**chosen)
     choices.plan([])
     if not once:
-        click.echo(f"watching {folder}; Ctrl-C ends it", err=True)
+        say(f"watching {folder}; Ctrl-C ends it", err=True)
     worst = 0
 
     def tell(problem: GbsepError) -> None:

@@ -19,7 +19,7 @@ from ..hosted.parameters import PluginParameter, Value, is_near
 from ..hosted.state import preset_chunks, read_state, state_file, unpack
 from .instance import Changes, PluginInstance, open_plugin
 from .sandbox import TIMEOUT_S
-from .scan import PluginInfo, examine, find, folders, matching, plugins
+from .scan import PluginInfo, Stamp, examine, find, folders, matching, plugins, stamp
 
 __all__ = [
     "PROBE_SAMPLE_RATE",
@@ -28,6 +28,7 @@ __all__ = [
     "PluginInfo",
     "PluginInstance",
     "PluginParameter",
+    "Stamp",
     "Value",
     "examine",
     "find",
@@ -40,6 +41,7 @@ __all__ = [
     "preset_chunks",
     "read_state",
     "repeats",
+    "stamp",
     "state_file",
     "unpack",
 ]

@@ -1,14 +1,14 @@
 """A plug-in at work, as gbsep sees it: opened for one signal, fed block by block.
 
-What can go wrong is listed in gbsep.host.sandbox; besides, output with NaN or infinity is a PluginError. An instance
-that has failed is closed.
+What can go wrong is listed in gbsep.host.sandbox; besides, output with NaN or infinity and a latency that changes are
+a PluginError. An instance that has failed is closed.
 """
 
 from __future__ import annotations
 
 import base64
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,23 +17,28 @@ import numpy as np
 from ..audio import Block, check_finite
 from ..errors import AudioError, ParameterError, PluginError
 from ..hosted import channel
-from ..hosted.parameters import PluginParameter, Value, from_row
-from .sandbox import MEMORY_LIMIT_BYTES, Sandbox, timeout_s
+from ..hosted.parameters import Value
+from .sandbox import MEMORY_LIMIT_BYTES, Limit, Sandbox, limit
 from .scan import PluginInfo
 
 FIRST_FRAMES = 3
-"""Pedalboard cannot tell channels from frames in a first array of fewer frames."""
+"""Pedalboard takes the layout of an instance from the first array it gets after a reset, and cannot tell channels from
+frames in one of fewer frames."""
 
 Changes = Sequence[tuple[int, Mapping[str, Value]]]
 """Automation within a block: (frame of the block, parameters that hold from there on), in order of the frames."""
 
 
 class _Sent(NamedTuple):
-    """A part of a block on its way through the plug-in: where it lies meanwhile, and where it will go."""
+    """A part of a block on its way through the plug-in: where it lies meanwhile, and where it will go.
+
+    `changed` are the parameters that change in it.
+    """
 
     slot: int
     out: Block
     part: slice
+    changed: Set[str]
 
 
 class PluginInstance:
@@ -43,14 +48,13 @@ class PluginInstance:
     block, as the plug-in shows it; class_id, version: what the plug-in calls itself.
     """
 
-    def __init__(self, sandbox: Sandbox, about: Mapping[str, str], started: Mapping[str, Any], block_timeout_s: float):
-        self._sandbox, self._block_timeout_s = sandbox, block_timeout_s
+    def __init__(self, sandbox: Sandbox, about: Mapping[str, str], started: Mapping[str, Any], block_limit: Limit):
+        self._sandbox, self._block_limit = sandbox, block_limit
         self.label, self.channels = sandbox.label, sandbox.channels
         self.class_id, self.version = about["class_id"], about["version"]
         self.latency_frames: int = started["latency_frames"]
         self.values: dict[str, Value] = started["values"]
         self._frames = self._fetched_frames = 0
-        self._pending: dict[str, Value] = {}
 
     def process(self, block: Block, changes: Changes = ()) -> Block:
         """The next block of the signal, delayed by `latency_frames`: same shape, new array.
@@ -73,15 +77,15 @@ class PluginInstance:
         try:
             for block, changes in pieces:
                 self._check(block)
-                if self._pending and block.shape[1]:
-                    changes, self._pending = [(0, self._pending), *changes], {}
                 out = np.empty(block.shape, np.float32)
                 for begin in range(0, max(block.shape[1], 1), channel.SLOT_FRAMES):
                     if len(sent) == channel.SLOTS:
                         yield from self._fetch(sent.popleft())
                     slot = (sent[-1].slot + 1) % channel.SLOTS if sent else 0
-                    sent.append(_Sent(slot, out, slice(begin, min(begin + channel.SLOT_FRAMES, block.shape[1]))))
-                    self._submit(sent[-1], block, changes)
+                    part = slice(begin, min(begin + channel.SLOT_FRAMES, block.shape[1]))
+                    inside = [(at - begin, dict(values)) for at, values in changes if part.start <= at < part.stop]
+                    sent.append(_Sent(slot, out, part, {name for _, values in inside for name in values}))
+                    self._submit(sent[-1], block, inside)
             while sent:
                 yield from self._fetch(sent.popleft())
         except ParameterError:
@@ -101,38 +105,30 @@ class PluginInstance:
         self._frames += block.shape[1]
 
     def _submit(self, piece: _Sent, block: Block, changes: Changes) -> None:
-        begin, end = piece.part.start, piece.part.stop
-        self._sandbox.slot(piece.slot, end - begin)[:] = block[:, piece.part]
-        inside = [(at - begin, dict(values)) for at, values in changes if begin <= at < end]
-        self._sandbox.send(
-            "process", self._block_timeout_s, "process", slot=piece.slot, frames=end - begin, changes=inside
-        )
+        frames = piece.part.stop - piece.part.start
+        self._sandbox.slot(piece.slot, frames)[:] = block[:, piece.part]
+        self._sandbox.send("process", self._block_limit, "process", slot=piece.slot, frames=frames, changes=changes)
 
     def _fetch(self, piece: _Sent) -> Iterator[Block]:
         """Take one piece out; the whole block, once it is there."""
-        self._sandbox.wait("process", self._block_timeout_s)
+        latency_frames = self._sandbox.wait("process", self._block_limit)
+        if latency_frames != self.latency_frames:
+            changed = f"; what changes it cannot be automated: {', '.join(sorted(piece.changed))}" * bool(piece.changed)
+            self._sandbox.fail(
+                "process", f"its latency changed from {self.latency_frames} to {latency_frames} frames{changed}"
+            )
         piece.out[:, piece.part] = self._sandbox.slot(piece.slot, piece.part.stop - piece.part.start)
         try:
             check_finite(piece.out[:, piece.part], self._fetched_frames)
         except AudioError as error:
-            self.close()
-            raise PluginError(f"plug-in {self.label!r} failed during process: {error}") from None
+            self._sandbox.fail("process", str(error))
         self._fetched_frames += piece.part.stop - piece.part.start
         if piece.part.stop == piece.out.shape[1]:
             yield piece.out
 
-    def set(self, name: str, value: Value) -> None:
-        """Change a parameter from the next block on, which says when it cannot be; as if it stood in its `changes`."""
-        self._pending[name] = value
-
-    def parameters(self) -> tuple[PluginParameter, ...]:
-        """Every parameter as it is now."""
-        rows = self._sandbox.ask("read parameters", self._block_timeout_s, "describe")
-        return tuple(map(from_row, rows))
-
     def save_state(self) -> bytes:
         """The state as it is now, for `open_plugin(state=...)`: a .vstpreset, or raw where the format has none."""
-        return base64.b64decode(self._sandbox.ask("save state", self._block_timeout_s, "save"))
+        return base64.b64decode(self._sandbox.ask("save state", self._block_limit, "save"))
 
     def close(self) -> None:
         """End the process. May be called again."""
@@ -155,24 +151,25 @@ def open_plugin(
     load_timeout_s: float | None = None,
     block_timeout_s: float | None = None,
     memory_limit_bytes: int = MEMORY_LIMIT_BYTES,
+    where: str = "",
 ) -> PluginInstance:
     """A fresh instance of a plug-in, or of the only one in a file, for a signal of `channels` (1 or 2) channels.
 
     `state` is restored first, then `parameters` are set by their text values and read back. `load_timeout_s` holds for
     each of loading, restoring and setting, `block_timeout_s` for each 65536 frames; without them
-    GBSEP_PLUGIN_TIMEOUT does, or 30 s. Raises ParameterError, PluginCrashed, PluginTimeout, PluginError.
+    GBSEP_PLUGIN_TIMEOUT does, or 30 s. `where` in a chain it stands is for messages.
+    Raises ParameterError, PluginCrashed, PluginTimeout, PluginError.
     """
     if isinstance(plugin, PluginInfo) and plugin.reason:
         raise PluginError(f"{plugin.path} is in quarantine: {plugin.reason}")
     path, name = (plugin.path, plugin.name) if isinstance(plugin, PluginInfo) else (Path(plugin), None)
-    load_timeout_s, block_timeout_s = (
-        timeout_s() if given_s is None else given_s for given_s in (load_timeout_s, block_timeout_s)
-    )
-    sandbox = Sandbox(name or path.stem, channels, memory_limit_bytes)
+    load_limit = limit("load_timeout_s", load_timeout_s)
+    block_limit = limit("block_timeout_s", block_timeout_s)
+    sandbox = Sandbox(name or path.stem, channels, memory_limit_bytes, where)
     try:
         about = sandbox.ask(
             "load",
-            load_timeout_s,
+            load_limit,
             "load",
             path=str(path.absolute()),
             name=name,
@@ -180,9 +177,9 @@ def open_plugin(
             channels=channels,
         )
         if state is not None:
-            sandbox.ask("restore state", load_timeout_s, "state", data=base64.b64encode(state).decode())
-        started = sandbox.ask("set parameters", load_timeout_s, "start", values=dict(parameters or {}))
+            sandbox.ask("restore state", load_limit, "state", data=base64.b64encode(state).decode())
+        started = sandbox.ask("set parameters", load_limit, "start", values=dict(parameters or {}))
     except BaseException:
         sandbox.close()
         raise
-    return PluginInstance(sandbox, about, started, block_timeout_s)
+    return PluginInstance(sandbox, about, started, block_limit)

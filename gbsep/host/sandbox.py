@@ -6,7 +6,7 @@ restore state, set parameters, process):
     ParameterError   a parameter the plug-in does not have, or a value it does not take
     PluginCrashed    the process ended without an answer, whatever its exit status, or wrote nonsense on the channel
     PluginTimeout    no answer by the deadline
-    PluginError      the plug-in refused
+    PluginError      the plug-in refused, or its process cannot be started
 
 After any of them but ParameterError the whole process group has been killed, and its folder for temporary files is
 gone. The shared memory never had a name, so it vanishes with the processes. If gbsep itself is killed, a small shell
@@ -16,6 +16,7 @@ process, which waits for just that, does the same.
 from __future__ import annotations
 
 import contextlib
+import errno
 import mmap
 import os
 import shutil
@@ -28,7 +29,7 @@ import time
 import weakref
 from collections.abc import Iterator
 from multiprocessing import connection
-from typing import Any
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -43,6 +44,14 @@ TIMEOUT_VARIABLE = "GBSEP_PLUGIN_TIMEOUT"
 
 ANSWER_S = 0.2
 """An answer that has begun to arrive is read to its end, even if it was in time and looked at late."""
+
+START_HINTS = {
+    errno.EMFILE: "; raise `ulimit -n` or use fewer plug-ins",
+    errno.EFBIG: "; raise `ulimit -f`",
+    errno.EAGAIN: "; raise `ulimit -u` or use fewer plug-ins",
+    errno.ENOMEM: "; use fewer plug-ins",
+    errno.ENOSPC: "; free some space",
+}
 
 LAUNCH = "import sys; sys.path[:] = sys.argv[4:]; from gbsep.hosted.worker import main; main(sys.argv[1:4])"
 """The worker imports what this process would: its `sys.path` comes along."""
@@ -60,43 +69,63 @@ def timeout_s() -> float:
         raise ParameterError(TIMEOUT_VARIABLE, text, TIMEOUT_S.allowed) from None
 
 
+class Limit(NamedTuple):
+    """How long an answer may take, and the setting that says so."""
+
+    timeout_s: float
+    setting: str
+
+
+def limit(setting: str, given_s: float | None) -> Limit:
+    """What a setting gives, or where it is None, GBSEP_PLUGIN_TIMEOUT."""
+    return Limit(timeout_s(), TIMEOUT_VARIABLE) if given_s is None else Limit(given_s, setting)
+
+
 class Sandbox:
     """A process that one plug-in is loaded into, and the way to talk with it."""
 
-    def __init__(self, label: str, channels: int = 2, memory_limit_bytes: int = MEMORY_LIMIT_BYTES):
-        if os.name != "posix":
-            raise PluginError(f"plug-in {label!r} cannot be used: external plug-ins run on Linux and macOS only")
+    def __init__(self, label: str, channels: int = 2, memory_limit_bytes: int = MEMORY_LIMIT_BYTES, where: str = ""):
         self.label, self.channels = label, channels
+        self._title = f"{where}: plug-in {label!r}" if where else f"plug-in {label!r}"
+        self._after_crash = '; "on_failure": "bypass" lets its stem pass unprocessed' if where else ""
+        if os.name != "posix":
+            raise PluginError(f"{self._title} cannot be used: external plug-ins run on Linux and macOS only")
         self._unanswered, self._busy_since = 0, 0.0
-        with contextlib.ExitStack() as stack:
+        try:
+            self._start(memory_limit_bytes)
+        except OSError as error:
+            hint = START_HINTS.get(error.errno or 0, "")
+            raise PluginError(f"{self._title} cannot be started: {error.strerror or error}{hint}") from None
+
+    def _start(self, memory_limit_bytes: int) -> None:
+        """Start the process; of what it needs, `theirs` is closed here once it has it."""
+        with contextlib.ExitStack() as stack, contextlib.ExitStack() as theirs:
             folder = tempfile.mkdtemp(prefix="gbsep-plugin-")
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
-            self._messages, theirs = socket.socketpair()
+            self._messages, their_messages = socket.socketpair()
             stack.enter_context(self._messages)
-            memory_fd = _anonymous_file(channel.shared_bytes(channels))
+            theirs.enter_context(their_messages)
+            memory_fd = _anonymous_file(channel.shared_bytes(self.channels))
+            theirs.callback(os.close, memory_fd)
             output, their_output = os.pipe()
+            theirs.callback(os.close, their_output)
             self._output = stack.enter_context(os.fdopen(output, "rb"))
             os.set_blocking(output, False)
             os.set_blocking(their_output, False)  # a plug-in that prints without end loses the rest, and does not wait
-            try:
-                numbers = (theirs.fileno(), memory_fd, memory_limit_bytes)
-                self._process = subprocess.Popen(
-                    [sys.executable, "-c", LAUNCH, *map(str, numbers), *map(os.path.abspath, sys.path)],
-                    stdin=subprocess.DEVNULL,
-                    stdout=their_output,
-                    stderr=their_output,
-                    pass_fds=numbers[:2],
-                    cwd=folder,
-                    env=_environment(folder),
-                    start_new_session=True,
-                )
-                stack.callback(_kill, self._process)
-                stack.callback(_stop, _watch(self._process.pid, folder))
-                self._memory = stack.enter_context(mmap.mmap(memory_fd, 0))
-            finally:
-                theirs.close()
-                os.close(memory_fd)
-                os.close(their_output)
+            numbers = (their_messages.fileno(), memory_fd, memory_limit_bytes)
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", LAUNCH, *map(str, numbers), *map(os.path.abspath, sys.path)],
+                stdin=subprocess.DEVNULL,
+                stdout=their_output,
+                stderr=their_output,
+                pass_fds=numbers[:2],
+                cwd=folder,
+                env=_environment(folder),
+                start_new_session=True,
+            )
+            stack.callback(_kill, self._process)
+            stack.callback(_stop, _watch(self._process.pid, folder))
+            self._memory = stack.enter_context(mmap.mmap(memory_fd, 0))
             self._finalize = weakref.finalize(self, stack.pop_all().close)
 
     def slot(self, slot: int, frames: int) -> np.ndarray:
@@ -106,57 +135,60 @@ class Sandbox:
 
     def _check_open(self) -> None:
         if not self._finalize.alive:
-            raise PluginError(f"plug-in {self.label!r} is closed")
+            raise PluginError(f"{self._title} is closed")
 
-    def ask(self, phase: str, timeout_s: float, verb: str, **arguments: Any) -> Any:
+    def ask(self, phase: str, limit: Limit, verb: str, **arguments: Any) -> Any:
         """Send one request and wait for its answer."""
-        self.send(phase, timeout_s, verb, **arguments)
-        return self.wait(phase, timeout_s)
+        self.send(phase, limit, verb, **arguments)
+        return self.wait(phase, limit)
 
-    def send(self, phase: str, timeout_s: float, verb: str, **arguments: Any) -> None:
+    def send(self, phase: str, limit: Limit, verb: str, **arguments: Any) -> None:
         """Send one request; several may be on their way."""
         self._check_open()
         if not self._unanswered:
             self._busy_since = time.monotonic()
         self._unanswered += 1
-        with self._watched(phase, timeout_s):
-            self._messages.settimeout(timeout_s)
+        with self._watched(phase, limit):
+            self._messages.settimeout(limit.timeout_s)
             channel.send(self._messages, {"do": verb, **arguments})
 
-    def wait(self, phase: str, timeout_s: float) -> Any:
-        """The answer to the oldest request that has none yet; `timeout_s` counts from when the process turned to it."""
-        deadline = self._busy_since + timeout_s
-        with self._watched(phase, timeout_s):
+    def wait(self, phase: str, limit: Limit) -> Any:
+        """The answer to the oldest request that has none yet; its time counts from when the process turned to it."""
+        deadline = self._busy_since + limit.timeout_s
+        with self._watched(phase, limit):
             self._wait_readable(deadline)
             answer = channel.receive(self._messages, max(deadline, time.monotonic() + ANSWER_S))
+            self._output.read()  # what it wrote before an answer has nothing to do with a crash after it
         self._unanswered, self._busy_since = self._unanswered - 1, time.monotonic()
         if "error" not in answer:
             return answer["ok"]
         if answer["error"] == "ParameterError":
             raise ParameterError(*answer["args"])
+        self.fail(phase, answer["args"][0])
+
+    def fail(self, phase: str, reason: str) -> NoReturn:
+        """Close, and raise PluginError."""
         self.close()
-        raise PluginError(f"plug-in {self.label!r} failed during {phase}: {answer['args'][0]}")
+        raise PluginError(f"{self._title} failed during {phase}: {reason}")
 
     @contextlib.contextmanager
-    def _watched(self, phase: str, timeout_s: float) -> Iterator[None]:
+    def _watched(self, phase: str, limit: Limit) -> Iterator[None]:
         """Turn what happens to the process into gbsep's errors, and leave nothing running."""
         try:
             yield
         except TimeoutError:
             self.close()
             raise PluginTimeout(
-                f"plug-in {self.label!r} gave no answer within {timeout_s:g} s during {phase} and was stopped; "
-                f"{TIMEOUT_VARIABLE} gives it longer"
+                f"{self._title} gave no answer within {limit.timeout_s:g} s during {phase} and was stopped; "
+                f"a longer {limit.setting} gives it more time"
             ) from None
         except (EOFError, ConnectionError):
-            raise PluginCrashed(
-                f"plug-in {self.label!r} crashed during {phase}: its process {self._ending()}"
-            ) from None
+            said = f"its process {self._ending()}{self._after_crash}"
+            raise PluginCrashed(f"{self._title} crashed during {phase}: {said}") from None
         except channel.ChannelBroken as error:
             self.close()
-            raise PluginCrashed(
-                f"plug-in {self.label!r} crashed during {phase}: it wrote {error} on the control channel"
-            ) from None
+            said = f"it wrote {error} on the control channel{self._after_crash}"
+            raise PluginCrashed(f"{self._title} crashed during {phase}: {said}") from None
         except BaseException:
             self.close()
             raise
@@ -235,7 +267,11 @@ def _anonymous_file(size: int) -> int:
     else:
         descriptor, name = tempfile.mkstemp(prefix="gbsep-plugin-")
         os.unlink(name)
-    os.ftruncate(descriptor, size)
+    try:
+        os.ftruncate(descriptor, size)
+    except OSError:
+        os.close(descriptor)
+        raise
     return descriptor
 
 

@@ -2,9 +2,10 @@
 
 Plug-ins are looked for in GBSEP_PLUGIN_PATH (folders, separated as in PATH) and then in the platform's standard
 folders; of several with one name the first found counts, unless another vendor or format is asked for. Each file is
-examined in a process of its own, and the outcome is kept: a file is examined again when its size or time and its hash
-have changed, or when pedalboard has. One that crashes, hangs or does not load is quarantined: it stays in the list with
-the reason, and is not loaded again until it changes or a new scan is asked for.
+examined in a process of its own, and the outcome is kept: a file is examined again when the size or time of a part of
+it and its hash have changed, or when pedalboard has. One that crashes, hangs or does not load is quarantined: it stays
+in the list with the reason, under the names that it had, and is not loaded again until it changes or a new scan is
+asked for.
 
 References: Steinberg, "VST 3 Plug-in Locations"; Apple, "Audio Unit Hosting Guide".
 """
@@ -17,16 +18,15 @@ import json
 import os
 import stat
 import sys
-import tempfile
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import PluginError, PluginNotFound, nearest, printable, sentence
-from ..folders import cache_folder
+from ..folders import cache_folder, write_whole
 from ..hosted.parameters import PluginParameter, from_row
-from .sandbox import Sandbox, timeout_s
+from .sandbox import Sandbox, limit, timeout_s
 
 FOLDERS = {
     "linux": ("~/.vst3", "/usr/lib/vst3", "/usr/local/lib/vst3"),
@@ -39,7 +39,7 @@ FOLDERS = {
 }
 FORMATS = {".vst3": "VST3", ".component": "Audio Unit"}
 PATH_VARIABLE = "GBSEP_PLUGIN_PATH"
-CACHE_VERSION = 3
+CACHE_VERSION = "4"
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class PluginInfo:
     """One plug-in as the scan found it. `channels` are the counts it takes, none for an instrument.
 
     `latency_frames` is at 44.1 kHz and with default parameters, which `parameters` show. In quarantine `reason` says
-    why, and only `name` (that of the file), `format` and `path` are known.
+    why, and only `name` (the one it had when it last worked, or that of the file), `format` and `path` are known.
     """
 
     name: str
@@ -92,13 +92,16 @@ def _walk(folder: Path, suffixes: list[str], seen: set[str]) -> Iterator[Path]:
 
 
 def examine(path: Path, load_timeout_s: float | None = None) -> list[PluginInfo]:
-    """Load a plug-in file in a process of its own and list what is in it; never raises for what the file does."""
-    form, load_timeout_s = FORMATS.get(path.suffix, ""), load_timeout_s or timeout_s()
-    try:
-        with Sandbox(path.stem) as sandbox:
-            rows = sandbox.ask("load", load_timeout_s, "scan", path=str(path.absolute()))
-    except PluginError as error:
-        return [PluginInfo(path.stem, path, form, reason=printable(str(error)))]
+    """Load a plug-in file in a process of its own and list what is in it; never raises for what the file does.
+
+    Raises PluginError when the process cannot be started.
+    """
+    form = FORMATS.get(path.suffix, "")
+    with Sandbox(path.stem) as sandbox:
+        try:
+            rows = sandbox.ask("load", limit("load_timeout_s", load_timeout_s), "scan", path=str(path.absolute()))
+        except PluginError as error:
+            return [PluginInfo(path.stem, path, form, reason=printable(str(error)))]
     return [_info(row, path, form) for row in rows]
 
 
@@ -107,59 +110,90 @@ def _info(row: dict[str, Any], path: Path, form: str) -> PluginInfo:
     return PluginInfo(**row | {"path": path, "format": form, "channels": channels, "parameters": parameters})
 
 
+Stamp = tuple[tuple[str, int, int], ...]
+"""Name, size and time in nanoseconds of every file of a plug-in."""
+
+
+def stamp(path: Path) -> Stamp:
+    """What changes when a plug-in does, at a glance. Raises OSError."""
+    parts = sorted(part for part in path.rglob("*") if part.is_file()) if path.is_dir() else [path]
+    return tuple((str(part), (status := part.stat()).st_size, status.st_mtime_ns) for part in parts)
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """What the cache keeps of a file. Without a stamp it is tried each time."""
+
+    stamp: Stamp
+    sha256: str
+    plugins: tuple[PluginInfo, ...]
+
+
+@dataclass(frozen=True)
+class _Cache:
+    header: dict[str, str]
+    files: dict[str, _Entry]
+
+
 def plugins(refresh: bool = False) -> list[PluginInfo]:
     """All plug-ins of this machine, also those in quarantine, which have a `reason`.
 
     Files that have not changed since the last scan are not examined again, unless `refresh`. Raises ParameterError
-    for a GBSEP_PLUGIN_TIMEOUT that is none.
+    for a GBSEP_PLUGIN_TIMEOUT that is none, PluginError when no process can be started.
     """
     from concurrent.futures import ThreadPoolExecutor
 
     timeout_s()
-    cache = {} if refresh else _read_cache()
+    cache = _read_cache()
     found = files()
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        entries = dict(
-            zip(map(str, found), pool.map(lambda path: _entry(path, cache.get(str(path))), found), strict=True)
-        )
+        made = pool.map(lambda path: _entry(path, cache.get(str(path)), refresh), found)
+        entries = dict(zip(map(str, found), made, strict=True))
     if entries != cache:
         _write_cache(entries)
-    return [_info(row, Path(path), row["format"]) for path, entry in entries.items() for row in entry["plugins"]]
+    return [info for entry in entries.values() for info in entry.plugins]
 
 
-def _entry(path: Path, known: dict[str, Any] | None) -> dict[str, Any]:
-    """What the cache keeps of a file: its size, time and hash, and what was found in it.
+def _entry(path: Path, known: _Entry | None, refresh: bool) -> _Entry:
+    """What is in a file: as it is `known`, if that still holds, or examined now.
 
     One that cannot be read, or is no file (opening a FIFO would wait for ever), is in quarantine and tried each time.
     """
+    names = [info.name for info in known.plugins] if known else []
     try:
         if not (path.is_dir() or stat.S_ISREG(path.stat().st_mode)):
-            return _unread(path, "not a regular file")
-        parts = sorted(part for part in path.rglob("*") if part.is_file()) if path.is_dir() else [path]
-        stats = [part.stat() for part in parts]
-        size, time_ns = sum(one.st_size for one in stats), max((one.st_mtime_ns for one in stats), default=0)
-        if known and (known["size"], known["time_ns"]) == (size, time_ns):
+            return _unread(path, names, "not a regular file")
+        now = stamp(path)
+        if known and not refresh and known.stamp == now:
             return known
-        digest = _hash(parts)
+        digest = _hash(now)
     except OSError as error:
         if isinstance(error, FileNotFoundError) and path.is_symlink():
-            return _unread(path, f"a link to {os.readlink(path)}, which is not there")
-        return _unread(path, f"cannot be read: {error.strerror}")
-    if known and (known["size"], known["sha256"]) == (size, digest):
-        return known | {"time_ns": time_ns}
-    rows = [info.as_json() for info in examine(path)]
-    return {"size": size, "time_ns": time_ns, "sha256": digest, "plugins": rows}
+            return _unread(path, names, f"a link to {os.readlink(path)}, which is not there")
+        return _unread(path, names, f"cannot be read: {error.strerror}")
+    if known and not refresh and known.sha256 == digest:
+        return replace(known, stamp=now)
+    infos = examine(path)
+    if infos and infos[0].reason:
+        infos = _quarantined(path, names, infos[0].reason)
+    return _Entry(now, digest, tuple(infos))
 
 
-def _unread(path: Path, reason: str) -> dict[str, Any]:
-    info = PluginInfo(path.stem, path, FORMATS[path.suffix], reason=printable(reason))
-    return {"size": -1, "time_ns": -1, "sha256": "", "plugins": [info.as_json()]}
+def _unread(path: Path, names: list[str], reason: str) -> _Entry:
+    return _Entry((), "", tuple(_quarantined(path, names, reason)))
 
 
-def _hash(parts: Iterable[Path]) -> str:
+def _quarantined(path: Path, names: list[str], reason: str) -> list[PluginInfo]:
+    """The plug-ins of a file that does not work: those that it had when it last did, or one of the file's name."""
+    return [PluginInfo(name, path, FORMATS[path.suffix], reason=printable(reason)) for name in names or [path.stem]]
+
+
+def _hash(stamp: Stamp) -> str:
+    """SHA-256 of names and contents."""
     digest = hashlib.sha256()
-    for part in parts:
-        with open(part, "rb") as stream:
+    for name, size, _ in stamp:
+        digest.update(json.dumps([name, size]).encode())
+        with open(name, "rb") as stream:
             while data := stream.read(2**20):
                 digest.update(data)
     return digest.hexdigest()
@@ -169,29 +203,28 @@ def _cache_file() -> Path:
     return cache_folder() / "plugins.json"
 
 
-def _cache_header() -> dict[str, Any]:
+def _cache_header() -> dict[str, str]:
     from importlib.metadata import version
 
     return {"version": CACHE_VERSION, "pedalboard": version("pedalboard")}
 
 
-def _read_cache() -> dict[str, Any]:
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        cache = json.loads(_cache_file().read_text("utf-8"))
-        if cache["header"] == _cache_header():
-            return cache["files"]
+def _read_cache() -> dict[str, _Entry]:
+    """What was kept; nothing when it is another version's or damaged."""
+    from pydantic import TypeAdapter
+
+    with contextlib.suppress(OSError, ValueError, RecursionError):
+        cache = TypeAdapter(_Cache).validate_python(json.loads(_cache_file().read_text("utf-8")))
+        if cache.header == _cache_header():
+            return cache.files
     return {}
 
 
-def _write_cache(entries: dict[str, Any]) -> None:
+def _write_cache(entries: dict[str, _Entry]) -> None:
     """Replace the cache as a whole; one that cannot be written only costs the next scan time."""
-    file = _cache_file()
+    cache = _Cache(_cache_header(), entries)
     with contextlib.suppress(OSError):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=file.parent, prefix="plugins-", suffix=".json")
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            json.dump({"header": _cache_header(), "files": entries}, stream, indent=1)
-        os.replace(name, file)
+        write_whole(_cache_file(), json.dumps(asdict(cache), indent=1, default=str))
 
 
 def matching(name: str, vendor: str | None = None, format: str | None = None) -> list[PluginInfo]:
@@ -209,14 +242,17 @@ def matching(name: str, vendor: str | None = None, format: str | None = None) ->
     if named:
         asked = " and ".join(f"{key} {value!r}" for key, value in (("vendor", vendor), ("format", format)) if value)
         there = "; ".join(f"{info.path} is {info.format} by {info.vendor!r}" for info in named)
-        raise PluginNotFound(printable(f"no plug-in {name!r} of {asked}: {there}"))
+        raise PluginNotFound(printable(f"no plug-in {name!r} of {asked}: {there}; give one of these, or neither"))
     for info in known:
         if info.name == name:
             said = sentence(f"{info.path} is in quarantine: {info.reason}")
             raise PluginError(printable(f"{said} `gbsep plugins scan` tries it again"))
     looked_in = ", ".join(map(str, folders()))
     said = sentence(f"no plug-in {name!r} in {looked_in}{nearest(name, (info.name for info in usable))}")
-    raise PluginNotFound(printable(f"{said} Other folders can be named in {PATH_VARIABLE}"))
+    said += f" Other folders can be named in {PATH_VARIABLE}"
+    if quarantined := len({info.path for info in known if info.reason}):
+        said += f"; {quarantined} in quarantine: `gbsep plugins list` says why"
+    raise PluginNotFound(printable(said))
 
 
 def find(name: str, vendor: str | None = None, format: str | None = None) -> PluginInfo:

@@ -35,6 +35,12 @@ def library(bundle: Path) -> Path:
     found = sorted(path for path in (contents / folder).glob(pattern) if path.is_file())
     if found:
         named = [path for path in found if path.stem == bundle.stem]
+        if not named and sys.platform != "darwin":
+            holds = ", ".join(path.name for path in found)
+            raise FileNotFoundError(
+                f"the bundle has been renamed: it holds {holds} and needs {bundle.stem}.so; "
+                f"call it {found[0].stem}{bundle.suffix} again"
+            )
         return (named or found)[0]
     others = sorted(path.name for path in contents.glob("*") if path.is_dir() and path.name != "Resources")
     if others and folder not in others:

@@ -12,7 +12,7 @@ automate are its meters, or figures that it has from the host (buffer size, samp
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,7 +78,7 @@ def _describe(name: str, parameter: Any) -> PluginParameter:
     if parameter.type is float:
         low, high = float(parameter.min_value), float(parameter.max_value)
         return PluginParameter(
-            name, _unit(parameter), low, high, (), value, _steps(parameter), not parameter.is_automatable
+            name, _unit(parameter), low, high, (), value, _steps(parameter), _is_read_only(parameter)
         )
     return PluginParameter(name, _unit(parameter), None, None, tuple(parameter.valid_values), value)
 
@@ -96,8 +96,12 @@ def _unit(parameter: Any) -> str:
 
 
 def read(known: Known) -> dict[str, Value]:
-    """The current value of every parameter, as the plug-in shows it."""
-    return {name: _read(parameter) for name, parameter in known.items()}
+    """The current value of every parameter that is not read-only, as the plug-in shows it."""
+    return {name: _read(parameter) for name, parameter in known.items() if not _is_read_only(parameter)}
+
+
+def _is_read_only(parameter: Any) -> bool:
+    return parameter.type is float and not parameter.is_automatable
 
 
 def _read(parameter: Any) -> Value:
@@ -112,16 +116,37 @@ def _number(text: str) -> float | str:
 
 
 def write(known: Known, values: Mapping[str, Value]) -> None:
-    """Set parameters and read them back, numbers to RESOLUTION.
+    """Set parameters and read them back, numbers to RESOLUTION: each at once, and all when the last is set.
 
     Raises ParameterError naming the nearest name, the range or choices, or what the plug-in made of a value.
     """
     for name, value in values.items():
         move(known, name, value)
-        back = _read(known[name])
-        if not _same(known[name], value, back):
-            shape = _describe(name, known[name])
-            raise ParameterError(name, value, f"the plug-in makes it {back!r}; {shape.allowed}", shape.unit)
+        shape = _describe(name, known[name])
+        _check_is(known, name, value, f"the plug-in makes it {shape.value!r}; {shape.allowed}")
+    for name, value in values.items():
+        _check_is(known, name, value, "another of the parameters given here changes it; leave one of them out")
+
+
+def recalled(known: Known, values: Mapping[str, Value], recall: Callable[[], None]) -> dict[str, Value]:
+    """Every parameter that is not read-only, as the component of the plug-in has it after `values` were written.
+
+    What is shown comes from the plug-in's controller, which may not have told its component, the part that makes the
+    sound. So those parameters are set to their defaults and `recall` is called, which shall restore the state that the
+    component had. Raises ParameterError for a value that does not come back.
+    """
+    for name in values:
+        known[name].raw_value = known[name].default_raw_value
+    recall()
+    for name, value in values.items():
+        said = f"the plug-in does not keep it, but goes back to {_read(known[name])!r}"
+        _check_is(known, name, value, f"{said}; leave it out and set the parameters that it stands for")
+    return {**read(known), **values}
+
+
+def _check_is(known: Known, name: str, value: Value, otherwise: str) -> None:
+    if not _same(known[name], value, _read(known[name])):
+        raise ParameterError(name, value, otherwise, _unit(known[name]))
 
 
 def move(known: Known, name: str, value: Value) -> None:
@@ -135,7 +160,7 @@ def move(known: Known, name: str, value: Value) -> None:
         parameter.raw_value = parameter.get_raw_value_for_text(value)
     elif (
         parameter.type is float
-        and parameter.is_automatable
+        and not _is_read_only(parameter)
         and _is_within(value, parameter.min_value, parameter.max_value)
     ):
         parameter.raw_value = parameter.get_raw_value_for_text(np.format_float_positional(float(value), trim="-"))

@@ -18,6 +18,7 @@ import socket
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ SILENCE_FRAMES = 512
 
 SCAN_RATE_HZ = 44100
 
+STATES = {"vstpreset": "preset_data", "raw": "raw_state"}
+"""Pedalboard's names for the forms of a state."""
 
 Changes = list[tuple[int, dict[str, Any]]]
 
@@ -122,27 +125,37 @@ def restore(voice: Voice) -> None:
     for plugin, known in zip(voice.plugins, voice.known, strict=True):
         if voice.state is not None:
             form, data = voice.state
-            setattr(plugin, "preset_data" if form == "vstpreset" else "raw_state", data)
+            setattr(plugin, STATES[form], data)
         parameters.write(known, voice.values)
+
+
+def recall(voice: Voice, plugin: Any) -> None:
+    """Give an instance, and with it what shows its parameters, the state that it has."""
+    setattr(plugin, STATES[voice.form], getattr(plugin, STATES[voice.form]))
 
 
 def start(voice: Voice, values: dict[str, parameters.Value]) -> dict[str, Any]:
     """Set the parameters, make instances that have heard nothing yet, and read them.
 
     A plug-in takes parameters with a block, here of silence. Then they are in the state that the new instance takes
-    over, and the latency is the one they bring about.
+    over, and the latency is the one they bring about. What the state holds is what is heard, so they are read from it.
     """
     from pedalboard_native import ExternalPluginReloadType
 
     voice.values = values
     restore(voice)
-    for plugin in voice.plugins:
+    kept = []
+    for plugin, known in zip(voice.plugins, voice.known, strict=True):
         plugin.process(np.zeros((voice.width, SILENCE_FRAMES), np.float32), voice.sample_rate)
+        kept.append(parameters.recalled(known, values, partial(recall, voice, plugin)))
         plugin._reload_type = ExternalPluginReloadType.PersistsAudioOnReset
         plugin.reset()
     restore(voice)
-    latency_frames = max(plugin.reported_latency_samples for plugin in voice.plugins)
-    return {"latency_frames": latency_frames, "values": parameters.read(voice.known[0]) | voice.values}
+    return {"latency_frames": latency_frames(voice), "values": kept[0]}
+
+
+def latency_frames(voice: Voice) -> int:
+    return max(plugin.reported_latency_samples for plugin in voice.plugins)
 
 
 def process(voice: Voice, block: np.ndarray) -> np.ndarray:
@@ -196,28 +209,19 @@ def _row(name: str | None, plugin: Any) -> dict[str, Any]:
         "class_id": class_id(plugin),
         "channels": channels,
         "latency_frames": plugin.reported_latency_samples,
-        "parameters": _described(plugin.parameters),
+        "parameters": [asdict(parameter) for parameter in parameters.describe(plugin.parameters)],
     }
 
 
 def save_state(voice: Voice) -> str:
     plugin = voice.plugins[0]
-    data = plugin.preset_data if voice.form == "vstpreset" else plugin.raw_state
+    data = getattr(plugin, STATES[voice.form])
     return base64.b64encode(state.pack(voice.form, data, voice.class_id, voice.version)).decode()
-
-
-def describe(voice: Voice) -> list[dict[str, Any]]:
-    return _described(voice.known[0])
-
-
-def _described(known: parameters.Known) -> list[dict[str, Any]]:
-    return [asdict(parameter) for parameter in parameters.describe(known)]
 
 
 REQUESTS: dict[str, Callable[..., Any]] = {
     "state": restore_state,
     "start": start,
-    "describe": describe,
     "save": save_state,
 }
 """What can be asked of a loaded plug-in, besides `process`."""
@@ -237,7 +241,7 @@ def serve(messages: socket.socket, memory: mmap.mmap) -> None:
             if verb == "process":
                 block = channel.slot(memory, request["slot"], voice.channels, request["frames"])
                 process_in_place(voice, block, request["changes"])
-                answer = None
+                answer = latency_frames(voice)
             elif verb == "scan":
                 answer = scan(**request)
             elif verb == "load":

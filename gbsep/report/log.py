@@ -28,6 +28,7 @@ from urllib.parse import quote
 import numpy as np
 
 from .. import files
+from ..diagnose import clock
 from ..errors import OutputError, printable
 from ..folders import write_whole
 from ..levels import to_amplitude
@@ -41,7 +42,9 @@ MP3_RATES_HZ = (32000, 48000, 44100)
 """Rates of MP3 that keep what is heard; others become the last."""
 
 MARK = re.compile(r"<!-- gbsep experiment ([0-9a-f]{16}) -->")
-NUMBER = re.compile(r"^\|\s*\**\s*0*(\d+)(?:[-_]\d+)?\s*\**\s*\|", re.MULTILINE)
+ROW = re.compile(r"^\|\s*\**\s*0*(\d+)(?:[-_]\d+)?\s*\**\s*\|", re.MULTILINE)
+HEADING = re.compile(r"^ {0,3}#{1,6}[ \t]+Exp[ \t]+0*(\d+)", re.MULTILINE)
+FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})[^\n]*\n.*?^ {0,3}\1[`~]*[ \t\r]*$", re.MULTILINE | re.DOTALL)
 TABLE = re.compile(r"^\|[^\r\n]*\bExp ID\b[^\r\n]*\r?\n\|[ :|-]+\|[ \t]*(?:\r?\n\|[^\r\n]*)*", re.MULTILINE)
 SPECIAL = re.compile(r"[\\`*_{}\[\]#|~$!]")
 ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
@@ -167,7 +170,7 @@ def write_log(
                 if experiment.key not in known:
                     fresh.setdefault(experiment.key, experiment)
     words, assets = WORDS[language], path.with_name(f"{path.stem}.files")
-    first = 1 + max([int(number) for number in NUMBER.findall(text)] + _numbers_in(assets), default=0)
+    first = 1 + max(numbers_of(text) + _numbers_in(assets), default=0)
     numbers = [f"{first + place:03d}" for place in range(len(fresh))]
     rows, sections, written = [], [], []
     for number, experiment in zip(numbers, fresh.values(), strict=True):
@@ -184,18 +187,31 @@ def write_log(
 def added(text: str, rows: Sequence[Sequence[str]], sections: Sequence[str], words: Words) -> str:
     """`text` with rows after the last one of its summary table, made where there is none, and sections at its end."""
     newline = "\r\n" if "\r\n" in text else "\n"
-    tables = list(TABLE.finditer(text))
-    if not tables:
+    table = TABLE.search(_without_fences(text))
+    if not table:
         start = f"# {words.title}{newline}" if not text.strip() else ""
         header = [_table_row(words.header), _table_row([":---:", ":---:", ":---", ":---:", ":---"])]
         text = _ended(text, newline) + start + newline.join([f"{newline}## {words.summary}", *header]) + newline
-        tables = list(TABLE.finditer(text))
-    end = tables[0].end()
-    columns = tables[0].group().splitlines()[1].count("|") - 1
+        table = TABLE.search(_without_fences(text))
+    assert table is not None
+    end = table.end()
+    columns = table.group().splitlines()[1].count("|") - 1
     new = [_table_row([*row, *[""] * columns][:columns]) for row in rows]
     text = text[:end] + "".join(newline + row for row in new) + text[end:]
     body = "\n---\n\n".join(sections).replace("\n", newline)
     return f"{_ended(text, newline)}{newline}---{newline}{newline}{body}{newline}"
+
+
+def numbers_of(text: str) -> list[int]:
+    """The numbers of the experiments in a log: of the rows of its summary tables, and of its headings `Exp N`."""
+    shown = _without_fences(text)
+    rows = [number for table in TABLE.finditer(shown) for number in ROW.findall(table.group())]
+    return [int(number) for number in (*rows, *HEADING.findall(shown))]
+
+
+def _without_fences(text: str) -> str:
+    """`text` with blanks for the letters inside of code fences that end: what is outside keeps its place."""
+    return FENCE.sub(lambda fence: re.sub(r"[^\r\n]", " ", fence.group()), text)
 
 
 def escaped(text: str) -> str:
@@ -278,13 +294,14 @@ def _section(
     for finding in render.findings:
         sentence = words.findings.get(finding["kind"])
         text = sentence.format(**finding) if sentence else finding["message"]
-        yield f"    * {_clock(finding['start_s'])} - {_clock(finding['end_s'])}: {escaped(text)}"
+        yield f"    * {clock(finding['start_s'])} - {clock(finding['end_s'])}: {escaped(text)}"
     decided = song.decided
     yield f"* **{words.review}:** {words.status[decided.status] if decided.status else words.unreviewed}"
     for note in decided.notes:
         if note.preset in (None, render.preset):
             about = f" ({escaped(note.stem)})" if note.stem else ""
-            yield f"    * {_clock(note.time_s)}{about}: {escaped(note.text)}"
+            lines = "<br>".join(escaped(line) for line in note.text.splitlines() if line.strip())
+            yield f"    * {clock(note.time_s)}{about}: {lines}"
     yield f"* **{words.listen}:**"
     for source in render.sources:
         links = [f"[{escaped(source.file.name)}]({_link(source.file, base)})"] if source.file else []
@@ -326,10 +343,6 @@ def _figure(value: float | None, unit: str) -> str:
     if value is None:
         return "-"
     return f"{round(value, 1) + 0.0:.1f} {unit}" if unit else f"{value:g}"
-
-
-def _clock(seconds: float) -> str:
-    return f"{int(seconds // 60)}:{seconds % 60:04.1f}"
 
 
 def _link(path: Path, base: Path) -> str:

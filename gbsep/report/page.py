@@ -28,7 +28,8 @@ from urllib.parse import quote
 
 from .. import __version__
 from ..errors import OutputError
-from ..levels import SILENCE_DBFS
+from ..files import largest_sample
+from ..levels import SILENCE_DBFS, shared_gain
 from . import preview
 from .songs import COLUMNS, Render, Song, Source
 from .spectrogram import mel_hz
@@ -49,7 +50,8 @@ Progress = Callable[[str, float], None]
 
 def song_model(song: Song, link: Link) -> dict[str, Any]:
     """What the page knows of a song, JSON-able."""
-    shared_db = preview.shared_gain([source.levels for source in song.sources])
+    peaks_dbfs = [source.levels.peak_dbfs for source in song.sources]
+    shared_db = shared_gain(peaks_dbfs, largest_sample(preview.FORMAT))
     owner = {id(source): number for number, render in enumerate(song.renders) for source in render.sources}
 
     def source_model(source: Source, gain_db: float) -> dict[str, Any]:
@@ -120,7 +122,17 @@ def _gains(song: Song) -> list[float]:
 
 def asset_script(name: str, content: bytes) -> str:
     """An asset as the script that hands it to the page."""
-    return f'gbsepAsset("{name}", "{base64.b64encode(content).decode()}");\n'
+    return _script(name, _base64(content))
+
+
+def _script(name: str, text: str) -> str:
+    return f'gbsepAsset("{name}", "{text}");\n'
+
+
+def _text_of(name: str, script: str) -> str:
+    """The base64 that a script was made of."""
+    head, tail = _script(name, "\n\n").split("\n\n")
+    return script.removeprefix(head).removesuffix(tail)
 
 
 def page(
@@ -130,19 +142,23 @@ def page(
     *,
     nonce: str,
     inline: Mapping[str, str] | None = None,
-    served: bool = False,
+    served: Sequence[str] = (),
 ) -> str:
-    """The HTML of a report. `folder` is where assets are found; `inline` are those in the file, in base64."""
+    """The HTML of a report. `folder` is where assets are found; `inline` are those in the file, in base64.
+
+    `served` are the names by which a server knows the songs: assets of a page without one go by numbers.
+    """
     folders = list(dict.fromkeys(song.folder for song in songs))
     model = {
         "folder": folder,
-        "served": served,
+        "served": bool(served),
         "columns": {name: asdict(column) for name, column in COLUMNS.items()},
         "chunk_s": preview.CHUNK_S,
         "n_mels": preview.N_MELS,
         "range_db": preview.RANGE_DB,
         "songs": [
             {
+                "id": served[number] if served else str(number),
                 "name": song.name,
                 "folder": folders.index(song.folder),
                 "status": song.decided.status,
@@ -150,7 +166,7 @@ def page(
                 "renders": len(song.renders),
                 "failed": list(song.failures),
             }
-            for song in songs
+            for number, song in enumerate(songs)
         ],
     }
     script = "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in SCRIPTS)
@@ -227,11 +243,11 @@ def _write(path: Path, title: str, songs: Sequence[Song], limit: int, place: Pat
     if spent > limit:  # of many songs: each brings its pictures when it is opened
         for name, text in texts.items():
             if name != "0":
-                (staged / f"{name}.js").write_text(f'gbsepAsset("{name}", "{text}");\n', encoding="ascii")
+                (staged / f"{name}.js").write_text(_script(name, text), encoding="ascii")
         texts = {"0": texts["0"]}
     elif spent + sum(sound.stat().st_size for sound in sounds) <= limit:
         for sound in sounds:
-            texts[sound.stem] = sound.read_text(encoding="ascii").split('"')[3]
+            texts[sound.stem] = _text_of(sound.stem, sound.read_text(encoding="ascii"))
             sound.unlink()
     nonce = hashlib.sha256("".join(texts.values()).encode()).hexdigest()[:32]
     document = page(title, songs, f"{quote(beside.name)}/", nonce=nonce, inline=texts)
@@ -255,12 +271,17 @@ def check_free(path: Path, overwrite: bool) -> None:
         raise OutputError(path, "is no name of a page; let it end with .html")
     if overwrite:
         return
-    if path.exists() and GENERATOR not in path.read_text(encoding="utf-8", errors="replace")[:2000]:
+    if path.exists() and not _is_report(path):
         raise OutputError(path, "was not written by gbsep; give --overwrite to replace it, or another name with --html")
     beside = beside_of(path)
     for file in beside.iterdir() if beside.is_dir() else ():
         if not ASSET.fullmatch(file.stem) or file.suffix != ".js":
             raise OutputError(file, "was not written by gbsep; move it away, or name another page with --html")
+
+
+def _is_report(path: Path) -> bool:
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return GENERATOR in file.read(2000)
 
 
 def beside_of(path: Path) -> Path:

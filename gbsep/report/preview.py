@@ -25,6 +25,7 @@ CHUNK_S = 8
 RATES_HZ = (8000, 48000)
 """Rates that are kept: every browser plays them. Others become the upper one."""
 
+FORMAT = files.OutputFormat("flac", "16")
 HEADROOM_DBFS = -1.0
 MAX_RAISE_DB = 24.0
 MIN_TARGET_LUFS = -30.0
@@ -76,11 +77,6 @@ def matched_gains(levels: Sequence[Levels]) -> list[float]:
     ]
 
 
-def shared_gain(levels: Sequence[Levels]) -> float:
-    """The one gain in dB, 0 or below, with which no sound clips and all are as they were rendered to each other."""
-    return min((HEADROOM_DBFS - level.peak_dbfs for level in levels if level.peak_dbfs > HEADROOM_DBFS), default=0.0)
-
-
 def spectrogram(source: Source) -> bytes:
     """The mel spectrogram of a sound: N_MELS rows, from low to high, of one byte for each column; see RANGE_DB."""
     rate, frames = source.shape
@@ -99,7 +95,6 @@ def _flac(block: Block, gain_db: float, sample_rate: int) -> bytes:
     samples = np.clip(block * np.float32(to_amplitude(gain_db)), -1.0, 1.0)
     with tempfile.TemporaryDirectory(prefix="gbsep-") as folder:
         path = Path(folder) / "piece.flac"
-        format = files.OutputFormat("flac", "16")
-        with files.create(path, format, sample_rate, samples.shape[0], samples.shape[1]) as writer:
+        with files.create(path, FORMAT, sample_rate, samples.shape[0], samples.shape[1]) as writer:
             writer.write(samples)
         return path.read_bytes()

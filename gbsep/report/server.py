@@ -4,16 +4,21 @@ Conventions of safety: the server listens on 127.0.0.1 alone. Every request must
 started (in the address as `?token=`, or in the header X-Gbsep-Token), name this host and port in `Host` (else a foreign
 name that resolves to this machine could reach it: DNS rebinding), and, where a browser says who asks (`Origin`,
 `Sec-Fetch-Site`), come from the page itself. There are no cookies, so no other page can borrow them. Files are
-those of the songs shown, looked up in a table: no path of a request ever reaches the disk.
+those of the songs shown, looked up in a table: no path of a request ever reaches the disk. Files of a render must lie
+below the folder served, wherever links in it lead; a mixture is the recording itself, which lies outside by nature.
 
     GET  /                          the page
     GET  /assets/<name>.js          spectrograms and sound, made when they are asked for
     GET  /files/<song>/<source>     a file of a render, in ranges if wanted
     POST /review                    one decision as JSON; the answer is the song's review
+
+A song goes by its `song_id`, not by its place in a list: a page that was loaded before renders came or went asks for
+what is no more, and is told so (409), where a number would lead it to another song.
 """
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import json
 import mimetypes
@@ -21,7 +26,7 @@ import re
 import secrets
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -32,23 +37,15 @@ from urllib.parse import parse_qs, quote, urlsplit
 from pydantic import Field, ValidationError
 
 from .. import review
-from ..errors import GbsepError
+from ..errors import GbsepError, nearest
 from ..separation.settings import StrictModel, first_problem
 from .page import asset, asset_script, page, policy
 from .songs import Song, collect
 
 HOST = "127.0.0.1"
 MAX_BODY_BYTES = 20_000
-RANGE = re.compile(r"bytes=(\d*)-(\d*)")
-
-
-class NoteText(StrictModel):
-    """What a note says; the time of writing is the server's."""
-
-    time_s: float = Field(ge=0)
-    text: str = Field(min_length=1, max_length=review.MAX_NOTE)
-    preset: str | None = None
-    stem: str | None = None
+RANGE = re.compile(r"bytes=([0-9]{0,15})-([0-9]{0,15})")
+STALE = "the songs are not those of this page any more; load the page again"
 
 
 class Swap(StrictModel):
@@ -58,15 +55,34 @@ class Swap(StrictModel):
     stems: list[str] = Field(min_length=2, max_length=2)
 
 
+class Written(StrictModel):
+    """What tells a note from the others of its song."""
+
+    written_at: str
+    text: str
+
+
 class Decision(StrictModel):
     """One decision on one song of the page: exactly the keys that change something."""
 
-    song: int = Field(ge=0)
+    song: str
     status: Literal["accepted", "rejected"] | None = None
     preset: str | None = None
     swap: Swap | None = None
-    note: NoteText | None = None
-    remove_note: int | None = Field(None, ge=0)
+    note: review.Remark | None = None
+    remove_note: Written | None = None
+
+
+class Stale(Exception):
+    """A page asks for a song that is not there, or no more with those sounds."""
+
+
+def song_id(song: Song) -> str:
+    """Of a song and the sounds it has, in their order: the same as long as they are."""
+    recordings = [(render.record["input"]["sha256"], render.record["excerpt"]) for render in song.renders[:1]]
+    sounds = [(source.name, source.kind) for source in song.sources], [render.preset for render in song.renders]
+    told = json.dumps([str(song.folder.resolve()), recordings, sounds])
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
 class Server(ThreadingHTTPServer):
@@ -74,9 +90,10 @@ class Server(ThreadingHTTPServer):
 
     daemon_threads = True
     allow_reuse_address = False
+    request_queue_size = 64  # a page asks for many sounds at once
 
     def __init__(self, out: Path, port: int = 0):
-        self.out, self.songs, self.token = out, collect(out), secrets.token_urlsafe(24)
+        self.out, self.songs, self.token = out, _by_id(collect(out)), secrets.token_urlsafe(24)
         self.deciding = threading.Lock()
         super().__init__((HOST, port), Handler)
 
@@ -95,48 +112,95 @@ class Server(ThreadingHTTPServer):
 
     def link(self, file: Path) -> str | None:
         """The address of a file of a song, relative to the page."""
-        for number, song in enumerate(self.songs):
+        for name, song in self.songs.items():
             for index, source in enumerate(song.sources):
                 if source.file == file:
-                    return f"files/{number}/{index}"
+                    return f"files/{name}/{index}"
         return None
 
-    def look_again(self) -> list[Song]:
+    def look_again(self) -> Mapping[str, Song]:
         """The songs as they are now: renders may have been made since."""
         with self.deciding:
-            self.songs = collect(self.out)
+            self.songs = _by_id(collect(self.out))
         return self.songs
 
+    def song(self, name: str) -> Song:
+        """The song of that id. Raises Stale when there is none any more."""
+        if name not in self.songs:
+            raise Stale
+        return self.songs[name]
+
     def decide(self, decision: Decision) -> review.Review:
-        """Put a decision into review.json. Raises LookupError for what the song does not have, and OutputError."""
-        given = decision.model_fields_set
+        """Put a decision into review.json.
+
+        Raises Stale for a song that is no more, LookupError for what it does not have, and OutputError.
+        """
         with self.deciding:
-            song = self.songs[decision.song]
-            renders = {render.preset: render for render in song.renders}
-            decided = review.load(song.folder)
-            if "status" in given:
-                decided = decided.model_copy(update={"status": decision.status})
-            if "preset" in given:
-                if decision.preset is not None:
-                    renders[decision.preset]
-                decided = decided.model_copy(update={"preset": decision.preset})
-            if decision.swap is not None:
-                first, second = decision.swap.stems
-                stems = renders[decision.swap.preset].record["stems"]
-                if first == second or not {first, second} <= set(stems):
-                    raise KeyError(first)
-                decided = decided.swapped(decision.swap.preset, first, second)
-            if decision.note is not None:
-                note = review.Note(**decision.note.model_dump())
-                notes = sorted([*decided.notes, note], key=lambda one: one.time_s)
-                decided = decided.model_copy(update={"notes": notes})
-            if decision.remove_note is not None:
-                decided.notes[decision.remove_note]
-                left = [note for index, note in enumerate(decided.notes) if index != decision.remove_note]
-                decided = decided.model_copy(update={"notes": left})
+            song = self.song(decision.song)
+            decided = _decided(song, review.load(song.folder), decision)
             review.save(song.folder, decided)
-            self.songs = [replace(one, decided=decided) if one.folder == song.folder else one for one in self.songs]
+            self.songs = {
+                name: replace(one, decided=decided) if one.folder == song.folder else one
+                for name, one in self.songs.items()
+            }
         return decided
+
+
+def _by_id(songs: Sequence[Song]) -> dict[str, Song]:
+    return {song_id(song): song for song in songs}
+
+
+def _decided(song: Song, decided: review.Review, decision: Decision) -> review.Review:
+    """A review with a decision in it. Raises LookupError, with the reason, for what the song does not have."""
+    given = decision.model_fields_set
+    renders = {render.preset: render for render in song.renders}
+    if "status" in given:
+        if not renders and decision.status:
+            raise LookupError("the song has no render: there is nothing to accept or reject")
+        decided = decided.model_copy(update={"status": decision.status})
+    if "preset" in given:
+        if decision.preset is not None:
+            _known("render", decision.preset, renders)
+        decided = decided.model_copy(update={"preset": decision.preset})
+    if decision.swap is not None:
+        _known("render", decision.swap.preset, renders)
+        first, second = decision.swap.stems
+        for stem in (first, second):
+            _known("stem", stem, renders[decision.swap.preset].record["stems"])
+        if first == second:
+            raise LookupError(f"{first!r} cannot be swapped with itself")
+        decided = decided.swapped(decision.swap.preset, first, second)
+    if decision.note is not None:
+        note = review.Note(**decision.note.model_dump())
+        _check_note(song, note)
+        notes = sorted([*decided.notes, note], key=lambda one: one.time_s)
+        decided = decided.model_copy(update={"notes": notes})
+    if decision.remove_note is not None:
+        written = [Written(written_at=note.written_at, text=note.text) for note in decided.notes]
+        if decision.remove_note not in written:
+            raise LookupError("the song has no such note any more; load the page again")
+        gone = written.index(decision.remove_note)
+        decided = decided.model_copy(update={"notes": [*decided.notes[:gone], *decided.notes[gone + 1 :]]})
+    return decided
+
+
+def _check_note(song: Song, note: review.Note) -> None:
+    seconds = max((source.shape[1] / source.shape[0] for source in song.sources), default=0.0)
+    if not note.text.strip():
+        raise LookupError("the note is blank: write what you heard")
+    if note.time_s > seconds + 0.001:  # the page gives whole milliseconds
+        raise LookupError(f"the note is at {note.time_s:g} s, and the song ends at {seconds:.1f} s")
+    renders = {render.preset: render for render in song.renders}
+    if note.preset is not None:
+        _known("render", note.preset, renders)
+    if note.stem is not None:
+        about = renders[note.preset].sources if note.preset is not None else song.sources
+        _known("stem", note.stem, {source.name for source in about})
+
+
+def _known(what: str, name: str, among: Collection[str]) -> None:
+    if name not in among:
+        raise LookupError(f"the song has no {what} {name!r}{nearest(name, among)}; load the page again")
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -152,10 +216,10 @@ class Handler(BaseHTTPRequestHandler):
         path = self._allowed()
         if path == "/":
             self._page()
-        elif path and (found := re.fullmatch(r"/assets/([\d\-mel]+)\.js", path)):
-            self._asset(found[1])
-        elif path and (found := re.fullmatch(r"/files/(\d{1,6})/(\d{1,6})", path)):
-            self._file(int(found[1]), int(found[2]))
+        elif path and (found := re.fullmatch(r"/assets/([0-9a-f]{16})((-[0-9]{1,6}-(mel|[0-9]{1,6}))?)\.js", path)):
+            self._asset(found[1], found[2])
+        elif path and (found := re.fullmatch(r"/files/([0-9a-f]{16})/([0-9]{1,6})", path)):
+            self._file(found[1], int(found[2]))
         elif path:
             self._refuse(HTTPStatus.NOT_FOUND, "there is nothing here")
 
@@ -172,8 +236,13 @@ class Handler(BaseHTTPRequestHandler):
     def _allowed(self) -> str | None:
         """The path of a request that may be answered; any other one is refused."""
         server, headers = self.server, self.headers
-        address = urlsplit(self.path)
-        tokens = [*parse_qs(address.query).get("token", []), headers.get("X-Gbsep-Token", "")]
+        try:
+            address = urlsplit(self.path)
+            query = parse_qs(address.query)
+        except ValueError as error:
+            self._refuse(HTTPStatus.BAD_REQUEST, f"this is no address: {error}")
+            return None
+        tokens = [*query.get("token", []), headers.get("X-Gbsep-Token", "")]
         if headers.get_all("Host") != [server.host]:
             self._refuse(HTTPStatus.MISDIRECTED_REQUEST, "this address is not served here")
         elif headers.get("Origin") not in (None, f"http://{server.host}") or headers.get(
@@ -195,27 +264,33 @@ class Handler(BaseHTTPRequestHandler):
         except GbsepError as error:
             self._refuse(HTTPStatus.CONFLICT, str(error))
             return
-        document = page("gbsep review", songs, "assets/", nonce=nonce, served=True)
+        document = page("gbsep review", list(songs.values()), "assets/", nonce=nonce, served=list(songs))
         self._answer(
             document.encode(), "text/html; charset=utf-8", {"Content-Security-Policy": policy(nonce, "'self'")}
         )
 
-    def _asset(self, name: str) -> None:
+    def _asset(self, song: str, part: str) -> None:
         try:
-            content = asset(self.server.songs, name, self.server.link)
+            content = asset([self.server.song(song)], f"0{part}", self.server.link)
+        except Stale:
+            self._refuse(HTTPStatus.CONFLICT, STALE)
         except KeyError:
             self._refuse(HTTPStatus.NOT_FOUND, "there is no such sound or picture")
         except GbsepError as error:
             self._refuse(HTTPStatus.GONE, str(error))
         else:
-            self._answer(asset_script(name, content).encode(), "text/javascript; charset=utf-8")
+            self._answer(asset_script(f"{song}{part}", content).encode(), "text/javascript; charset=utf-8")
 
-    def _file(self, song: int, source: int) -> None:
+    def _file(self, song: str, number: int) -> None:
         try:
-            path = self.server.songs[song].sources[source].file
-            assert path is not None
-            size = path.stat().st_size
-        except (IndexError, OSError, AssertionError):
+            source = self.server.song(song).sources[number]
+            if source.file is None or (source.kind != "mixture" and not self._is_inside(source.file)):
+                raise FileNotFoundError
+            path, size = source.file, source.file.stat().st_size
+        except Stale:
+            self._refuse(HTTPStatus.CONFLICT, STALE)
+            return
+        except (IndexError, OSError):
             self._refuse(HTTPStatus.NOT_FOUND, "there is no such file any more")
             return
         first, last, status = 0, size - 1, HTTPStatus.OK
@@ -242,12 +317,15 @@ class Handler(BaseHTTPRequestHandler):
                 self.wfile.write(content)
                 left -= len(content)
 
+    def _is_inside(self, file: Path) -> bool:
+        return file.resolve().is_relative_to(self.server.out.resolve())
+
     def _decide(self) -> None:
         length = self.headers.get("Content-Length", "")
         if self.headers.get("Content-Type", "").split(";")[0].strip().lower() != "application/json":
             self._refuse(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "a decision is JSON")
             return
-        if not length.isdecimal() or int(length) > MAX_BODY_BYTES:
+        if not re.fullmatch("[0-9]{1,9}", length) or int(length) > MAX_BODY_BYTES:
             self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a decision has at most {MAX_BODY_BYTES} bytes")
             return
         try:
@@ -256,8 +334,10 @@ class Handler(BaseHTTPRequestHandler):
             self._refuse(HTTPStatus.BAD_REQUEST, ": ".join(first_problem(error, Decision)))
         except (ValueError, RecursionError):
             self._refuse(HTTPStatus.BAD_REQUEST, "a decision is JSON")
-        except LookupError:
-            self._refuse(HTTPStatus.BAD_REQUEST, "the song has no such render, stem or note; load the page again")
+        except Stale:
+            self._refuse(HTTPStatus.CONFLICT, STALE)
+        except LookupError as error:
+            self._refuse(HTTPStatus.BAD_REQUEST, str(error))
         except GbsepError as error:
             self._refuse(HTTPStatus.CONFLICT, str(error))
         else:

@@ -74,7 +74,8 @@ class Render:
 
 @dataclass(frozen=True)
 class Song:
-    """One recording and its renders. `failures` are presets that could not be rendered, and why."""
+    """One recording and its renders. `failures` are presets that could not be rendered, and why; and review.json, where
+    that is none."""
 
     name: str
     folder: Path
@@ -143,7 +144,7 @@ def collect(out: Path, references: Path | None = None, presets: Sequence[str] = 
                 {preset: why for preset, why in failures.pop(name, {}).items() if not (parent / preset).exists()},
             )
         )
-    songs += [Song(name, out / name, None, (), (), review.load(out / name), why) for name, why in failures.items()]
+    songs += [Song(name, out / name, None, (), (), *_reviewed(out / name, why)) for name, why in failures.items()]
     if not songs:
         raise OutputError(out, "holds no renders; make some with gbsep render, and name the folder given to --out")
     return songs
@@ -165,7 +166,15 @@ def _song(
             for stem in truth.files
         )
     shown = tuple(_render(render, references) for render in renders)
-    return Song(name, folder, mixture, shown, true_stems, review.load(folder), failures)
+    return Song(name, folder, mixture, shown, true_stems, *_reviewed(folder, failures))
+
+
+def _reviewed(folder: Path, failures: Mapping[str, str]) -> tuple[review.Review, Mapping[str, str]]:
+    """The review of a song, and what failed in it: a review.json that is none stops no other song."""
+    try:
+        return review.load(folder), failures
+    except OutputError as error:
+        return review.Review(), {**failures, review.FILE: f"{review.FILE} {error.reason}"}
 
 
 def _render(folder: StemFolder, references: Path | None) -> Render:

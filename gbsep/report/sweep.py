@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterable
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 from ..errors import ParameterError
@@ -13,12 +13,14 @@ from ..errors import ParameterError
 Override = tuple[str, Any]
 
 MAX_VALUES = 10_000
+INAUDIBLE = ("schema_version", "name", "title", "description")
+"""Keys of a preset that say what it is called, and change nothing in a render."""
 
 
 def parse_vary(text: str) -> tuple[str, list[Any]]:
     """A key of a preset and its values: a range start:stop:step with both ends in it, or a list.
 
-    Values are JSON, or else plain text. Decimal steps are exact. Raises ParameterError.
+    Values are JSON, or else plain text; of equal ones the first counts. Decimal steps are exact. Raises ParameterError.
 
     >>> parse_vary("separate.cutoff_hz=100:300:50")
     ('separate.cutoff_hz', [100, 150, 200, 250, 300])
@@ -28,10 +30,13 @@ def parse_vary(text: str) -> tuple[str, list[Any]]:
     key, equals, values = text.partition("=")
     if not (key and equals and values):
         raise ParameterError("vary", text, "KEY=START:STOP:STEP or KEY=A,B,C, such as separate.cutoff_hz=100:300:50")
+    if key in INAUDIBLE:
+        raise ParameterError("vary", text, f"a key that changes what is heard, and {key} does not")
     found = _range(text, values) if ":" in values and not values.startswith(("[", "{", '"')) else _list(values)
-    if len({json.dumps(value) for value in found}) < len(found):
-        raise ParameterError("vary", text, "each value once")
-    return key, found
+    distinct: dict[str, Any] = {}
+    for value in found:
+        distinct.setdefault(_identity(value), value)
+    return key, list(distinct.values())
 
 
 def grid(variations: Iterable[tuple[str, list[Any]]]) -> list[tuple[Override, ...]]:
@@ -53,7 +58,7 @@ def _range(text: str, values: str) -> list[Any]:
     try:
         start, stop, step = map(Decimal, parts)
         count = (stop - start) / step
-    except (ValueError, InvalidOperation, ZeroDivisionError):
+    except (ValueError, ArithmeticError):
         count = Decimal("NaN")
     if not count.is_finite():
         raise ParameterError("vary", text, "three numbers START:STOP:STEP with a step other than 0, such as 100:300:50")
@@ -65,6 +70,11 @@ def _range(text: str, values: str) -> list[Any]:
     return [
         int(value) if whole else float(value) for value in (start + step * index for index in range(int(count) + 1))
     ]
+
+
+def _identity(value: Any) -> str:
+    """The same text for equal numbers, and another for each other value: 1 and 1.0 are equal, 1 and true are not."""
+    return json.dumps(int(value) if isinstance(value, float) and value.is_integer() else value)
 
 
 def _list(values: str) -> list[Any]:

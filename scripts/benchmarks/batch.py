@@ -26,7 +26,7 @@ CORES = 2
 
 def songs(folder: Path, count: int, length_s: float) -> Path:
     """Stereo noise and a low tone, each song another."""
-    folder.mkdir()
+    folder.mkdir(parents=True)
     from gbsep import write
     from gbsep.audio import Audio
 
@@ -167,6 +167,7 @@ def many(place: Path, count: int) -> None:
 
 
 def skipping(place: Path, rounds: int) -> None:
+    place = place / "skip"
     folder = songs(place / "forty", 40, 1.0)
     words: Sequence[str | Path] = (folder, "-p", "exp002")
     render(place, *words, fresh=False)

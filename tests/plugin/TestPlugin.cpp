@@ -1,4 +1,5 @@
 // A stereo gain with 256 frames of latency (and as many more as "Lookahead" says), a state, and faults on demand.
+// A "Pad" other than 0 dB sets the gain to itself.
 //
 // What goes wrong is in the name of the file: `<where>-<what>.so` (any other name works without a fault).
 //
@@ -109,7 +110,7 @@ public:
     }
 
 protected:
-    enum { GAIN, ARMED, POLARITY, LOOKAHEAD, PARAMETERS };
+    enum { GAIN, ARMED, POLARITY, LOOKAHEAD, PAD, PARAMETERS };
 
     const char* getLabel() const override { return "gbsep test"; }
     const char* getMaker() const override { return "gbsep"; }
@@ -149,6 +150,12 @@ protected:
             parameter.hints |= kParameterIsInteger;
             parameter.ranges = ParameterRanges(0.0f, 0.0f, MAX_LOOKAHEAD_FRAMES);
             break;
+        case PAD:
+            parameter.name = "Pad";
+            parameter.symbol = "pad";
+            parameter.unit = "dB";
+            parameter.ranges = ParameterRanges(0.0f, -20.0f, 0.0f);
+            break;
         }
     }
 
@@ -161,6 +168,8 @@ protected:
             fail(fault_at("parameter"));
         if (index == LOOKAHEAD)
             activate();
+        if (index == PAD && value < 0.0f)
+            values[GAIN] = value;
     }
 
     void initState(uint32_t, State& state) override

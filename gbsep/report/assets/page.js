@@ -70,6 +70,42 @@ function colour(element, name) {
   return element;
 }
 
+// Theme: that of the system, until another is chosen
+
+const systemIsLight = matchMedia("(prefers-color-scheme: light)");
+let theme = recall();
+
+/* A browser may keep nothing for a page from a disk, and say so with an error. */
+function recall() {
+  try {
+    return localStorage.getItem("gbsep-theme");
+  } catch {
+    return null;
+  }
+}
+
+function remember(value) {
+  try {
+    localStorage.setItem("gbsep-theme", value);
+  } catch {
+    // for this page only, then
+  }
+}
+
+function dress() {
+  const known = ["dark", "light"].includes(theme) ? theme : null;
+  document.documentElement.dataset.theme = known ?? (systemIsLight.matches ? "light" : "dark");
+  if (song?.sources.length) paint();
+}
+
+const dark = () => document.documentElement.dataset.theme === "dark";
+
+function toggleTheme() {
+  theme = dark() ? "light" : "dark";
+  remember(theme);
+  dress();
+}
+
 // What there is to hear
 
 const REFERENCE = "truth";
@@ -82,10 +118,22 @@ function sourceOf(track, render) {
 
 const current = () => (player.source === null ? null : song.sources[player.source]);
 
+/* A heading for a stem: `minus_bass` is what is left without the bass. */
+function titleOf(track) {
+  const words = track.replace(/^minus_/, "without ").replaceAll("_", " ");
+  return words.charAt(0).toUpperCase() + words.slice(1);
+}
+
 function tracks() {
   const names = new Set(song.sources.map((one) => one.name));
   const ordered = [...names].filter((name) => name !== "mixture" && name !== "residual");
   return [...(names.has("mixture") ? ["mixture"] : []), ...ordered, ...(names.has("residual") ? ["residual"] : [])];
+}
+
+/* Stems to switch between: in a blind test, those of which every letter has one. */
+function stems() {
+  if (!blind) return tracks().filter((track) => track !== "mixture");
+  return judged().filter((track) => rendersOf(track).every((index) => blind.order.includes(index)));
 }
 
 function rendersOf(track) {
@@ -160,7 +208,7 @@ let unfolded = true;
 function overview() {
   if (report.songs.length < 2) return null;
   const list = h("ol.songs", {}, report.songs.map((one, index) => h("li", {},
-    h("button.link", { type: "button", dir: "auto", "aria-current": index === song.id ? "true" : null, onclick: () => open(index) }, one.name),
+    h("button.link", { type: "button", dir: "auto", "aria-current": index === song.place ? "true" : null, onclick: () => open(index) }, one.name),
     h("span.badge", { "data-status": one.status ?? "" }, `${glyph(one)} ${one.renders ? one.status ?? "unreviewed" : "failed"}`),
     one.notes > 0 && h("span.quiet", {}, one.notes === 1 ? "1 note" : `${one.notes} notes`),
     one.failed.length > 0 && h("span.failure", { dir: "auto" }, `${one.failed.join(", ")} failed`))));
@@ -201,11 +249,11 @@ function best(track, key) {
 }
 
 function figures() {
-  const stems = tracks().filter((track) => song.renders.some((one) => one.figures[track]));
+  const measured = tracks().filter((track) => song.renders.some((one) => one.figures[track]));
   const keys = Object.keys(report.columns).filter((key) =>
     song.renders.some((one) => Object.values(one.figures).some((row) => typeof row[key] === "number")));
-  const body = stems.map((track) => h("tbody", {},
-    colour(h("tr.stem", {}, h("th", { colspan: keys.length + 1, scope: "rowgroup" }, h("i.dot", {}), track)), track),
+  const body = measured.map((track) => h("tbody", {},
+    colour(h("tr.stem", {}, h("th", { colspan: keys.length + 1, scope: "rowgroup" }, h("i.dot", {}), titleOf(track))), track),
     rendersOf(track).map((index) => {
       const row = song.renders[index].figures[track] ?? {};
       return h("tr", {},
@@ -308,7 +356,7 @@ function listen(id) {
 function lane(id) {
   const source = song.sources[id];
   const canvas = h("canvas", { role: "img", "aria-label": `Mel spectrogram, ${labelOf(source)}` });
-  const plot = h("div.picture", {}, canvas);
+  const plot = h("div.picture", {}, canvas, frequencies());
   const markers = h("div.markers", {});
   plot.append(markers);
   steer(plot, id);
@@ -318,6 +366,17 @@ function lane(id) {
   const element = colour(h(source.silent ? "div.lane.silent" : "div.lane", {}, button, plot), source.name);
   lanes.push({ id, element, canvas, markers, button });
   return element;
+}
+
+/* The scale of a spectrogram. */
+function frequencies() {
+  return [[100, "100 Hz"], [1000, "1 kHz"], [10000, "10 kHz"]].map(([hz, text]) => {
+    const row = song.hz.findIndex((one) => one >= hz);
+    if (row < 0) return null;
+    const label = h("span.hz", { "aria-hidden": "true" }, text);
+    label.style.bottom = `max(0.35rem, ${(100 * row) / song.hz.length}%)`;
+    return label;
+  });
 }
 
 function gainLabel(id) {
@@ -334,7 +393,7 @@ function listening() {
     const own = track === "mixture" ? [sourceOf(track)]
       : [sourceOf(track, REFERENCE), ...rendersOf(track).map((index) => sourceOf(track, index))].filter((id) => id >= 0);
     return h("div.group", { role: "group", "aria-label": track },
-      track !== "mixture" && colour(h("h3", {}, h("i.dot", {}), track), track),
+      track !== "mixture" && colour(h("h3", {}, h("i.dot", {}), titleOf(track)), track),
       own.every((id) => song.sources[id].silent) ? h("p.quiet", {}, "Silent in every render") : own.map(lane));
   });
   const lost = !tracks().includes("mixture") && h("p.quiet", {}, "The recording itself was moved or changed since: it cannot be heard here.");
@@ -415,17 +474,12 @@ function choices() {
     return found >= 0 ? found : sourceOf(name, rendersOf(name)[0]);
   };
   place.replaceChildren(
-    chips("Stem", tracks().map((name) => ({ key: name, text: name, tint: name })), here.name, (name) => choose(name === "mixture" ? sourceOf(name) : other(name))),
+    chips("Stem", [...(sourceOf("mixture") >= 0 ? ["mixture"] : []), ...stems()].map((name) => ({ key: name, text: name, tint: name })), here.name, (name) => choose(name === "mixture" ? sourceOf(name) : other(name))),
     chips("Preset", who.map((one) => ({ key: one, text: shortOf(one), off: sourceOf(track, one) < 0, tint: null })), render, (one) => choose(sourceOf(track, one))));
   if (focused) [...place.querySelectorAll("button")].find((one) => one.textContent === focused)?.focus();
 }
 
 // Pictures
-
-function dark() {
-  const chosen = document.documentElement.dataset.theme;
-  return chosen ? chosen === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-}
 
 async function paint() {
   const mine = song;
@@ -492,7 +546,7 @@ function mark(place, id) {
       onclick: (event) => { event.stopPropagation(); goTo({ ...one, index: source.render }); } });
     pin.style.left = percent(one.start_s);
     pin.style.top = `${row * 9}px`;
-    pin.style.width = `max(9px, ${(100 * (one.end_s - one.start_s)) / (view.end - view.start)}%)`;
+    pin.style.width = `${(100 * (one.end_s - one.start_s)) / (view.end - view.start)}%`;
     return pin;
   }));
 }
@@ -555,7 +609,6 @@ function steer(plot, id) {
       player.setLoop({ start: Math.min(time, timeAt(event)), end: Math.max(time, timeAt(event)) });
       player.seek(Math.min(time, timeAt(event)), true);
     } else {
-      if (player.loop && (time < player.loop.start || time > player.loop.end)) player.setLoop(null);
       player.seek(time, true);
     }
   };
@@ -634,6 +687,13 @@ function toggle() {
   else player.play();
 }
 
+/* On or back by so many seconds: round a loop, if there is one. */
+function skip(seconds) {
+  const { start, end } = player.loop ?? {};
+  const at = player.seconds + seconds;
+  player.seek(start === undefined ? at : start + ((((at - start) % (end - start)) + (end - start)) % (end - start)));
+}
+
 function toggleMatched() {
   if (blind) return;
   matched = !matched;
@@ -641,11 +701,6 @@ function toggleMatched() {
   for (const { id, button } of lanes) button.querySelector("small").textContent = gainLabel(id);
   player.level();
   say(matched ? "Equal loudness" : "Levels as rendered");
-}
-
-function toggleTheme() {
-  document.documentElement.dataset.theme = dark() ? "light" : "dark";
-  paint();
 }
 
 function step(list, by) {
@@ -690,17 +745,24 @@ function stops() {
   return blind ? [] : [...found, ...notes].sort((a, b) => a.start_s - b.start_s);
 }
 
+/* Whether the keyboard went to a control, and not the mouse: then Space is for that control, as everywhere. */
+let byKeyboard = false;
+const isTyped = (element) => element.matches("textarea, select, input:not([type=range]):not([type=checkbox])");
+const takesSpace = (element) => isTyped(element)
+  || (byKeyboard && element.matches("button, a, summary, [role=button], input[type=checkbox]"));
+const takesArrows = (element) => element.matches("input[type=range]") || element.closest(".scroll, .list.long");
+
 function press(event) {
   if (!song || event.ctrlKey || event.metaKey || event.altKey) return;
-  if (event.target.matches("textarea, select, input:not([type=range]):not([type=checkbox])") || document.getElementById("help").open) return;
-  const inButton = event.target.matches("button, a, [role=button], input");
+  if (isTyped(event.target) || document.getElementById("help").open) return;
+  if (event.key === " " ? takesSpace(event.target) : event.key.startsWith("Arrow") && takesArrows(event.target)) return;
   const here = current();
   const order = (blind && !blind.vote ? blind.order : song.renders.map((_, index) => index)).map((index) => sourceOf(here?.name, index)).filter((id) => id >= 0);
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
   const actions = {
-    " ": () => !inButton && toggle(),
-    ArrowLeft: () => event.target.id !== "seek" && player.seek(player.seconds - (event.shiftKey ? 1 : 5)),
-    ArrowRight: () => event.target.id !== "seek" && player.seek(player.seconds + (event.shiftKey ? 1 : 5)),
+    " ": () => { if (!event.repeat) toggle(); },
+    ArrowLeft: () => skip(event.shiftKey ? -1 : -5),
+    ArrowRight: () => skip(event.shiftKey ? 1 : 5),
     ArrowUp: () => order.length && step(order, -1),
     ArrowDown: () => order.length && step(order, 1),
     s: () => nextStem(event.shiftKey ? -1 : 1),
@@ -713,8 +775,8 @@ function press(event) {
     "+": () => zoom(2),
     "=": () => zoom(2),
     "-": () => zoom(0.5),
-    ",": () => song.id > 0 && open(song.id - 1),
-    ".": () => song.id + 1 < report.songs.length && open(song.id + 1),
+    ",": () => song.place > 0 && open(song.place - 1),
+    ".": () => song.place + 1 < report.songs.length && open(song.place + 1),
     v: toggleBlind,
     t: toggleTheme,
     "?": help,
@@ -731,7 +793,7 @@ function press(event) {
 }
 
 function nextStem(by) {
-  const names = tracks().filter((track) => track !== "mixture");
+  const names = stems();
   const at = names.indexOf(current()?.name);
   const name = names[(at + by + names.length) % names.length];
   const found = sourceOf(name, kept.render ?? 0);
@@ -758,13 +820,13 @@ function toggleBlind() {
   if (blind) {
     blind = null;
   } else {
-    const stems = judged();
-    if (!stems.length) {
+    const choice = judged();
+    if (!choice.length) {
       say("A blind test needs two renders of one stem");
       return;
     }
     const here = current();
-    const stem = stems.includes(here?.name) ? here.name : stems[0];
+    const stem = choice.includes(here?.name) ? here.name : choice[0];
     blind = { tally: song.renders.map(() => 0), rounds: 0 };
     round(stem);
   }
@@ -794,12 +856,12 @@ function blindPanel() {
     blind.vote
       ? [h("b", { dir: "auto" }, song.renders[render].name), h("span.quiet", {}, `${blind.tally[render]} of ${blind.rounds}`)]
       : h("button.main", { type: "button", onclick: () => vote(render) }, `${letter(index)} is best`)));
-  const stems = judged();
+  const choice = judged();
   return h("section.panel.blind", { id: "blindtest", "aria-label": "Blind test" },
     h("h2", {}, "Blind test"),
     h("p.quiet", {}, blind.vote ? "Names are shown. Another round shuffles them again."
       : "Same stem, equal loudness, names hidden, order shuffled. Switch with 1 to 9, then vote."),
-    chips("Stem to judge", stems.map((name) => ({ key: name, text: name, tint: name })), blind.stem, (name) => { round(name); build(); }),
+    chips("Stem to judge", choice.map((name) => ({ key: name, text: name, tint: name })), blind.stem, (name) => { round(name); build(); }),
     h("ol.cards", {}, cards),
     h("div.row", {},
       blind.vote && h("button.main", { type: "button", id: "again", onclick: () => { round(blind.stem); build(); } }, "Next round"),
@@ -808,7 +870,17 @@ function blindPanel() {
 
 // Putting it together
 
+/* The controls of the same name as this one, which keep their order when the page is drawn anew. */
+function twins(element) {
+  const nameOf = (one) => one.id || one.getAttribute("aria-label") || one.textContent;
+  return [...app.querySelectorAll("button, input, select, textarea, [tabindex]")].filter((one) => nameOf(one) === nameOf(element));
+}
+
+/* All of the page anew; who was on a control stays on it, or comes to what took its place in a blind test. */
 function build() {
+  const held = app.contains(document.activeElement) ? document.activeElement : null;
+  const place = held && twins(held).indexOf(held);
+  const marked = held?.id === "note" ? [held.selectionStart, held.selectionEnd] : null;
   const main = h("main", {});
   if (blind) {
     main.append(h("section.heading", {}, h("h1", { dir: "auto" }, song.name)), blindPanel(), listening());
@@ -818,7 +890,7 @@ function build() {
   }
   const top = header();
   const picker = top.querySelector("#song");
-  if (picker) picker.value = song.id;
+  if (picker) picker.value = song.place;
   const fresh = [top, main];
   if (song.sources.length) fresh.push(transport());
   app.replaceChildren(...fresh, helpDialog(), h("div", { id: "say", role: "status", "aria-live": "polite" }));
@@ -829,28 +901,47 @@ function build() {
     refresh();
     paint();
   }
+  if (!held) return;
+  const heir = twins(held)[place] ?? app.querySelector("#again") ?? app.querySelector(".letter") ?? app.querySelector("#blind");
+  heir.focus({ preventScroll: true });
+  if (marked) heir.setSelectionRange?.(...marked);
 }
 
 function notes() {
   if (!song.review.notes.length && !report.served) return null;
   return h("section.panel", { id: "notes", "aria-label": "Notes" }, h("h2", {}, "Notes"),
     song.review.notes.length === 0 && h("p.quiet", {}, "None yet. Press C to write one at the playhead."),
-    h("ul.list", {}, song.review.notes.map((note, index) => h("li", {},
+    h("ul.list", {}, song.review.notes.map((note) => h("li", {},
       h("button.time", { type: "button", onclick: () => goTo(placeOf(note)) }, clock(note.time_s)),
       (note.preset || note.stem) && h("span.tag", { dir: "auto" }, [note.preset, note.stem].filter(Boolean).join(" · ")),
       h("span.text", { dir: "auto" }, note.text),
-      report.served && h("button.plain", { type: "button", "aria-label": `Remove the note at ${clock(note.time_s)}`, onclick: () => decide({ remove_note: index }) }, "×")))));
+      report.served && h("button.plain", { type: "button", "aria-label": `Remove the note at ${clock(note.time_s)}`, onclick: () => decide({ remove_note: { written_at: note.written_at, text: note.text } }) }, "×")))));
 }
 
+let opening = 0;
 async function open(index) {
-  const bytes = await load(String(index));
-  const model = JSON.parse(new TextDecoder().decode(bytes));
+  const mine = ++opening;
+  const { id } = report.songs[index];
+  let model;
+  try {
+    model = JSON.parse(new TextDecoder().decode(await load(id)));
+  } catch (error) {
+    if (mine !== opening) return;
+    if (!song) app.replaceChildren(h("p.failure", { role: "alert" }, error.message));
+    else {
+      say(error.message);
+      const picker = document.getElementById("song");
+      if (picker) picker.value = song.place;
+    }
+    return;
+  }
+  if (mine !== opening) return;
   player.pause();
   blind = null;
   last = null;
   kept.track = kept.render = undefined;
   pictures.clear();
-  song = { ...model, id: index, chunk_s: report.chunk_s, frames: Math.round(model.seconds * model.sample_rate_hz), sample_rate: model.sample_rate_hz, amplitude };
+  song = { ...model, id, place: index, chunk_s: report.chunk_s, frames: Math.round(model.seconds * model.sample_rate_hz), sample_rate: model.sample_rate_hz, amplitude };
   view = { start: 0, end: song.seconds };
   document.title = `${song.name} · gbsep`;
   if (song.sources.length) {
@@ -861,9 +952,15 @@ async function open(index) {
   build();
 }
 
+addEventListener("pointerdown", () => { byKeyboard = false; }, true);
+addEventListener("keydown", (event) => { byKeyboard ||= event.key === "Tab"; }, true);
 addEventListener("keydown", press);
+addEventListener("keyup", (event) => { // a button is pressed when Space is let go
+  if (event.key === " " && !document.getElementById("help")?.open && !takesSpace(event.target)) event.preventDefault();
+});
 addEventListener("resize", () => song?.sources.length && draw());
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => song && paint());
+systemIsLight.addEventListener("change", dress);
+dress();
 globalThis.gbsep = { player, open }; // for the console, and for tests
-open(0).catch((error) => app.replaceChildren(h("p.failure", { role: "alert" }, error.message)));
+open(0);
 requestAnimationFrame(animate);

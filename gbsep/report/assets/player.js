@@ -277,8 +277,10 @@ function createPlayer(load, changed) {
     choose,
     play() { if (!playing) start(rest); },
     pause() { if (playing) halt(frame()); },
+    /* A loop ends where one leaves it. */
     seek(seconds, andPlay = playing) {
       const at = Math.min(Math.max(0, Math.round(seconds * rate())), song.frames - 1);
+      if (loop && (at < loop.start || at >= loop.end)) loop = null;
       if (andPlay) return start(at);
       rest = at;
       changed({});

@@ -1,24 +1,28 @@
 /* Decisions, where the page is served by `gbsep review`: each goes to review.json at once. */
 
+const drafts = new Map(); // notes not yet added, by song: the page is drawn anew under them
+
 async function decide(decision) {
+  const about = song;
   const answer = await fetch("review", {
     method: "POST",
     headers: { "Content-Type": "application/json", "X-Gbsep-Token": new URLSearchParams(query).get("token") },
-    body: JSON.stringify({ song: song.id, ...decision }),
+    body: JSON.stringify({ song: about.id, ...decision }),
   }).catch(() => null);
   if (!answer?.ok) {
     say(answer ? await answer.text() : "gbsep review is not running any more: start it again");
     return false;
   }
-  song.review = await answer.json();
-  for (const one of report.songs) if (one.folder === report.songs[song.id].folder) Object.assign(one, { status: song.review.status, notes: song.review.notes.length });
+  about.review = await answer.json();
+  const { status, notes } = about.review;
+  for (const one of report.songs) if (one.folder === report.songs[about.place].folder) Object.assign(one, { status, notes: notes.length });
   build();
   say("Saved");
   return true;
 }
 
 const reviewKeys = {
-  a: () => decide({ status: song.review.status === "accepted" ? null : "accepted" }),
+  a: () => song.renders.length > 0 && decide({ status: song.review.status === "accepted" ? null : "accepted" }),
   c: () => document.getElementById("note")?.focus(),
 };
 
@@ -33,7 +37,7 @@ function reviewPanel() {
   const set = (value, text) => h("button.verdict", { type: "button", "data-status": value, "aria-pressed": String(status === value),
     onclick: () => decide({ status: status === value ? null : value }) }, text);
   return h("section.panel.review", { id: "review", "aria-label": "Review" },
-    h("div.tools", {}, h("h2", {}, "Your verdict"), h("span.space", {}), set("accepted", "✓ Accept"), set("rejected", "✕ Reject")),
+    h("div.tools", {}, h("h2", {}, "Your verdict"), h("span.space", {}), song.renders.length > 0 && [set("accepted", "✓ Accept"), set("rejected", "✕ Reject")]),
     h("ul.presets", {}, song.renders.map((render) => h("li", {},
       h("b", { dir: "auto" }, render.name),
       h("button.plain", { type: "button", "aria-pressed": String(preset === render.name), "aria-label": `Use ${render.name} for this song`,
@@ -54,17 +58,26 @@ function swapButtons(render) {
 
 function noteForm() {
   const text = h("textarea", { id: "note", rows: "1", maxlength: "2000", placeholder: "Note at the playhead", "aria-label": "Note at the playhead",
+    oninput: () => drafts.set(song.id, text.value),
     onkeydown: (event) => {
       if (event.key === "Enter" && !event.shiftKey) {
         event.preventDefault();
         event.target.form.requestSubmit();
       } else if (event.key === "Escape") event.target.blur();
     } });
-  return h("form.noteform", { onsubmit: (event) => {
+  text.value = drafts.get(song.id) ?? "";
+  return h("form.noteform", { onsubmit: async (event) => {
     event.preventDefault();
+    const { id } = song;
     const here = current();
-    if (!text.value.trim()) return;
+    const words = text.value;
+    if (!words.trim()) return;
     const about = here && here.kind !== "mixture" && here.kind !== "reference" ? { preset: song.renders[here.render].name, stem: here.name } : {};
-    decide({ note: { time_s: Math.round(player.seconds * 1000) / 1000, text: text.value.trim(), ...about } });
+    text.value = "";
+    text.blur();
+    drafts.delete(id);
+    if (await decide({ note: { time_s: song.sources.length ? Math.round(player.seconds * 1000) / 1000 : 0, text: words.trim(), ...about } }) || drafts.get(id)) return;
+    drafts.set(id, words);
+    if (song.id === id) document.getElementById("note").value = words;
   } }, text, h("button.main", { type: "submit" }, "Add note"));
 }
