@@ -302,6 +302,21 @@ def test_songs_of_one_name_keep_their_tree(tmp_path: Path) -> None:
     assert [plan.track for plan in below.plans] == ["one/mix", "two/mix", "two/solo"]
 
 
+def test_a_song_that_gets_a_namesake_keeps_its_name(tmp_path: Path) -> None:
+    def done() -> dict[str, str]:
+        planned = batch.plan([tmp_path / "songs"], ["exp002"], Options(tmp_path / "out"))
+        assert not planned.refused
+        return {outcome.track: outcome.status for outcome in batch.run(planned)}
+
+    write_song(tmp_path / "songs/cd1/song.wav")
+    assert done() == {"song": "ok"}
+    write_song(tmp_path / "songs/cd2/song.wav", seed=1)
+    assert done() == {"song": "skipped", "cd2/song": "ok"}
+    assert done() == {"song": "skipped", "cd2/song": "skipped"}
+    fresh = batch.plan([tmp_path / "songs"], ["exp002"], Options(tmp_path / "fresh"))
+    assert [plan.track for plan in fresh.plans] == ["cd1/song", "cd2/song"]
+
+
 def test_a_render_asked_for_twice_is_done_once(album: Path, tmp_path: Path) -> None:
     planned = batch.plan([album, album / "1.wav", album / ".." / "album"], ["exp002", "exp002"], Options(tmp_path))
     assert len(planned.plans) == 8

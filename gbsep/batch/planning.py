@@ -84,8 +84,8 @@ def plan(
     `words` are files, folders, globs, URLs and manifests, see `batch.inputs`. `overrides` and `changes` (seed, format,
     bit_depth) go to `load_preset`; the overrides of a manifest's row come after. Renders go to the URL `destination`,
     if there is one, in place of `options.out`. Tracks are named by their files, with as many folders as tell them
-    apart, or, if a folder `below` is given, by their whole place in it. `jobs` None means one for each core that has
-    3 GB of memory.
+    apart, or, if a folder `below` is given, by their whole place in it; a shorter name that a song was rendered by
+    before stays. `jobs` None means one for each core that has 3 GB of memory.
 
     What is wrong with one input is an Outcome in `refused`. What is wrong with all of them is raised: a preset that is
     not valid, a manifest that cannot be read, a disk too small for all together. Without `check_space` only those
@@ -123,7 +123,7 @@ def plan(
     requests, left_out = inputs.expand(words, destination or options.out)
     plans: list[Plan] = []
     refused: list[Outcome] = []
-    for asked, track in _with_tracks(requests, below):
+    for asked, track in _with_tracks(requests, options.out, below):
         try:
             for preset in chosen(asked, track):
                 plans += _plan_one(asked, preset, options, track, destination, refused)
@@ -139,13 +139,41 @@ def plan(
     return Batch(tuple(plans), tuple(refused), tuple(left_out), options, destination, jobs, _threads(jobs, work))
 
 
-def _with_tracks(requests: list[Request], below: Path | None) -> Iterator[tuple[Request, str]]:
+def _with_tracks(requests: list[Request], out: Path, below: Path | None) -> Iterator[tuple[Request, str]]:
     """Each request and the name of its track; the name of one that has a problem does not matter."""
     places = [_place(asked) for asked in requests]
     good = [place for place, asked in zip(places, requests, strict=True) if not asked.problem]
     names = _names_below(below, good) if below else rendering.track_names(good)
+    names = _as_before(names, out, 0 if below else None)
     tracks = {place.resolve(): track for place, track in names.items()}
     return ((asked, tracks.get(place.resolve(), "")) for place, asked in zip(places, requests, strict=True))
+
+
+def _as_before(names: Mapping[Path, str], out: Path, fewer: int | None) -> dict[Path, str]:
+    """The names, but those that recordings were rendered by when they had no namesake, so that none is done again.
+
+    Such a name has no suffix, and up to `fewer` folders less.
+    """
+    kept, taken = dict(names), set(names.values())
+    for place, name in names.items():
+        if os.path.exists(out / name):
+            continue
+        parts = Path(name).parts
+        tails = [Path(*parts[first:]) for first in range(len(parts) if fewer is None else fewer + 1)]
+        shorter = dict.fromkeys(path.as_posix() for tail in tails for path in (tail, tail.with_suffix("")))
+        for earlier in shorter:
+            if earlier not in taken and _holds_render_of(out / earlier, place):
+                kept[place] = earlier
+                taken.add(earlier)
+                break
+    return kept
+
+
+def _holds_render_of(folder: Path, recording: Path) -> bool:
+    with suppress(OSError):
+        records = [outputs.read_record(path.parent) for path in folder.glob(f"*/{outputs.RECORD}")]
+        return any(record is not None and record["input"]["path"] == outputs.address(recording) for record in records)
+    return False
 
 
 def _names_below(folder: Path, places: Iterable[Path]) -> dict[Path, str]:
