@@ -82,9 +82,17 @@ def inspect(folder: Path, wanted: Mapping[str, str], names: Collection[str]) -> 
 def read_record(folder: Path) -> dict[str, Any] | None:
     """The render.json of a folder, or None where there is none that gbsep wrote and nobody has altered."""
     try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        return record_in((folder / RECORD).read_bytes())
+    except OSError:
+        return None
+
+
+def record_in(content: bytes) -> dict[str, Any] | None:
+    """What a render.json holds, or None when it is none that gbsep wrote and nobody has altered."""
+    try:
+        record = json.loads(content.decode("utf-8"))
         checksum = record.pop("checksum")
-    except (OSError, ValueError, AttributeError, KeyError, TypeError, RecursionError):
+    except (ValueError, AttributeError, KeyError, TypeError, RecursionError):
         return None
     return record if checksum == fingerprint({RECORD: record})[RECORD] else None
 

@@ -865,16 +865,24 @@ def track_names(inputs: Iterable[Path]) -> dict[Path, str]:
     >>> list(track_names([Path("a/mix.wav"), Path("b/mix.wav"), Path("b/solo.wav"), Path("b/solo.mp3")]).values())
     ['a/mix', 'b/mix', 'solo.wav', 'solo.mp3']
     """
-    paths = {path.resolve(): path for path in reversed(list(inputs))}
-    stems = Counter(path.with_suffix("") for path in paths)
-    parts = {path: (path.with_suffix("") if stems[path.with_suffix("")] == 1 else path).parts for path in paths}
-    names = {}
-    for path, own in parts.items():
-        depth = 1
-        while sum(other[-depth:] == own[-depth:] for other in parts.values()) > 1:
-            depth += 1
-        names[paths[path]] = "/".join(own[-depth:])
-    return dict(reversed(names.items()))
+    paths: dict[Path, Path] = {}
+    for path in inputs:
+        paths.setdefault(path.resolve(), path)
+    places = {path: Path(os.path.abspath(path)) for path in paths.values()}
+    stems = Counter(place.with_suffix("") for place in places.values())
+    alike = {place for place in places.values() if stems[place.with_suffix("")] > 1}
+    parts = {}
+    for path, place in places.items():
+        stem = place.with_suffix("")
+        parts[path] = (place if place in alike or stem in alike else stem).parts
+    names = dict.fromkeys(parts, "")
+    pending, depth = set(parts), 1
+    while pending:
+        ends = Counter(own[-depth:] for own in parts.values())
+        known = {path for path in pending if ends[parts[path][-depth:]] == 1 or depth >= len(parts[path])}
+        names |= {path: "/".join(parts[path][-depth:]) for path in known}
+        pending, depth = pending - known, depth + 1
+    return names
 
 
 def _file_names(preset: Preset, options: Options, track: str) -> dict[str, str]:

@@ -96,6 +96,62 @@ def test_what_gbsep_made_is_no_input(album: Path) -> None:
     assert {outcome.status for outcome in outcomes} == {"skipped"}
 
 
+@pytest.mark.parametrize("word", ["**/*.wav", "**", "./**/*", "{folder}/**/*.wav", "{url}/**/*.wav", "{url}/"])
+def test_what_gbsep_made_matches_no_pattern(
+    album: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, word: str
+) -> None:
+    """Nor what lies in another output folder, nor the media of a project beside the renders."""
+    monkeypatch.chdir(album)
+    gbsep.render("1.wav", "exp002", "earlier")
+    gbsep.render("1.wav", "exp002", "gbsep-out")
+    write_song(album / "earlier/1/media/original.wav")
+    write_song(album / "gbsep-out/notes/other.wav")
+    write_song(album / "media/9.wav")
+    requests, _ = inputs.expand([word.format(folder=album, url=album.as_uri())], Path("gbsep-out"))
+    found = [Path(asked.input).name for asked in requests]
+    remote = "file:" in requests[0].input
+    assert sorted(name for name in found if name[0].isdigit()) == [f"{n}.wav" for n in (*range(8), 9)]
+    assert set(found) - {f"{n}.wav" for n in range(10)} <= ({"original.wav", "other.wav"} if remote else set())
+    stems = list(Path("gbsep-out/1/exp002").glob("*.wav"))
+    asked, _ = inputs.expand(["gbsep-out/1/exp002/*.wav"], Path("gbsep-out"))
+    assert len(asked) == len(stems) > 1
+    (refused,), _ = inputs.expand(["gbsep-out/*/exp002/*.wav"], Path("gbsep-out"))
+    assert "all that matches was made by gbsep" in str(refused.problem)
+
+
+def test_a_folder_that_cannot_be_read_is_named_and_the_others_are_read(
+    album: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_song(album / "locked" / "8.wav")
+    scandir = os.scandir
+
+    def refuse(path: Any) -> Any:
+        if Path(path).name == "locked":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    planned = batch.plan([album], ["exp002"], Options(tmp_path / "out"))
+    assert len(planned.plans) == 8
+    (refused,) = planned.refused
+    assert refused.error == f"{album / 'locked'}: cannot be read: Permission denied"
+
+
+@posix
+def test_links_are_followed_once_and_name_their_songs(tmp_path: Path) -> None:
+    write_song(tmp_path / "store" / "SHA256E-7.wav")
+    write_song(tmp_path / "more" / "two.wav")
+    songs = tmp_path / "songs"
+    songs.mkdir()
+    (songs / "one.wav").symlink_to(tmp_path / "store" / "SHA256E-7.wav")
+    (songs / "again.wav").symlink_to(songs / "one.wav")
+    (songs / "linked").symlink_to(tmp_path / "more")
+    (tmp_path / "more" / "back").symlink_to(songs)
+    planned = batch.plan([songs / "one.wav", songs], ["exp002"], Options(tmp_path / "out"))
+    assert not planned.refused
+    assert [plan.track for plan in planned.plans] == ["one", "two"]
+
+
 def test_globs_are_expanded_but_names_go_first(tmp_path: Path) -> None:
     for name in ("a1.wav", "a2.wav", "x/a3.wav", "a4.txt", "odd[1].wav"):
         write_song(tmp_path / name) if name.endswith("wav") else (tmp_path / name).write_text("")
@@ -170,6 +226,28 @@ def test_a_manifest_names_presets_and_overrides_of_its_own(tmp_path: Path) -> No
     assert planned.plans[2].preset.document["separate"]["order"] == 8
 
 
+def test_a_manifest_names_preset_files_beside_it(tmp_path: Path) -> None:
+    write_song(tmp_path / "set" / "a.wav")
+    document = {**gbsep.load_preset("exp002").document, "name": "mine"}
+    (tmp_path / "set" / "mine.json").write_text(json.dumps(document))
+    (tmp_path / "set" / "songs.csv").write_text("input,preset\na.wav,mine.json\na.wav,exp002\n")
+    planned = batch.plan([tmp_path / "set" / "songs.csv"], (), Options(tmp_path / "out"))
+    assert not planned.refused
+    assert [plan.preset.folder for plan in planned.plans] == ["mine", "exp002"]
+
+
+def test_only_ends_of_lines_end_rows(tmp_path: Path) -> None:
+    """Not what else Unicode has for them, which names of files may hold."""
+    names = ["a\u2028b.wav", "c\x85d.wav", "e.wav"]
+    rows = (json.dumps({"input": name}, ensure_ascii=False) for name in names)
+    (tmp_path / "a.jsonl").write_bytes("\r\n".join(rows).encode())
+    (tmp_path / "b.csv").write_bytes("\n".join(["input", *names]).encode())
+    for manifest in ("a.jsonl", "b.csv"):
+        assert [asked.input for asked in inputs.read_manifest(tmp_path / manifest)] == [
+            str(tmp_path / name) for name in names
+        ]
+
+
 def test_a_bad_row_is_named_by_its_line(tmp_path: Path) -> None:
     write_song(tmp_path / "a.wav")
     manifest = tmp_path / "songs.jsonl"
@@ -206,6 +284,12 @@ def test_a_manifest_that_cannot_be_read_is_refused(tmp_path: Path, text: str, me
         batch.plan([tmp_path / "songs.csv"], ["exp002"], Options(tmp_path / "out"))
 
 
+def test_a_json_array_is_no_json_lines(tmp_path: Path) -> None:
+    (tmp_path / "songs.jsonl").write_text('[{"input": "a.wav"}]')
+    with pytest.raises(AudioFileError, match="one object per line"):
+        inputs.read_manifest(tmp_path / "songs.jsonl")
+
+
 # What is planned
 
 
@@ -216,6 +300,21 @@ def test_songs_of_one_name_keep_their_tree(tmp_path: Path) -> None:
     assert [plan.track for plan in planned.plans] == ["one/mix", "two/mix", "solo"]
     below = batch.plan([tmp_path], ["exp002"], Options(tmp_path / "out"), below=tmp_path)
     assert [plan.track for plan in below.plans] == ["one/mix", "two/mix", "two/solo"]
+
+
+def test_a_song_that_gets_a_namesake_keeps_its_name(tmp_path: Path) -> None:
+    def done() -> dict[str, str]:
+        planned = batch.plan([tmp_path / "songs"], ["exp002"], Options(tmp_path / "out"))
+        assert not planned.refused
+        return {outcome.track: outcome.status for outcome in batch.run(planned)}
+
+    write_song(tmp_path / "songs/cd1/song.wav")
+    assert done() == {"song": "ok"}
+    write_song(tmp_path / "songs/cd2/song.wav", seed=1)
+    assert done() == {"song": "skipped", "cd2/song": "ok"}
+    assert done() == {"song": "skipped", "cd2/song": "skipped"}
+    fresh = batch.plan([tmp_path / "songs"], ["exp002"], Options(tmp_path / "fresh"))
+    assert [plan.track for plan in fresh.plans] == ["cd1/song", "cd2/song"]
 
 
 def test_a_render_asked_for_twice_is_done_once(album: Path, tmp_path: Path) -> None:
@@ -550,6 +649,15 @@ def test_a_dry_run_says_what_and_how_long_and_writes_nothing(typed: Any, album: 
     assert out.count("render album/") == 8
     assert "about 0 s, 2 at a time: an estimate from typical speeds" in out
     assert not Path("gbsep-out").exists()
+
+
+def test_a_failed_song_stands_in_the_table_with_its_reason(typed: Any, album: Path) -> None:
+    code, out, err = typed("render", "album/1.wav", "missing.wav", "none*.wav", "-p", "exp002", "--keep-going")
+    assert code == 1
+    lines = {words[0]: " ".join(words) for line in out.splitlines() if (words := line.split())}
+    assert "failed no such file; check the name" in lines["missing"]
+    assert "failed nothing matches; check the pattern" in lines["none*.wav"]
+    assert "1 ok, 2 failed; gbsep-out/batch.json" in err
 
 
 def test_one_render_alone_has_no_report(typed: Any, album: Path) -> None:

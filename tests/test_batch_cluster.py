@@ -22,6 +22,7 @@ import gbsep
 from gbsep import batch
 from gbsep.audio import Audio
 from gbsep.batch import cluster, remote, report
+from gbsep.cache import Usage
 from gbsep.cli import main
 from gbsep.errors import AudioFileError, GbsepError, OutputError, ParameterError
 from gbsep.rendering import Options
@@ -257,6 +258,55 @@ def test_an_upload_that_was_cut_short_is_put_right(
     gbsep.render(album / "1.wav", "exp002", tmp_path / "single")
     assert hashes(there) == hashes(tmp_path / "single")
     assert not left_behind(there)
+
+
+def test_what_urls_leave_here_is_counted_and_cleared(
+    album: Path, bucket: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of outputs nothing stays; of inputs a copy, until it was not used for long, or the cache is too small for it."""
+    import fsspec
+
+    url, _ = bucket
+    monkeypatch.setenv("GBSEP_CACHE", str(tmp_path / "cache"))
+    memory = fsspec.filesystem("memory")
+    memory.put_file(str(album / "1.wav"), "/songs/1.wav")
+    for action in ("render", "skip"):
+        planned = plan_to(url, ["memory://songs/1.wav"])
+        assert [plan.action for plan in planned.plans] == [action]
+        assert {one.status for one in batch.run(planned)} == {"ok" if action == "render" else "skipped"}
+        assert not list((tmp_path / "cache").glob("uploads/*"))
+    (copy,) = (tmp_path / "cache" / "downloads").iterdir()
+    size = (album / "1.wav").stat().st_size
+    assert [path.name for path in copy.iterdir()] == ["1.wav"]
+    assert remote.usage() == Usage(1, size)
+    for days, limit, stays in [(6, "1 GB", True), (2, "1 kB", False), (8, "1 GB", False)]:
+        monkeypatch.setenv("GBSEP_CACHE_SIZE", limit)
+        used_at = time.time() - days * remote.DAY_S
+        remote.fetch("memory://songs/1.wav")
+        os.utime(copy, (used_at, used_at))
+        remote.sweep()
+        assert copy.exists() == stays
+    remote.fetch("memory://songs/1.wav")
+    assert remote.clear() == Usage(1, size)
+    assert remote.usage() == Usage(0, 0)
+    assert remote.fetch((album / "1.wav").as_uri()) == album / "1.wav"
+    assert remote.usage() == Usage(0, 0)
+
+
+def test_a_batch_json_of_somebody_else_stays_at_a_url(album: Path, bucket: tuple[str, Path]) -> None:
+    url, there = bucket
+    planned = plan_to(url, [album / "1.wav", album / "2.wav"])
+    report.check(planned)
+    there.mkdir()
+    (there / "batch.json").write_text("{}")
+    with pytest.raises(OutputError, match="bucket/batch.json: was not written by gbsep"):
+        report.check(planned)
+
+
+def test_a_server_that_does_not_answer_is_told_as_that() -> None:
+    pytest.importorskip("aiohttp", reason="needs gbsep[cluster]")
+    with pytest.raises(AudioFileError, match=r"x\.wav: cannot be fetched: Cannot connect to host 127\.0\.0\.1:9"):
+        remote.fetch("http://127.0.0.1:9/x.wav")
 
 
 def test_file_systems_that_are_not_there_are_named() -> None:

@@ -21,6 +21,7 @@ SETTLE_S = 0.2
 
 
 def write_song(path: Path, level: float = 0.1) -> bytes:
+    path.parent.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
     gbsep.write(path, Audio(level * rng.standard_normal((1, RATE // 10)), RATE))
     return path.read_bytes()
@@ -58,6 +59,27 @@ def test_a_broken_file_gets_more_time_and_is_told_once(tmp_path: Path) -> None:
     assert time.monotonic() - begun >= PATIENCE * SETTLE_S
 
 
+def test_a_folder_that_goes_away_for_a_moment_is_told_once(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    write_song(folder / "1.wav")
+    told: list[str] = []
+    come = arrivals(folder, tmp_path / "out", settle_s=SETTLE_S, tell=lambda problem: told.append(str(problem)))
+    assert next(come) == [str(folder / "1.wav")]
+    folder.rename(tmp_path / "away")
+
+    def bring_back() -> None:
+        time.sleep(3 * SETTLE_S)
+        (tmp_path / "away").rename(folder)
+        write_song(folder / "2.wav")
+
+    bringing = threading.Thread(target=bring_back)
+    bringing.start()
+    assert next(come) == [str(folder / "2.wav")]
+    bringing.join()
+    assert told == [f"{folder}: cannot be read: No such file or directory"]
+
+
 @pytest.fixture
 def typed(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.chdir(tmp_path)
@@ -88,6 +110,16 @@ def test_what_is_there_is_rendered_once_and_its_renders_are_not(typed: Any, tmp_
     assert code == 1
     assert "bounces/bad.wav: is no audio" in err
     assert typed(*words[:3], "exp02", *words[4:])[0] == 2
+
+
+def test_files_that_differ_in_their_suffix_keep_it(typed: Any, tmp_path: Path) -> None:
+    for name in ("take/1.wav", "take/1.flac", "1.wav"):
+        write_song(tmp_path / "bounces" / name)
+    code, _, err = typed("watch", "bounces", "-p", "exp002", "--once", "--settle", str(SETTLE_S))
+    assert code == 0, err
+    out = tmp_path / "gbsep-out"
+    folders = {path.parent.relative_to(out).as_posix() for path in out.rglob("render.json")}
+    assert folders == {"1/exp002", "take/1.wav/exp002", "take/1.flac/exp002"}
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals the POSIX way")

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import signal
 
 import gbsep
@@ -421,6 +423,30 @@ def test_inputs_of_one_name_are_told_apart(tmp_path: Path) -> None:
     assert list(track_names(same).values()) == ["mix.wav", "mix.flac"]
     twice = [tmp_path / "mix.wav", tmp_path / "a" / ".." / "mix.wav"]
     assert list(track_names(twice).values()) == ["mix"]
+
+
+parts = st.sampled_from(["a", "b", "mix", "solo"])
+files_in_trees = st.builds(
+    lambda folders, name, suffix: Path("/top", *folders, name + suffix),
+    st.lists(parts, max_size=3),
+    parts,
+    st.sampled_from([".wav", ".flac", ".wav.mp3", ""]),
+)
+
+
+@given(st.lists(files_in_trees, max_size=8, unique=True))
+def test_names_are_as_short_as_they_can_be(paths: list[Path]) -> None:
+    """As by comparing every two."""
+    names = track_names(paths)
+    assert list(names) == paths
+    assert len(set(names.values())) == len(paths)
+    stems = [path.with_suffix("") for path in paths]
+    alike = [path for path, stem in zip(paths, stems, strict=True) if stems.count(stem) > 1]
+    own = [path if path in alike or stem in alike else stem for path, stem in zip(paths, stems, strict=True)]
+    for path, whole in zip(paths, own, strict=True):
+        lengths = range(1, len(whole.parts) + 1)
+        shortest = next(n for n in lengths if [one.parts[-n:] for one in own].count(whole.parts[-n:]) == 1)
+        assert names[path] == "/".join(whole.parts[-shortest:])
 
 
 def test_every_error_is_one_line(tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ separations that a GPU would do go to those alone. What a lost worker had in han
 from __future__ import annotations
 
 import contextlib
+import functools
+import shutil
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -41,7 +43,7 @@ def render(tasks: Sequence[Task], version: str) -> list[Done]:
         raise GbsepError(f"a worker of the cluster has gbsep {VERSION}, not {version}: install the same everywhere")
     shared: dict[str, Mapping[str, Reader]] = {}
     with _turn:
-        return [perform(_at_home(task), lambda stage, fraction: None, shared) for task in tasks]
+        return [_perform(task, shared) for task in tasks]
 
 
 def in_cluster(batch: Batch, address: str, on_event: Callable[[Event], None], stop: threading.Event) -> Results:
@@ -116,11 +118,16 @@ def _portable(task: Task) -> Task:
     return replace(task, options=options, source=source.absolute() if isinstance(source, Path) else source)
 
 
-def _at_home(task: Task) -> Task:
-    """The task with the stand-in of its destination on this machine."""
+def _perform(task: Task, shared: dict[str, Mapping[str, Reader]]) -> Done:
+    """Perform a task with a stand-in of its destination on this machine."""
+    perform_here = functools.partial(perform, progress=lambda stage, fraction: None, shared=shared)
     if task.destination is None:
-        return task
-    return replace(task, options=replace(task.options, out=remote.stand_in_for(task.destination)))
+        return perform_here(task)
+    home = remote.stand_in_for(task.destination)
+    try:
+        return perform_here(replace(task, options=replace(task.options, out=home)))
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
 
 
 def _in_words(done: Done, plan: Plan, batch: Batch) -> Done:

@@ -1,13 +1,15 @@
 """What the words on a command line stand for: files, folders, globs, URLs, manifests.
 
-- A folder stands for the audio files in it at any depth, by suffix. Hidden files and folders are left out, as are
-  folders that hold a render (a render.json that gbsep wrote) and the output folder of this batch.
+- A folder stands for the audio files in it at any depth, by suffix; links to folders are followed, each folder counts
+  once. Hidden files and folders are left out, and what gbsep made: folders that hold a render (a render.json that gbsep
+  wrote), the media of a project beside one, and the output folder of this batch.
 - A glob (`*`, `?`, `[...]`, `**`) is expanded here when no file of that very name exists, so it may be quoted and works
-  where the shell expands nothing. Of what it finds, only audio counts, and folders as above.
+  where the shell expands nothing. Of what it finds, only audio counts, and folders as above; what gbsep made below the
+  folder that the pattern begins with is left out.
 - A URL that ends in `/`, or holds a `*`, stands for the audio files there, where its file system can list them.
 - A manifest is a CSV file with a header, or JSON lines, with the columns `input`, and if wanted `preset` and
-  `overrides`. Paths in it are relative to the manifest. `overrides` is a JSON object, `{"separate.cutoff_hz": 250}`, or
-  words as after --set: `separate.cutoff_hz=250 separate.order=8`.
+  `overrides`. Paths in it are relative to the manifest; that of a preset, if a file is there. `overrides` is a JSON
+  object, `{"separate.cutoff_hz": 250}`, or words as after --set: `separate.cutoff_hz=250 separate.order=8`.
 
 The order is that of the words, and sorted within each.
 """
@@ -15,8 +17,10 @@ The order is that of the words, and sorted within each.
 from __future__ import annotations
 
 import csv
+import functools
 import glob
 import io
+import itertools
 import json
 import os
 import shlex
@@ -30,6 +34,7 @@ from ..errors import AudioFileError, GbsepError, ParameterError, nearest
 from ..preset import parse_override
 from . import remote
 from .remote import is_url
+from .report import REPORT
 
 SUFFIXES = {
     ".wav", ".wave", ".bwf", ".rf64", ".w64", ".flac", ".aif", ".aiff", ".aifc", ".ogg", ".oga", ".opus", ".mp3",
@@ -38,8 +43,11 @@ SUFFIXES = {
 }  # fmt: skip
 """What names of audio files, and of films that hold some, end with."""
 
-MANIFESTS = {".csv", ".tsv", ".jsonl", ".ndjson"}
-REPORT = "batch.json"
+JSON_LINES = {".jsonl", ".ndjson"}
+MANIFESTS = {".csv", ".tsv", *JSON_LINES}
+MEDIA = "media"
+"""Where a DAW project keeps files, beside the renders of its song."""
+
 COLUMNS = ("input", "preset", "overrides")
 
 
@@ -54,11 +62,11 @@ class Request:
     problem: GbsepError | None = None
 
 
-def expand(words: Iterable[str | Path], out: Path) -> tuple[list[Request], list[str]]:
+def expand(words: Iterable[str | Path], out: Path | str) -> tuple[list[Request], list[str]]:
     """What was asked for, and the files in folders and globs that were left out because they are no audio.
 
-    A word that stands for nothing is a Request with a problem. Raises AudioFileError or ParameterError for a manifest
-    that cannot be read.
+    A word that stands for nothing is a Request with a problem, and so is a folder that cannot be read. `out` is where
+    the renders go, a folder or a URL. Raises AudioFileError or ParameterError for a manifest that cannot be read.
     """
     requests: list[Request] = []
     left_out: list[str] = []
@@ -71,55 +79,94 @@ def expand(words: Iterable[str | Path], out: Path) -> tuple[list[Request], list[
     return requests, left_out
 
 
-def _expand_word(asked: Request, out: Path, left_out: list[str]) -> list[Request]:
+def _expand_word(asked: Request, out: Path | str, left_out: list[str]) -> list[Request]:
     word = asked.input
-    path = Path(word)
+    unreadable: list[AudioFileError] = []
     try:
         if is_url(word):
-            found, what = remote.find(word), "no audio file is there"
-        elif path.is_dir():
-            found, what = _files(path, out), "the folder holds no audio file"
-        elif glob.has_magic(word) and not path.exists():
+            found, what = remote.find(word, str(out)), "no audio file is there"
+        elif os.path.isdir(word):
+            found, unreadable = _files(Path(word), out)
+            what = "the folder holds no audio file"
+        elif glob.has_magic(word) and not os.path.exists(word):
             matches = sorted(glob.glob(word, recursive=True))
-            found = [file for name in matches for file in (_files(Path(name), out) if Path(name).is_dir() else [name])]
-            what = "no audio file matches" if matches else "nothing matches; check the pattern and the folder"
+            found, unreadable = _files_among(matches, word, out)
+            what = "nothing matches; check the pattern and the folder"
+            if matches:
+                what = "no audio file matches" if found else "all that matches was made by gbsep"
         else:
-            found = [word]
+            return [asked]
     except GbsepError as error:
         return [replace(asked, problem=error)]
     if found == [word]:
         return [asked]
-    audio = [file for file in found if _is_audio(file)]
-    left_out += [file for file in found if not _is_audio(file)]
-    if not audio:
+    audio = [file for file in found if is_audio(file)]
+    left_out += [file for file in found if not is_audio(file)]
+    if not (audio or unreadable):
         return [replace(asked, problem=AudioFileError(word, what))]
-    return [replace(asked, input=file) for file in audio]
+    refused = [replace(asked, input=str(problem.path), problem=problem) for problem in unreadable]
+    return [*(replace(asked, input=file) for file in audio), *refused]
 
 
-def audio_below(folder: Path, out: Path) -> list[str]:
-    """What a folder stands for. Raises AudioFileError when it cannot be read."""
-    return [file for file in _files(folder, out) if _is_audio(file)]
+def audio_below(folder: Path, out: Path | str) -> tuple[list[str], list[AudioFileError]]:
+    """What a folder stands for, and the folders that cannot be read, itself among them."""
+    files, unreadable = _files(folder, out)
+    return [file for file in files if is_audio(file)], unreadable
 
 
-def _is_audio(file: str) -> bool:
+def is_audio(file: str | Path) -> bool:
+    """Whether a name is that of audio, by its suffix."""
     return Path(file).suffix.lower() in SUFFIXES
 
 
-def _files(folder: Path, out: Path) -> list[str]:
-    """Visible files below a folder, sorted, without those that gbsep made. Raises AudioFileError."""
+def _files(folder: Path, out: Path | str) -> tuple[list[str], list[AudioFileError]]:
+    """Visible files below a folder, sorted, without those that gbsep made; and the folders that cannot be read."""
     found: list[str] = []
+    unreadable: list[AudioFileError] = []
+    seen: set[str] = set()
     own = Path(out).resolve()
 
     def refuse(error: OSError) -> None:
-        raise AudioFileError(error.filename, f"cannot be read: {error.strerror}") from None
+        path = error.filename or folder
+        if str(path) == str(folder) or not isinstance(error, FileNotFoundError):  # else it went away meanwhile
+            unreadable.append(AudioFileError(path, f"cannot be read: {error.strerror}"))
 
-    def is_song_folder(path: Path) -> bool:
-        return not path.name.startswith(".") and path.resolve() != own and outputs.read_record(path) is None
-
-    for place, folders, names in os.walk(folder, onerror=refuse):
-        folders[:] = sorted(name for name in folders if is_song_folder(Path(place, name)))
+    for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        visible = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = [name for name in visible if not _is_made(Path(place, name), own)]
         found += [str(Path(place, name)) for name in sorted(names) if not name.startswith(".") and name != REPORT]
-    return found
+    return found, unreadable
+
+
+def _files_among(matches: Iterable[str], pattern: str, out: Path | str) -> tuple[list[str], list[AudioFileError]]:
+    """Of what matches a glob: the files, and those in the folders, as `_files` has them."""
+    root = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), Path(pattern).parts))
+    own = Path(out).resolve()
+    is_made = functools.cache(lambda folder: _is_made(folder, own))
+    found: dict[str, None] = {}
+    unreadable: dict[Path, AudioFileError] = {}
+    for path in map(Path, matches):
+        is_folder = os.path.isdir(path)
+        folders = (path, *path.parents) if is_folder else path.parents
+        if path.name == REPORT or any(is_made(folder) for folder in folders if root in folder.parents):
+            continue
+        files, problems = _files(path, out) if is_folder else ([str(path)], [])
+        found |= dict.fromkeys(files)
+        unreadable |= {problem.path: problem for problem in problems}
+    return list(found), list(unreadable.values())
+
+
+def _is_made(folder: Path, own: Path) -> bool:
+    """Whether gbsep made what a folder holds: it is `own`, or a render, or the media of a project beside renders."""
+    if folder.resolve() == own or outputs.read_record(folder) is not None:
+        return True
+    beside = folder.parent.glob(f"*/{outputs.RECORD}") if folder.name == MEDIA else ()
+    return any(outputs.read_record(record.parent) is not None for record in beside)
 
 
 def read_manifest(path: Path) -> list[Request]:
@@ -133,14 +180,19 @@ def read_manifest(path: Path) -> list[Request]:
         raise AudioFileError(path, f"cannot be read: {error.strerror or error}") from None
     except UnicodeDecodeError:
         raise AudioFileError(path, "is not a text file: save it as CSV in UTF-8, or as JSON lines") from None
-    rows = list(_json_rows(text) if text.lstrip().startswith("{") else _csv_rows(path, text))
+    is_json = path.suffix.lower() in JSON_LINES
+    if is_json and text.lstrip().startswith("["):
+        raise AudioFileError(
+            path, "is a JSON array: write one object per line, without brackets and commas around them"
+        )
+    rows = list(_json_rows(text) if is_json or text.lstrip().startswith("{") else _csv_rows(path, text))
     if not rows:
         raise AudioFileError(path, "holds no rows: a header such as input,preset,overrides and one row per song")
     return [_request(path, number, row) for number, row in rows]
 
 
 def _json_rows(text: str) -> Iterator[tuple[int, Any]]:
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             try:
                 yield number, json.loads(line)
@@ -149,7 +201,7 @@ def _json_rows(text: str) -> Iterator[tuple[int, Any]]:
 
 
 def _csv_rows(path: Path, text: str) -> Iterator[tuple[int, Any]]:
-    header = next(iter(text.splitlines()), "")
+    header = text.split("\n", 1)[0]
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=header.count), strict=True)
     _check_columns(path, reader.fieldnames or ())
     try:
@@ -185,6 +237,8 @@ def _request(path: Path, number: int, row: Any) -> Request:
         overrides = tuple(_overrides(row.get("overrides")))
     except (ValueError, GbsepError) as error:
         return Request(str(path), row=where, problem=AudioFileError(where, str(error)))
+    if preset and preset.endswith(".json") and (path.parent / preset).is_file():
+        preset = str(path.parent / preset)
     return Request(source if is_url(source) else str(path.parent / source), preset, overrides, where)
 
 

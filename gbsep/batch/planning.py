@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -83,8 +84,8 @@ def plan(
     `words` are files, folders, globs, URLs and manifests, see `batch.inputs`. `overrides` and `changes` (seed, format,
     bit_depth) go to `load_preset`; the overrides of a manifest's row come after. Renders go to the URL `destination`,
     if there is one, in place of `options.out`. Tracks are named by their files, with as many folders as tell them
-    apart, or, if a folder `below` is given, by their whole place in it. `jobs` None means one for each core that has
-    3 GB of memory.
+    apart, or, if a folder `below` is given, by their whole place in it; a shorter name that a song was rendered by
+    before stays. `jobs` None means one for each core that has 3 GB of memory.
 
     What is wrong with one input is an Outcome in `refused`. What is wrong with all of them is raised: a preset that is
     not valid, a manifest that cannot be read, a disk too small for all together. Without `check_space` only those
@@ -92,6 +93,7 @@ def plan(
     """
     options = options or Options()
     if destination is not None:
+        remote.sweep()
         options = replace(options, out=remote.stand_in_for(destination))
     if jobs is not None and jobs < 1:
         raise ParameterError("jobs", jobs, "1 or more")
@@ -102,28 +104,33 @@ def plan(
             if more:
                 raise ParameterError("overrides", more, "for presets given by name, file or document")
             return preset
-        key = json.dumps([str(preset), more])
+        return read(preset, (*overrides, *more))
+
+    def read(preset: str | Path | Mapping[str, Any], changed: Iterable[tuple[str, Any]]) -> Preset:
+        changed = tuple(changed)
+        key = json.dumps([str(preset), changed], default=str)
         if key not in loaded:
-            loaded[key] = load_preset(preset, (*overrides, *more), models=options.models, **changes)
+            loaded[key] = load_preset(preset, changed, models=options.models, **changes)
         return loaded[key]
 
     def chosen(asked: Request, track: str) -> list[Preset]:
         if asked.preset or presets:
             return [load(preset, asked.overrides) for preset in ([asked.preset] if asked.preset else presets)]
-        reader = partial(load_preset, models=options.models, **changes)
-        return [rendering.chosen_preset(options.out, track, (*overrides, *asked.overrides), reader)]
+        return [rendering.chosen_preset(options.out, track, (*overrides, *asked.overrides), read)]
 
     for preset in presets or ("default",):
         load(preset)
-    requests, left_out = inputs.expand(words, options.out)
+    requests, left_out = inputs.expand(words, destination or options.out)
     plans: list[Plan] = []
     refused: list[Outcome] = []
-    for asked, track in _with_tracks(requests, below):
+    for asked, track in _with_tracks(requests, options.out, below):
         try:
             for preset in chosen(asked, track):
                 plans += _plan_one(asked, preset, options, track, destination, refused)
         except GbsepError as error:
             refused.append(Outcome(asked.input, asked.preset or "", "failed", track, error=_in_row(asked, error)))
+    if destination:
+        shutil.rmtree(options.out, ignore_errors=True)
     plans = list(_without_collisions(plans, refused))
     work = len(separations(plans))
     jobs = max(1, min(jobs or min(processors(), _memory_bytes() // WORKER_BYTES), work))
@@ -132,17 +139,50 @@ def plan(
     return Batch(tuple(plans), tuple(refused), tuple(left_out), options, destination, jobs, _threads(jobs, work))
 
 
-def _with_tracks(requests: list[Request], below: Path | None) -> Iterator[tuple[Request, str]]:
+def _with_tracks(requests: list[Request], out: Path, below: Path | None) -> Iterator[tuple[Request, str]]:
     """Each request and the name of its track; the name of one that has a problem does not matter."""
     places = [_place(asked) for asked in requests]
     good = [place for place, asked in zip(places, requests, strict=True) if not asked.problem]
-    names = (
-        {place: place.relative_to(below).with_suffix("").as_posix() for place in good}
-        if below
-        else rendering.track_names(good)
-    )
+    names = _names_below(below, good) if below else rendering.track_names(good)
+    names = _as_before(names, out, 0 if below else None)
     tracks = {place.resolve(): track for place, track in names.items()}
     return ((asked, tracks.get(place.resolve(), "")) for place, asked in zip(places, requests, strict=True))
+
+
+def _as_before(names: Mapping[Path, str], out: Path, fewer: int | None) -> dict[Path, str]:
+    """The names, but those that recordings were rendered by when they had no namesake, so that none is done again.
+
+    Such a name has no suffix, and up to `fewer` folders less.
+    """
+    kept, taken = dict(names), set(names.values())
+    for place, name in names.items():
+        if os.path.exists(out / name):
+            continue
+        parts = Path(name).parts
+        tails = [Path(*parts[first:]) for first in range(len(parts) if fewer is None else fewer + 1)]
+        shorter = dict.fromkeys(path.as_posix() for tail in tails for path in (tail, tail.with_suffix("")))
+        for earlier in shorter:
+            if earlier not in taken and _holds_render_of(out / earlier, place):
+                kept[place] = earlier
+                taken.add(earlier)
+                break
+    return kept
+
+
+def _holds_render_of(folder: Path, recording: Path) -> bool:
+    with suppress(OSError):
+        records = [outputs.read_record(path.parent) for path in folder.glob(f"*/{outputs.RECORD}")]
+        return any(record is not None and record["input"]["path"] == outputs.address(recording) for record in records)
+    return False
+
+
+def _names_below(folder: Path, places: Iterable[Path]) -> dict[Path, str]:
+    """The whole place of each file in a folder; with its suffix where files beside it differ in nothing else."""
+    places = list(places)
+    beside = {path for above in {place.parent for place in places} for path in above.glob("*") if inputs.is_audio(path)}
+    stems = Counter(path.with_suffix("") for path in beside | set(places))
+    whole = {place: place if stems[place.with_suffix("")] > 1 else place.with_suffix("") for place in places}
+    return {place: path.relative_to(folder).as_posix() for place, path in whole.items()}
 
 
 def _place(asked: Request) -> Path:
@@ -176,7 +216,11 @@ def _without_collisions(plans: Iterable[Plan], refused: list[Outcome]) -> Iterat
         if len(there) == 1:
             yield from there.values()
             continue
-        reason = f"{len(there)} renders would land in {folder}: give the presets names of their own"
+        recordings = list(dict.fromkeys(str(one.source) for one in there.values()))
+        advice = "give the presets names of their own"
+        if len(recordings) > 1:
+            advice = f"{' and '.join(recordings)} are different recordings; rename one, or give it another --out"
+        reason = f"{len(there)} renders would land in {folder}: {advice}"
         refused += [Outcome(one.source, one.preset.folder, "failed", one.track, error=reason) for one in there.values()]
 
 

@@ -1,18 +1,22 @@
 """Inputs and outputs that are not on this machine: any URL that fsspec knows (s3, gs, http, file, memory, ...).
 
 An input is copied into the `downloads` folder of gbsep's cache, under a name that changes when the file does; the copy
-is kept for a week after its last use.
+is kept for a week after its last use, or for a day when all are larger than the cache may be. A file:// URL is read
+where it is.
 
-Where renders go by URL, each is made in a local stand-in of its folder: what is there already has the same record, and
-files of the same size and time, without their content. So all rules for existing output are those of `outputs`. A
-finished render is uploaded into a folder beside its destination, render.json last, and moved to its place from there,
-render.json last again; what was cut short is completed or removed before the place is next looked at.
+Where renders go by URL, each is made in a local stand-in of its folder, in the `uploads` folder of the cache and only
+as long as it takes: what is there already has the same record, and files of the same size and time, without their
+content. So all rules for existing output are those of `outputs`. A finished render is uploaded into a folder beside its
+destination, `.<name>.<token>.partial`, render.json last, and moved to its place from there, render.json last again;
+what was cut short is completed or removed before the place is next looked at.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -24,14 +28,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from .. import outputs
+from .. import cache, outputs
 from ..errors import AudioFileError, GbsepError, OutputError
 from ..folders import cache_folder
 
 STAMPS = {"size", "mtime", "etag", "lastmodified", "last-modified", "generation", "md5hash", "crc32c", "checksum"}
 """What tells two states of a file apart, by the words that file systems have for it, in lower case."""
 
-KEPT_S = 7 * 24 * 3600
+DAY_S = 24 * 3600
+KEPT_S = 7 * DAY_S
 
 
 def is_url(word: str) -> bool:
@@ -56,17 +61,33 @@ def path_of(url: str) -> Path:
 # Inputs
 
 
-def find(url: str) -> list[str]:
+def find(url: str, out: str = "") -> list[str]:
     """The files that a URL with `*`, or one that ends in `/`, stands for, sorted; else the URL itself.
 
+    Hidden ones are left out, and what gbsep made: what lies in `out`, or in a folder that holds a render.
     Raises AudioFileError.
     """
     if not ("*" in url or url.endswith("/")):
         return [url]
     with _told(AudioFileError, url, "cannot be listed"):
         system, path = _system(url)
+        system.invalidate_cache()
+        root = re.split(r"[*?\[]", path)[0].rpartition("/")[0] if "*" in url else path
+        own = _system(out)[1] if is_url(out) else None
+
+        @functools.cache
+        def is_made(folder: str) -> bool:
+            record = f"{folder}/{outputs.RECORD}"
+            return folder == own or (system.exists(record) and outputs.record_in(system.cat_file(record)) is not None)
+
+        def is_wanted(name: str) -> bool:
+            *folders, last = name.removeprefix(root).lstrip("/").split("/")
+            places = itertools.accumulate(folders, lambda above, folder: f"{above}/{folder}", initial=root)
+            hidden = any(part.startswith(".") for part in (*folders, last))
+            return not hidden and not any(is_made(place) for place in itertools.islice(places, 1, None))
+
         found = system.glob(path) if "*" in url else system.find(path)
-        return sorted(system.unstrip_protocol(name) for name in found)
+        return sorted(system.unstrip_protocol(name) for name in found if is_wanted(name))
 
 
 def fetch(source: Path | str) -> Path:
@@ -74,36 +95,68 @@ def fetch(source: Path | str) -> Path:
     if isinstance(source, Path):
         return source
     with _told(AudioFileError, source, "cannot be fetched"):
+        from fsspec.implementations.local import LocalFileSystem
+
         system, path = _system(source)
         info = {key: str(value) for key, value in system.info(path).items() if key.lower() in STAMPS}
+        if isinstance(system, LocalFileSystem):
+            return Path(path)
         key = hashlib.sha256(json.dumps([source, sorted(info.items())]).encode()).hexdigest()[:32]
         copy = cache_folder() / "downloads" / key / (path_of(source).name or "recording")
         if not copy.exists():
-            _forget(copy.parents[1])
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            partial = copy.with_name(f".{secrets.token_hex(4)}.part")
-            try:
-                system.get_file(path, str(partial))
-                partial.replace(copy)
-            finally:
-                partial.unlink(missing_ok=True)
+            sweep()
+            outputs.recover(copy)
+            with outputs.staging(copy) as place:
+                system.get_file(path, str(place / copy.name))
+                (place / copy.name).replace(copy)
         os.utime(copy.parent)
         return copy
 
 
-def _forget(downloads: Path) -> None:
-    """Remove what nobody has used for long, and what killed processes left in there."""
-    for folder in downloads.iterdir() if downloads.is_dir() else ():
-        if time.time() - folder.stat().st_mtime > KEPT_S:
+# What is kept here
+
+
+def sweep() -> None:
+    """Remove what nobody has used for long, and what killed processes left."""
+    left_bytes, limit_bytes = usage().bytes, cache.locate().limit_bytes
+    for used_at, size, folder in sorted(_kept()):
+        if time.time() - used_at > (KEPT_S if left_bytes <= limit_bytes else DAY_S):
             shutil.rmtree(folder, ignore_errors=True)
+            left_bytes -= size
+
+
+def usage() -> cache.Usage:
+    """How many copies of inputs and stand-ins of outputs are in gbsep's cache, and their size."""
+    sizes = [size for _, size, _ in _kept()]
+    return cache.Usage(len(sizes), sum(sizes))
+
+
+def clear() -> cache.Usage:
+    """Remove all of them, also those that another process uses. Says what is gone."""
+    before = usage()
+    for _, _, folder in _kept():
+        shutil.rmtree(folder, ignore_errors=True)
+    after = usage()
+    return cache.Usage(before.entries - after.entries, before.bytes - after.bytes)
+
+
+def _kept() -> list[tuple[float, int, Path]]:
+    """When each was last used (seconds since the epoch), its bytes, its folder."""
+    found = []
+    for kind in ("downloads", "uploads"):
+        for folder in (cache_folder() / kind).glob("*"):
+            with contextlib.suppress(FileNotFoundError):  # another process sweeps as well
+                size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+                found.append((folder.stat().st_mtime, size, folder))
+    return found
 
 
 # Outputs
 
 
 def stand_in_for(url: str) -> Path:
-    """The local folder in which renders for `url` are made."""
-    return cache_folder() / "uploads" / hashlib.sha256(url.encode()).hexdigest()[:16]
+    """A local folder, of this batch alone, in which renders for `url` are made."""
+    return cache_folder() / "uploads" / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}-{secrets.token_hex(4)}"
 
 
 def mirror(url: str, folder: Path) -> None:
@@ -131,10 +184,11 @@ def mirror(url: str, folder: Path) -> None:
 
 
 def upload(folder: Path, url: str) -> None:
-    """Put the finished render in `folder` in place of what is at `url`, and remove it here. Raises OutputError."""
+    """Put the finished render in `folder` in place of what is at `url`. Raises OutputError."""
     with _told(OutputError, url, "cannot be written"):
         system, path = _system(url)
-        place = _staging(path)
+        above, _, name = path.rpartition("/")
+        place = f"{above}/.{name}.{secrets.token_hex(4)}.partial"
         record = outputs.read_record(folder)
         if record is None:
             raise OutputError(folder, "holds no finished render; render again")
@@ -142,7 +196,14 @@ def upload(folder: Path, url: str) -> None:
         for name in (*record["files"], outputs.RECORD):
             system.put_file(str(folder / name), f"{place}/{name}")
         _publish(system, place, path)
-        shutil.rmtree(folder, ignore_errors=True)
+
+
+def read_bytes(url: str) -> bytes | None:
+    """A small file, None where there is none. Raises OutputError."""
+    with _told(OutputError, url, "cannot be looked at"):
+        system, path = _system(url)
+        system.invalidate_cache()
+        return bytes(system.cat_file(path)) if system.exists(path) else None
 
 
 def write_text(url: str, text: str) -> None:
@@ -153,18 +214,17 @@ def write_text(url: str, text: str) -> None:
         system.pipe_file(path, text.encode())
 
 
-def _staging(path: str) -> str:
-    above, _, name = path.rpartition("/")
-    return f"{above}/.{name}.partial"
-
-
 def _recover(system: Any, path: str) -> None:
-    """Finish or remove what an upload that was cut short left beside `path`."""
-    place = _staging(path)
-    if system.exists(f"{place}/{outputs.RECORD}"):
-        _publish(system, place, path)
-    elif system.exists(place):
-        system.rm(place, recursive=True)
+    """Finish or remove what uploads that were cut short left beside `path`."""
+    above, _, name = path.rpartition("/")
+    left = re.compile(rf"\.{re.escape(name)}\.[0-9a-f]{{8}}\.partial")
+    for place in system.ls(above, detail=False) if system.exists(above) else ():
+        place = place.rstrip("/")
+        if left.fullmatch(place.rpartition("/")[2]):
+            if system.exists(f"{place}/{outputs.RECORD}"):
+                _publish(system, place, path)
+            else:
+                system.rm(place, recursive=True)
 
 
 def _publish(system: Any, place: str, path: str) -> None:
@@ -196,8 +256,18 @@ def _told(kind: type[AudioFileError] | type[OutputError], url: str, what: str) -
         yield
     except GbsepError:
         raise
-    except FileNotFoundError:
-        raise kind(url, "no such file; check the URL") from None
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        cause = _told_as_missing(error)
+        if isinstance(error, FileNotFoundError) and cause is None:
+            raise kind(url, "no such file; check the URL") from None
+        reason = " ".join(str(cause or error).split()) or type(cause or error).__name__
         raise kind(url, f"{what}: {reason}") from None
+
+
+def _told_as_missing(error: Exception) -> BaseException | None:
+    """What a FileNotFoundError came from when it says nothing of the file: fsspec has it for a server that is down."""
+    cause = error.__cause__
+    if not isinstance(error, FileNotFoundError) or isinstance(cause, FileNotFoundError):
+        return None
+    answers = not isinstance(cause, OSError) and getattr(cause, "status", 404) in (404, 410)
+    return None if answers else cause

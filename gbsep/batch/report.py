@@ -9,32 +9,52 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import __version__, review
 from ..errors import OutputError
 from ..folders import write_whole
 from ..rendering import RENDERING_VERSION, Outcome
 from . import remote
-from .inputs import REPORT
-from .planning import Batch
 
+if TYPE_CHECKING:
+    from .planning import Batch
+
+REPORT = "batch.json"
 WRITTEN_BY = "gbsep batch"
 
 
 def read(folder: Path) -> dict[str, Any] | None:
     """The report in an output folder, or None where there is none that gbsep wrote."""
     try:
-        report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
-        return report if report["written_by"] == WRITTEN_BY else None
-    except (OSError, ValueError, KeyError, TypeError):
+        return _parse((folder / REPORT).read_bytes())
+    except OSError:
         return None
 
 
-def check(folder: Path) -> None:
+def check(batch: Batch) -> None:
     """Raise OutputError when the report would take the place of a file that is not one."""
-    if (folder / REPORT).exists() and read(folder) is None:
-        raise OutputError(folder / REPORT, "was not written by gbsep; move it, or choose another --out")
+    path = place(batch)
+    if batch.destination:
+        content = remote.read_bytes(path)
+        foreign = content is not None and _parse(content) is None
+    else:
+        foreign = Path(path).exists() and read(batch.options.out) is None
+    if foreign:
+        raise OutputError(path, "was not written by gbsep; move it, or choose another --out")
+
+
+def place(batch: Batch) -> str:
+    """Where the report of a batch is written: a path or a URL."""
+    return f"{batch.destination.rstrip('/')}/{REPORT}" if batch.destination else str(batch.options.out / REPORT)
+
+
+def _parse(content: bytes) -> dict[str, Any] | None:
+    try:
+        report = json.loads(content.decode("utf-8"))
+        return report if report["written_by"] == WRITTEN_BY else None
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def unreviewed(batch: Batch, outcomes: Sequence[Outcome]) -> list[str]:
@@ -45,12 +65,12 @@ def unreviewed(batch: Batch, outcomes: Sequence[Outcome]) -> list[str]:
 
 def write(
     batch: Batch, outcomes: Sequence[Outcome], command: Sequence[str], begun: float, interrupted: bool = False
-) -> str:
-    """Write the report of a batch that began at time `begun` (seconds since the epoch); where it is.
+) -> dict[str, Any]:
+    """Write the report of a batch that began at time `begun` (seconds since the epoch) to its `place`; what it says.
 
     Raises OutputError when it cannot be written.
     """
-    path = f"{batch.destination.rstrip('/')}/{REPORT}" if batch.destination else str(batch.options.out / REPORT)
+    path = place(batch)
     now = datetime.now(timezone.utc)
     started = datetime.fromtimestamp(begun, timezone.utc)
     done = {(str(outcome.input), outcome.preset) for outcome in outcomes}
@@ -80,4 +100,4 @@ def write(
         remote.write_text(path, text) if batch.destination else write_whole(Path(path), text)
     except OSError as error:
         raise OutputError(path, f"cannot be written: {error.strerror}") from None
-    return path
+    return report

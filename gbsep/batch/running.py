@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 
@@ -36,10 +37,14 @@ def run(
     """
     stop = stop or threading.Event()
     yield from batch.refused
-    with contextlib.closing(_results(batch, cluster, apart, on_event, stop)) as results:
-        for plan, done in results:
-            on_event(Event("finished", plan, outcome=done.outcome, message=done.traceback))
-            yield done.outcome
+    try:
+        with contextlib.closing(_results(batch, cluster, apart, on_event, stop)) as results:
+            for plan, done in results:
+                on_event(Event("finished", plan, outcome=done.outcome, message=done.traceback))
+                yield done.outcome
+    finally:
+        if batch.destination:
+            shutil.rmtree(batch.options.out, ignore_errors=True)
 
 
 def _results(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import traceback
 from collections.abc import Generator
 from dataclasses import dataclass, replace
@@ -31,17 +32,26 @@ class Task:
 
     def plan(self) -> Plan:
         """Fetch what is elsewhere, and plan. Raises GbsepError."""
-        if self.url:
-            remote.mirror(self.url, self.options.out / self.track / self.preset.folder)
-        return rendering.plan(remote.fetch(self.source), self.preset, self.options, self.track, self.source)
+        source = remote.fetch(self.source)
+        if not self.url:
+            return rendering.plan(source, self.preset, self.options, self.track, self.source)
+        folder = self.options.out / self.track / self.preset.folder
+        try:
+            remote.mirror(self.url, folder)
+            return rendering.plan(source, self.preset, self.options, self.track, self.source)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def run(self, plan: Plan, progress: Progress, shared: Separations) -> Outcome:
         """Carry the plan out, and upload what is to go elsewhere. Raises GbsepError."""
-        outcome = rendering.run(plan, progress, shared)
         if not self.url:
-            return outcome
-        if outcome.status == "ok":
-            remote.upload(plan.folder, self.url)
+            return rendering.run(plan, progress, shared)
+        try:
+            outcome = rendering.run(plan, progress, shared)
+            if outcome.status == "ok":
+                remote.upload(plan.folder, self.url)
+        finally:
+            shutil.rmtree(plan.folder, ignore_errors=True)
         files = {name: f"{self.url}/{plan.names[name]}" for name in outcome.files}
         return replace(outcome, folder=self.url, files=files)
 

@@ -8,7 +8,7 @@ The folder is looked through again and again rather than subscribed to: that wor
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from .. import files
@@ -18,16 +18,34 @@ from . import inputs
 PATIENCE = 5
 
 
-def arrivals(folder: Path, out: Path, *, settle_s: float = 2.0, once: bool = False) -> Iterator[list[str]]:
+def _nobody(problem: GbsepError) -> None:
+    pass
+
+
+def arrivals(
+    folder: Path,
+    out: Path,
+    *,
+    settle_s: float = 2.0,
+    once: bool = False,
+    tell: Callable[[GbsepError], None] = _nobody,
+) -> Iterator[list[str]]:
     """The audio files below `folder` that are complete and were not handed over as they are now, as they come.
 
     Without an end, unless `once`: then until all that is there has been handed over. What gbsep writes below `out` is
-    left out. Raises AudioFileError when the folder cannot be read.
+    left out. What cannot be read, be it a folder below or, for a while, the folder itself on a network drive, is told
+    once, and looked at again.
     """
     since: dict[str, tuple[tuple[int, int], float]] = {}
     handed: dict[str, tuple[int, int]] = {}
+    told: set[str] = set()
     while True:
-        there = {path: stamp for path in inputs.audio_below(folder, out) if (stamp := _stamp(Path(path)))}
+        paths, unreadable = inputs.audio_below(folder, out)
+        for problem in unreadable:
+            if str(problem) not in told:
+                tell(problem)
+        told = set(map(str, unreadable))
+        there = {path: stamp for path in paths if (stamp := _stamp(Path(path)))}
         now = time.monotonic()
         since = {
             path: since[path] if path in since and since[path][0] == stamp else (stamp, now)

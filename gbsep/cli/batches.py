@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -154,8 +154,8 @@ def carry_out(
     from ..batch import history, report
 
     several = len(planned.plans) + len(planned.refused) > 1 and not watching
-    if several and not planned.destination:
-        report.check(planned.options.out)
+    if several:
+        report.check(planned)
     outcomes, interrupted = run_batch(planned, choices.cluster, watching)
     complete = interrupted or after is None or after(outcomes)
     print_outcomes(outcomes, choices.as_json)
@@ -163,12 +163,11 @@ def carry_out(
     failed = not complete or any(outcome.status == "failed" for outcome in outcomes)
     if several and outcomes:
         try:
-            path = report.write(planned, outcomes, ["gbsep", *sys.argv[1:]], choices.begun, interrupted)
-            counts = Counter(outcome.status for outcome in outcomes)
-            counts["not done"] = len(planned.plans) + len(planned.refused) - len(outcomes)
-            words = [f"{counts[word]} {word}" for word in ("ok", "skipped", "failed", "not done") if counts[word]]
-            say(f"{', '.join(words)}; {path}", err=True)
-            if left := report.unreviewed(planned, outcomes):
+            told = report.write(planned, outcomes, ["gbsep", *sys.argv[1:]], choices.begun, interrupted)
+            counts = {**told["counts"], "not done": len(planned.plans) + len(planned.refused) - len(outcomes)}
+            words = [f"{count} {word}" for word, count in counts.items() if count]
+            say(f"{', '.join(words)}; {report.place(planned)}", err=True)
+            if left := told["unreviewed"]:
                 say(f"{len(left)} unreviewed; gbsep review {planned.options.out} opens them", err=True)
         except GbsepError as error:
             complain(str(error))
@@ -232,8 +231,17 @@ def print_outcomes(outcomes: Sequence[Outcome], as_json: bool) -> None:
         for folder in dict.fromkeys(str(outcome.folder) for outcome in done):
             say(folder)
     else:
-        rows = [(one.track, one.preset, one.status, one.reason, _seconds(one)) for one in outcomes]
+        rows = [(_song(one), one.preset, one.status, one.reason or _fault(one), _seconds(one)) for one in outcomes]
         print_table(("track", "preset", "", "", "seconds"), rows)
+
+
+def _song(outcome: Outcome) -> str:
+    return outcome.track or str(outcome.input)
+
+
+def _fault(outcome: Outcome) -> str:
+    """The beginning of what went wrong; the whole of it is on stderr."""
+    return textwrap.shorten((outcome.error or "").removeprefix(f"{outcome.input}: "), 50, placeholder="...")
 
 
 def _seconds(outcome: Outcome) -> str:
@@ -241,7 +249,7 @@ def _seconds(outcome: Outcome) -> str:
 
 
 def _rows(outcome: Outcome) -> Iterator[tuple[str, ...]]:
-    head, seconds = (outcome.track, outcome.preset, outcome.status), _seconds(outcome)
+    head, seconds = (_song(outcome), outcome.preset, outcome.status), _seconds(outcome)
     for name, stem in outcome.levels.items():
         after = stem["after"]
         yield (
@@ -254,4 +262,4 @@ def _rows(outcome: Outcome) -> Iterator[tuple[str, ...]]:
         )
         head, seconds = ("", "", ""), ""
     if not outcome.levels:
-        yield (*head, "", "", "", "", "")
+        yield (*head, _fault(outcome), "", "", "", "")

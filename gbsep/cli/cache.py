@@ -1,4 +1,4 @@
-"""`gbsep cache`: the cache of separated stems."""
+"""`gbsep cache`: separated stems, and copies of what is at URLs."""
 
 from __future__ import annotations
 
@@ -21,19 +21,24 @@ def cache_group() -> None:
 @debug_option
 def info() -> None:
     """Where the cache is, and how much is in it."""
+    from ..batch import remote
     from ..cache import locate, usage
 
     cache = locate()
     used = usage(cache)
     size, limit = used.bytes / 1e6, cache.limit_bytes / 1e6
     say(f"{cache.folder}: {used.entries} separations, {size:.0f} of {limit:.0f} MB")
+    kept = remote.usage()
+    say(f"{kept.entries} copies of what is at URLs, {kept.bytes / 1e6:.0f} MB")
 
 
 @cache_group.command()
 @debug_option
 def clear() -> None:
-    """Empty the cache."""
+    """Empty the cache. A render from or to a URL that is under way may fail by it."""
+    from ..batch import remote
     from ..cache import clear, locate
 
-    gone = clear(locate())
-    click.echo(f"removed {gone.entries} separations, {gone.bytes / 1e6:.0f} MB")
+    gone, copies = clear(locate()), remote.clear()
+    say(f"removed {gone.entries} separations, {gone.bytes / 1e6:.0f} MB")
+    say(f"removed {copies.entries} copies of what is at URLs, {copies.bytes / 1e6:.0f} MB")

@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 
+from ..errors import GbsepError
 from .batches import CHOSEN, batch_options, carry_out, choices_of
-from .common import debug_option, say
+from .common import complain, debug_option, say
 
 
 @click.command(short_help="Render what is dropped into a folder.")
@@ -29,7 +30,8 @@ def watch(folder: Path, settle_s: float, once: bool, **chosen: Any) -> int:
     """Render every recording that comes into DIR, or into a folder below it, until Ctrl-C.
 
     The bridge to a DAW that can bounce to a folder. A file is taken when its copy is complete; a broken one is told
-    about once, and tried again when it changes. DIR/take/1.wav lands in OUT/take/1/<preset>/, and OUT may lie in DIR.
+    about once, and tried again when it changes; so is a folder that cannot be read. DIR/take/1.wav lands in
+    OUT/take/1/<preset>/, or in OUT/take/1.wav/<preset>/ if there is a 1.flac too. OUT may lie in DIR.
 
     \b
     gbsep watch ~/Bounces -p exp005 --out ~/Stems
@@ -44,8 +46,14 @@ def watch(folder: Path, settle_s: float, once: bool, **chosen: Any) -> int:
     if not once:
         say(f"watching {folder}; Ctrl-C ends it", err=True)
     worst = 0
+
+    def tell(problem: GbsepError) -> None:
+        nonlocal worst
+        complain(str(problem))
+        worst = 1
+
     out = choices.options.out
-    for paths in arrivals(folder, out, settle_s=settle_s, once=once):
+    for paths in arrivals(folder, out, settle_s=settle_s, once=once, tell=tell):
         planned = choices.plan(paths, below=folder, check_space=False)
         unfinished = tuple(plan for plan in planned.plans if plan.action == "render")
         worst = max(worst, carry_out(replace(planned, plans=unfinished), choices, watching=True))
