@@ -147,9 +147,9 @@ def carry_out(
 ) -> int:
     """Run a batch, show how it goes and what became of it; the exit code.
 
-    `after` is called with the outcomes of a batch that was not interrupted, before any of them is printed, and returns
-    whether it went well.
-    `watching` is as for `run_batch`. Of more than one render there is a report in batch.json, but not while watching.
+    `after` is called with the outcomes of a batch that was not interrupted, and returns whether it went well. Of more
+    than one render there is a report in batch.json, but not while watching. All is written before anything is printed:
+    whoever reads may close the pipe. `watching` is as for `run_batch`.
     """
     from ..batch import history, report
 
@@ -158,20 +158,24 @@ def carry_out(
         report.check(planned)
     outcomes, interrupted = run_batch(planned, choices.cluster, watching)
     complete = interrupted or after is None or after(outcomes)
-    print_outcomes(outcomes, choices.as_json)
     history.learn(planned, outcomes)
     failed = not complete or any(outcome.status == "failed" for outcome in outcomes)
+    told: dict[str, Any] | None = None
+    problem = ""
     if several and outcomes:
         try:
             told = report.write(planned, outcomes, ["gbsep", *sys.argv[1:]], choices.begun, interrupted)
-            counts = {**told["counts"], "not done": len(planned.plans) + len(planned.refused) - len(outcomes)}
-            words = [f"{count} {word}" for word, count in counts.items() if count]
-            say(f"{', '.join(words)}; {report.place(planned)}", err=True)
-            if left := told["unreviewed"]:
-                say(f"{len(left)} unreviewed; gbsep review {planned.options.out} opens them", err=True)
         except GbsepError as error:
-            complain(str(error))
-            failed = True
+            problem, failed = str(error), True
+    print_outcomes(outcomes, choices.as_json)
+    if told:
+        counts = {**told["counts"], "not done": len(planned.plans) + len(planned.refused) - len(outcomes)}
+        words = [f"{count} {word}" for word, count in counts.items() if count]
+        say(f"{', '.join(words)}; {report.place(planned)}", err=True)
+        if left := told["unreviewed"]:
+            say(f"{len(left)} unreviewed; gbsep review {planned.options.out} opens them", err=True)
+    if problem:
+        complain(problem)
     if interrupted:
         raise KeyboardInterrupt
     return 1 if failed else 0
