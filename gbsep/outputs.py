@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from filelock import BaseFileLock
 
 RECORD = "render.json"
+MEDIA = "media"
+"""Where a DAW project keeps files of its own, beside the renders of its song."""
 
 
 @dataclass(frozen=True)

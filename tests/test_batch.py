@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import io
@@ -444,7 +445,18 @@ def test_without_keep_going_a_broken_file_refuses_all(tmp_path: Path) -> None:
 
 
 def is_alive(process: int) -> bool:
-    return psutil.pid_exists(process) and psutil.Process(process).status() != psutil.STATUS_ZOMBIE
+    try:
+        return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def seen(folder: Path) -> set[Path]:
+    """All that is in a folder; nothing when something vanishes while one looks."""
+    try:
+        return set(folder.rglob("*"))
+    except FileNotFoundError:
+        return set()
 
 
 @posix
@@ -457,10 +469,10 @@ def test_killed_ten_times_it_ends_with_the_same_bytes(tmp_path: Path) -> None:
     words = ["render", "album", "-p", presets[0], "-p", presets[1], "--jobs", "2", "-o", "out"]
     out, chance, killed = tmp_path / "out", random.Random(0), 0
     while killed < 10:
-        before = set(out.rglob("*"))
+        before = seen(out)
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         process = subprocess.Popen([sys.executable, "-m", "gbsep", *words], cwd=tmp_path, **quiet)
-        while process.poll() is None and set(out.rglob("*")) <= before:
+        while process.poll() is None and seen(out) <= before:
             time.sleep(0.01)
         time.sleep(chance.uniform(0, 0.15))
         if process.poll() is not None:  # done before it could be killed: from the start
@@ -480,7 +492,12 @@ def test_killed_ten_times_it_ends_with_the_same_bytes(tmp_path: Path) -> None:
 
 
 def workers() -> list[Any]:
-    return [child for child in psutil.Process().children() if "gbsep.batch.worker" in " ".join(child.cmdline())]
+    found = []
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if "gbsep.batch.worker" in " ".join(child.cmdline()):
+                found.append(child)
+    return found
 
 
 @posix

@@ -45,8 +45,6 @@ SUFFIXES = {
 
 JSON_LINES = {".jsonl", ".ndjson"}
 MANIFESTS = {".csv", ".tsv", *JSON_LINES}
-MEDIA = "media"
-"""Where a DAW project keeps files, beside the renders of its song."""
 
 COLUMNS = ("input", "preset", "overrides")
 
@@ -165,7 +163,7 @@ def _is_made(folder: Path, own: Path) -> bool:
     """Whether gbsep made what a folder holds: it is `own`, or a render, or the media of a project beside renders."""
     if folder.resolve() == own or outputs.read_record(folder) is not None:
         return True
-    beside = folder.parent.glob(f"*/{outputs.RECORD}") if folder.name == MEDIA else ()
+    beside = folder.parent.glob(f"*/{outputs.RECORD}") if folder.name == outputs.MEDIA else ()
     return any(outputs.read_record(record.parent) is not None for record in beside)
 
 

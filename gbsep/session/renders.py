@@ -39,7 +39,6 @@ from .model import Clip, Insert, Marker, Session, Track, color_of
 FADER_RANGE_DB = (-60.0, 6.0)
 AS_THEY_ARE = {"wav": ".wav", "rf64": ".wav", "aiff": ".aiff", "flac": ".flac"}
 """Containers that every DAW begins at the same sample, and the suffix of a copy."""
-MEDIA = "media"
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ class Place:
 
     @property
     def media(self) -> Path:
-        return self.song / MEDIA
+        return self.song / outputs.MEDIA
 
 
 def find_renders(out: Path) -> dict[Path, list[Render]]:
@@ -126,7 +125,9 @@ def song_session(
         place.warn(f"no dry stems of {', '.join(bare)}: gbsep render --dry-stems writes them")
     if place.copies:
         size = f"{len(place.copies)} files, {sum(place.copies.values()) / 1e6:.1f} MB"
-        place.warn(f"{size}, are copied into {place.folder / MEDIA}: their own names have no spelling in a project")
+        place.warn(
+            f"{size}, are copied into {place.folder / outputs.MEDIA}: their own names have no spelling in a project"
+        )
     rate = first.recording["sample_rate"]
     return Session(
         name,
@@ -224,7 +225,7 @@ def _markers(renders: list[Render]) -> Iterator[Marker]:
 def _clip(path: Path, name: str, start_s: float, place: Place) -> Clip:
     if not place.speakable(path.relative_to(place.folder).as_posix()):
         sha256 = files.content_hash(path)
-        path = _copy(path, place.folder / MEDIA / f"{sha256[:12]}{path.suffix}")
+        path = _copy(path, place.folder / outputs.MEDIA / f"{sha256[:12]}{path.suffix}")
         place.copies[path] = path.stat().st_size
     info = files.probe(path)
     return Clip(path, name, start_s, info.frames, info.sample_rate, info.channels, info.container)
