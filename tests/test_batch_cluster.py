@@ -221,7 +221,7 @@ def test_renders_go_to_a_url_by_the_rules_for_folders(album: Path, bucket: tuple
     assert statuses() == ["skipped: unchanged"] * 2
     gbsep.write(songs[0], gbsep.read(songs[1]))
     assert statuses() == ["ok: input changed", "skipped: unchanged"]
-    assert statuses(format="flac") == ["ok: preset, options changed"] * 2
+    assert statuses(format="flac") == ["ok: preset, file names changed"] * 2
     names = {path.name for path in (there / "1/exp002").iterdir()}
     assert names == {"bass.flac", "guitar.flac", "residual.flac", "render.json"}
     (there / "1/exp002/bass.flac").write_bytes(b"mine")
