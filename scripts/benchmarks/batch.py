@@ -177,7 +177,7 @@ def skipping(place: Path, rounds: int) -> None:
 
 @click.command(help=__doc__)
 @click.option("--rounds", default=3, show_default=True)
-@click.option("--songs", "count", default=8, show_default=True, help="Songs for the jobs.")
+@click.option("--songs", "count", default=24, show_default=True, help="Songs for the jobs.")
 @click.option("--files", default=1000, show_default=True, help="Short files.")
 @click.option("--only", type=click.Choice(["jobs", "presets", "many", "skip"]), multiple=True, help="Parts. [all]")
 def command(rounds: int, count: int, files: int, only: tuple[str, ...]) -> None:
