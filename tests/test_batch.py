@@ -29,7 +29,6 @@ import gbsep
 from gbsep import batch, rendering
 from gbsep.audio import Audio
 from gbsep.batch import history, inputs, planning, report, task
-from gbsep.cli import main
 from gbsep.errors import AudioFileError, OutputError, ParameterError, PresetError
 from gbsep.rendering import Options
 
@@ -645,19 +644,6 @@ def test_an_error_of_our_own_is_an_outcome(album: Path, tmp_path: Path, monkeypa
     assert done.outcome.status == "failed"
     assert done.outcome.error == "unexpected TypeError: something is not what it should be; --debug shows where"
     assert "def wrong" in done.traceback or "in wrong" in done.traceback
-
-
-@pytest.fixture
-def typed(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Call the command in this process, in a folder of its own: (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*words: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as exit:
-            main(list(words))
-        return int(exit.value.code or 0), *capsys.readouterr()
-
-    return call
 
 
 def test_a_dry_run_says_what_and_how_long_and_writes_nothing(typed: Any, album: Path) -> None:

@@ -14,7 +14,6 @@ import pytest
 import gbsep
 from gbsep.audio import Audio
 from gbsep.batch.watch import PATIENCE, arrivals
-from gbsep.cli import main
 
 RATE = 44100
 SETTLE_S = 0.2
@@ -78,18 +77,6 @@ def test_a_folder_that_goes_away_for_a_moment_is_told_once(tmp_path: Path) -> No
     assert next(come) == [str(folder / "2.wav")]
     bringing.join()
     assert told == [f"{folder}: cannot be read: No such file or directory"]
-
-
-@pytest.fixture
-def typed(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.chdir(tmp_path)
-
-    def call(*words: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as exit:
-            main(list(words))
-        return int(exit.value.code or 0), *capsys.readouterr()
-
-    return call
 
 
 def test_what_is_there_is_rendered_once_and_its_renders_are_not(typed: Any, tmp_path: Path) -> None:
