@@ -85,11 +85,12 @@ def fit(args: argparse.Namespace) -> None:
 
     torch.set_num_threads(args.threads)
     args.run.mkdir(parents=True, exist_ok=True)
+    shape = {**asdict(harmonic_net.Config()), **(json.loads(args.config.read_text()) if args.config else {})}
+    config = harmonic_net.config_from(shape)
     if args.start:
-        config, weights = compact.load(args.start, args.device)
+        smaller, weights = compact.load(args.start)
+        weights = harmonic_net.grown(smaller, weights, config, args.seed)
     else:
-        shape = {**asdict(harmonic_net.Config()), **(json.loads(args.config.read_text()) if args.config else {})}
-        config = harmonic_net.config_from(shape)
         weights = harmonic_net.new_weights(config, args.seed)
     rate = config.sample_rate
     loops = pool.load_loops(args.drums, rate) if args.drums else []
@@ -228,9 +229,10 @@ def main() -> None:
 
     one = commands.add_parser("fit", help="train, going on where the run stopped")
     one.add_argument("run_folder", type=Path)
-    begin = one.add_mutually_exclusive_group()
-    begin.add_argument("--from", dest="start", type=Path, help="weights that a new run goes on from")
-    begin.add_argument("--config", type=Path, help="JSON of a new run's network, where it is not the usual Config")
+    one.add_argument(
+        "--from", dest="start", type=Path, help="weights a new run goes on from, its network may be larger"
+    )
+    one.add_argument("--config", type=Path, help="JSON of a new run's network, where it is not the usual Config")
     one.add_argument("--pool", type=Path, action="append", required=True, help="folder of shards; may be repeated")
     one.add_argument("--shards", type=int, help="use only the first so many of each pool")
     one.add_argument("--valid", type=Path)

@@ -26,7 +26,7 @@ HELD_OUT = Path(train.__file__).with_name("fold_a.safetensors")
 """Trained without the instruments of two of the jams."""
 
 SMALL = Config(n_fft=256, hop_length=64, bins=80, pitches=48, bins_per_octave=12, gathered=3, harmonics=4,
-               widths=(4, 4, 6), projected=2, head=4)  # fmt: skip
+               widths=(4, 4, 6), dilations=((1, 1), (2, 2), (4, 4), (2, 1)), projected=2, head=4)  # fmt: skip
 
 
 def lively(config: Config = SMALL, seed: int = 0) -> harmonic_net.Weights:
@@ -54,7 +54,7 @@ def test_spectra_are_scipys(rng):
     from scipy.signal import stft
 
     x = rng.standard_normal(4000)
-    made = harmonic_net.spectrum(SMALL, torch.tensor(x, dtype=torch.float32)[None, None])[0, 0].numpy()
+    made = harmonic_net.spectrum(SMALL, torch.tensor(x, dtype=torch.float32)[None])[0].numpy()
     _, _, wanted = stft(x, window="hann", nperseg=SMALL.n_fft, noverlap=SMALL.n_fft - SMALL.hop_length, padded=False)
     assert made.shape[1] == wanted.shape[1]
     np.testing.assert_allclose(made, wanted, atol=1e-5)
@@ -63,13 +63,13 @@ def test_spectra_are_scipys(rng):
 def test_a_sine_of_amplitude_one_reads_half_in_its_bin():
     bin_hz = SMALL.sample_rate / SMALL.n_fft
     wave = torch.sin(2 * torch.pi * 20 * bin_hz * torch.arange(4096) / SMALL.sample_rate)
-    spectrum = harmonic_net.spectrum(SMALL, wave[None, None].float())[0, 0].abs()
+    spectrum = harmonic_net.spectrum(SMALL, wave[None].float())[0].abs()
     assert spectrum[20, 30].item() == pytest.approx(0.5, abs=1e-3)
 
 
 @pytest.mark.parametrize("length", [1, 63, 64, 1000, 4096])
 def test_waves_undo_spectra(length, rng):
-    x = torch.tensor(rng.standard_normal((2, 2, length)), dtype=torch.float32)
+    x = torch.tensor(rng.standard_normal((2, length)), dtype=torch.float32)
     back = harmonic_net.waves(SMALL, harmonic_net.spectrum(SMALL, x), length)
     torch.testing.assert_close(back, x, atol=1e-5, rtol=0)
 
@@ -108,19 +108,45 @@ def test_a_harmonic_is_gathered_to_its_pitch_and_laid_back_at_its_frequency(pitc
 def test_an_output_depends_on_its_context_and_no_more(config, rng):
     weights = lively(config)
     frames, middle = 4 * config.context, 2 * config.context
-    spectra = torch.randn(1, 2, config.n_fft // 2 + 1, frames, dtype=torch.complex64)
+    spectra = torch.randn(1, config.n_fft // 2 + 1, frames, dtype=torch.complex64)
     spectra.requires_grad_(True)
     # A perturbation instead of a gradient: features are taken outside the graph.
     with torch.no_grad():
         usual = harmonic_net.bass_spectrum(config, weights, spectra)
         changed = spectra.clone()
         changed[..., middle] *= 3j
-        moved = (harmonic_net.bass_spectrum(config, weights, changed) - usual).abs().amax(dim=(0, 1, 2)) > 0
+        moved = (harmonic_net.bass_spectrum(config, weights, changed) - usual).abs().amax(dim=(0, 1)) > 0
     reached = np.flatnonzero(moved.numpy())
     assert middle in reached
     assert reached.min() >= middle - config.context
     assert reached.max() <= middle + config.context
     assert reached.max() - reached.min() > config.context / 2
+
+
+@pytest.mark.parametrize(
+    "larger",
+    [
+        replace(SMALL, gathered=5),
+        replace(SMALL, widths=(5, 8, 10), head=7),
+        replace(SMALL, dilations=(*SMALL.dilations, (4, 1), (1, 2))),
+    ],
+)
+def test_a_grown_network_computes_what_it_did(larger):
+    weights, spectra = lively(), torch.randn(1, SMALL.n_fft // 2 + 1, 50, dtype=torch.complex64)
+    grown = harmonic_net.grown(SMALL, weights, larger, 1)
+    assert {name: one.shape for name, one in grown.items()} == {
+        name: one.shape for name, one in harmonic_net.new_weights(larger, 0).items()
+    }
+    usual = harmonic_net.bass_spectrum(SMALL, weights, spectra)
+    torch.testing.assert_close(harmonic_net.bass_spectrum(larger, grown, spectra), usual, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "other", [replace(SMALL, taps=5), replace(SMALL, widths=(3, 4, 6)), replace(SMALL, dilations=((2, 2), (1, 1)))]
+)
+def test_a_network_does_not_grow_into_another(other):
+    with pytest.raises(ValueError, match=r"grows by|would shrink"):
+        harmonic_net.grown(SMALL, lively(), other, 0)
 
 
 def test_pieces_meet_where_the_whole_would_be(rng, monkeypatch):
@@ -131,23 +157,36 @@ def test_pieces_meet_where_the_whole_would_be(rng, monkeypatch):
     np.testing.assert_allclose(pieces["bass"], whole["bass"], atol=1e-5)
 
 
-def test_the_first_piece_is_the_network_on_the_plain_signal(rng):
-    audio, weights = music(9000, 2, rng), lively()
+def test_mono_is_the_network_on_the_plain_signal(rng):
+    audio, weights = music(9000, 1, rng), lively()
     margin = 8192
-    left, right = np.pad(audio.samples, ((0, 0), (margin, margin)))
-    mid_side = np.stack([left + right, left - right]) / 2
-    scale = 1 / compact._level(audio.reader())
-    spectra = harmonic_net.spectrum(SMALL, torch.tensor(mid_side * scale)[None].float())
+    scale = 1 / compact._first_reading(audio.reader(), SMALL, weights)[0]
+    padded = np.pad(audio.samples * scale, ((0, 0), (margin, margin)))
+    spectra = harmonic_net.spectrum(SMALL, torch.tensor(padded, dtype=torch.float32))
     with torch.no_grad():
         made = compact.rests_settled(spectra, harmonic_net.bass_spectrum(SMALL, weights, spectra))
-    mid, side = harmonic_net.waves(SMALL, made, mid_side.shape[1])[0, :, margin:-margin].numpy() / scale
-    np.testing.assert_allclose(separated(audio, weights)["bass"], [mid + side, mid - side], atol=1e-5)
+    wanted = harmonic_net.waves(SMALL, made, padded.shape[1])[:, margin:-margin].numpy() / scale
+    np.testing.assert_allclose(separated(audio, weights)["bass"], wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("margin", [1, 5, 12])
+@given(sizes=st.lists(st.integers(1, 9), min_size=1, max_size=6))
+@settings(max_examples=20, deadline=None)
+def test_margins_hold_what_is_around(margin, sizes):
+    edges = np.cumsum([0, *sizes])
+    whole = np.arange(1, edges[-1] + 1)
+    padded = np.pad(whole, margin)
+    made = list(compact._with_margins(iter([whole[start:stop] for start, stop in pairwise(edges)]), margin))
+    assert len(made) == len(sizes)
+    for (block, inside), start, stop in zip(made, edges, edges[1:], strict=False):
+        np.testing.assert_array_equal(block, padded[start : stop + 2 * margin])
+        np.testing.assert_array_equal(block[inside], whole[start:stop])
 
 
 @pytest.mark.parametrize("resting", ["bass", "guitar"])
 def test_what_rests_gives_its_trace_to_the_other(resting):
     generator = torch.Generator().manual_seed(0)
-    bass, guitar = (torch.randn(1, 2, 80, 200, dtype=torch.complex64, generator=generator) for _ in range(2))
+    bass, guitar = (torch.randn(1, 80, 200, dtype=torch.complex64, generator=generator) for _ in range(2))
     trace = 10 ** ((compact.SHUT_DB - 1) / 20)
     rest = bass if resting == "bass" else guitar
     rest[..., 50:150] *= trace
@@ -162,7 +201,7 @@ def test_what_rests_gives_its_trace_to_the_other(resting):
 
 def test_a_quiet_player_is_left_alone():
     generator = torch.Generator().manual_seed(0)
-    bass, guitar = (torch.randn(1, 2, 80, 60, dtype=torch.complex64, generator=generator) for _ in range(2))
+    bass, guitar = (torch.randn(1, 80, 60, dtype=torch.complex64, generator=generator) for _ in range(2))
     guitar *= 10 ** ((compact.OPEN_DB + 1) / 20)
     torch.testing.assert_close(compact.rests_settled(bass + guitar, bass), bass)
 
@@ -209,11 +248,10 @@ def test_stems_scale_with_the_mixture(gain, rng):
 
 def test_mono_is_a_stereo_file_with_equal_channels(rng):
     audio, weights = music(12_000, 1, rng), lively()
-    # Untrained, the network may put something into the side of a mono signal; the mid is what must agree.
     both = Audio(np.repeat(audio.samples, 2, axis=0), audio.sample_rate)
-    np.testing.assert_allclose(
-        separated(both, weights)["bass"].mean(axis=0), separated(audio, weights)["bass"][0], atol=1e-5
-    )
+    left, right = separated(both, weights)["bass"]
+    np.testing.assert_allclose(left, separated(audio, weights)["bass"][0], atol=1e-6)
+    np.testing.assert_array_equal(left, right)
 
 
 def test_silence_stays_silent():
@@ -240,7 +278,8 @@ def test_hostile_sound_gives_finite_stems_that_are_no_louder_than_the_filter_all
 def test_quiet_passages_do_not_move_the_level(rng):
     loud = music(16_000, 2, rng)
     with_rest = Audio(np.pad(loud.samples, ((0, 0), (0, 80_000))), 8000)
-    assert compact._level(with_rest.reader()) == pytest.approx(compact._level(loud.reader()), rel=1e-3)
+    levels = [compact._first_reading(one.reader(), SMALL, lively())[0] for one in (with_rest, loud)]
+    assert levels[0] == pytest.approx(levels[1], rel=1e-3)
 
 
 def test_progress_ends_at_one(rng, monkeypatch):
@@ -249,7 +288,7 @@ def test_progress_ends_at_one(rng, monkeypatch):
     list(compact.separate(music(12_000, 1, rng).reader(), SMALL, lively(), told.append))
     assert told == sorted(told)
     assert told[-1] == 1.0
-    assert len(told) == 3
+    assert len(told) >= 3
 
 
 def test_broken_weights_are_told(rng):
@@ -340,8 +379,8 @@ def test_a_plain_song_comes_back_whole_and_without_seams(name, data, monkeypatch
     np.testing.assert_allclose(separated(song, weights, config)["bass"], whole["bass"], atol=1e-4)
 
 
-@pytest.mark.parametrize("mono", [False, True])
-def test_the_held_out_model_beats_every_butterworth_cutoff_on_a_song_it_never_heard(mono, data):
+@pytest.mark.parametrize(("mono", "by_db"), [(True, 1.5), (False, 4.0)])
+def test_the_held_out_model_beats_every_butterworth_cutoff_on_a_song_it_never_heard(mono, by_db, data):
     from scipy.signal import butter, sosfiltfilt
 
     song = data / "jams" / "03_bass_pasta_gtr_shiny+gtr_green"
@@ -358,4 +397,4 @@ def test_the_held_out_model_beats_every_butterworth_cutoff_on_a_song_it_never_he
         for hz in (100, 150, 200, 250, 300, 400, 500)
     ]
     config, weights = compact.load(HELD_OUT)
-    assert sdr_db(bass, separated(mixture, weights, config)["bass"]) > max(filtered) + 1.5
+    assert sdr_db(bass, separated(mixture, weights, config)["bass"]) > max(filtered) + by_db

@@ -4,12 +4,15 @@ Conventions
 - The network (see `harmonic_net`) works at a low sample rate, where a bass has all but a few thousandths of its
   energy. It estimates the bass; that is resampled to the mixture's rate, and the guitar is the mixture less the bass.
   So the stems sum to the mixture, and whatever else sounds (drums, cymbals, voices) stays with the guitar.
-- Mono is given to the network as a mid signal with a silent side.
+- The network hears one channel. Of a stereo recording that is what comes from the bass's place, which is looked for
+  first, as are the guitars'; then their places make the estimate better (see `places`). Where the bass has no place,
+  the mid is heard, and what is found is masked on the side too.
 - Where one of the two is estimated to be no more than a trace of the other for a while, it is taken to rest: its trace
   goes to the other's stem (`rests_settled`).
-- The reader is read twice, once for the level that the network's input is scaled by: stems scale with the mixture.
-- Pieces of PIECE_S seconds lie on a fixed grid from the first frame and overlap by all the context that the network can
-  see: the stems depend neither on the reader's blocks nor on where pieces meet. Memory is bounded by the piece.
+- The reader is read twice, first for places and for the level that the network's input is scaled by: stems scale with
+  the mixture.
+- Pieces of PIECE_S seconds lie on a fixed grid from the first frame and overlap by all that the network and `by_place`
+  can see: the stems depend neither on the reader's blocks nor on where pieces meet. Memory is bounded by the piece.
 
 Weights are float16 safetensors with the network's Config as JSON under `config` in the metadata. `compact` is the file
 beside this module, described by `compact.json`; others are found as all models are (see `models`).
@@ -17,6 +20,7 @@ beside this module, described by `compact.json`; others are found as all models 
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -30,13 +34,20 @@ from ..audio import BLOCK_FRAMES, Block, Reader, rechunk
 from ..errors import BackendError, SeparationFailed
 from . import Context, harmonic_net
 from .compute import pick_device, threads, versions
-from .harmonic_net import Config
+from .harmonic_net import Config, Weights
+from .places import LOOK, TINY, Places, by_place, look
 from .settings import BackendSettings
 
 if TYPE_CHECKING:
     import torch
 
 PIECE_S = 15.0
+LOOKED_AT, LOOKED_AT_S = 8, 15
+"""At most so many pieces of so many seconds, evenly spread over the song, are looked at for places."""
+
+BESIDE = 1e-3
+"""Part of a piece's level that its side must reach for it to be looked at."""
+
 SHUT_DB, OPEN_DB = -16.0, -12.0
 """Part of the mixture's power below which a stem is taken to rest, and above which it is left as it is."""
 
@@ -90,7 +101,7 @@ def _find(settings: Settings, context: Context) -> models.Found:
     return models.find(settings.model, "compact", context.models, download=False)
 
 
-def save(path: Path, config: Config, weights: harmonic_net.Weights) -> None:
+def save(path: Path, config: Config, weights: Weights) -> None:
     """Write weights as float16 safetensors, with `config` in the metadata; never half a file."""
     import torch
     from safetensors.torch import save_file
@@ -101,7 +112,7 @@ def save(path: Path, config: Config, weights: harmonic_net.Weights) -> None:
     partial.replace(path)
 
 
-def load(path: Path, device: str = "cpu") -> tuple[Config, harmonic_net.Weights]:
+def load(path: Path, device: str = "cpu") -> tuple[Config, Weights]:
     """What `save` wrote, as float32. Raises BackendError for anything else."""
     import torch
     from safetensors import SafetensorError, safe_open
@@ -121,7 +132,7 @@ def load(path: Path, device: str = "cpu") -> tuple[Config, harmonic_net.Weights]
 def separate(
     reader: Reader,
     config: Config,
-    weights: harmonic_net.Weights,
+    weights: Weights,
     progress: Callable[[float], None] = lambda fraction: None,
 ) -> Iterator[dict[str, Block]]:
     """Yield blocks of `bass` and `guitar`, in the reader's sample rate and channels.
@@ -129,7 +140,8 @@ def separate(
     Raises SeparationFailed when the network gives samples that are not finite.
     """
     low = files.resample(reader, config.sample_rate)
-    bass = _bass(low, config, weights, _level(low), progress)
+    level, places = _first_reading(low, config, weights)
+    bass = _bass(low, config, weights, level, places, progress)
     bass = files.resample_blocks(bass, config.sample_rate, reader.sample_rate, reader.channels, reader.frames)
     for mixture, block in zip(rechunk(reader.blocks(), BLOCK_FRAMES), rechunk(bass, BLOCK_FRAMES), strict=True):
         if not np.isfinite(block).all():
@@ -137,65 +149,138 @@ def separate(
         yield {"bass": block, "guitar": mixture - block}
 
 
-def _level(low: Reader) -> float:
-    """RMS of mid and side together over the seconds that are not quiet; 0 for silence."""
-    power = np.array(
-        [np.mean(np.square(_mid_side(block), dtype=np.float64)) for block in rechunk(low.blocks(), low.sample_rate)]
-    )
-    loud = power[power >= power.mean() * 10 ** (QUIET_DB / 10)]
-    return float(np.sqrt(loud.mean()))
+def _first_reading(low: Reader, config: Config, weights: Weights) -> tuple[float, Places | None]:
+    """(RMS of mid and side together over the seconds that are not quiet, 0 for silence; a stereo song's places)."""
+    step = max(1, -(-low.frames // (LOOKED_AT_S * config.sample_rate * LOOKED_AT)))
+    powers: list[float] = []
+
+    def looked_at() -> Iterator[torch.Tensor]:
+        seconds = (_mid_side(block) for block in rechunk(low.blocks(), config.sample_rate))
+        for number in itertools.count():
+            piece = list(itertools.islice(seconds, LOOKED_AT_S))
+            if not piece:
+                return
+            powers.extend(float(np.square(second, dtype=np.float64).sum(axis=0).mean()) for second in piece)
+            mid_side = np.concatenate(piece, axis=1)
+            level = np.sqrt(np.mean(powers[-len(piece) :]))
+            if number % step == 0 and np.abs(mid_side[1]).max() > BESIDE * level:
+                yield _estimate(config, weights, mid_side / level)
+
+    places = look(looked_at())
+    loud = [power for power in powers if power >= np.mean(powers) * 10 ** (QUIET_DB / 10)]
+    return float(np.sqrt(np.mean(loud))), places
 
 
 def _bass(
-    low: Reader, config: Config, weights: harmonic_net.Weights, level: float, progress: Callable[[float], None]
+    low: Reader,
+    config: Config,
+    weights: Weights,
+    level: float,
+    places: Places | None,
+    progress: Callable[[float], None],
 ) -> Iterator[Block]:
-    """The bass at the network's own rate."""
+    """The bass at the network's own rate, in the channels of `low`."""
     import torch
 
-    grid = config.grid_frames
-    margin = -(-((config.context + REST_FRAMES) * config.hop_length + config.n_fft) // grid) * grid
-    piece = max(1, round(PIECE_S * config.sample_rate / grid)) * grid
-    scale = 1.0 / max(level, 1e-9)
-    silence = np.zeros((low.channels, margin), np.float32)
-    device = next(iter(weights.values())).device
-    before, done = silence, 0
-    pieces = rechunk(low.blocks(), piece)
-    current: Block | None = next(pieces)
-    while current is not None:
-        following = next(pieces, None)
-        after = silence if following is None else np.concatenate([following, silence], axis=1)[:, :margin]
-        to_grid = silence[:, : -current.shape[1] % grid]
-        whole = np.concatenate([before, current, after, to_grid], axis=1)
+    hop, edge, scale = config.hop_length, -(-config.n_fft // config.hop_length), np.float32(max(level, 1e-9))
+    angle = np.radians(places.bass) if places else 0.0
+    along, aside = np.float32(np.cos(angle)), np.float32(np.sin(angle))
+    end = np.zeros((low.channels, _to_grid(config, config.n_fft)), np.float32)
+
+    def turned() -> Iterator[np.ndarray]:
+        """What comes from the bass's place and, in stereo, what is across; between two ends of silence."""
+        for block in itertools.chain([end], low.blocks(), [end]):
+            mid, side = _mid_side(block) / scale
+            yield np.stack([along * mid + aside * side, along * side - aside * mid])[: low.channels]
+
+    def estimated() -> Iterator[np.ndarray]:
+        margin = _to_grid(config, (config.context + REST_FRAMES) * hop + config.n_fft)
+        for whole, inside in _with_margins(rechunk(turned(), _piece_frames(config)), margin):
+            spectra = _estimate(config, weights, np.pad(whole, ((0, 0), (0, -whole.shape[1] % config.grid_frames))))
+            yield spectra[..., inside.start // hop : -(-inside.stop // hop)].cpu().numpy()
+
+    at = -end.shape[1]
+    for whole, inside in _with_margins(estimated(), (LOOK if places else 0) + edge):
         with torch.inference_mode():
-            waves = torch.from_numpy(_mid_side(whole) * np.float32(scale)).to(device)[None]
-            mixture = harmonic_net.spectrum(config, waves)
-            bass = rests_settled(mixture, harmonic_net.bass_spectrum(config, weights, mixture))
-            made = harmonic_net.waves(config, bass, whole.shape[1])[0].cpu().numpy() / np.float32(scale)
-        made = made[:, margin : margin + current.shape[1]]
-        yield made[:1] if low.channels == 1 else np.stack([made[0] + made[1], made[0] - made[1]])
-        done += current.shape[1]
-        progress(done / low.frames)
-        before, current = np.concatenate([before, current], axis=1)[:, -margin:], following
+            bass = _placed(torch.from_numpy(whole).to(next(iter(weights.values())).device), places)
+            bass = bass[..., inside.start - edge : inside.stop + edge]
+            waves = harmonic_net.waves(config, bass, (bass.shape[-1] - 1) * hop).cpu().numpy() * scale
+        stop = at + (inside.stop - inside.start) * hop
+        kept = waves[:, edge * hop + max(0, -at) : edge * hop + min(stop, low.frames) - at]
+        if kept.size:
+            yield kept if low.channels == 1 else np.stack([kept[0] + kept[1], kept[0] - kept[1]])
+            progress(min(stop, low.frames) / low.frames)
+        at = stop
+
+
+def _estimate(config: Config, weights: Weights, waves: np.ndarray) -> torch.Tensor:
+    """Spectra (1 + channels, config.bins, frames): the network's estimate for the first of `waves`, and these."""
+    import torch
+
+    with torch.inference_mode():
+        device = next(iter(weights.values())).device
+        mixture = harmonic_net.spectrum(config, torch.from_numpy(waves.astype(np.float32)).to(device))
+        bass = rests_settled(mixture[:1], harmonic_net.bass_spectrum(config, weights, mixture[:1]))
+        return torch.cat([bass, mixture[:, : config.bins]])
+
+
+def _placed(spectra: torch.Tensor, places: Places | None) -> torch.Tensor:
+    """The bass as mid and, in stereo, side, from spectra as of `_estimate`, turned if there are `places`."""
+    import torch
+
+    bass, towards, *across = spectra
+    if places:
+        angle = np.radians(places.bass)
+        bass = by_place(towards, across[0], bass, places.guitars, places.placeless)
+        return torch.stack([float(np.cos(angle)) * bass, float(np.sin(angle)) * bass])
+    share = bass * towards.conj() / (towards.abs().square() + TINY)
+    share = share / share.abs().clamp(min=1.0)
+    return torch.stack([bass, *(share * side for side in across)])
+
+
+def _piece_frames(config: Config) -> int:
+    return max(1, round(PIECE_S * config.sample_rate / config.grid_frames)) * config.grid_frames
+
+
+def _to_grid(config: Config, frames: int) -> int:
+    return -(-frames // config.grid_frames) * config.grid_frames
+
+
+def _with_margins(blocks: Iterator[np.ndarray], margin: int) -> Iterator[tuple[np.ndarray, slice]]:
+    """Each block (..., n) amid `margin` of what is around it, zero beyond the ends; and where in this it lies."""
+    ahead: list[np.ndarray] = []
+    before: np.ndarray | None = None
+    while True:
+        while sum(block.shape[-1] for block in ahead[1:]) < margin and (block := next(blocks, None)) is not None:
+            ahead.append(block)
+        if not ahead:
+            return
+        if before is None:
+            before = np.zeros_like(ahead[0], shape=(*ahead[0].shape[:-1], margin))
+        length = ahead[0].shape[-1]
+        whole = np.concatenate([before, *ahead, np.zeros_like(before)], axis=-1)[..., : length + 2 * margin]
+        yield whole, slice(margin, margin + length)
+        before = whole[..., length : length + margin]
+        ahead.pop(0)
 
 
 def rests_settled(mixture: torch.Tensor, bass: torch.Tensor) -> torch.Tensor:
-    """`bass` (batch, 2, bins, frames): all of `mixture` in its bins where the guitar rests, none where the bass does.
+    """`bass` (batch, bins, frames): all of `mixture` in its bins where the guitar rests, none where the bass does.
 
     Between SHUT_DB and OPEN_DB of the mixture's power in these bins the change is gradual.
     """
     import torch
 
-    guitar = mixture[:, :, : bass.shape[2]] - bass
+    guitar = mixture[:, : bass.shape[1]] - bass
     window = torch.hann_window(2 * REST_FRAMES + 3, periodic=False, device=bass.device)[None, None, 1:-1]
 
     def power(spectra: torch.Tensor) -> torch.Tensor:
-        by_frame = spectra.abs().square().sum(dim=(1, 2))[:, None]
+        by_frame = spectra.abs().square().sum(dim=1, keepdim=True)
         return torch.nn.functional.conv1d(by_frame, window, padding=REST_FRAMES)
 
     powers = power(bass), power(guitar)
     bass_open, guitar_open = (
-        ((10 * (one / (sum(powers) + 1e-12)).log10() - SHUT_DB) / (OPEN_DB - SHUT_DB)).clamp(0, 1)[:, None]
-        for one in powers
+        ((10 * (one / (sum(powers) + 1e-12)).log10() - SHUT_DB) / (OPEN_DB - SHUT_DB)).clamp(0, 1) for one in powers
     )
     return bass_open * (bass + (1 - guitar_open) * guitar)
 

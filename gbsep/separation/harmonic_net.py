@@ -1,22 +1,22 @@
 """The network of the `compact` backend: which part of each spectral bin belongs to the bass.
 
 Conventions
-- It works at Config.sample_rate on mid and side, M = (L + R) / 2 and S = (L - R) / 2, as complex short-time spectra
-  (batch, 2, bins, frames) of a Hann window scaled by 2 / n_fft.
+- It hears one channel at Config.sample_rate, as complex short-time spectra (batch, bins, frames) of a Hann window
+  scaled by 2 / n_fft. What a stereo picture adds is geometry and needs no network (see `places`).
 - Pitch has an axis of its own, `bins_per_octave` to the octave. Harmonic number h of every pitch is gathered from
   the linear spectrum on the way in and laid back at h times the pitch on the way out (Bittner et al., "Deep salience
   representations for f0 estimation", 2017), so weights are shared over pitch and a note is seen as a whole.
 - Between the two, a U-net of dilated convolutions looks at about two and a half seconds either side. All context is
   finite: Config.context frames, so a piece with that much around it comes out as in the whole.
-- It gives complex filter coefficients over `taps` neighbouring frames of M and S (Mack & Habets, "Deep filtering",
-  2019), not a mask, so partials that beat within a bin, and places in the stereo picture, can be told apart.
+- It gives complex filter coefficients over `taps` neighbouring frames (Mack & Habets, "Deep filtering", 2019), not a
+  mask, so partials that beat within a bin can be told apart.
 
 Weights are a plain {name: tensor}; every function here is a pure function of them.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -25,18 +25,19 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
-    Weights = dict[str, torch.Tensor]
+Weights = dict[str, "torch.Tensor"]
 
-DILATIONS = (1, 2, 4)
-"""Of the deepest level's blocks, in pitch and in time."""
-
-FEATURES = 6
-"""Local features of a bin: levels of M and S, their complex coherence, and the phase advance of M."""
+FEATURES = 3
+"""Local features of a bin: its level and its complex phase advance."""
 
 
 @dataclass(frozen=True)
 class Config:
-    """The network's shape; kept with its weights. `bins` is how many bins, from 0 Hz, can hold bass."""
+    """The network's shape; kept with its weights.
+
+    bins: how many bins, from 0 Hz, can hold bass; gathered and harmonics: how many a pitch sees and is laid out to;
+    widths: channels of the U-net's levels; dilations: of each block of the deepest level, in pitch and in time.
+    """
 
     sample_rate: int = 8000
     n_fft: int = 1024
@@ -45,9 +46,10 @@ class Config:
     lowest_hz: float = 27.5
     bins_per_octave: int = 36
     pitches: int = 192
-    gathered: int = 6
+    gathered: int = 16
     harmonics: int = 16
     widths: tuple[int, int, int] = (32, 64, 96)
+    dilations: tuple[tuple[int, int], ...] = ((1, 1), (2, 2), (4, 4), (1, 1), (4, 1), (2, 1))
     projected: int = 8
     head: int = 32
     taps: int = 3
@@ -55,7 +57,7 @@ class Config:
     @property
     def context(self) -> int:
         """Frames on either side that an output frame can depend on."""
-        deep = 4 * (2 * sum(DILATIONS) + 1)
+        deep = 4 * (2 * sum(in_time for _, in_time in self.dilations) + 1)
         middle = 2 * (2 * 2 + 2)
         top = 1 + 2
         return deep + middle + top + 2 + self.taps // 2 + 4 + 1
@@ -68,14 +70,21 @@ class Config:
 
 def config_from(values: dict[str, Any]) -> Config:
     """A Config from its JSON form. Raises TypeError or ValueError for unknown keys or values that are no sizes."""
-    values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-    config = Config(**values)
-    sizes = [*(value for name, value in asdict(config).items() if name not in ("widths", "lowest_hz")), *config.widths]
-    if not all(isinstance(size, int) and 0 < size <= 2**16 for size in sizes) or len(config.widths) != 3:
+    config = Config(**{name: _tuples(value) for name, value in values.items()})
+    plain = [value for name, value in asdict(config).items() if name not in ("widths", "dilations", "lowest_hz")]
+    pairs = config.dilations
+    sizes = [*plain, *config.widths, *(size for pair in pairs for size in pair)]
+    if not all(isinstance(size, int) and 0 < size <= 2**16 for size in sizes):
+        raise ValueError(f"{values} is no shape of a network")
+    if len(config.widths) != 3 or not pairs or any(len(pair) != 2 for pair in pairs):
         raise ValueError(f"{values} is no shape of a network")
     if config.bins > config.n_fft // 2 or config.pitches % 4 or not 0 < config.lowest_hz < config.sample_rate / 2:
         raise ValueError(f"{values} is no shape of a network")
     return config
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def laid_out(value: torch.Tensor) -> torch.Tensor:
@@ -135,14 +144,14 @@ def new_weights(config: Config, seed: int) -> Weights:
         conv(f"{name}.b", width, width, 3, 0.3)
 
     top, middle, deep = config.widths
-    conv("in", 2 * config.gathered + 4, top, 3)
+    conv("in", config.gathered + FEATURES - 1, top, 3)
     w["in.pitch"] = torch.zeros(1, top, config.pitches, 1)
     conv("down1", top, middle, 2)
     block("middle1", middle)
     conv("down2", middle, deep, 2)
     w["deep.pitch"] = torch.zeros(1, deep, config.pitches // 4, 1)
-    for dilation in DILATIONS:
-        block(f"deep{dilation}", deep)
+    for number in range(len(config.dilations)):
+        block(f"deep{number}", deep)
     conv("up2", deep, middle, 1, 0.7)
     block("middle2", middle)
     conv("up1", middle, top, 1, 0.7)
@@ -151,52 +160,80 @@ def new_weights(config: Config, seed: int) -> Weights:
     conv("head1", config.projected + FEATURES, config.head, 3)
     w["head1.bin"] = torch.zeros(1, config.head, config.bins, 1)
     conv("head2", config.head, config.head, 3)
-    conv("out", config.head, 2 * config.taps * 2 * 2, 1, 0.05)
-    w["out.bin"] = torch.zeros(1, 2 * config.taps * 2 * 2, config.bins, 1)
-    pass_half = w["out.bin"].view(2, config.taps, 2, 2, config.bins)
-    for channel in range(2):
-        pass_half[channel, config.taps // 2, channel, 0] = 0.5
+    conv("out", config.head, 2 * config.taps, 1, 0.05)
+    w["out.bin"] = torch.zeros(1, 2 * config.taps, config.bins, 1)
+    w["out.bin"][0, config.taps // 2] = 0.5
     return w
 
 
-def spectrum(config: Config, waves: torch.Tensor) -> torch.Tensor:
-    """Spectra (batch, channels, n_fft // 2 + 1, frames) of waves (batch, channels, n), centred, zeros outside."""
+def grown(old: Config, weights: Weights, config: Config, seed: int) -> Weights:
+    """Weights of a larger network that computes exactly what `weights` do in the `old` one.
+
+    New channels begin at random and are read by nothing, new blocks add nothing: both only once they have learnt to.
+    Raises ValueError where `config` is no larger form of `old`.
+    """
+
+    new = new_weights(config, seed)
+    same = replace(old, gathered=config.gathered, widths=config.widths, head=config.head, dilations=config.dilations)
+    if config != same or config.dilations[: len(old.dilations)] != old.dilations:
+        raise ValueError("a network grows by gathered harmonics, channels and further blocks alone")
+    for name, value in new.items():
+        if name not in weights:
+            if name.endswith(".b.weight"):
+                value.zero_()
+            continue
+        before = weights[name]
+        if name == "in.weight":
+            before = _regathered(old, before, config)
+        if any(size < least for size, least in zip(value.shape, before.shape, strict=True)):
+            raise ValueError(f"{name} would shrink from {tuple(before.shape)} to {tuple(value.shape)}")
+        if value.dim() == 4 and not name.endswith((".pitch", ".bin")):
+            value[:, before.shape[1] :] = 0
+        value[tuple(slice(size) for size in before.shape)] = before
+    return new
+
+
+def _regathered(old: Config, kernel: torch.Tensor, config: Config) -> torch.Tensor:
+    """The first convolution's kernel with more harmonics' levels among its inputs, before all others."""
     import torch
 
-    window = torch.hann_window(config.n_fft, device=waves.device)
-    batch, channels, n = waves.shape
-    made = torch.stft(
-        waves.reshape(batch * channels, n) * (2.0 / config.n_fft),
+    levels, rest = kernel.split([old.gathered, kernel.shape[1] - old.gathered], dim=1)
+    more = kernel.new_zeros(kernel.shape[0], config.gathered - old.gathered, *kernel.shape[2:])
+    return torch.cat([levels, more, rest], dim=1)
+
+
+def spectrum(config: Config, waves: torch.Tensor) -> torch.Tensor:
+    """Spectra (batch, n_fft // 2 + 1, frames) of waves (batch, n), centred, zeros outside."""
+    import torch
+
+    return torch.stft(
+        waves * (2.0 / config.n_fft),
         config.n_fft,
         config.hop_length,
-        window=window,
+        window=torch.hann_window(config.n_fft, device=waves.device),
         center=True,
         pad_mode="constant",
         return_complex=True,
     )
-    return made.reshape(batch, channels, *made.shape[1:])
 
 
 def waves(config: Config, spectra: torch.Tensor, length: int) -> torch.Tensor:
-    """The inverse of `spectrum`; of (batch, channels, bins, frames) the highest bins may be missing and are zero."""
+    """The inverse of `spectrum`; of (batch, bins, frames) the highest bins may be missing and are zero."""
     import torch
 
-    batch, channels, bins, frames = spectra.shape
-    padded = torch.nn.functional.pad(spectra, (0, 0, 0, config.n_fft // 2 + 1 - bins))
-    window = torch.hann_window(config.n_fft, device=spectra.device)
-    made = torch.istft(
-        padded.reshape(batch * channels, -1, frames) * (config.n_fft / 2.0),
+    padded = torch.nn.functional.pad(spectra, (0, 0, 0, config.n_fft // 2 + 1 - spectra.shape[-2]))
+    return torch.istft(
+        padded * (config.n_fft / 2.0),
         config.n_fft,
         config.hop_length,
-        window=window,
+        window=torch.hann_window(config.n_fft, device=spectra.device),
         center=True,
         length=length,
     )
-    return made.reshape(batch, channels, length)
 
 
 def bass_spectrum(config: Config, w: Weights, mixture: torch.Tensor, half: bool = False) -> torch.Tensor:
-    """The bass in spectra `mixture` (batch, 2, n_fft // 2 + 1, frames), as complex (batch, 2, bins, frames).
+    """The bass in spectra `mixture` (batch, n_fft // 2 + 1, frames), as complex (batch, bins, frames).
 
     The mixture's RMS is taken to be about 1. `half` runs the convolutions in bfloat16.
     """
@@ -207,15 +244,16 @@ def bass_spectrum(config: Config, w: Weights, mixture: torch.Tensor, half: bool 
     mixture = nn.pad(mixture, (0, -frames % 4))
     gather, spread = _harmonic_maps(config, str(mixture.device))
     with torch.no_grad():
-        local = _features(config, mixture[:, :, : config.n_fft // 2])
+        local = _features(config, mixture[:, : config.n_fft // 2])
         stack = _gather(config, local, gather)
 
-    def conv(name: str, x: torch.Tensor, dilation: int = 1, stride: int = 1) -> torch.Tensor:
+    def conv(name: str, x: torch.Tensor, dilation: tuple[int, int] = (1, 1), stride: int = 1) -> torch.Tensor:
         weight = w[f"{name}.weight"]
-        padding = dilation * (weight.shape[-1] // 2) if stride == 1 else 0
+        reach = weight.shape[-1] // 2 if stride == 1 else 0
+        padding = (reach * dilation[0], reach * dilation[1])
         return nn.conv2d(x, weight, w[f"{name}.bias"], stride=stride, padding=padding, dilation=dilation)
 
-    def block(name: str, x: torch.Tensor, dilation: int = 1) -> torch.Tensor:
+    def block(name: str, x: torch.Tensor, dilation: tuple[int, int] = (1, 1)) -> torch.Tensor:
         return x + conv(f"{name}.b", nn.relu(conv(f"{name}.a", nn.relu(x), dilation)), dilation)
 
     def plus(x: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
@@ -229,8 +267,8 @@ def bass_spectrum(config: Config, w: Weights, mixture: torch.Tensor, half: bool 
         top = plus(conv("in", stack.contiguous(memory_format=channels_last)), w["in.pitch"])
         middle = block("middle1", conv("down1", nn.relu(top), stride=2))
         deep = plus(conv("down2", nn.relu(middle), stride=2), w["deep.pitch"])
-        for dilation in DILATIONS:
-            deep = block(f"deep{dilation}", deep, dilation)
+        for number, dilation in enumerate(config.dilations):
+            deep = block(f"deep{number}", deep, dilation)
         middle = block("middle2", middle + double(conv("up2", nn.relu(deep))))
         top = block("top", top + double(conv("up1", nn.relu(middle))))
         # In one dimension, on contiguous memory, the two large products are fastest.
@@ -243,54 +281,41 @@ def bass_spectrum(config: Config, w: Weights, mixture: torch.Tensor, half: bool 
         hidden = nn.relu(conv("head2", hidden))
         coefficients = conv("out", hidden)
     filters = 2.0 * torch.tanh((coefficients.float() + w["out.bin"]) / 2.0)
-    return _filter(config, filters, mixture[:, :, : config.bins])[..., :frames]
+    return _filter(config, filters, mixture[:, : config.bins])[..., :frames]
 
 
 def _features(config: Config, mixture: torch.Tensor) -> torch.Tensor:
     """Local features (batch, FEATURES, bins, frames)."""
     import torch
 
-    mid, side = mixture[:, 0], mixture[:, 1]
-    floor = 1e-3
-    mid_level, side_level = mid.abs(), side.abs()
-    coherence = side * mid.conj() / (mid_level * side_level + mid_level**2 + floor**2)
-    advance = torch.zeros_like(mid)
-    advance[..., 1:] = mid[..., 1:] * mid[..., :-1].conj()
-    turn = np.pi * 2 * config.hop_length / config.n_fft * np.arange(mid.shape[-2])
-    expected = torch.tensor(np.exp(-1j * turn), dtype=mid.dtype, device=mid.device)[:, None]
+    level, floor = mixture.abs(), 1e-3
+    advance = torch.zeros_like(mixture)
+    advance[..., 1:] = mixture[..., 1:] * mixture[..., :-1].conj()
+    turn = np.pi * 2 * config.hop_length / config.n_fft * np.arange(mixture.shape[-2])
+    expected = torch.tensor(np.exp(-1j * turn), dtype=mixture.dtype, device=mixture.device)[:, None]
     advance = advance * expected / (advance.abs() + floor**2)
-    return torch.stack(
-        [
-            torch.log10(mid_level + floor) + 1.5,
-            torch.log10(side_level + floor) + 1.5,
-            coherence.real,
-            coherence.imag,
-            advance.real,
-            advance.imag,
-        ],
-        dim=1,
-    )
+    return torch.stack([torch.log10(level + floor) + 1.5, advance.real, advance.imag], dim=1)
 
 
 def _gather(config: Config, local: torch.Tensor, gather: torch.Tensor) -> torch.Tensor:
-    """What a pitch shows (batch, 2 * gathered + 4, pitches, frames): levels at its harmonics, the rest at itself."""
+    """What a pitch shows (batch, gathered + 2, pitches, frames): levels at its harmonics, the rest at itself."""
     import torch
 
     batch, _, _, frames = local.shape
-    levels = torch.matmul(gather, local[:, :2]).reshape(batch, 2 * config.gathered, config.pitches, frames)
-    rest = torch.matmul(gather[: config.pitches], local[:, 2:])
+    levels = torch.matmul(gather, local[:, 0]).reshape(batch, config.gathered, config.pitches, frames)
+    rest = torch.matmul(gather[: config.pitches], local[:, 1:])
     return torch.cat([levels, rest], dim=1)
 
 
 def _filter(config: Config, filters: torch.Tensor, mixture: torch.Tensor) -> torch.Tensor:
-    """Complex coefficients times the mixture, summed over taps and inputs; filters (batch, 8 * taps, bins, frames)."""
+    """Complex coefficients (batch, 2 * taps, bins, frames), all real parts first, times the mixture, over the taps."""
     import torch
     from torch.nn import functional as nn
 
-    batch, _, bins, frames = filters.shape
-    filters = filters.contiguous().reshape(batch, 2, 4 * config.taps, bins, frames)
+    frames = mixture.shape[-1]
     around = nn.pad(mixture, (config.taps // 2, config.taps // 2))
     x = torch.stack([around[..., tap : tap + frames] for tap in range(config.taps)], dim=1)
-    to_real = torch.stack([x.real, -x.imag], dim=3).reshape(batch, 1, 4 * config.taps, bins, frames)
-    to_imaginary = torch.stack([x.imag, x.real], dim=3).reshape(batch, 1, 4 * config.taps, bins, frames)
-    return torch.complex((filters * to_real).sum(dim=2), (filters * to_imaginary).sum(dim=2))
+    real, imaginary = filters.chunk(2, dim=1)
+    return torch.complex(
+        (real * x.real - imaginary * x.imag).sum(dim=1), (real * x.imag + imaginary * x.real).sum(dim=1)
+    )

@@ -1,9 +1,9 @@
 """Batches of music with their true bass, made on the training device from a pool.
 
 What varies here, take by take: which bass meets which guitars (mostly those of its own song, whose notes collide),
-levels from -10 to +10 dB between them, a smooth equaliser and now and then a comb on each stem, polarity, place (each
-stem anywhere, the bass off-centre as well, one side of a guitar a little late), folding to mono half the time, one side
-silent, drums. Filters are applied to whole excerpts by the FFT, so the truth stays exact.
+levels from -10 to +10 dB between them, a smooth equaliser and now and then a comb on each stem, polarity, one side
+silent, drums. Filters are applied to whole excerpts by the FFT, so the truth stays exact. All is mono, as the network
+is: places in the stereo picture are the affair of `separation.places`.
 A batch depends on (seed, step) and the pool alone.
 """
 
@@ -24,8 +24,6 @@ LEVEL_SPREAD_DB = 4.5
 """Standard deviation of the bass's level: most songs are near the middle, where separation is hardest."""
 SILENT = 0.1
 """How often the bass is silent throughout, and how often the guitars are."""
-MIDDLE = 0.4
-"""How often a stem is in the centre; the same for bass and guitar, or place would be taken for the answer."""
 STRANGER = 0.1
 """How often a guitar comes from another song; mostly it is of the bass's own, whose notes collide with it."""
 EQ_BANDS = 7
@@ -53,7 +51,7 @@ def on_device(pool: Pool, loops: list[np.ndarray], sample_rate: int, device: str
 
 
 def batch(sources: Sources, seed: int, step: int, size: int, seconds: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """(mixture, bass), float32 (size, 2, frames), as mid and side; the mixture's RMS is near 1."""
+    """(mixture, bass), float32 (size, frames); the mixture's RMS is near 1."""
     import torch
 
     rng = np.random.default_rng([seed, step])
@@ -62,23 +60,17 @@ def batch(sources: Sources, seed: int, step: int, size: int, seconds: float) -> 
     shape = (size, x.shape[1])
     gain = _gains(rng, shape)
     response = _responses(rng, shape, sources.sample_rate)
-    place, late_s = _places(rng, shape)
-    folded = rng.random(size) >= 0.5
     level = 10 ** (rng.uniform(-4, 6, size) / 20)
 
     def tensor(values: np.ndarray) -> torch.Tensor:
         return torch.tensor(np.asarray(values, np.float32), device=x.device)
 
-    fine = torch.nn.functional.interpolate(tensor(response), frames // 2 + 1, mode="linear", align_corners=True)
-    spectra = torch.fft.rfft(x - x.mean(dim=-1, keepdim=True)) * fine
-    hz = torch.fft.rfftfreq(frames, 1 / sources.sample_rate).to(x.device)
-    left = spectra * tensor(np.cos(place) * gain)[..., None]
-    right = spectra * tensor(np.sin(place) * gain)[..., None] * torch.exp(-2j * np.pi * hz * tensor(late_s)[..., None])
-    mid_side = torch.stack([left + right, (left - right) * tensor(~folded)[:, None, None]], dim=2) / 2
-    made = torch.fft.irfft(mid_side, n=frames)
+    fine = torch.nn.functional.interpolate(
+        tensor(response * gain[..., None]), frames // 2 + 1, mode="linear", align_corners=True
+    )
+    made = torch.fft.irfft(torch.fft.rfft(x - x.mean(dim=-1, keepdim=True)) * fine, n=frames)
     mixture, bass = made.sum(dim=1), made[:, 0]
-    rms = mixture.square().mean(dim=(1, 2), keepdim=True).sqrt()
-    scale = tensor(level)[:, None, None] / (rms + 1e-4)
+    scale = tensor(level)[:, None] / (mixture.square().mean(dim=1, keepdim=True).sqrt() + 1e-4)
     return mixture * scale, bass * scale
 
 
@@ -114,15 +106,6 @@ def _gains(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
     present[silent > 1 - SILENT, 1:-1] = 0
     present[:, -1] = rng.random(size) < 0.15
     return 10 ** (level_db / 20) * present * rng.choice([-1.0, 1.0], shape)
-
-
-def _places(rng: np.random.Generator, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Angle of the constant-power pan, 0 left to pi / 2 right, and how late the right channel is, in seconds."""
-    angle = np.pi / 4 * (1 + rng.uniform(-1, 1, shape) * rng.random(shape))
-    angle[rng.random(shape) < MIDDLE] = np.pi / 4
-    late_s = rng.uniform(0, 0.012, shape) * (rng.random(shape) < 0.15)
-    late_s[:, 0] = 0
-    return angle, late_s
 
 
 def _responses(rng: np.random.Generator, shape: tuple[int, int], sample_rate: int) -> np.ndarray:

@@ -66,7 +66,7 @@ def error_db(
 def _error(
     config: harmonic_net.Config, weights: harmonic_net.Weights, mixture: torch.Tensor, bass: torch.Tensor, half: bool
 ) -> torch.Tensor:
-    """The bass's error as waves (size, 2, frames)."""
+    """The bass's error as waves (size, frames)."""
     laid_out = {name: harmonic_net.laid_out(value) for name, value in weights.items()}
     estimate = harmonic_net.bass_spectrum(config, laid_out, harmonic_net.spectrum(config, mixture), half)
     return harmonic_net.waves(config, estimate, mixture.shape[-1]) - bass
@@ -77,7 +77,7 @@ def _ratio_db(error: torch.Tensor, mixture: torch.Tensor, frames: int) -> torch.
 
     def power(x: torch.Tensor) -> torch.Tensor:
         pieces = x.shape[-1] // frames
-        return x[..., : pieces * frames].reshape(*x.shape[:2], pieces, frames).square().mean(dim=(1, 3))
+        return x[:, : pieces * frames].reshape(len(x), pieces, frames).square().mean(dim=2)
 
-    quiet = QUIET * mixture.square().mean(dim=(1, 2))[:, None] if frames < mixture.shape[-1] else 0.0
+    quiet = QUIET * mixture.square().mean(dim=1)[:, None] if frames < mixture.shape[-1] else 0.0
     return 10.0 * (power(error) / (power(mixture) + quiet + 1e-8) + 10 ** (FLOOR_DB / 10)).log10()

@@ -5,7 +5,7 @@ instruments; the honest measure of it is `compact, held out`, trained without al
 and a guitar of each of the others (the card names them). `cut-off, best per set` is one Butterworth cut-off (order 4,
 zero phase) for all jams, `best per jam` one for each, both chosen with the true stems at hand: a yardstick no user can
 reach; so is the cut-off of the pan mask, which takes for bass what is low and in the centre. The ideal ratio mask is
-what masking the mixture could reach at best.
+the best that any mask of the mixture could do; what is told apart by its place in stereo may go beyond.
 
 Then, for passages in which one instrument is muted: how far its stem is below the other instrument (dB).
 """

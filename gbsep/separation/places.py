@@ -1,0 +1,187 @@
+"""Where bass and guitars stand in the stereo picture, and what that tells of who plays what.
+
+Conventions
+- Mid and side, M = (L + R) / 2 and S = (L - R) / 2, as spectra (bins, frames). A source panned by level alone lies on a
+  line through the origin of (M, S): its place is that line's angle, 0 in the centre, degrees in [-90, 90).
+- `look` finds the places: a bin that one instrument has to itself tells that instrument's place exactly, so places are
+  the peaks of histograms of angles (Yilmaz & Rickard, "Blind separation of speech mixtures via time-frequency masking",
+  2004). What a first estimate of the bass calls bass gives the bass's, what it calls guitar those of the guitars.
+- Turned by the bass's place, the picture is `towards`, what comes from there, and `across`, in which the bass is not.
+- `by_place` refines an estimate of the bass: in every bin, bass and guitars are Gaussian sources of known places and
+  estimated powers, and the bass is its posterior mean, a multichannel Wiener filter (Duong, Vincent & Gribonval,
+  "Under-determined reverberant audio source separation using a full-rank spatial covariance model", 2010). Each
+  guitar's power is weighed by its part of the power around in time, so that a partial belongs to whoever plays it for
+  longer than one frame; what has no place of its own (reverb, chorus, delays from side to side) is one more source,
+  whose covariance is the local one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+BIN_DEG = 0.02
+"""Resolution of the histograms, and BROAD of their bins together that of their peaks."""
+BROAD = 25
+
+BASS, GUITARS = 0.85, 0.17
+"""Where the estimate is at least this part of the mixture's level a bin is the bass's, up to that part the guitars'."""
+
+IN_LINE = 0.999
+"""How well a guitar's bin must keep to a line: in phase, or in opposite phase, in both channels."""
+
+NEAR_DEG, APART_DEG = 1.0, 3.0
+"""What is near a place, and how far from each other two guitars' places are at least."""
+
+FOCUS = 0.5
+"""Part of the bass's power that must be near its place for it to have one."""
+
+MOST, LEAST = 4, 0.04
+"""So many guitars are placed at most, each with at least this part of what is the guitars'."""
+
+ROUNDS = 3
+AROUND, NEXT = 32, 2
+"""Frames on either side that a guitar's part of the power, and every power, are means over."""
+
+LOOK = ROUNDS * (AROUND + NEXT)
+"""Frames on either side that `by_place` can depend on."""
+
+PLACELESS = 0.1
+"""Part of the guitars' power that is always granted to what has no place: that, or what is left of all of it when twice
+that of the bins in line with a place is taken away, as guitars cover up each other's bins."""
+
+WIDTH = 1e-4
+"""How far every source strays from its line, in power."""
+
+TINY = 1e-9
+"""In power, where the mixture's RMS is about one."""
+
+
+@dataclass(frozen=True)
+class Places:
+    """In degrees; the guitars' are seen from the bass's. `placeless` is the part of their power that has no place."""
+
+    bass: float
+    guitars: tuple[float, ...]
+    placeless: float
+
+
+def look(pieces: Iterable[torch.Tensor]) -> Places | None:
+    """Places in a song, from pieces of it, complex (3, bins, frames): an estimate of the bass's mid, mid and side.
+
+    None where the bass has no place of its own: where it is wide, never has a bin to itself, or shares its place with
+    all guitars that have one.
+    """
+    bass, guitars, unshared = np.zeros(_BINS), np.zeros(_BINS), 0.0
+    for estimate, mid, side in pieces:
+        estimated, mid_power, side_power = map(_power, (estimate, mid, side))
+        power, across = mid_power + side_power, 2 * (mid * side.conj()).real
+        degrees = (0.5 * across.atan2(mid_power - side_power)).rad2deg()
+        in_line = (mid_power - side_power).square() + across.square() > (IN_LINE * power).square()
+        ours = (estimated > BASS**2 * mid_power) & (estimated < mid_power / BASS**2)
+        theirs = estimated < GUITARS**2 * power
+        bass += _histogram(degrees[ours], power[ours])
+        guitars += _histogram(degrees[theirs & in_line], power[theirs & in_line].sqrt())
+        unshared += float(power[theirs].sqrt().sum())
+    place = _median(bass, 0, _BINS)
+    near = round(NEAR_DEG / BIN_DEG)
+    at = int((place + 90) / BIN_DEG)
+    if not bass[max(0, at - near) : at + near + 1].sum() > FOCUS * bass.sum():
+        return None
+    peaks = [((one - place + 90) % 180 - 90, weight) for one, weight in _peaks(guitars, LEAST * unshared)]
+    apart = [(one, weight) for one, weight in peaks if abs(one) > NEAR_DEG]
+    if peaks and not apart:
+        return None
+    placeless = max(PLACELESS, 1 - 2 * sum(weight for _, weight in apart) / (unshared + TINY))
+    return Places(place, tuple(one for one, _ in apart), placeless)
+
+
+_BINS = round(180 / BIN_DEG)
+
+
+def _histogram(degrees: torch.Tensor, weights: torch.Tensor) -> np.ndarray:
+    bins = ((degrees.double() + 90) / BIN_DEG).long().clamp(0, _BINS - 1)
+    return np.bincount(bins.cpu().numpy(), weights.double().cpu().numpy(), _BINS)
+
+
+def _median(histogram: np.ndarray, start: int, stop: int) -> float:
+    """Degrees that half of the weight in bins `start` to `stop` is below; bins go round."""
+    bins = np.arange(start, stop)
+    below = np.cumsum(histogram[bins % _BINS])
+    middle = bins[min(int(np.searchsorted(below, below[-1] / 2)), len(bins) - 1)]
+    return float((middle + 0.5) * BIN_DEG - 90)
+
+
+def _peaks(histogram: np.ndarray, least: float) -> list[tuple[float, float]]:
+    """(degrees, weight) of the highest peaks, highest first, that hold `least` or more."""
+    broad = histogram.reshape(-1, BROAD).sum(axis=1)
+    height = sum(np.roll(broad, step) for step in (-1, 0, 1))
+    apart = round(APART_DEG / (BROAD * BIN_DEG))
+    found: list[tuple[float, float]] = []
+    while len(found) < MOST and height.max() >= max(least, TINY):
+        top = int(height.argmax())
+        found.append((_median(histogram, (top - 1) * BROAD, (top + 2) * BROAD), float(height[top])))
+        height[np.arange(top - apart, top + apart + 1) % len(height)] = 0
+    return found
+
+
+def by_place(
+    towards: torch.Tensor, across: torch.Tensor, bass: torch.Tensor, guitars: Sequence[float], placeless: float
+) -> torch.Tensor:
+    """A better estimate of the bass than `bass`, complex (bins, frames), in the picture turned by the bass's place.
+
+    `guitars` and `placeless` are as in Places.
+    """
+    import torch
+
+    radians = np.radians(np.array(guitars, np.float64))
+    directions = np.stack([np.cos(radians), np.sin(radians)])
+    # Two dimensions show what is on no line; one line hides half of it, two lines all.
+    hidden = {0: 1.0, 1: 2.0}.get(len(guitars), 0.0)
+    lines, solution = (
+        torch.tensor(matrix, dtype=bass.dtype, device=bass.device)
+        for matrix in (directions, np.linalg.pinv(directions))
+    )
+    loose = torch.stack([towards - bass, across])
+    placed = torch.einsum("gc,cbf->gbf", solution, loose)
+    off_line = loose - torch.einsum("cg,gbf->cbf", lines, placed)
+    unplaced = hidden * _power(off_line).sum(dim=0) + placeless * _power(loose).sum(dim=0)
+    for _ in range(ROUNDS):
+        powers = torch.cat([_power(placed), unplaced[None]])
+        part = _mean(powers, AROUND)
+        powers = _mean(powers, NEXT) * part / (part.sum(dim=0) + TINY)
+        bass_power = _mean(_power(bass), NEXT)
+        products = torch.einsum("cbf,dbf->cdbf", loose, loose.conj())
+        scattered = torch.complex(_mean(products.real, AROUND), _mean(products.imag, AROUND))
+        scattered = scattered * powers[-1] / ((scattered[0, 0] + scattered[1, 1]).real + TINY)
+        covariance = torch.einsum("gbf,cg,dg->cdbf", powers[:-1].to(lines.dtype), lines, lines) + scattered
+        astray = WIDTH * (bass_power + powers.sum(dim=0)) + TINY
+        covariance[0, 0] += bass_power + astray
+        covariance[1, 1] += astray
+        # The mixture through the inverse of its covariance: times a source's own covariance, that is the source.
+        (tt, ta), (at, aa) = covariance
+        whitened = torch.stack([aa * towards - ta * across, tt * across - at * towards]) / (tt * aa - ta * at)
+        bass = bass_power * whitened[0]
+        placed = powers[:-1] * torch.einsum("cg,cbf->gbf", lines, whitened)
+        loose = torch.einsum("cdbf,dbf->cbf", scattered, whitened)
+        unplaced = _power(loose).sum(dim=0)
+    return bass
+
+
+def _power(spectra: torch.Tensor) -> torch.Tensor:
+    return spectra.real.square() + spectra.imag.square()
+
+
+def _mean(powers: torch.Tensor, frames: int) -> torch.Tensor:
+    """Means over so many frames on either side, silence beyond the ends."""
+    import torch
+
+    *others, length = powers.shape
+    means = torch.nn.functional.avg_pool1d(powers.reshape(1, -1, length), 2 * frames + 1, 1, frames)
+    return means.reshape(*others, length)

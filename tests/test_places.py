@@ -1,0 +1,123 @@
+"""Places in the stereo picture: found to a fraction of a degree, and what they are worth."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gbsep.separation.places import LOOK, PLACELESS, by_place, look
+
+BINS, FRAMES = 60, 400
+
+
+def player(rng: np.random.Generator, frames: int = FRAMES) -> torch.Tensor:
+    """Spectra (bins, frames) of somebody whose notes last twenty frames, each bin of them as loud as it always is."""
+    level = 10 ** (rng.normal(0, 12, (BINS, 1)) / 20) * (rng.random((BINS, 1)) < 0.5)
+    noise = rng.standard_normal((2, BINS, frames))
+    held = (rng.random((BINS, frames // 20)) < 2 / 3).repeat(20, axis=1)
+    return torch.tensor((noise[0] + 1j * noise[1]) * level * held, dtype=torch.complex64)
+
+
+def picture(placed: list[tuple[float, torch.Tensor]]) -> torch.Tensor:
+    """Mid and side of players at places in degrees: (2, bins, frames)."""
+    return sum(
+        torch.stack([float(np.cos(np.radians(place))) * one, float(np.sin(np.radians(place))) * one])
+        for place, one in placed
+    )
+
+
+def sdr_db(truth: torch.Tensor, estimate: torch.Tensor) -> float:
+    return float(10 * (truth.abs().square().sum() / (estimate - truth).abs().square().sum()).log10())
+
+
+def rough(truth: torch.Tensor, rest: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    """A masking estimate of `truth` in `truth + rest`, by powers that are some 6 dB wrong for twenty frames each."""
+    error_db = rng.normal(0, 6, (2, BINS, truth.shape[1] // 20)).repeat(20, axis=2)
+    powers = torch.stack([truth, rest]).abs().square() * torch.tensor(10 ** (error_db / 10), dtype=torch.float32)
+    return (truth + rest) * powers[0] / (powers.sum(dim=0) + 1e-9)
+
+
+@given(bass=st.floats(-44, 44), first=st.floats(5, 20), second=st.floats(-20, -5), seed=st.integers(0, 99))
+@settings(max_examples=8, deadline=None)
+def test_places_are_found(bass, first, second, seed):
+    rng = np.random.default_rng(seed)
+    truth, *guitars = (player(rng) for _ in range(3))
+    mixture = picture([(bass, truth), (bass + first, guitars[0]), (bass + second, guitars[1])])
+    estimate = float(np.cos(np.radians(bass))) * truth
+    found = look([torch.cat([estimate[None], mixture])])
+    assert found.bass == pytest.approx(bass, abs=0.05)
+    assert sorted(found.guitars)[:1] + sorted(found.guitars)[-1:] == pytest.approx([second, first], abs=0.05)
+
+
+def test_a_wide_bass_has_no_place():
+    rng = np.random.default_rng(0)
+    mid = player(rng)
+    turned = torch.tensor(0.5 * np.exp(2j * np.pi * rng.random((BINS, 1))), dtype=torch.complex64)
+    assert look([torch.stack([mid, mid, mid * turned])]) is None
+
+
+def test_nothing_to_look_at_is_no_place():
+    assert look([]) is None
+    assert look([torch.zeros(3, BINS, FRAMES, dtype=torch.complex64)]) is None
+
+
+def test_pieces_together_tell_what_each_tells(rng):
+    truth, guitar = player(rng), player(rng)
+    whole = torch.cat([truth[None], picture([(0.0, truth), (9.0, guitar)])])
+    assert look(whole.split(100, dim=-1)) == look([whole])
+
+
+@pytest.mark.parametrize("guitars", [(12.0,), (9.0, -14.0)])
+def test_known_places_make_a_rough_estimate_much_better(guitars, rng):
+    truth, *others = (player(rng) for _ in range(1 + len(guitars)))
+    towards, across = picture([(0.0, truth), *zip(guitars, others, strict=True)])
+    estimate = rough(truth, towards - truth, rng)
+    better = by_place(towards, across, estimate, guitars, PLACELESS)
+    assert sdr_db(truth, better) > sdr_db(truth, estimate) + 5
+
+
+def test_one_guitar_apart_is_told_from_the_bass_all_but_exactly(rng):
+    truth, guitar = player(rng), player(rng)
+    towards, across = picture([(0.0, truth), (15.0, guitar)])
+    estimate = rough(truth, towards - truth, rng)
+    assert sdr_db(truth, by_place(towards, across, estimate, (15.0,), PLACELESS)) > 20
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_guitar_without_a_place_does_no_harm(seed):
+    rng = np.random.default_rng(seed)
+    truth, placed, wide = (player(rng) for _ in range(3))
+    delay = torch.tensor(np.exp(-1j * np.arange(BINS))[:, np.newaxis], dtype=torch.complex64)
+    towards, across = picture([(0.0, truth), (11.0, placed)])
+    towards, across = towards + wide * (1 + delay) / 2, across + wide * (1 - delay) / 2
+    estimate = rough(truth, towards - truth, rng)
+    found = look([torch.stack([estimate, towards, across])])
+    assert sdr_db(truth, by_place(towards, across, estimate, found.guitars, found.placeless)) > sdr_db(truth, estimate)
+
+
+def test_guitars_where_the_bass_is_say_nothing(rng):
+    truth, guitar = player(rng), player(rng)
+    assert look([torch.cat([truth[None], picture([(7.0, truth), (7.2, guitar)])])]) is None
+
+
+def test_silence_stays_silent():
+    nothing = torch.zeros(BINS, FRAMES, dtype=torch.complex64)
+    for guitars in ((), (10.0,), (10.0, -10.0)):
+        assert not by_place(nothing, nothing, nothing, guitars, PLACELESS).abs().any()
+
+
+def test_it_looks_so_many_frames_around_and_no_further(rng):
+    frames = 20 * (3 * LOOK // 20)
+    truth, guitar = player(rng, frames), player(rng, frames)
+    towards, across = picture([(0.0, truth), (9.0, guitar)])
+    estimate, middle = rough(truth, towards - truth, rng), frames // 2
+    usual = by_place(towards, across, estimate, (9.0,), PLACELESS)
+    changed = estimate.clone()
+    changed[:, middle] *= 2j
+    moved = np.flatnonzero(
+        (by_place(towards, across, changed, (9.0,), PLACELESS) - usual).abs().amax(dim=0).numpy() > 0
+    )
+    assert middle - LOOK <= moved.min() < middle < moved.max() <= middle + LOOK
