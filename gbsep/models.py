@@ -256,8 +256,9 @@ def find(
             return found
         looked_in.append(f"{place} (no {lacking})")
     if known is None:
-        hint = nearest(name, (row.name for row in MODELS.values() if row.backend == backend))
-        said = sentence(f"It is no published model{hint}")
+        names = {row.name: row.backend for row in (EMBEDDED, *MODELS.values())} | own_models(models_dir)
+        hint = nearest(name, (one for one, belongs_to in names.items() if belongs_to == backend))
+        said = sentence(f"No model has this name{hint}")
         raise WeightsMissing(name, looked_in, f"{said} {OWN_NEXT_STEP}")
     if not download:
         raise WeightsMissing(name, looked_in, next_step(known))

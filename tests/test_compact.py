@@ -160,8 +160,9 @@ def test_pieces_meet_where_the_whole_would_be(rng, monkeypatch):
 def test_mono_is_the_network_on_the_plain_signal(rng):
     audio, weights = music(9000, 1, rng), lively()
     margin = 8192
-    scale = 1 / compact._first_reading(audio.reader(), SMALL, weights)[0]
-    padded = np.pad(audio.samples * scale, ((0, 0), (margin, margin)))
+    song = compact._first_reading(audio.reader(), SMALL, weights)
+    scale = 1 / song.level
+    padded = np.pad((audio.samples - song.offset[0]) * scale, ((0, 0), (margin, margin)))
     spectra = harmonic_net.spectrum(SMALL, torch.tensor(padded, dtype=torch.float32))
     with torch.no_grad():
         made = compact.rests_settled(spectra, harmonic_net.bass_spectrum(SMALL, weights, spectra))
@@ -254,6 +255,20 @@ def test_mono_is_a_stereo_file_with_equal_channels(rng):
     np.testing.assert_array_equal(left, right)
 
 
+@pytest.mark.parametrize("offset", [(0.3, 0.3), (0.3, 0.0), (-0.1, 0.2)])
+def test_a_constant_offset_stays_with_the_guitar(offset, rng):
+    audio, weights = music(20_000, 2, rng), lively()
+    moved = Audio(audio.samples + np.float32(offset)[:, np.newaxis], audio.sample_rate)
+    np.testing.assert_allclose(separated(moved, weights)["bass"], separated(audio, weights)["bass"], atol=5e-4)
+
+
+def test_a_channel_turned_round_turns_its_bass_round(rng):
+    audio, weights = music(20_000, 2, rng), lively()
+    turned = Audio(audio.samples * np.float32([[1], [-1]]), audio.sample_rate)
+    bass = separated(audio, weights)["bass"] * np.float32([[1], [-1]])
+    np.testing.assert_allclose(separated(turned, weights)["bass"], bass, atol=1e-4)
+
+
 def test_silence_stays_silent():
     stems = separated(Audio(np.zeros((2, 50_000)), 44100), lively())
     assert not stems["bass"].any()
@@ -278,7 +293,7 @@ def test_hostile_sound_gives_finite_stems_that_are_no_louder_than_the_filter_all
 def test_quiet_passages_do_not_move_the_level(rng):
     loud = music(16_000, 2, rng)
     with_rest = Audio(np.pad(loud.samples, ((0, 0), (0, 80_000))), 8000)
-    levels = [compact._first_reading(one.reader(), SMALL, lively())[0] for one in (with_rest, loud)]
+    levels = [compact._first_reading(one.reader(), SMALL, lively()).level for one in (with_rest, loud)]
     assert levels[0] == pytest.approx(levels[1], rel=1e-3)
 
 

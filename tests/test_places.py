@@ -47,27 +47,29 @@ def test_places_are_found(bass, first, second, seed):
     truth, *guitars = (player(rng) for _ in range(3))
     mixture = picture([(bass, truth), (bass + first, guitars[0]), (bass + second, guitars[1])])
     estimate = float(np.cos(np.radians(bass))) * truth
-    found = look([torch.cat([estimate[None], mixture])])
+    found = look([torch.stack([*mixture, mixture[0], estimate])])
     assert found.bass == pytest.approx(bass, abs=0.05)
     assert sorted(found.guitars)[:1] + sorted(found.guitars)[-1:] == pytest.approx([second, first], abs=0.05)
 
 
 def test_a_wide_bass_has_no_place():
     rng = np.random.default_rng(0)
-    mid = player(rng)
+    mid = torch.tensor(rng.standard_normal((2, BINS, FRAMES)).T.swapaxes(0, 1) @ [1, 1j], dtype=torch.complex64)
     turned = torch.tensor(0.5 * np.exp(2j * np.pi * rng.random((BINS, 1))), dtype=torch.complex64)
-    assert look([torch.stack([mid, mid, mid * turned])]) is None
+    assert look([torch.stack([mid, mid * turned, mid, mid])]) is None
 
 
 def test_nothing_to_look_at_is_no_place():
     assert look([]) is None
-    assert look([torch.zeros(3, BINS, FRAMES, dtype=torch.complex64)]) is None
+    assert look([torch.zeros(4, BINS, FRAMES, dtype=torch.complex64)]) is None
 
 
 def test_pieces_together_tell_what_each_tells(rng):
     truth, guitar = player(rng), player(rng)
-    whole = torch.cat([truth[None], picture([(0.0, truth), (9.0, guitar)])])
-    assert look(whole.split(100, dim=-1)) == look([whole])
+    mid, side = picture([(0.0, truth), (9.0, guitar)])
+    whole = torch.stack([mid, side, mid, truth])
+    parts, at_once = look(whole.split(100, dim=-1)), look([whole])
+    assert (parts.bass, parts.guitars) == (at_once.bass, at_once.guitars)
 
 
 @pytest.mark.parametrize("guitars", [(12.0,), (9.0, -14.0)])
@@ -94,13 +96,38 @@ def test_a_guitar_without_a_place_does_no_harm(seed):
     towards, across = picture([(0.0, truth), (11.0, placed)])
     towards, across = towards + wide * (1 + delay) / 2, across + wide * (1 - delay) / 2
     estimate = rough(truth, towards - truth, rng)
-    found = look([torch.stack([estimate, towards, across])])
+    found = look([torch.stack([towards, across, towards, estimate])])
     assert sdr_db(truth, by_place(towards, across, estimate, found.guitars, found.placeless)) > sdr_db(truth, estimate)
 
 
 def test_guitars_where_the_bass_is_say_nothing(rng):
     truth, guitar = player(rng), player(rng)
-    assert look([torch.cat([truth[None], picture([(7.0, truth), (7.2, guitar)])])]) is None
+    mid, side = picture([(7.0, truth), (7.2, guitar)])
+    assert look([torch.stack([mid, side, mid, truth])]) is None
+
+
+def test_a_bass_that_moves_has_no_place(rng):
+    truth, guitar = player(rng), player(rng)
+    before, after = (picture([(place, truth), (20.0, guitar)]) for place in (-10.0, 10.0))
+    pieces = [torch.stack([mid, side, mid, np.cos(np.radians(10)) * truth]) for mid, side in (before, after)]
+    assert look(pieces[:1]).bass == pytest.approx(-10, abs=0.05)
+    assert look(pieces) is None
+
+
+def test_guitars_that_move_are_placeless(rng):
+    truth, guitar = player(rng), player(rng)
+    pictures = [picture([(0.0, truth), (place, guitar)]) for place in (20.0, 0.0)]
+    pieces = [torch.stack([mid, side, mid, truth]) for mid, side in pictures]
+    assert look(pieces[:1]).placeless < 0.5
+    assert look(pieces).placeless == 1
+
+
+def test_a_bass_in_opposite_phase_is_at_the_side(rng):
+    truth, guitar = player(rng), player(rng)
+    mid, side = picture([(90.0, truth), (75.0, guitar)])
+    found = look([torch.stack([mid, side, side, truth])])
+    assert abs(found.bass) == pytest.approx(90, abs=0.05)
+    assert found.guitars == pytest.approx([-15], abs=0.1)
 
 
 def test_silence_stays_silent():

@@ -5,8 +5,8 @@ Conventions
   energy. It estimates the bass; that is resampled to the mixture's rate, and the guitar is the mixture less the bass.
   So the stems sum to the mixture, and whatever else sounds (drums, cymbals, voices) stays with the guitar.
 - The network hears one channel. Of a stereo recording that is what comes from the bass's place, which is looked for
-  first, as are the guitars'; then their places make the estimate better (see `places`). Where the bass has no place,
-  the mid is heard, and what is found is masked on the side too.
+  first, as are the guitars'; then their places make the estimate better (see `places`). Places hold for a whole song:
+  where the bass has none, or moves, the louder of mid and side is heard, and its mask serves the other too.
 - Where one of the two is estimated to be no more than a trace of the other for a while, it is taken to rest: its trace
   goes to the other's stem (`rests_settled`).
 - The reader is read twice, first for places and for the level that the network's input is scaled by: stems scale with
@@ -23,7 +23,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +46,7 @@ LOOKED_AT, LOOKED_AT_S = 8, 15
 """At most so many pieces of so many seconds, evenly spread over the song, are looked at for places."""
 
 BESIDE = 1e-3
-"""Part of a piece's level that its side must reach for it to be looked at."""
+"""Part of its mid's level that a piece's side must reach for it to be looked at."""
 
 SHUT_DB, OPEN_DB = -16.0, -12.0
 """Part of the mixture's power below which a stem is taken to rest, and above which it is left as it is."""
@@ -125,7 +125,8 @@ def load(path: Path, device: str = "cpu") -> tuple[Config, Weights]:
         raise BackendError(f"{path} holds no weights of the compact network: {error}") from error
     wanted = {name: value.shape for name, value in harmonic_net.new_weights(config, 0).items()}
     if {name: value.shape for name, value in weights.items()} != wanted:
-        raise BackendError(f"{path}: its tensors do not fit the network that its metadata describes")
+        reason = "its tensors are not those of the network that its metadata describes"
+        raise BackendError(f"{path}: {reason}; if an earlier gbsep trained it, train it again")
     return config, {name: harmonic_net.laid_out(value) for name, value in weights.items()}
 
 
@@ -140,8 +141,7 @@ def separate(
     Raises SeparationFailed when the network gives samples that are not finite.
     """
     low = files.resample(reader, config.sample_rate)
-    level, places = _first_reading(low, config, weights)
-    bass = _bass(low, config, weights, level, places, progress)
+    bass = _bass(low, config, weights, _first_reading(low, config, weights), progress)
     bass = files.resample_blocks(bass, config.sample_rate, reader.sample_rate, reader.channels, reader.frames)
     for mixture, block in zip(rechunk(reader.blocks(), BLOCK_FRAMES), rechunk(bass, BLOCK_FRAMES), strict=True):
         if not np.isfinite(block).all():
@@ -149,48 +149,75 @@ def separate(
         yield {"bass": block, "guitar": mixture - block}
 
 
-def _first_reading(low: Reader, config: Config, weights: Weights) -> tuple[float, Places | None]:
-    """(RMS of mid and side together over the seconds that are not quiet, 0 for silence; a stereo song's places)."""
+@dataclass(frozen=True, eq=False)
+class Song:
+    """What there is to know of a song before it is separated.
+
+    offset: mean of mid and side (2, 1), which is no music and stays with the guitar; level: RMS of both together
+    without it, over the seconds that are not quiet, 0 for silence; angle: what the network is to hear, in radians: the
+    bass's place, or else the louder of mid (0) and side (pi / 2); places: None for mono, and as of `look`.
+    """
+
+    offset: np.ndarray
+    level: float
+    angle: float
+    places: Places | None
+
+
+def _first_reading(low: Reader, config: Config, weights: Weights) -> Song:
     step = max(1, -(-low.frames // (LOOKED_AT_S * config.sample_rate * LOOKED_AT)))
-    powers: list[float] = []
+    powers: list[np.ndarray] = []
+    offset = np.zeros((2, 1))
+    looked_at: list[np.ndarray] = []
+    seconds = (_mid_side(block) for block in rechunk(low.blocks(), config.sample_rate))
+    for number in itertools.count():
+        piece = list(itertools.islice(seconds, LOOKED_AT_S))
+        if not piece:
+            break
+        powers.extend(map(_power, piece))
+        offset += sum(second.sum(axis=1, keepdims=True, dtype=np.float64) for second in piece) / low.frames
+        if number % step == 0:
+            looked_at.append(np.concatenate(piece, axis=1))
+    beside = any(side.std() > BESIDE * mid.std() for mid, side in looked_at)
+    places = look(_seen(config, weights, piece) for piece in looked_at) if beside else None
+    mid, side = np.sum(powers, axis=0)
+    angle = float(np.radians(places.bass)) if places else np.pi / 2 * (side > mid)
+    by_second = np.sum(powers, axis=1)
+    loud = by_second[by_second >= by_second.mean() * 10 ** (QUIET_DB / 10)]
+    return Song(offset.astype(np.float32), float(np.sqrt(loud.mean())), angle, places)
 
-    def looked_at() -> Iterator[torch.Tensor]:
-        seconds = (_mid_side(block) for block in rechunk(low.blocks(), config.sample_rate))
-        for number in itertools.count():
-            piece = list(itertools.islice(seconds, LOOKED_AT_S))
-            if not piece:
-                return
-            powers.extend(float(np.square(second, dtype=np.float64).sum(axis=0).mean()) for second in piece)
-            mid_side = np.concatenate(piece, axis=1)
-            level = np.sqrt(np.mean(powers[-len(piece) :]))
-            if number % step == 0 and np.abs(mid_side[1]).max() > BESIDE * level:
-                yield _estimate(config, weights, mid_side / level)
 
-    places = look(looked_at())
-    loud = [power for power in powers if power >= np.mean(powers) * 10 ** (QUIET_DB / 10)]
-    return float(np.sqrt(np.mean(loud))), places
+def _seen(config: Config, weights: Weights, mid_side: np.ndarray) -> torch.Tensor:
+    """A piece's spectra as `look` wants them."""
+    import torch
+
+    mid_side = mid_side - mid_side.mean(axis=1, keepdims=True)
+    louder = int(mid_side[1].std() > mid_side[0].std())
+    level = max(float(np.sqrt(np.square(mid_side).sum(axis=0).mean())), 1e-9)
+    bass, heard, other = _estimate(config, weights, mid_side[[louder, 1 - louder]] / level)
+    return torch.stack([*((other, heard) if louder else (heard, other)), heard, bass])
+
+
+def _power(waves: np.ndarray) -> np.ndarray:
+    """Mean power of each of `waves` (channels, n) without its mean, but for a hundredth of that."""
+    waves = waves.astype(np.float64)
+    return np.maximum(waves.var(axis=1), np.square(waves).mean(axis=1) / 100)
 
 
 def _bass(
-    low: Reader,
-    config: Config,
-    weights: Weights,
-    level: float,
-    places: Places | None,
-    progress: Callable[[float], None],
+    low: Reader, config: Config, weights: Weights, song: Song, progress: Callable[[float], None]
 ) -> Iterator[Block]:
     """The bass at the network's own rate, in the channels of `low`."""
     import torch
 
-    hop, edge, scale = config.hop_length, -(-config.n_fft // config.hop_length), np.float32(max(level, 1e-9))
-    angle = np.radians(places.bass) if places else 0.0
-    along, aside = np.float32(np.cos(angle)), np.float32(np.sin(angle))
-    end = np.zeros((low.channels, _to_grid(config, config.n_fft)), np.float32)
+    hop, edge, scale = config.hop_length, -(-config.n_fft // config.hop_length), np.float32(max(song.level, 1e-9))
+    along, aside = np.float32(np.cos(song.angle)), np.float32(np.sin(song.angle))
+    end = np.zeros((2, _to_grid(config, config.n_fft)), np.float32)
 
     def turned() -> Iterator[np.ndarray]:
         """What comes from the bass's place and, in stereo, what is across; between two ends of silence."""
-        for block in itertools.chain([end], low.blocks(), [end]):
-            mid, side = _mid_side(block) / scale
+        waves = ((_mid_side(block) - song.offset) / scale for block in low.blocks())
+        for mid, side in itertools.chain([end], waves, [end]):
             yield np.stack([along * mid + aside * side, along * side - aside * mid])[: low.channels]
 
     def estimated() -> Iterator[np.ndarray]:
@@ -200,17 +227,23 @@ def _bass(
             yield spectra[..., inside.start // hop : -(-inside.stop // hop)].cpu().numpy()
 
     at = -end.shape[1]
-    for whole, inside in _with_margins(estimated(), (LOOK if places else 0) + edge):
+    for whole, inside in _with_margins(estimated(), (LOOK if song.places else 0) + edge):
         with torch.inference_mode():
-            bass = _placed(torch.from_numpy(whole).to(next(iter(weights.values())).device), places)
+            bass = _placed(torch.from_numpy(whole).to(next(iter(weights.values())).device), song.places)
             bass = bass[..., inside.start - edge : inside.stop + edge]
             waves = harmonic_net.waves(config, bass, (bass.shape[-1] - 1) * hop).cpu().numpy() * scale
         stop = at + (inside.stop - inside.start) * hop
         kept = waves[:, edge * hop + max(0, -at) : edge * hop + min(stop, low.frames) - at]
         if kept.size:
-            yield kept if low.channels == 1 else np.stack([kept[0] + kept[1], kept[0] - kept[1]])
+            yield kept if low.channels == 1 else _left_right(kept[0], kept[1], along, aside)
             progress(min(stop, low.frames) / low.frames)
         at = stop
+
+
+def _left_right(towards: np.ndarray, across: np.ndarray, along: np.float32, aside: np.float32) -> Block:
+    """Turned back, and from mid and side to left and right."""
+    mid, side = along * towards - aside * across, aside * towards + along * across
+    return np.stack([mid + side, mid - side])
 
 
 def _estimate(config: Config, weights: Weights, waves: np.ndarray) -> torch.Tensor:
@@ -225,17 +258,16 @@ def _estimate(config: Config, weights: Weights, waves: np.ndarray) -> torch.Tens
 
 
 def _placed(spectra: torch.Tensor, places: Places | None) -> torch.Tensor:
-    """The bass as mid and, in stereo, side, from spectra as of `_estimate`, turned if there are `places`."""
+    """The bass, towards its place and, in stereo, across, from spectra as of `_estimate`."""
     import torch
 
     bass, towards, *across = spectra
     if places:
-        angle = np.radians(places.bass)
         bass = by_place(towards, across[0], bass, places.guitars, places.placeless)
-        return torch.stack([float(np.cos(angle)) * bass, float(np.sin(angle)) * bass])
+        return torch.stack([bass, torch.zeros_like(bass)])
     share = bass * towards.conj() / (towards.abs().square() + TINY)
     share = share / share.abs().clamp(min=1.0)
-    return torch.stack([bass, *(share * side for side in across)])
+    return torch.stack([bass, *(share * one for one in across)])
 
 
 def _piece_frames(config: Config) -> int:

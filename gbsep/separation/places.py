@@ -39,8 +39,11 @@ IN_LINE = 0.999
 NEAR_DEG, APART_DEG = 1.0, 3.0
 """What is near a place, and how far from each other two guitars' places are at least."""
 
-FOCUS = 0.5
-"""Part of the bass's power that must be near its place for it to have one."""
+FOCUS, STEADY = 0.25, 0.1
+"""Part of the bass's power that must be near its place for it to have one, in the song and in its worst piece."""
+
+HEARD = 0.1
+"""Pieces with less than this part of the mean piece's bass, or guitars, do not count."""
 
 MOST, LEAST = 4, 0.04
 """So many guitars are placed at most, each with at least this part of what is the guitars'."""
@@ -53,8 +56,8 @@ LOOK = ROUNDS * (AROUND + NEXT)
 """Frames on either side that `by_place` can depend on."""
 
 PLACELESS = 0.1
-"""Part of the guitars' power that is always granted to what has no place: that, or what is left of all of it when twice
-that of the bins in line with a place is taken away, as guitars cover up each other's bins."""
+"""Part of the guitars' power that is always granted to what has no place. More is where less than half of the guitars'
+is in line with a place; all never is, as they cover up each other's bins."""
 
 WIDTH = 1e-4
 """How far every source strays from its line, in power."""
@@ -73,33 +76,45 @@ class Places:
 
 
 def look(pieces: Iterable[torch.Tensor]) -> Places | None:
-    """Places in a song, from pieces of it, complex (3, bins, frames): an estimate of the bass's mid, mid and side.
+    """Places in a song, from pieces of it, complex (4, bins, frames): mid, side, one of these, the bass found in that.
 
-    None where the bass has no place of its own: where it is wide, never has a bin to itself, or shares its place with
-    all guitars that have one.
+    None where the bass has no place of its own: where it is wide, moves, never has a bin to itself, or shares its place
+    with all guitars that have one.
     """
-    bass, guitars, unshared = np.zeros(_BINS), np.zeros(_BINS), 0.0
-    for estimate, mid, side in pieces:
-        estimated, mid_power, side_power = map(_power, (estimate, mid, side))
+    bass_of: list[np.ndarray] = []
+    guitars_of: list[np.ndarray] = []
+    unshared_of: list[float] = []
+    for mid, side, heard, estimate in pieces:
+        mid_power, side_power, heard_power, estimated = map(_power, (mid, side, heard, estimate))
         power, across = mid_power + side_power, 2 * (mid * side.conj()).real
         degrees = (0.5 * across.atan2(mid_power - side_power)).rad2deg()
-        in_line = (mid_power - side_power).square() + across.square() > (IN_LINE * power).square()
-        ours = (estimated > BASS**2 * mid_power) & (estimated < mid_power / BASS**2)
+        straight = (mid_power - side_power).square() + across.square() > (IN_LINE * power).square()
+        ours = (estimated > BASS**2 * heard_power) & (estimated < heard_power / BASS**2)
         theirs = estimated < GUITARS**2 * power
-        bass += _histogram(degrees[ours], power[ours])
-        guitars += _histogram(degrees[theirs & in_line], power[theirs & in_line].sqrt())
-        unshared += float(power[theirs].sqrt().sum())
-    place = _median(bass, 0, _BINS)
-    near = round(NEAR_DEG / BIN_DEG)
-    at = int((place + 90) / BIN_DEG)
-    if not bass[max(0, at - near) : at + near + 1].sum() > FOCUS * bass.sum():
+        bass_of.append(_histogram(degrees[ours], power[ours]))
+        guitars_of.append(_histogram(degrees[theirs & straight], power[theirs & straight].sqrt()))
+        unshared_of.append(float(power[theirs].sqrt().sum()))
+    bass, guitars = sum(bass_of, np.zeros(_BINS)), sum(guitars_of, np.zeros(_BINS))
+    place = next(iter(_peaks(bass, FOCUS * bass.sum())), None)
+    if place is None or _in_line(bass_of, [one.sum() for one in bass_of], [place]) < STEADY:
         return None
-    peaks = [((one - place + 90) % 180 - 90, weight) for one, weight in _peaks(guitars, LEAST * unshared)]
-    apart = [(one, weight) for one, weight in peaks if abs(one) > NEAR_DEG]
+    peaks = _peaks(guitars, LEAST * sum(unshared_of))
+    apart = [one for one in peaks if NEAR_DEG < (one - place) % 180 < 180 - NEAR_DEG]
     if peaks and not apart:
         return None
-    placeless = max(PLACELESS, 1 - 2 * sum(weight for _, weight in apart) / (unshared + TINY))
-    return Places(place, tuple(one for one, _ in apart), placeless)
+    placeless = max(PLACELESS, 1 - 2 * _in_line(guitars_of, unshared_of, apart))
+    return Places(place, tuple((one - place + 90) % 180 - 90 for one in apart), placeless)
+
+
+def _in_line(histograms: Sequence[np.ndarray], totals: Sequence[float], places: Sequence[float]) -> float:
+    """Part of all pieces' totals that is near the places; where the worst piece has less than half of it, its part."""
+    wide = round(1.5 * BROAD)
+    near = [int((place + 90) / BIN_DEG) + np.arange(-wide, wide + 1) for place in places]
+    held = [sum(histogram[bins % _BINS].sum() for bins in near) for histogram in histograms]
+    whole = sum(held) / max(sum(totals), TINY)
+    heard = [part / total for part, total in zip(held, totals, strict=True) if total > HEARD * np.mean(totals)]
+    worst = min(heard, default=0.0)
+    return float(whole if worst > whole / 2 else worst)
 
 
 _BINS = round(180 / BIN_DEG)
@@ -118,15 +133,15 @@ def _median(histogram: np.ndarray, start: int, stop: int) -> float:
     return float((middle + 0.5) * BIN_DEG - 90)
 
 
-def _peaks(histogram: np.ndarray, least: float) -> list[tuple[float, float]]:
-    """(degrees, weight) of the highest peaks, highest first, that hold `least` or more."""
+def _peaks(histogram: np.ndarray, least: float) -> list[float]:
+    """Degrees of the highest peaks, highest first, that hold `least` or more."""
     broad = histogram.reshape(-1, BROAD).sum(axis=1)
     height = sum(np.roll(broad, step) for step in (-1, 0, 1))
     apart = round(APART_DEG / (BROAD * BIN_DEG))
-    found: list[tuple[float, float]] = []
+    found: list[float] = []
     while len(found) < MOST and height.max() >= max(least, TINY):
         top = int(height.argmax())
-        found.append((_median(histogram, (top - 1) * BROAD, (top + 2) * BROAD), float(height[top])))
+        found.append(_median(histogram, (top - 1) * BROAD, (top + 2) * BROAD))
         height[np.arange(top - apart, top + apart + 1) % len(height)] = 0
     return found
 
