@@ -309,7 +309,8 @@ def test_an_interrupt_leaves_nothing(
     time.sleep(0.5)
     process.send_signal(end)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == code, err
+    # Interrupted amid an import of some libraries, Python ends by the signal itself: shells call that 130 as well.
+    assert process.returncode in ((code, -end) if end == signal.SIGINT else (code,)), err
     assert ("interrupted" in err) == (code == 130)
     assert not list(out.rglob("*"))
 
