@@ -4,7 +4,7 @@
     scores       what is played: keys, chords, riffs, lines, rests
     generator    scores played on instruments through amps: dry, aligned stems
     pool         rendered stems on disk, small enough to be held in memory whole
-    mixing       batches of stereo mixtures with their true bass, on the training device
+    mixing       batches of mixtures with their true bass, on the training device
     objective    what the embedded network learns from them
     finetune     the embedded network or a Demucs checkpoint on songs of one's own
     loop         the optimisation, whatever is learnt, resumable to the last bit
