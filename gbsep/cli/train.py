@@ -17,7 +17,7 @@ import click
 from .common import debug_option, progress_bar, say
 
 TOLD = 10
-"""Steps over which the figures at the beginning and at the end are means."""
+"""Steps over which the figures at the beginning and at the end are means, or half of all when there are fewer."""
 
 
 @click.command(short_help="Teach a model on your own songs.")
@@ -95,7 +95,8 @@ def train(
     finetune.finish(job, state, target)
     kept.unlink(missing_ok=True)
     if figures:
-        change = f"error {_told(figures[:TOLD], backend)} at first, {_told(figures[-TOLD:], backend)} at last"
+        few = min(TOLD, max(1, len(figures) // 2))
+        change = f"error {_told(figures[:few], backend)} at first, {_told(figures[-few:], backend)} at last"
         click.echo(f"{state.step} steps, {change}", err=True)
     say(str(target))
     return 0

@@ -7,6 +7,8 @@ Conventions
 - The network hears one channel. Of a stereo recording that is what comes from the bass's place, which is looked for
   first, as are the guitars'; then their places make the estimate better (see `places`). Places hold for a whole song:
   where the bass has none, or moves, the louder of mid and side is heard, and its mask serves the other too.
+- The network hears a song twice, the second time half a hop later, and the mean of both estimates counts: where frames
+  fall on a note is chance, and so are the errors that hang on it.
 - Where one of the two is estimated to be no more than a trace of the other for a while, it is taken to rest: its trace
   goes to the other's stem (`rests_settled`).
 - The reader is read twice, first for places and for the level that the network's input is scaled by: stems scale with
@@ -194,7 +196,7 @@ def _seen(config: Config, weights: Weights, mid_side: np.ndarray) -> torch.Tenso
     mid_side = mid_side - mid_side.mean(axis=1, keepdims=True)
     louder = int(mid_side[1].std() > mid_side[0].std())
     level = max(float(np.sqrt(np.square(mid_side).sum(axis=0).mean())), 1e-9)
-    bass, heard, other = _estimate(config, weights, mid_side[[louder, 1 - louder]] / level)
+    bass, heard, other = _estimate(config, weights, mid_side[[louder, 1 - louder]] / level, times=1)
     return torch.stack([*((other, heard) if louder else (heard, other)), heard, bass])
 
 
@@ -221,7 +223,7 @@ def _bass(
             yield np.stack([along * mid + aside * side, along * side - aside * mid])[: low.channels]
 
     def estimated() -> Iterator[np.ndarray]:
-        margin = _to_grid(config, (config.context + REST_FRAMES) * hop + config.n_fft)
+        margin = _to_grid(config, (config.context + REST_FRAMES) * hop + 2 * config.n_fft)
         for whole, inside in _with_margins(rechunk(turned(), _piece_frames(config)), margin):
             spectra = _estimate(config, weights, np.pad(whole, ((0, 0), (0, -whole.shape[1] % config.grid_frames))))
             yield spectra[..., inside.start // hop : -(-inside.stop // hop)].cpu().numpy()
@@ -246,15 +248,23 @@ def _left_right(towards: np.ndarray, across: np.ndarray, along: np.float32, asid
     return np.stack([mid + side, mid - side])
 
 
-def _estimate(config: Config, weights: Weights, waves: np.ndarray) -> torch.Tensor:
-    """Spectra (1 + channels, config.bins, frames): the network's estimate for the first of `waves`, and these."""
+def _estimate(config: Config, weights: Weights, waves: np.ndarray, times: int = 2) -> torch.Tensor:
+    """Spectra (1 + channels, config.bins, frames): the network's estimate for the first of `waves`, and these.
+
+    The estimate is the mean of so many `times`, each a part of a hop later than the one before.
+    """
     import torch
 
     with torch.inference_mode():
-        device = next(iter(weights.values())).device
-        mixture = harmonic_net.spectrum(config, torch.from_numpy(waves.astype(np.float32)).to(device))
-        bass = rests_settled(mixture[:1], harmonic_net.bass_spectrum(config, weights, mixture[:1]))
-        return torch.cat([bass, mixture[:, : config.bins]])
+        mixture = torch.from_numpy(waves.astype(np.float32)).to(next(iter(weights.values())).device)
+        spectra = harmonic_net.spectrum(config, mixture)
+        bass = harmonic_net.bass_spectrum(config, weights, spectra[:1])
+        for late in (number * config.hop_length // times for number in range(1, times)):
+            later = harmonic_net.spectrum(config, torch.nn.functional.pad(mixture[:1], (late, 0)))
+            again = harmonic_net.bass_spectrum(config, weights, later)
+            again = harmonic_net.waves(config, again, mixture.shape[1] + late)[:, late:]
+            bass = bass + harmonic_net.spectrum(config, again)[:, : config.bins]
+        return torch.cat([rests_settled(spectra[:1], bass / times), spectra[:, : config.bins]])
 
 
 def _placed(spectra: torch.Tensor, places: Places | None) -> torch.Tensor:

@@ -6,7 +6,7 @@ Conventions
 - Pitch has an axis of its own, `bins_per_octave` to the octave. Harmonic number h of every pitch is gathered from
   the linear spectrum on the way in and laid back at h times the pitch on the way out (Bittner et al., "Deep salience
   representations for f0 estimation", 2017), so weights are shared over pitch and a note is seen as a whole.
-- Between the two, a U-net of dilated convolutions looks at about two and a half seconds either side. All context is
+- Between the two, a U-net of dilated convolutions looks at about three and a half seconds either side. All context is
   finite: Config.context frames, so a piece with that much around it comes out as in the whole.
 - It gives complex filter coefficients over `taps` neighbouring frames (Mack & Habets, "Deep filtering", 2019), not a
   mask, so partials that beat within a bin can be told apart.
@@ -48,8 +48,8 @@ class Config:
     pitches: int = 192
     gathered: int = 16
     harmonics: int = 16
-    widths: tuple[int, int, int] = (32, 64, 96)
-    dilations: tuple[tuple[int, int], ...] = ((1, 1), (2, 2), (4, 4), (1, 1), (4, 1), (2, 1))
+    widths: tuple[int, int, int] = (32, 64, 128)
+    dilations: tuple[tuple[int, int], ...] = ((1, 1), (2, 2), (4, 4), (1, 1), (4, 1), (2, 1), (1, 2), (1, 1))
     projected: int = 8
     head: int = 32
     taps: int = 3
@@ -96,7 +96,10 @@ def laid_out(value: torch.Tensor) -> torch.Tensor:
 
 @lru_cache(maxsize=4)
 def _harmonic_maps(config: Config, device: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """(gather, spread): (gathered * pitches, n_fft // 2) reads harmonics, (bins, harmonics * pitches) lays them out."""
+    """(gather, spread): (gathered * pitches, n_fft // 2) reads harmonics, (bins, harmonics * pitches) lays them out.
+
+    `spread` is sparse: in each row two numbers for each harmonic.
+    """
     import torch
 
     bin_hz = config.sample_rate / config.n_fft
@@ -110,10 +113,12 @@ def _harmonic_maps(config: Config, device: str) -> tuple[torch.Tensor, torch.Ten
         )
         for h in range(1, config.harmonics + 1)
     ]
-    return (
-        torch.tensor(gather, dtype=torch.float32, device=device),
-        torch.tensor(np.concatenate(spread, axis=1), dtype=torch.float32, device=device),
-    )
+    # Made for keeps: whoever asks first may be in inference mode, and whoever asks next may be training.
+    with torch.inference_mode(False):
+        return (
+            torch.tensor(gather, dtype=torch.float32, device=device),
+            torch.tensor(np.concatenate(spread, axis=1), dtype=torch.float32, device=device).to_sparse().coalesce(),
+        )
 
 
 def _interpolation(places: np.ndarray, length: int) -> np.ndarray:
@@ -271,11 +276,7 @@ def bass_spectrum(config: Config, w: Weights, mixture: torch.Tensor, half: bool 
             deep = block(f"deep{number}", deep, dilation)
         middle = block("middle2", middle + double(conv("up2", nn.relu(deep))))
         top = block("top", top + double(conv("up1", nn.relu(middle))))
-        # In one dimension, on contiguous memory, the two large products are fastest.
-        flat = nn.relu(top).contiguous().flatten(2)
-        rays = nn.conv1d(flat, w["spread.weight"].flatten(2), w["spread.bias"])
-        rays = rays.reshape(-1, config.harmonics * config.pitches, top.shape[-1])
-        laid = nn.conv1d(rays, spread[:, :, None]).reshape(len(top), config.projected, config.bins, -1)
+        laid = _lay_out(config, w, nn.relu(top).contiguous(), spread, half)
         seen = torch.cat([laid, local[:, :, : config.bins].to(laid.dtype)], dim=1)
         hidden = nn.relu(plus(conv("head1", seen.contiguous(memory_format=channels_last)), w["head1.bin"]))
         hidden = nn.relu(conv("head2", hidden))
@@ -305,6 +306,24 @@ def _gather(config: Config, local: torch.Tensor, gather: torch.Tensor) -> torch.
     levels = torch.matmul(gather, local[:, 0]).reshape(batch, config.gathered, config.pitches, frames)
     rest = torch.matmul(gather[: config.pitches], local[:, 1:])
     return torch.cat([levels, rest], dim=1)
+
+
+def _lay_out(config: Config, w: Weights, top: torch.Tensor, spread: torch.Tensor, half: bool) -> torch.Tensor:
+    """What pitches tell, (batch, channels, pitches, frames), at their harmonics, (batch, projected, bins, frames)."""
+    import torch
+    from torch.nn import functional as nn
+
+    flat, kernel, bias = top.flatten(2), w["spread.weight"].flatten(1), w["spread.bias"]
+    rows = config.harmonics * config.pitches
+    if half:
+        # In bfloat16 the dense product is the faster one, in one dimension.
+        rays = nn.conv1d(flat, kernel[:, :, None], bias).reshape(-1, rows, top.shape[-1])
+        return nn.conv1d(rays, spread.to_dense()[:, :, None]).reshape(len(top), config.projected, config.bins, -1)
+    parts = list(zip(kernel.split(config.harmonics), bias.split(config.harmonics), strict=True))
+    laid = [
+        torch.sparse.mm(spread, torch.addmm(b[:, None], k, one).reshape(rows, -1)) for one in flat for k, b in parts
+    ]
+    return torch.stack(laid).reshape(len(top), config.projected, config.bins, -1)
 
 
 def _filter(config: Config, filters: torch.Tensor, mixture: torch.Tensor) -> torch.Tensor:

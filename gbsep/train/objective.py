@@ -1,8 +1,9 @@
 """What the embedded network learns: the bass's waveform.
 
 The error of the bass is the error of the guitar too, since the two sum to the mixture: 10 log10(error energy / mixture
-energy), floored at FLOOR_DB so that what is solved stops pulling. The loss is that of whole excerpts, and LOCAL times
-that of each second, so that passages in which one instrument rests count however loud the rest of the excerpt is.
+energy). The loss is that of whole excerpts, and LOCAL times that of each second, so that passages in which one
+instrument rests count however loud the rest of the excerpt is. Both are floored at SOLVED_DB: what is nearly solved
+pulls the less, and the network's strength goes where it is hard. The figure that is told is floored at FLOOR_DB only.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import torch
 
 FLOOR_DB = -35.0
+SOLVED_DB = -25.0
 LOCAL = 0.5
 """How much the error second by second counts in the loss, beside that of the whole excerpt."""
 
@@ -39,9 +41,9 @@ def compact_job(
     def loss(weights: harmonic_net.Weights, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         mixture, bass = batch(sources, plan.seed, step, plan.batch_size, plan.excerpt_s)
         error = _error(config, weights, mixture, bass, plan.half)
-        whole_db = _ratio_db(error, mixture, mixture.shape[-1]).mean()
-        second = min(config.sample_rate, mixture.shape[-1])
-        return whole_db + LOCAL * _ratio_db(error, mixture, second).mean(), whole_db
+        whole, second = mixture.shape[-1], min(config.sample_rate, mixture.shape[-1])
+        pull_db, local_db = (_ratio_db(error, mixture, frames, SOLVED_DB).mean() for frames in (whole, second))
+        return pull_db + LOCAL * local_db, _ratio_db(error.detach(), mixture, whole).mean()
 
     device = sources.stems.device
     return Job(
@@ -72,7 +74,7 @@ def _error(
     return harmonic_net.waves(config, estimate, mixture.shape[-1]) - bass
 
 
-def _ratio_db(error: torch.Tensor, mixture: torch.Tensor, frames: int) -> torch.Tensor:
+def _ratio_db(error: torch.Tensor, mixture: torch.Tensor, frames: int, floor_db: float = FLOOR_DB) -> torch.Tensor:
     """Energy of `error` over that of `mixture`, in dB for each whole piece of `frames`, (size, pieces)."""
 
     def power(x: torch.Tensor) -> torch.Tensor:
@@ -80,4 +82,4 @@ def _ratio_db(error: torch.Tensor, mixture: torch.Tensor, frames: int) -> torch.
         return x[:, : pieces * frames].reshape(len(x), pieces, frames).square().mean(dim=2)
 
     quiet = QUIET * mixture.square().mean(dim=1)[:, None] if frames < mixture.shape[-1] else 0.0
-    return 10.0 * (power(error) / (power(mixture) + quiet + 1e-8) + 10 ** (FLOOR_DB / 10)).log10()
+    return 10.0 * (power(error) / (power(mixture) + quiet + 1e-8) + 10 ** (floor_db / 10)).log10()
