@@ -1,0 +1,63 @@
+"""SDR (dB) on songs of nothing but instruments that the held-out weights of `compact` have never heard, trio by trio.
+
+Every trio of one bass and two guitars among them plays the generator's songs (scores, amps and rooms at random), bass
+and guitars equally loud, folded to mono and panned by level at random. Beside it the cut-off of a Butterworth filter
+(order 4, zero phase) that is best for each song, and the ideal ratio mask. Medians over a trio's songs, and over all.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import click
+import numpy as np
+
+from gbsep.models import card
+from gbsep.train import generator, instruments
+
+from .quality import CUTOFFS_HZ, DATA, HELD_OUT, Jam, Separator, by_weights, ideal_ratio_mask, low_pass
+
+
+def songs(band: Sequence[instruments.Instrument], seed: int, count: int, seconds: float, mono: bool) -> Iterator[Jam]:
+    """Songs in which both sides play, float32 (channels, frames)."""
+    names = tuple(sorted({one.name for one in band}))
+    with_both = (take for take in generator.takes(seed, band, seconds) if take.stems[0].any() and take.stems[1:].any())
+    for number, take in enumerate(itertools.islice(with_both, count)):
+        rng = np.random.default_rng([seed, number])
+        angles = np.full(len(take.stems), np.pi / 4) if mono else rng.uniform(0.1, np.pi / 2 - 0.1, len(take.stems))
+        gains = np.stack([np.cos(angles), np.sin(angles)])[: 1 if mono else 2]
+        placed = take.stems[:, np.newaxis] * gains.T[:, :, np.newaxis]
+        bass, guitar = (part / np.sqrt(np.mean(part**2)) for part in (placed[0], placed[1:].sum(axis=0)))
+        scale = 0.5 / np.abs(bass + guitar).max()
+        bass, guitar = (np.float32(scale * part) for part in (bass, guitar))
+        yield Jam(", ".join(names), instruments.SAMPLE_RATE, bass + guitar, bass, guitar, names)
+
+
+@click.command(help=__doc__)
+@click.option("--data", type=click.Path(path_type=Path, exists=True), default=DATA, help="Folder that holds notes/.")
+@click.option("--songs", "count", default=4, show_default=True, help="Songs of every trio.")
+@click.option("--seconds", default=30.0, show_default=True, help="Length of a song.")
+@click.option("--seed", default=77, show_default=True)
+def command(data: Path, count: int, seconds: float, seed: int) -> None:
+    unheard = card()["held_out"]["without"]
+    players = [one for one in instruments.recorded(data / "notes") if one.name in unheard]
+    basses, guitars = (sorted({one.name for one in players if one.role == role}) for role in ("bass", "guitar"))
+    rows: dict[str, Separator] = {"compact, held out": by_weights(HELD_OUT), "ideal ratio mask": ideal_ratio_mask}
+    for title, mono in (("mono", True), ("stereo", False)):
+        click.echo(f"\n{title + ', bass / guitar':36}" + "".join(f"{label:>20}" for label in ("cut-off, best", *rows)))
+        scores = []
+        for bass, pair in itertools.product(basses, itertools.combinations(guitars, 2)):
+            band = [one for one in players if one.name in (bass, *pair)]
+            jams = list(songs(band, seed, count, seconds, mono))
+            filtered = [np.max([jam.score(low_pass(jam, hz)) for hz in CUTOFFS_HZ[::3]], axis=0) for jam in jams]
+            scores.append(np.array([filtered, *([jam.score(of(jam)) for jam in jams] for of in rows.values())]))
+            show(" + ".join((bass, *pair)), scores[-1])
+        show("all", np.concatenate(scores, axis=1))
+
+
+def show(label: str, scores: np.ndarray) -> None:
+    """One line: medians over songs, `scores` of shape (rows, songs, 2)."""
+    cells = np.median(scores, axis=1)
+    click.echo(f"{label:36}" + "".join(f"{bass:12.2f} /{guitar:6.2f}" for bass, guitar in cells))
