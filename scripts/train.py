@@ -97,7 +97,7 @@ def fit(args: argparse.Namespace) -> None:
     sources = mixing.on_device(pool.load(args.pool, rate, args.shards), loops, rate, args.device)
     held_out = mixing.on_device(pool.load([args.valid], rate), [], rate, args.device) if args.valid else None
     plan = loop.Plan(
-        args.steps, args.seed, args.batch, args.excerpt, args.rate, cooldown=args.cooldown, half=not args.full
+        args.steps, args.seed, args.batch, args.excerpt, args.rate, cooldown=args.cooldown, half=False if args.full else None
     )
     job = objective.compact_job(config, weights, sources, plan)
     state = loop.opened(job, args.run / "state.safetensors")
@@ -247,7 +247,7 @@ def main() -> None:
     one.add_argument("--seed", type=int, default=0)
     one.add_argument("--threads", type=int, default=2)
     one.add_argument("--device", default="cpu")
-    one.add_argument("--full", action="store_true", help="float32 instead of bfloat16")
+    one.add_argument("--full", action="store_true", help="float32 also where bfloat16 is faster")
     one.set_defaults(run=lambda args: fit(argparse.Namespace(**{**vars(args), "run": args.run_folder})))
 
     one = commands.add_parser("evaluate", help="SDR on songs with known stems, stereo and folded to mono")

@@ -42,8 +42,10 @@ def music(frames: int, channels: int, rng: np.random.Generator, sample_rate: int
     return Audio(tones + 0.02 * rng.standard_normal((channels, frames)), sample_rate)
 
 
-def separated(audio: Audio, weights: harmonic_net.Weights, config: Config = SMALL) -> dict[str, np.ndarray]:
-    blocks = list(compact.separate(audio.reader(), config, weights))
+def separated(
+    audio: Audio, weights: harmonic_net.Weights, config: Config = SMALL, shifts: int = 1
+) -> dict[str, np.ndarray]:
+    blocks = list(compact.separate(audio.reader(), config, weights, shifts=shifts))
     return {name: join(block[name] for block in blocks) for name in ("bass", "guitar")}
 
 
@@ -84,7 +86,7 @@ def test_reading_between_bins_is_linear_interpolation(rng):
 @settings(max_examples=30, deadline=None)
 def test_a_harmonic_is_gathered_to_its_pitch_and_laid_back_at_its_frequency(pitch_hz, h):
     config = Config()
-    gather, spread = harmonic_net._harmonic_maps(config, "cpu")
+    gather, _, spread = harmonic_net._harmonic_maps(config, "cpu")
     bin_hz = config.sample_rate / config.n_fft
     bins = torch.exp(-((torch.arange(config.n_fft // 2) - h * pitch_hz / bin_hz) ** 2) / 2)
     seen = (gather @ bins).reshape(config.gathered, config.pitches)[h - 1]
@@ -149,6 +151,28 @@ def test_a_network_does_not_grow_into_another(other):
         harmonic_net.grown(SMALL, lively(), other, 0)
 
 
+@given(steps=st.lists(st.integers(1, 12), min_size=1, max_size=4), end=st.integers(1, 40), seed=st.integers(0, 99))
+@settings(max_examples=25, deadline=None)
+@pytest.mark.parametrize("taps", [1, 3, 5])
+def test_a_song_fed_piece_by_piece_comes_out_as_the_whole(taps, steps, end, seed):
+    config = replace(SMALL, taps=taps)
+    weights, least = lively(config), config.context // 4
+    edges = np.cumsum([0, *(4 * (least + step) for step in steps), end])
+    generator = torch.Generator().manual_seed(seed)
+    spectra = torch.randn(2, config.n_fft // 2 + 1, int(edges[-1]), dtype=torch.complex64, generator=generator)
+    state: harmonic_net.State = {}
+    behind, made = 0, []
+    with torch.inference_mode():
+        for start, stop in pairwise(edges):
+            last = stop == edges[-1]
+            piece = spectra[..., start:stop]
+            made.append(harmonic_net.bass_spectrum(config, weights, piece, state=state, last=last))
+            behind += int(stop - start) - made[-1].shape[-1]
+            assert behind == 0 if last else 0 < behind <= config.context
+        whole = harmonic_net.bass_spectrum(config, weights, spectra)
+    torch.testing.assert_close(torch.cat(made, dim=-1), whole, atol=1e-5, rtol=1e-5)
+
+
 def test_pieces_meet_where_the_whole_would_be(rng, monkeypatch):
     audio, weights = music(30_000, 2, rng), lively()
     whole = separated(audio, weights)
@@ -157,21 +181,24 @@ def test_pieces_meet_where_the_whole_would_be(rng, monkeypatch):
     np.testing.assert_allclose(pieces["bass"], whole["bass"], atol=1e-5)
 
 
-def test_mono_is_the_mean_of_two_looks_of_the_network_at_the_plain_signal(rng):
-    audio, weights = music(9000, 1, rng), lively()
-    margin, late = 8192, SMALL.hop_length // 2
+@pytest.mark.parametrize("shifts", [1, 2, 4])
+def test_mono_is_the_networks_mean_estimate_of_the_plain_signal_and_of_later_ones(shifts, rng):
+    audio, weights, hop = music(9000, 1, rng), lively(), SMALL.hop_length
+    before = SMALL.n_fft
+    after = before + -(audio.frames + 2 * before) % SMALL.grid_frames
     song = compact._first_reading(audio.reader(), SMALL, weights)
-    scale = 1 / song.level
-    padded = np.pad((audio.samples - song.offset[0]) * scale, ((0, 0), (margin, margin)))
-    spectra = harmonic_net.spectrum(SMALL, torch.tensor(padded, dtype=torch.float32))
-    later = harmonic_net.spectrum(SMALL, torch.tensor(np.pad(padded, ((0, 0), (late, 0))), dtype=torch.float32))
-    with torch.no_grad():
-        once, again = (harmonic_net.bass_spectrum(SMALL, weights, one) for one in (spectra, later))
-        again = harmonic_net.waves(SMALL, again, padded.shape[1] + late)[:, late:]
-        mean = (once + harmonic_net.spectrum(SMALL, again)[:, : SMALL.bins]) / 2
-        made = compact.rests_settled(spectra, mean)
-    wanted = harmonic_net.waves(SMALL, made, padded.shape[1])[:, margin:-margin].numpy() / scale
-    np.testing.assert_allclose(separated(audio, weights)["bass"], wanted, atol=1e-5)
+    plain = torch.tensor(np.pad((audio.samples - song.offset[0]) / song.level, ((0, 0), (before, after))))
+    spectra = harmonic_net.spectrum(SMALL, plain)[..., :-1]
+    total = torch.zeros_like(spectra[:, : SMALL.bins])
+    with torch.inference_mode():
+        for late in (number * hop // shifts for number in range(shifts)):
+            later = torch.nn.functional.pad(plain, (late, 0))[:, : plain.shape[1]]
+            estimate = harmonic_net.bass_spectrum(SMALL, weights, harmonic_net.spectrum(SMALL, later)[..., :-1])
+            again = harmonic_net.waves(SMALL, estimate, plain.shape[1] - hop + late)[:, late:]
+            total += estimate if not late else harmonic_net.spectrum(SMALL, again)[:, : SMALL.bins]
+        made = compact.rests_settled(spectra, total / shifts)
+    wanted = harmonic_net.waves(SMALL, made, plain.shape[1])[:, before:-after].numpy() * song.level
+    np.testing.assert_allclose(separated(audio, weights, shifts=shifts)["bass"], wanted, atol=1e-5)
 
 
 @pytest.mark.parametrize("half", [False, True])
@@ -182,6 +209,13 @@ def test_training_goes_on_where_a_separation_was_before(half):
     spectra = torch.randn(2, SMALL.n_fft // 2 + 1, 20, dtype=torch.complex64)
     harmonic_net.bass_spectrum(SMALL, weights, spectra, half).abs().sum().backward()
     assert all(value.grad is not None and value.grad.isfinite().all() for value in weights.values())
+
+
+def test_pieces_meet_whatever_the_shifts(rng, monkeypatch):
+    audio, weights = music(30_000, 2, rng), lively()
+    whole = separated(audio, weights, shifts=3)
+    monkeypatch.setattr(compact, "PIECE_S", 0.5)
+    np.testing.assert_allclose(separated(audio, weights, shifts=3)["bass"], whole["bass"], atol=1e-5)
 
 
 def test_half_precision_computes_nearly_the_same():
@@ -375,13 +409,13 @@ def test_files_that_are_no_weights_are_refused(wrong, tmp_path):
 def test_a_model_of_ones_own_is_found_by_name_and_runs(tmp_path, rng, monkeypatch):
     monkeypatch.setattr(compact.models, "state_dir", lambda: tmp_path / "state")
     compact.save(tmp_path / "mine.safetensors", SMALL, lively())
-    settings_, context = compact.Settings(model="mine"), Context(wanted=("bass",), models=tmp_path)
+    settings_, context = compact.Settings(model="mine", shifts=2), Context(wanted=("bass",), models=tmp_path)
     assert len(compact.identity(settings_, context)["weights_sha256"]) == 64
     audio = music(9000, 2, rng)
     made = list(compact.run(audio.reader(), settings_, context))
     assert [set(block) for block in made] == [{"bass"}]
     _, weights = compact.load(tmp_path / "mine.safetensors")
-    np.testing.assert_array_equal(made[0]["bass"], separated(audio, weights)["bass"])
+    np.testing.assert_array_equal(made[0]["bass"], separated(audio, weights, shifts=2)["bass"])
 
 
 def test_an_unknown_model_is_told_with_the_places(tmp_path):

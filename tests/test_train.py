@@ -383,6 +383,15 @@ def test_a_state_of_another_run_is_refused(sources, tmp_path):
         loop.opened(job(sources, plan()), path)
 
 
+@pytest.mark.parametrize("there", [False, True])
+def test_precision_is_what_the_processor_has_arithmetic_for(there, sources, monkeypatch):
+    monkeypatch.setattr(objective, "computes_in_bfloat16", lambda device: there)
+    weights = {name: value.requires_grad_() for name, value in harmonic_net.new_weights(SMALL, 0).items()}
+    usual, wanted = (job(sources, plan(half=half)).loss(weights, 0)[0].item() for half in (None, there))
+    assert usual == wanted
+    assert usual != job(sources, plan(half=not there)).loss(weights, 0)[0].item()
+
+
 def test_the_error_falls(sources):
     wanted = plan(steps=60, batch_size=4, warmup=10, cooldown=10, learning_rate=5e-3, half=False)
     learnt = job(sources, wanted)

@@ -7,14 +7,15 @@ Conventions
 - The network hears one channel. Of a stereo recording that is what comes from the bass's place, which is looked for
   first, as are the guitars'; then their places make the estimate better (see `places`). Places hold for a whole song:
   where the bass has none, or moves, the louder of mid and side is heard, and its mask serves the other too.
-- The network hears a song twice, the second time half a hop later, and the mean of both estimates counts: where frames
-  fall on a note is chance, and so are the errors that hang on it.
+- With Settings.shifts above 1 the network hears a song more often, each time a part of a hop later, and the mean of all
+  estimates counts: where frames fall on a note is chance, and so are the errors that hang on it.
 - Where one of the two is estimated to be no more than a trace of the other for a while, it is taken to rest: its trace
   goes to the other's stem (`rests_settled`).
 - The reader is read twice, first for places and for the level that the network's input is scaled by: stems scale with
   the mixture.
-- Pieces of PIECE_S seconds lie on a fixed grid from the first frame and overlap by all that the network and `by_place`
-  can see: the stems depend neither on the reader's blocks nor on where pieces meet. Memory is bounded by the piece.
+- The network is fed pieces of PIECE_S seconds and keeps what the next one needs, so nothing is computed twice; what
+  comes after it works on PLACED of them at once, amid all that it can see. So the stems depend neither on the reader's
+  blocks nor on where pieces meet. Memory is bounded by the piece.
 
 Weights are float16 safetensors with the network's Config as JSON under `config` in the metadata. `compact` is the file
 beside this module, described by `compact.json`; others are found as all models are (see `models`).
@@ -27,9 +28,10 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
+from pydantic import Field
 
 from .. import files, models
 from ..audio import BLOCK_FRAMES, Block, Reader, rechunk
@@ -43,8 +45,8 @@ from .settings import BackendSettings
 if TYPE_CHECKING:
     import torch
 
-PIECE_S = 15.0
-LOOKED_AT, LOOKED_AT_S = 8, 15
+PIECE_S, PLACED = 8.0, 4
+LOOKED_AT, LOOKED_AT_S = 6, 8
 """At most so many pieces of so many seconds, evenly spread over the song, are looked at for places."""
 
 BESIDE = 1e-3
@@ -64,9 +66,11 @@ class Settings(BackendSettings):
     """What a preset may say to this backend.
 
     model: `compact`, or the name of a model of your own (see `gbsep train`).
+    shifts: runs, each a part of a hop later than the one before, that are averaged: time grows with them.
     """
 
     model: str = "compact"
+    shifts: Annotated[int, Field(ge=1, le=16)] = 1
 
 
 def stem_names(settings: Settings, models_dir: Path | None = None) -> tuple[str, ...]:
@@ -95,7 +99,7 @@ def run(reader: Reader, settings: Settings, context: Context) -> Iterator[dict[s
 
     torch.set_num_threads(threads())
     config, weights = load(_find(settings, context).files[0], pick_device(context.device))
-    for stems in separate(reader, config, weights, context.progress):
+    for stems in separate(reader, config, weights, context.progress, settings.shifts):
         yield {name: stems[name] for name in context.wanted}
 
 
@@ -137,13 +141,14 @@ def separate(
     config: Config,
     weights: Weights,
     progress: Callable[[float], None] = lambda fraction: None,
+    shifts: int = 1,
 ) -> Iterator[dict[str, Block]]:
-    """Yield blocks of `bass` and `guitar`, in the reader's sample rate and channels.
+    """Yield blocks of `bass` and `guitar`, in the reader's sample rate and channels; `shifts` is as in Settings.
 
     Raises SeparationFailed when the network gives samples that are not finite.
     """
     low = files.resample(reader, config.sample_rate)
-    bass = _bass(low, config, weights, _first_reading(low, config, weights), progress)
+    bass = _bass(low, config, weights, _first_reading(low, config, weights), shifts, progress)
     bass = files.resample_blocks(bass, config.sample_rate, reader.sample_rate, reader.channels, reader.frames)
     for mixture, block in zip(rechunk(reader.blocks(), BLOCK_FRAMES), rechunk(bass, BLOCK_FRAMES), strict=True):
         if not np.isfinite(block).all():
@@ -196,8 +201,10 @@ def _seen(config: Config, weights: Weights, mid_side: np.ndarray) -> torch.Tenso
     mid_side = mid_side - mid_side.mean(axis=1, keepdims=True)
     louder = int(mid_side[1].std() > mid_side[0].std())
     level = max(float(np.sqrt(np.square(mid_side).sum(axis=0).mean())), 1e-9)
-    bass, heard, other = _estimate(config, weights, mid_side[[louder, 1 - louder]] / level, times=1)
-    return torch.stack([*((other, heard) if louder else (heard, other)), heard, bass])
+    pieces = list(_estimates(iter([mid_side[[louder, 1 - louder]] / level]), config, weights, shifts=1))
+    with torch.inference_mode():
+        bass, heard, other = _settled(config, torch.from_numpy(np.concatenate(pieces, axis=-1)), shifts=1)
+        return torch.stack([*((other, heard) if louder else (heard, other)), heard, bass])
 
 
 def _power(waves: np.ndarray) -> np.ndarray:
@@ -207,7 +214,7 @@ def _power(waves: np.ndarray) -> np.ndarray:
 
 
 def _bass(
-    low: Reader, config: Config, weights: Weights, song: Song, progress: Callable[[float], None]
+    low: Reader, config: Config, weights: Weights, song: Song, shifts: int, progress: Callable[[float], None]
 ) -> Iterator[Block]:
     """The bass at the network's own rate, in the channels of `low`."""
     import torch
@@ -223,22 +230,27 @@ def _bass(
             yield np.stack([along * mid + aside * side, along * side - aside * mid])[: low.channels]
 
     def estimated() -> Iterator[np.ndarray]:
-        margin = _to_grid(config, (config.context + REST_FRAMES) * hop + 2 * config.n_fft)
-        for whole, inside in _with_margins(rechunk(turned(), _piece_frames(config)), margin):
-            spectra = _estimate(config, weights, np.pad(whole, ((0, 0), (0, -whole.shape[1] % config.grid_frames))))
-            yield spectra[..., inside.start // hop : -(-inside.stop // hop)].cpu().numpy()
+        done = -end.shape[1]
+        for piece in _estimates(turned(), config, weights, shifts):
+            yield piece.reshape(-1, piece.shape[-1])
+            done += piece.shape[-1] * hop
+            progress(min(max(done, 0) / low.frames, 1.0))
 
     at = -end.shape[1]
-    for whole, inside in _with_margins(estimated(), (LOOK if song.places else 0) + edge):
+    blocks = (
+        block.reshape(-1, config.bins, block.shape[-1])
+        for block in rechunk(estimated(), PLACED * _piece_frames(config))
+    )
+    for whole, inside in _with_margins(blocks, 2 * edge + REST_FRAMES + (LOOK if song.places else 0)):
         with torch.inference_mode():
-            bass = _placed(torch.from_numpy(whole).to(next(iter(weights.values())).device), song.places)
+            spectra = torch.from_numpy(whole).to(next(iter(weights.values())).device)
+            bass = _placed(_settled(config, spectra, shifts), song.places)
             bass = bass[..., inside.start - edge : inside.stop + edge]
             waves = harmonic_net.waves(config, bass, (bass.shape[-1] - 1) * hop).cpu().numpy() * scale
         stop = at + (inside.stop - inside.start) * hop
         kept = waves[:, edge * hop + max(0, -at) : edge * hop + min(stop, low.frames) - at]
         if kept.size:
             yield kept if low.channels == 1 else _left_right(kept[0], kept[1], along, aside)
-            progress(min(stop, low.frames) / low.frames)
         at = stop
 
 
@@ -248,27 +260,48 @@ def _left_right(towards: np.ndarray, across: np.ndarray, along: np.float32, asid
     return np.stack([mid + side, mid - side])
 
 
-def _estimate(config: Config, weights: Weights, waves: np.ndarray, times: int = 2) -> torch.Tensor:
-    """Spectra (1 + channels, config.bins, frames): the network's estimate for the first of `waves`, and these.
+def _estimates(waves: Iterator[np.ndarray], config: Config, weights: Weights, shifts: int) -> Iterator[np.ndarray]:
+    """Spectra (shifts + channels, config.bins, frames), piece after piece: the estimates of all shifts, and `waves`.
 
-    The estimate is the mean of so many `times`, each a part of a hop later than the one before.
+    It is the first channel of `waves` that the network hears, each time a part of a hop later than the time before.
     """
     import torch
 
-    with torch.inference_mode():
-        mixture = torch.from_numpy(waves.astype(np.float32)).to(next(iter(weights.values())).device)
-        spectra = harmonic_net.spectrum(config, mixture)
-        bass = harmonic_net.bass_spectrum(config, weights, spectra[:1])
-        for late in (number * config.hop_length // times for number in range(1, times)):
-            later = harmonic_net.spectrum(config, torch.nn.functional.pad(mixture[:1], (late, 0)))
-            again = harmonic_net.bass_spectrum(config, weights, later)
-            again = harmonic_net.waves(config, again, mixture.shape[1] + late)[:, late:]
-            bass = bass + harmonic_net.spectrum(config, again)[:, : config.bins]
-        return torch.cat([rests_settled(spectra[:1], bass / times), spectra[:, : config.bins]])
+    hop, device, held = config.hop_length, next(iter(weights.values())).device, None
+    state: harmonic_net.State = {}
+    pieces = _with_margins(rechunk(waves, _piece_frames(config) * hop), _to_grid(config, config.n_fft))
+    piece = next(pieces, None)
+    while piece is not None:
+        (whole, inside), piece = piece, next(pieces, None)
+        first, frames = inside.start // hop, _to_grid(config, inside.stop - inside.start) // hop
+        with torch.inference_mode():
+            x = torch.from_numpy(whole.astype(np.float32)).to(device)
+            later = (torch.nn.functional.pad(x[:1], (n * hop // shifts, 0))[:, : x.shape[1]] for n in range(1, shifts))
+            spectra = harmonic_net.spectrum(config, torch.cat([x, *later]))[..., first : first + frames]
+            mixture, heard = spectra[: len(x), : config.bins], torch.cat([spectra[:1], spectra[len(x) :]])
+            bass = harmonic_net.bass_spectrum(config, weights, heard, state=state, last=piece is None)
+            held = mixture if held is None else torch.cat([held, mixture], dim=-1)
+            made = torch.cat([bass, held[..., : bass.shape[-1]]]).cpu().numpy()
+            held = held[..., bass.shape[-1] :].clone()
+        yield made
+
+
+def _settled(config: Config, spectra: torch.Tensor, shifts: int) -> torch.Tensor:
+    """Spectra (1 + channels, config.bins, frames) from those of `_estimates`: the mean estimate, rests settled."""
+    import torch
+
+    hop, mixture = config.hop_length, spectra[shifts:]
+    length = (spectra.shape[-1] - 1) * hop
+    bass = spectra[:1]
+    for number in range(1, shifts):
+        late = number * hop // shifts
+        waves = harmonic_net.waves(config, spectra[number : number + 1], length + late)[:, late:]
+        bass = bass + harmonic_net.spectrum(config, waves)[:, : config.bins]
+    return torch.cat([rests_settled(mixture[:1], bass / shifts), mixture])
 
 
 def _placed(spectra: torch.Tensor, places: Places | None) -> torch.Tensor:
-    """The bass, towards its place and, in stereo, across, from spectra as of `_estimate`."""
+    """The bass, towards its place and, in stereo, across, from spectra as of `_settled`."""
     import torch
 
     bass, towards, *across = spectra
@@ -281,7 +314,8 @@ def _placed(spectra: torch.Tensor, places: Places | None) -> torch.Tensor:
 
 
 def _piece_frames(config: Config) -> int:
-    return max(1, round(PIECE_S * config.sample_rate / config.grid_frames)) * config.grid_frames
+    """Spectra of a piece: whole steps of the deepest level, more than the network's context."""
+    return 4 * max(config.context // 4 + 1, round(PIECE_S * config.sample_rate / config.grid_frames))
 
 
 def _to_grid(config: Config, frames: int) -> int:

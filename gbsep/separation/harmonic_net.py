@@ -7,7 +7,8 @@ Conventions
   the linear spectrum on the way in and laid back at h times the pitch on the way out (Bittner et al., "Deep salience
   representations for f0 estimation", 2017), so weights are shared over pitch and a note is seen as a whole.
 - Between the two, a U-net of dilated convolutions looks at about three and a half seconds either side. All context is
-  finite: Config.context frames, so a piece with that much around it comes out as in the whole.
+  finite, Config.context frames, so a song can be fed piece by piece.
+- Inside, time comes before pitch and channels last in memory: what pieces leave for each other lies in one block.
 - It gives complex filter coefficients over `taps` neighbouring frames (Mack & Habets, "Deep filtering", 2019), not a
   mask, so partials that beat within a bin can be told apart.
 
@@ -88,17 +89,20 @@ def _tuples(value: Any) -> Any:
 
 
 def laid_out(value: torch.Tensor) -> torch.Tensor:
-    """`value` in the memory order that convolutions are fastest in."""
+    """`value` in the memory order that convolutions over (frames, pitches) are fastest in."""
     import torch
 
-    return value.contiguous(memory_format=torch.channels_last) if value.dim() == 4 else value
+    if value.dim() != 4:
+        return value
+    return value.transpose(2, 3).contiguous(memory_format=torch.channels_last).transpose(2, 3)
 
 
 @lru_cache(maxsize=4)
-def _harmonic_maps(config: Config, device: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """(gather, spread): (gathered * pitches, n_fft // 2) reads harmonics, (bins, harmonics * pitches) lays them out.
+def _harmonic_maps(config: Config, device: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """(gather, first, spread), all sparse: two numbers for each harmonic that is read.
 
-    `spread` is sparse: in each row two numbers for each harmonic.
+    (gathered * pitches, n_fft // 2) reads harmonics, (pitches, n_fft // 2) the first of them alone, and
+    (bins, harmonics * pitches) lays them out.
     """
     import torch
 
@@ -115,10 +119,11 @@ def _harmonic_maps(config: Config, device: str) -> tuple[torch.Tensor, torch.Ten
     ]
     # Made for keeps: whoever asks first may be in inference mode, and whoever asks next may be training.
     with torch.inference_mode(False):
-        return (
-            torch.tensor(gather, dtype=torch.float32, device=device),
-            torch.tensor(np.concatenate(spread, axis=1), dtype=torch.float32, device=device).to_sparse().coalesce(),
+        read, first, laid = (
+            torch.tensor(one, dtype=torch.float32, device=device).to_sparse().coalesce()
+            for one in (gather, gather[: config.pitches], np.concatenate(spread, axis=1))
         )
+        return read, first, laid
 
 
 def _interpolation(places: np.ndarray, length: int) -> np.ndarray:
@@ -237,103 +242,163 @@ def waves(config: Config, spectra: torch.Tensor, length: int) -> torch.Tensor:
     )
 
 
-def bass_spectrum(config: Config, w: Weights, mixture: torch.Tensor, half: bool = False) -> torch.Tensor:
+State = dict[str, "torch.Tensor"]
+"""What the pieces of a song so far leave for the next ones."""
+
+
+def bass_spectrum(
+    config: Config, w: Weights, mixture: torch.Tensor, half: bool = False, state: State | None = None, last: bool = True
+) -> torch.Tensor:
     """The bass in spectra `mixture` (batch, n_fft // 2 + 1, frames), as complex (batch, bins, frames).
 
     The mixture's RMS is taken to be about 1. `half` runs the convolutions in bfloat16.
+
+    With a `state`, empty to begin with, `mixture` is the next piece of a song, and what comes out goes on where it
+    stopped: at most Config.context frames behind while more is to come, up to the end after the `last` piece. Every
+    piece but the last must be a multiple of four frames and longer than Config.context. Nothing is computed twice, and
+    all pieces together are what the whole gives.
     """
     import torch
     from torch.nn import functional as nn
 
     frames = mixture.shape[-1]
-    mixture = nn.pad(mixture, (0, -frames % 4))
-    gather, spread = _harmonic_maps(config, str(mixture.device))
-    with torch.no_grad():
-        local = _features(config, mixture[:, : config.n_fft // 2])
-        stack = _gather(config, local, gather)
+    mixture = mixture.transpose(1, 2)
+    if last:
+        mixture = nn.pad(mixture, (0, 0, 0, -frames % 4))
+    kept: State = {} if state is None else state
+    whole = last and not kept
+    gather, first, spread = _harmonic_maps(config, str(mixture.device))
 
-    def conv(name: str, x: torch.Tensor, dilation: tuple[int, int] = (1, 1), stride: int = 1) -> torch.Tensor:
-        weight = w[f"{name}.weight"]
+    def joined(name: str, x: torch.Tensor, reach: int, rectified: bool = False) -> torch.Tensor:
+        """`x` after what is kept under a name, amid `reach` frames of zeros at the ends of the song."""
+        before = kept.pop(name, None)
+        start, frames = reach if before is None else before.shape[-2], x.shape[-2]
+        shape = (*x.shape[:-2], start + frames + reach * last, x.shape[-1])
+        order = torch.channels_last if x.dim() == 4 else torch.contiguous_format
+        made = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=order)
+        made[..., :start, :] = 0.0 if before is None else before
+        made[..., start + frames :, :] = 0.0
+        inside = made[..., start : start + frames, :]
+        if rectified:
+            torch.clamp_min(x, 0.0, out=inside)
+        else:
+            inside.copy_(x)
+        return made
+
+    def split(name: str, x: torch.Tensor, frames: int, reach: int) -> torch.Tensor:
+        """So many frames of `x` and `reach` on either side; what the next ones need is kept."""
+        if not last:
+            kept[name] = x[..., frames:, :].clone()
+        return x[..., : frames + 2 * reach, :]
+
+    def waited(name: str, x: torch.Tensor, frames: int, reach: int = 0) -> torch.Tensor:
+        """The next so many frames of what comes in as `x`, and `reach` on either side."""
+        return x if whole and not reach else split(name, joined(name, x, reach), frames, reach)
+
+    def conv(
+        name: str, x: torch.Tensor, dilation: tuple[int, int] = (1, 1), stride: int = 1, rectified: bool = True
+    ) -> torch.Tensor:
+        weight = w[f"{name}.weight"].transpose(2, 3)
         reach = weight.shape[-1] // 2 if stride == 1 else 0
-        padding = (reach * dilation[0], reach * dilation[1])
+        in_pitch, in_time = reach * dilation[0], reach * dilation[1]
+        if whole or weight.shape[-1] == 1:
+            x = nn.relu(x) if rectified else x
+        else:
+            x = joined(name, x, in_time, rectified)
+            x = split(name, x, (x.shape[-2] - 2 * in_time) // stride * stride, in_time)
+        padding, dilation = (in_time if whole else 0, in_pitch), (dilation[1], dilation[0])
         return nn.conv2d(x, weight, w[f"{name}.bias"], stride=stride, padding=padding, dilation=dilation)
 
     def block(name: str, x: torch.Tensor, dilation: tuple[int, int] = (1, 1)) -> torch.Tensor:
-        return x + conv(f"{name}.b", nn.relu(conv(f"{name}.a", nn.relu(x), dilation)), dilation)
+        y = conv(f"{name}.b", conv(f"{name}.a", x, dilation), dilation)
+        return y.add_(waited(name, x, y.shape[-2]))
 
     def plus(x: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
-        return x + offsets.to(x.dtype)
+        return x.add_(offsets.transpose(2, 3).to(x.dtype))
 
     def double(x: torch.Tensor) -> torch.Tensor:
         return nn.interpolate(x, scale_factor=2.0, mode="nearest")
 
+    with torch.no_grad():
+        before = kept.pop("features", torch.zeros_like(mixture[:, :1]))
+        local = _features(config, torch.cat([before, mixture], dim=1)[..., : config.n_fft // 2])
+        if not last:
+            kept["features"] = mixture[:, -1:].clone()
+        stack = _gather(config, local, gather, first)
     with torch.autocast(mixture.device.type, torch.bfloat16, enabled=half):
         channels_last = torch.channels_last
-        top = plus(conv("in", stack.contiguous(memory_format=channels_last)), w["in.pitch"])
-        middle = block("middle1", conv("down1", nn.relu(top), stride=2))
-        deep = plus(conv("down2", nn.relu(middle), stride=2), w["deep.pitch"])
+        top = plus(conv("in", stack, rectified=False), w["in.pitch"])
+        middle = block("middle1", conv("down1", top, stride=2))
+        deep = plus(conv("down2", middle, stride=2), w["deep.pitch"])
         for number, dilation in enumerate(config.dilations):
             deep = block(f"deep{number}", deep, dilation)
-        middle = block("middle2", middle + double(conv("up2", nn.relu(deep))))
-        top = block("top", top + double(conv("up1", nn.relu(middle))))
-        laid = _lay_out(config, w, nn.relu(top).contiguous(), spread, half)
-        seen = torch.cat([laid, local[:, :, : config.bins].to(laid.dtype)], dim=1)
-        hidden = nn.relu(plus(conv("head1", seen.contiguous(memory_format=channels_last)), w["head1.bin"]))
-        hidden = nn.relu(conv("head2", hidden))
-        coefficients = conv("out", hidden)
-    filters = 2.0 * torch.tanh((coefficients.float() + w["out.bin"]) / 2.0)
-    return _filter(config, filters, mixture[:, : config.bins])[..., :frames]
+        up = double(conv("up2", deep))
+        middle = block("middle2", up.add_(waited("middle", middle, up.shape[-2])))
+        up = double(conv("up1", middle))
+        top = block("top", up.add_(waited("top skip", top, up.shape[-2])))
+        laid = _lay_out(config, w, nn.relu(top), spread, half)
+        local = waited("local", local[..., : config.bins], laid.shape[-2])
+        seen = torch.cat([laid, local.to(laid.dtype)], dim=1).contiguous(memory_format=channels_last)
+        hidden = plus(conv("head1", seen, rectified=False), w["head1.bin"])
+        coefficients = plus(conv("out", conv("head2", hidden)).float().contiguous(), w["out.bin"])
+    filters = 2.0 * torch.tanh(coefficients / 2.0)
+    around = waited("mixture", mixture[..., : config.bins], filters.shape[-2], config.taps // 2)
+    if last:
+        filters = filters[..., : filters.shape[-2] - (-frames % 4), :]
+    return _filter(config, filters, around).transpose(1, 2)
 
 
 def _features(config: Config, mixture: torch.Tensor) -> torch.Tensor:
-    """Local features (batch, FEATURES, bins, frames)."""
+    """Local features (batch, FEATURES, frames - 1, bins) of all frames but the first."""
     import torch
 
-    level, floor = mixture.abs(), 1e-3
-    advance = torch.zeros_like(mixture)
-    advance[..., 1:] = mixture[..., 1:] * mixture[..., :-1].conj()
-    turn = np.pi * 2 * config.hop_length / config.n_fft * np.arange(mixture.shape[-2])
-    expected = torch.tensor(np.exp(-1j * turn), dtype=mixture.dtype, device=mixture.device)[:, None]
+    level, floor = mixture[:, 1:].abs(), 1e-3
+    advance = mixture[:, 1:] * mixture[:, :-1].conj()
+    turn = np.pi * 2 * config.hop_length / config.n_fft * np.arange(mixture.shape[-1])
+    expected = torch.tensor(np.exp(-1j * turn), dtype=mixture.dtype, device=mixture.device)
     advance = advance * expected / (advance.abs() + floor**2)
     return torch.stack([torch.log10(level + floor) + 1.5, advance.real, advance.imag], dim=1)
 
 
-def _gather(config: Config, local: torch.Tensor, gather: torch.Tensor) -> torch.Tensor:
-    """What a pitch shows (batch, gathered + 2, pitches, frames): levels at its harmonics, the rest at itself."""
+def _gather(config: Config, local: torch.Tensor, gather: torch.Tensor, first: torch.Tensor) -> torch.Tensor:
+    """What a pitch shows (batch, gathered + 2, frames, pitches): levels at its harmonics, the rest at itself."""
     import torch
 
-    batch, _, _, frames = local.shape
-    levels = torch.matmul(gather, local[:, 0]).reshape(batch, config.gathered, config.pitches, frames)
-    rest = torch.matmul(gather[: config.pitches], local[:, 1:])
-    return torch.cat([levels, rest], dim=1)
+    batch, _, frames, bins = local.shape
+    columns = local.permute(1, 3, 0, 2).reshape(FEATURES, bins, batch * frames)
+    read = [torch.sparse.mm(gather, columns[0]), *(torch.sparse.mm(first, one) for one in columns[1:])]
+    shown = torch.cat(read).reshape(-1, config.pitches, batch, frames)
+    return shown.permute(2, 0, 3, 1).contiguous(memory_format=torch.channels_last)
 
 
 def _lay_out(config: Config, w: Weights, top: torch.Tensor, spread: torch.Tensor, half: bool) -> torch.Tensor:
-    """What pitches tell, (batch, channels, pitches, frames), at their harmonics, (batch, projected, bins, frames)."""
+    """What pitches tell, (batch, channels, frames, pitches), at their harmonics, (batch, projected, frames, bins)."""
     import torch
     from torch.nn import functional as nn
 
-    flat, kernel, bias = top.flatten(2), w["spread.weight"].flatten(1), w["spread.bias"]
-    rows = config.harmonics * config.pitches
+    frames, kernel, bias = top.shape[-2], w["spread.weight"].flatten(1), w["spread.bias"]
+    flat, rows = top.transpose(2, 3).flatten(2), config.harmonics * config.pitches
     if half:
         # In bfloat16 the dense product is the faster one, in one dimension.
-        rays = nn.conv1d(flat, kernel[:, :, None], bias).reshape(-1, rows, top.shape[-1])
-        return nn.conv1d(rays, spread.to_dense()[:, :, None]).reshape(len(top), config.projected, config.bins, -1)
+        rays = nn.conv1d(flat, kernel[:, :, None], bias).reshape(-1, rows, frames)
+        laid = nn.conv1d(rays, spread.to_dense()[:, :, None]).reshape(len(top), config.projected, config.bins, -1)
+        return laid.transpose(2, 3)
     parts = list(zip(kernel.split(config.harmonics), bias.split(config.harmonics), strict=True))
-    laid = [
-        torch.sparse.mm(spread, torch.addmm(b[:, None], k, one).reshape(rows, -1)) for one in flat for k, b in parts
+    made = [
+        torch.sparse.mm(spread, torch.addmm(b[:, None], k, one).reshape(rows, frames)) for one in flat for k, b in parts
     ]
-    return torch.stack(laid).reshape(len(top), config.projected, config.bins, -1)
+    return torch.stack(made).reshape(len(top), config.projected, config.bins, frames).transpose(2, 3)
 
 
 def _filter(config: Config, filters: torch.Tensor, mixture: torch.Tensor) -> torch.Tensor:
-    """Complex coefficients (batch, 2 * taps, bins, frames), all real parts first, times the mixture, over the taps."""
-    import torch
-    from torch.nn import functional as nn
+    """Complex coefficients (batch, 2 * taps, frames, bins), all real parts first, times the mixture, over the taps.
 
-    frames = mixture.shape[-1]
-    around = nn.pad(mixture, (config.taps // 2, config.taps // 2))
-    x = torch.stack([around[..., tap : tap + frames] for tap in range(config.taps)], dim=1)
+    The mixture has taps // 2 frames more on either side.
+    """
+    import torch
+
+    frames = filters.shape[-2]
+    x = torch.stack([mixture[..., tap : tap + frames, :] for tap in range(config.taps)], dim=1)
     real, imaginary = filters.chunk(2, dim=1)
     return torch.complex(
         (real * x.real - imaginary * x.imag).sum(dim=1), (real * x.imag + imaginary * x.real).sum(dim=1)

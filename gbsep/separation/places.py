@@ -172,8 +172,10 @@ def by_place(
         part = _mean(powers, AROUND)
         powers = _mean(powers, NEXT) * part / (part.sum(dim=0) + TINY)
         bass_power = _mean(_power(bass), NEXT)
-        products = torch.einsum("cbf,dbf->cdbf", loose, loose.conj())
-        scattered = torch.complex(_mean(products.real, AROUND), _mean(products.imag, AROUND))
+        across_each = loose[0] * loose[1].conj()
+        *own, real, imaginary = _mean(torch.stack([*_power(loose), across_each.real, across_each.imag]), AROUND)
+        shared = torch.complex(real, imaginary)
+        scattered = torch.stack([own[0] + 0j, shared, shared.conj(), own[1] + 0j]).unflatten(0, (2, 2))
         scattered = scattered * powers[-1] / ((scattered[0, 0] + scattered[1, 1]).real + TINY)
         covariance = torch.einsum("gbf,cg,dg->cdbf", powers[:-1].to(lines.dtype), lines, lines) + scattered
         astray = WIDTH * (bass_power + powers.sum(dim=0)) + TINY
@@ -194,9 +196,17 @@ def _power(spectra: torch.Tensor) -> torch.Tensor:
 
 
 def _mean(powers: torch.Tensor, frames: int) -> torch.Tensor:
-    """Means over so many frames on either side, silence beyond the ends."""
+    """Means over so many frames on either side, silence beyond the ends, from sums of one, two, four, ... frames."""
     import torch
 
-    *others, length = powers.shape
-    means = torch.nn.functional.avg_pool1d(powers.reshape(1, -1, length), 2 * frames + 1, 1, frames)
-    return means.reshape(*others, length)
+    length, width = powers.shape[-1], 2 * frames + 1
+    sums, size, done = torch.nn.functional.pad(powers, (frames, frames)), 1, 0
+    total = torch.zeros_like(powers)
+    while True:
+        if width & size:
+            total += sums[..., done : done + length]
+            done += size
+        if done == width:
+            return total / width
+        sums = sums[..., :-size] + sums[..., size:]
+        size *= 2

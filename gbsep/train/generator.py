@@ -8,7 +8,7 @@ folding to mono vary batch by batch in `mixing`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,7 +16,13 @@ from .instruments import RANGES, SAMPLE_RATE, Instrument
 from .scores import Note, compose
 
 GUITARS = 2
-"""Guitar parts of every song; one of them is silent in a third of the songs."""
+"""Guitar parts of every song; one of them is silent in a quarter of the songs."""
+
+BENT, BEND = 0.5, 5.0
+"""How often an instrument is made another size, and by up to how many semitones."""
+
+BARITONE = 0.08
+"""How often the bass is a guitar an octave lower, as a Bass VI is."""
 
 PHRASED = 0.08
 """How often a guitar part is played phrases instead of a score, where there are phrases."""
@@ -39,12 +45,15 @@ def takes(
     while True:
         rng = np.random.default_rng([seed, number])
         song = compose(rng, seconds, GUITARS)
-        players = [_choose(rng, bands["bass"])] + [_choose(rng, bands["guitar"]) for _ in range(GUITARS)]
+        low = rng.random() < BARITONE and bool(bands["guitar"])
+        bass = _choose(rng, bands["guitar" if low else "bass"])
+        players = [replace(bass, role="bass", bend=bass.bend - 12.0) if low else bass]
+        players += [_choose(rng, bands["guitar"]) for _ in range(GUITARS)]
         names = [who.name for who in players]
         dry = [play(rng, part, who, seconds) for part, who in zip(song.parts, players, strict=True)]
         if phrases and rng.random() < PHRASED:
             dry[1], names[1] = _string_together(rng, phrases, len(dry[1])), "phrases"
-        if rng.random() < 1 / 3:
+        if rng.random() < 1 / 4:
             dry[int(rng.integers(1, 1 + GUITARS))][:] = 0.0
         stems = [amplify(rng, part, who.role) for part, who in zip(dry, players, strict=True)]
         yield Take(np.stack(stems), tuple(names))
@@ -63,12 +72,13 @@ def _string_together(rng: np.random.Generator, phrases: Sequence[np.ndarray], fr
 
 
 def _choose(rng: np.random.Generator, band: Sequence[Instrument]) -> Instrument:
-    """Any kind of instrument first, recorded ones twice as often as the others, then any of that kind."""
+    """Any kind of instrument first, recorded ones twice as often as the others, then any of that kind, at any size."""
     kinds = sorted({one.kind for one in band})
     weights = np.array([2.0 if kind == "recorded" else 1.0 for kind in kinds])
     kind = str(rng.choice(kinds, p=weights / weights.sum()))
     group = [one for one in band if one.kind == kind]
-    return group[int(rng.integers(len(group)))]
+    bend = rng.uniform(-BEND, BEND) if rng.random() < BENT else 0.0
+    return replace(group[int(rng.integers(len(group)))], bend=bend)
 
 
 def play(rng: np.random.Generator, part: Sequence[Note], player: Instrument, seconds: float) -> np.ndarray:

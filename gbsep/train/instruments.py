@@ -40,19 +40,22 @@ PROGRAMS = {"guitar": range(25, 33), "bass": range(33, 41)}
 @dataclass(frozen=True, eq=False)
 class Instrument:
     """`notes` maps a sampled pitch to its layers, soft to loud; `role` is `bass` or `guitar`; `kind` is where it comes
-    from: `recorded`, `soundfont` or `string`."""
+    from: `recorded`, `soundfont` or `string`; `bend` is how many semitones above where they were recorded its notes are
+    played, which makes its strings and body another size."""
 
     name: str
     role: str
     kind: str
     notes: Mapping[int, tuple[np.ndarray, ...]]
+    bend: float = 0.0
 
     def tone(self, pitches: np.ndarray, velocity: float) -> np.ndarray:
         """One note of as many frames as `pitches` (frames,), its pitch frame by frame, velocity 0..1.
 
-        The nearest sampled pitch is played faster or slower by linear interpolation, so a glide costs nothing extra.
+        The sampled pitch that is nearest to `bend` below is played faster or slower by linear interpolation, so a glide
+        costs nothing extra.
         """
-        middle = float(pitches.mean())
+        middle = float(pitches.mean()) - self.bend
         sampled = min(self.notes, key=lambda pitch: (abs(pitch - middle), pitch))
         layers = self.notes[sampled]
         layer = layers[min(int(velocity * len(layers)), len(layers) - 1)]

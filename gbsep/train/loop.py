@@ -34,7 +34,10 @@ SAVE_S = 120.0
 
 @dataclass(frozen=True)
 class Plan:
-    """How to train. `steps` counts from the very beginning; a resumed run goes on to it."""
+    """How to train. `steps` counts from the very beginning; a resumed run goes on to it.
+
+    half: convolutions in bfloat16; None means where the device has arithmetic for it.
+    """
 
     steps: int
     seed: int = 0
@@ -46,7 +49,7 @@ class Plan:
     average: float = 0.998
     weight_decay: float = 1e-3
     clip: float = 1.0
-    half: bool = True
+    half: bool | None = None
     muon: bool = True
 
     def __post_init__(self) -> None:

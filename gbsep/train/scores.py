@@ -165,6 +165,16 @@ def _pattern(*intervals: int) -> Style:
     return play
 
 
+def _chord_tones(bar: Bar) -> list[Note]:
+    """The root to begin with, then chord tones of two octaves as they come, in the bar's rhythm."""
+    tones = bar.rng.choice([0, 2, 4, 7, 9, 11, 14], len(bar.rhythm), p=[0.3, 0.07, 0.2, 0.23, 0.05, 0.1, 0.05])
+    tones[0] = 0
+    return [
+        bar.note(start, length, bar.tonality.pitch(bar.degree + int(tone), bar.near))
+        for tone, (start, length) in zip(tones, bar.rhythm, strict=True)
+    ]
+
+
 def _held_root(bar: Bar) -> list[Note]:
     return [bar.note(0.0, 4.0, bar.root())]
 
@@ -260,7 +270,7 @@ class Way:
     muted: float = 0.1
 
 
-LOW_BASS = (28, 28, 31, 31, 35, 40)
+LOW_BASS = (28, 28, 31, 33, 36, 40, 43)
 
 BASS_STYLES: Mapping[str, Way] = {
     "roots": Way(5, _pattern(0), LOW_BASS, 0.2),
@@ -269,7 +279,8 @@ BASS_STYLES: Mapping[str, Way] = {
     "held": Way(2, _held_root, LOW_BASS),
     "walk": Way(3, _walk, LOW_BASS),
     "riff": Way(3, _double_riff, LOW_BASS, 0.2),
-    "melody": Way(2, _line, (33, 38, 43)),
+    "chord tones": Way(4, _chord_tones, LOW_BASS, 0.2),
+    "melody": Way(3, _line, (33, 38, 43, 47)),
 }
 
 GUITAR_STYLES: Mapping[str, Way] = {

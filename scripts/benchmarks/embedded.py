@@ -14,11 +14,11 @@ from .render import PEAK, song
 
 
 @click.command(help=__doc__)
-@click.option("--long", "long_minutes", default=20.0, show_default=True, help="Minutes of the long recording.")
+@click.option("--long", "long_minutes", default=20.0, show_default=True, help="Minutes of the long one, 0 for none.")
 def command(long_minutes: float) -> None:
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        for minutes in (4.0, long_minutes):
+        for minutes in filter(None, (4.0, long_minutes)):
             path = song(place / "song.wav", minutes)
             words = [
                 sys.executable,
