@@ -97,7 +97,13 @@ def fit(args: argparse.Namespace) -> None:
     sources = mixing.on_device(pool.load(args.pool, rate, args.shards), loops, rate, args.device)
     held_out = mixing.on_device(pool.load([args.valid], rate), [], rate, args.device) if args.valid else None
     plan = loop.Plan(
-        args.steps, args.seed, args.batch, args.excerpt, args.rate, cooldown=args.cooldown, half=False if args.full else None
+        args.steps,
+        args.seed,
+        args.batch,
+        args.excerpt,
+        args.rate,
+        cooldown=args.cooldown,
+        half=False if args.full else None,
     )
     job = objective.compact_job(config, weights, sources, plan)
     state = loop.opened(job, args.run / "state.safetensors")

@@ -60,6 +60,22 @@ def test_a_tone_is_in_tune_between_the_sampled_pitches(pitch):
     assert 1200 * abs(np.log2(loudest_hz(tone, 20, 500) / hz(pitch))) < 3
 
 
+@pytest.mark.parametrize("bend", [-5.0, 3.3, 12.0])
+def test_an_instrument_of_another_size_plays_other_samples_and_stays_in_tune(bend):
+    other = replace(BAND[0], bend=bend)
+    assert 1200 * abs(np.log2(loudest_hz(other.tone(np.full(SAMPLE_RATE, 41.3), 1.0), 20, 500) / hz(41.3))) < 3
+    levels = {pitch: (np.full(200, pitch, np.float32),) for pitch in range(20, 60)}
+    one = Instrument("one", "bass", "string", levels, bend)
+    assert one.tone(np.full(50, 40.0), 1.0)[10] == round(40 - bend)
+
+
+def test_a_baritone_is_a_guitar_an_octave_lower(monkeypatch):
+    monkeypatch.setattr(generator, "BARITONE", 1.0)
+    monkeypatch.setattr(generator, "BENT", 0.0)
+    players = [take.players for take in islice(generator.takes(1, BAND, 2.0), 3)]
+    assert players == [("sine_guitar",) * 3] * 3
+
+
 def test_a_slide_arrives_at_its_pitch():
     glide = 40 - 5 * np.exp(-np.arange(2 * SAMPLE_RATE) / SAMPLE_RATE / 0.04)
     tone = BAND[0].tone(glide, 1.0)
