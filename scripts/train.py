@@ -4,6 +4,7 @@
     scripts/train.py render OUT --notes DIR --soundfont FILE ... [--phrases DIR] --strings 20 [--without NAME ...]
     scripts/train.py notes OUT --soundfont FILE         (a folder for --notes on machines without fluidsynth)
     scripts/train.py fit RUN --pool DIR ... [--valid DIR] [--drums DIR] --steps 20000 --minutes 70
+    scripts/train.py prune WEIGHTS FOLDER --pool DIR    (what it hardly uses; then fit again)
     scripts/train.py evaluate WEIGHTS --songs DIR ...
     scripts/train.py export RUN WEIGHTS [--pool DIR ...] [--songs DIR ...] [--credits FILE]
 
@@ -85,13 +86,13 @@ def fit(args: argparse.Namespace) -> None:
 
     torch.set_num_threads(args.threads)
     args.run.mkdir(parents=True, exist_ok=True)
-    shape = {**asdict(harmonic_net.Config()), **(json.loads(args.config.read_text()) if args.config else {})}
-    config = harmonic_net.config_from(shape)
-    if args.start:
-        smaller, weights = compact.load(args.start)
-        weights = harmonic_net.grown(smaller, weights, config, args.seed)
-    else:
+    smaller, weights = compact.load(args.start) if args.start else (harmonic_net.Config(), None)
+    changes = json.loads(args.config.read_text()) if args.config else {}
+    config = harmonic_net.config_from({**asdict(smaller), **changes})
+    if weights is None:
         weights = harmonic_net.new_weights(config, args.seed)
+    elif changes:
+        weights = harmonic_net.grown(smaller, weights, config, args.seed)
     rate = config.sample_rate
     loops = pool.load_loops(args.drums, rate) if args.drums else []
     sources = mixing.on_device(pool.load(args.pool, rate, args.shards), loops, rate, args.device)
@@ -137,6 +138,20 @@ def validate(config, weights: dict, held_out, args: argparse.Namespace) -> dict[
         return {"error_db": round(objective.error_db(config, weights, mixture, bass, False).mean().item(), 3)}
 
 
+def prune(args: argparse.Namespace) -> None:
+    from gbsep.separation import compact
+    from gbsep.train import mixing, pool, pruning
+
+    config, weights = compact.load(args.weights)
+    rate = config.sample_rate
+    mixture, _ = mixing.batch(mixing.on_device(pool.load(args.pool, rate, 2), [], rate, "cpu"), args.seed, 0, 16, 6.0)
+    channels = pruning.kept_channels(config, weights, mixture, args.keep)
+    for path in (args.weights, *args.alike):
+        smaller = pruning.pruned(config, compact.load(path)[1], channels)
+        compact.save(args.out / path.name, *smaller)
+        print(f"{args.out / path.name}: {sum(value.numel() for value in smaller[1].values())} weights")
+
+
 def evaluate(args: argparse.Namespace) -> None:
     from gbsep.separation import compact
 
@@ -168,8 +183,12 @@ def export(args: argparse.Namespace) -> None:
     from gbsep.train import loop
 
     about, step, averages = loop.averages(args.run / "state.safetensors")
+    for factor, path in args.plus:
+        for name, value in compact.load(path)[1].items():
+            averages[name] += factor * value
     compact.save(args.weights, harmonic_net.config_from(about), averages)
     config, weights = compact.load(args.weights)
+    before = json.loads(args.before.read_text()) if args.before else {}
     shards = [json.loads(path.read_text()) for folder in args.pool for path in sorted(folder.glob("[0-9]*.json"))]
     curve = list(csv.DictReader((args.run / "log.csv").open()))[-10:]
     card = {
@@ -178,11 +197,15 @@ def export(args: argparse.Namespace) -> None:
         "licence": models.EMBEDDED.licence,
         "config": asdict(config),
         "seed": args.seed,
-        "steps": step + args.steps_before,
+        "steps": step + before.get("steps", 0),
         "final_error_db": round(float(np.mean([float(row["error_db"]) for row in curve])), 3),
-        "instruments": sorted({name for shard in shards for take in shard["players"] for name in take}),
-        "pool_seeds": sorted({shard["seed"] for shard in shards}),
-        "hours_rendered": round(sum(len(shard["players"]) for shard in shards) * 16 / 3600, 1),
+        "instruments": sorted(
+            {name for shard in shards for take in shard["players"] for name in take} | {*before.get("instruments", [])}
+        ),
+        "pool_seeds": sorted({shard["seed"] for shard in shards} | {*before.get("pool_seeds", [])}),
+        "hours_rendered": round(
+            sum(len(shard["players"]) for shard in shards) * 16 / 3600 + before.get("hours_rendered", 0.0), 1
+        ),
         "credits": args.credits.read_text().splitlines() if args.credits else [],
         "quality": song_table(config, weights, args.songs) if args.songs else [],
     }
@@ -199,6 +222,11 @@ def export(args: argparse.Namespace) -> None:
 
 MEASURES = ("bass_sdr_db", "guitar_sdr_db", "bass_rest_db", "guitar_rest_db")
 """Of a song; rest: how far a stem is below the other instrument while its own is muted."""
+
+
+def part(text: str) -> tuple[float, Path]:
+    factor, _, path = text.partition(":")
+    return float(factor), Path(path)
 
 
 def append(path: Path, row: dict) -> None:
@@ -256,6 +284,15 @@ def main() -> None:
     one.add_argument("--full", action="store_true", help="float32 also where bfloat16 is faster")
     one.set_defaults(run=lambda args: fit(argparse.Namespace(**{**vars(args), "run": args.run_folder})))
 
+    one = commands.add_parser("prune", help="leave out the channels that a trained network hardly uses")
+    one.add_argument("weights", type=Path)
+    one.add_argument("out", type=Path, help="folder for the smaller files")
+    one.add_argument("--alike", type=Path, nargs="*", default=[], help="weights that are to lose the same channels")
+    one.add_argument("--pool", type=Path, action="append", required=True, help="what it is listened to on")
+    one.add_argument("--keep", type=float, default=0.995, help="part of every block's energy that is kept")
+    one.add_argument("--seed", type=int, default=0)
+    one.set_defaults(run=prune)
+
     one = commands.add_parser("evaluate", help="SDR on songs with known stems, stereo and folded to mono")
     one.add_argument("weights", type=Path)
     one.add_argument("--songs", type=Path, nargs="+", required=True)
@@ -267,7 +304,12 @@ def main() -> None:
     one.add_argument("--pool", type=Path, action="append", default=[], help="what it was trained on, for the card")
     one.add_argument("--credits", type=Path, help="text file for the card")
     one.add_argument("--songs", type=Path, nargs="*", help="songs with known stems, for the card")
-    one.add_argument("--steps-before", type=int, default=0, help="steps of the weights that the run went on from")
+    one.add_argument(
+        "--before", type=Path, help="card of the weights that came before: its steps, music and instruments count too"
+    )
+    one.add_argument(
+        "--plus", type=part, action="append", default=[], metavar="FACTOR:FILE", help="weights to add; may be repeated"
+    )
     one.add_argument("--held-out", type=Path, help="weights of a run without some instruments, for the card")
     one.add_argument("--without", nargs="*", help="the instruments that run was without")
     one.add_argument("--unheard", nargs="*", help="those of the songs none of whose instruments it had heard")

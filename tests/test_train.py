@@ -23,7 +23,7 @@ from gbsep.audio import Audio
 from gbsep.errors import AudioFileError, BackendError, BackendNotInstalled, OutputError, ParameterError
 from gbsep.separation import compact, harmonic_net
 from gbsep.separation.harmonic_net import Config
-from gbsep.train import finetune, generator, instruments, loop, mixing, objective, pool, scores
+from gbsep.train import finetune, generator, instruments, loop, mixing, objective, pool, pruning, scores
 from gbsep.train.instruments import SAMPLE_RATE, Instrument
 
 SMALL = Config(n_fft=256, hop_length=64, bins=80, pitches=48, bins_per_octave=12, gathered=3, harmonics=4,
@@ -350,6 +350,68 @@ def test_without_drums_and_guitars_the_mixture_is_the_bass(sources):
     alone.stems[:, 1:] = 0
     mixture, bass = mixing.batch(alone, 0, 0, 8, 2.0)
     torch.testing.assert_close(mixture, bass)
+
+
+# Smaller networks
+
+BLOCKY = replace(SMALL, widths=(8, 16, 24), dilations=((1, 1), (2, 2)))
+
+
+def with_dead_channels(dead: int) -> harmonic_net.Weights:
+    """A network in whose blocks the last `dead` channels never open."""
+    weights = harmonic_net.new_weights(BLOCKY, 0)
+    weights["out.weight"] *= 20
+    for name, (_, inside) in BLOCKY.blocks.items():
+        weights[f"{name}.a.bias"][inside - min(dead, inside - 1) :] = -1e3
+    return weights
+
+
+def test_what_never_sounds_is_left_out_and_nothing_changes(sources):
+    mixture, _ = mixing.batch(sources, 0, 0, 2, 1.0)
+    weights = with_dead_channels(8)
+    channels = pruning.kept_channels(BLOCKY, weights, mixture, 1.0)
+    config, smaller = pruning.pruned(BLOCKY, weights, channels)
+    assert config.inner == (8, 16, 16, 8, 8)
+    assert {name: value.shape for name, value in smaller.items()} == {
+        name: value.shape for name, value in harmonic_net.new_weights(config, 1).items()
+    }
+    spectra = harmonic_net.spectrum(BLOCKY, mixture)
+    usual, made = (harmonic_net.bass_spectrum(*one, spectra) for one in ((BLOCKY, weights), (config, smaller)))
+    torch.testing.assert_close(made, usual, atol=1e-5, rtol=1e-4)
+
+
+def test_less_is_kept_of_a_smaller_part_and_the_file_says_so(sources, tmp_path):
+    mixture, _ = mixing.batch(sources, 0, 0, 2, 1.0)
+    weights = with_dead_channels(0)
+    counts = []
+    for keep in (0.99, 0.6, 0.01):
+        config, smaller = pruning.pruned(BLOCKY, weights, pruning.kept_channels(BLOCKY, weights, mixture, keep))
+        counts.append(sum(config.inner))
+        compact.save(tmp_path / "a.safetensors", config, smaller)
+        assert compact.load(tmp_path / "a.safetensors")[0] == config
+    assert counts == sorted(counts, reverse=True)
+    assert counts[-1] == 5 * pruning.STEP < counts[0]
+
+
+@pytest.mark.parametrize("keep", [0.0, -1.0, 1.01, float("nan")])
+def test_a_part_is_above_zero_and_at_most_one(keep, sources):
+    with pytest.raises(ParameterError, match=r"keep.*above 0, at most 1"):
+        pruning.kept_channels(BLOCKY, with_dead_channels(0), mixing.batch(sources, 0, 0, 2, 1.0)[0], keep)
+
+
+def test_a_smaller_network_grows_again_and_computes_what_it_did(sources):
+    spectra = harmonic_net.spectrum(BLOCKY, mixing.batch(sources, 0, 0, 2, 1.0)[0])
+    small = replace(BLOCKY, inner=(8, 16, 8, 8, 8))
+    weights = harmonic_net.new_weights(small, 0)
+    grown = harmonic_net.grown(small, weights, BLOCKY, 1)
+    usual, made = (harmonic_net.bass_spectrum(*one, spectra) for one in ((small, weights), (BLOCKY, grown)))
+    torch.testing.assert_close(made, usual, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("inner", [[8, 8], [8, 8, 8, 8, 0]])
+def test_channels_that_fit_no_blocks_are_refused(inner):
+    with pytest.raises(ValueError, match="no shape of a network"):
+        harmonic_net.config_from({"dilations": [[1, 1], [2, 2]], "inner": inner})
 
 
 # The loop

@@ -37,7 +37,8 @@ class Config:
     """The network's shape; kept with its weights.
 
     bins: how many bins, from 0 Hz, can hold bass; gathered and harmonics: how many a pitch sees and is laid out to;
-    widths: channels of the U-net's levels; dilations: of each block of the deepest level, in pitch and in time.
+    widths: channels of the U-net's levels; dilations: of each block of the deepest level, in pitch and in time;
+    inner: channels inside each block, from the first to the last, where that is not the width of its level.
     """
 
     sample_rate: int = 8000
@@ -54,6 +55,18 @@ class Config:
     projected: int = 8
     head: int = 32
     taps: int = 3
+    inner: tuple[int, ...] = ()
+
+    @property
+    def blocks(self) -> dict[str, tuple[int, int]]:
+        """(channels, channels inside) of every block, in the order that the sound passes them."""
+        top, middle, deep = self.widths
+        deepest = {f"deep{number}": deep for number in range(len(self.dilations))}
+        widths = {"middle1": middle, **deepest, "middle2": middle, "top": top}
+        return {
+            name: (width, inside)
+            for (name, width), inside in zip(widths.items(), self.inner or widths.values(), strict=True)
+        }
 
     @property
     def context(self) -> int:
@@ -72,12 +85,14 @@ class Config:
 def config_from(values: dict[str, Any]) -> Config:
     """A Config from its JSON form. Raises TypeError or ValueError for unknown keys or values that are no sizes."""
     config = Config(**{name: _tuples(value) for name, value in values.items()})
-    plain = [value for name, value in asdict(config).items() if name not in ("widths", "dilations", "lowest_hz")]
+    plain = [value for name, value in asdict(config).items() if not isinstance(value, tuple) and name != "lowest_hz"]
     pairs = config.dilations
-    sizes = [*plain, *config.widths, *(size for pair in pairs for size in pair)]
+    sizes = [*plain, *config.widths, *config.inner, *(size for pair in pairs for size in pair)]
     if not all(isinstance(size, int) and 0 < size <= 2**16 for size in sizes):
         raise ValueError(f"{values} is no shape of a network")
     if len(config.widths) != 3 or not pairs or any(len(pair) != 2 for pair in pairs):
+        raise ValueError(f"{values} is no shape of a network")
+    if config.inner and len(config.inner) != len(pairs) + 3:
         raise ValueError(f"{values} is no shape of a network")
     if config.bins > config.n_fft // 2 or config.pitches % 4 or not 0 < config.lowest_hz < config.sample_rate / 2:
         raise ValueError(f"{values} is no shape of a network")
@@ -149,23 +164,24 @@ def new_weights(config: Config, seed: int) -> Weights:
         w[f"{name}.weight"] = torch.randn(outputs, inputs, size, size, generator=generator) * spread
         w[f"{name}.bias"] = torch.zeros(outputs)
 
-    def block(name: str, width: int) -> None:
-        conv(f"{name}.a", width, width, 3)
-        conv(f"{name}.b", width, width, 3, 0.3)
+    def block(name: str) -> None:
+        width, inside = config.blocks[name]
+        conv(f"{name}.a", width, inside, 3)
+        conv(f"{name}.b", inside, width, 3, 0.3)
 
     top, middle, deep = config.widths
     conv("in", config.gathered + FEATURES - 1, top, 3)
     w["in.pitch"] = torch.zeros(1, top, config.pitches, 1)
     conv("down1", top, middle, 2)
-    block("middle1", middle)
+    block("middle1")
     conv("down2", middle, deep, 2)
     w["deep.pitch"] = torch.zeros(1, deep, config.pitches // 4, 1)
     for number in range(len(config.dilations)):
-        block(f"deep{number}", deep)
+        block(f"deep{number}")
     conv("up2", deep, middle, 1, 0.7)
-    block("middle2", middle)
+    block("middle2")
     conv("up1", middle, top, 1, 0.7)
-    block("top", top)
+    block("top")
     conv("spread", top, config.harmonics * config.projected, 1, 0.5)
     conv("head1", config.projected + FEATURES, config.head, 3)
     w["head1.bin"] = torch.zeros(1, config.head, config.bins, 1)
@@ -184,7 +200,8 @@ def grown(old: Config, weights: Weights, config: Config, seed: int) -> Weights:
     """
 
     new = new_weights(config, seed)
-    same = replace(old, gathered=config.gathered, widths=config.widths, head=config.head, dilations=config.dilations)
+    free = ("gathered", "widths", "head", "dilations", "inner")
+    same = replace(old, **{name: getattr(config, name) for name in free})
     if config != same or config.dilations[: len(old.dilations)] != old.dilations:
         raise ValueError("a network grows by gathered harmonics, channels and further blocks alone")
     for name, value in new.items():

@@ -1,0 +1,59 @@
+"""Making a trained network smaller: what its blocks hardly use is left out, and further training makes up for it.
+
+A channel inside a block counts by the energy that it adds to the block's output: the mean of its squares times those
+of its kernel (after Li et al., "Pruning filters for efficient ConvNets", 2017, who look at kernels alone; what counts
+here is what is heard, so a channel whose rectifier never opens counts nothing).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ParameterError
+from ..separation import harmonic_net
+from ..separation.harmonic_net import Config, Weights
+
+if TYPE_CHECKING:
+    import torch
+
+STEP = 8
+"""Channels come in multiples of this, as processors like them."""
+
+
+def kept_channels(config: Config, weights: Weights, mixture: torch.Tensor, keep: float) -> dict[str, torch.Tensor]:
+    """For every block the channels inside it that hold the part `keep` of its energy on `mixture` (batch, frames), and
+    the strongest of the rest up to a multiple of STEP. Raises ParameterError for a part that is none."""
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    if not 0.0 < keep <= 1.0:
+        raise ParameterError("keep", keep, "above 0, at most 1")
+    blocks = {weights[f"{name}.b.weight"].data_ptr(): name for name in config.blocks}
+    energy: dict[str, torch.Tensor] = {}
+
+    class Watch(TorchFunctionMode):
+        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if function is torch.conv2d and (name := blocks.get(args[1].data_ptr())):
+                energy[name] = args[0].square().mean(dim=(0, 2, 3)) * args[1].square().sum(dim=(0, 2, 3))
+            return function(*args, **(kwargs or {}))
+
+    with torch.inference_mode(), Watch():
+        harmonic_net.bass_spectrum(config, weights, harmonic_net.spectrum(config, mixture))
+    found = {}
+    for name, of_channel in energy.items():
+        order = of_channel.argsort(descending=True)
+        reached = of_channel[order].cumsum(0) / of_channel.sum().clamp(min=1e-30)
+        count = int((reached < keep).sum()) + 1
+        found[name] = order[: -(-count // STEP) * STEP].sort().values
+    return found
+
+
+def pruned(config: Config, weights: Weights, channels: dict[str, torch.Tensor]) -> tuple[Config, Weights]:
+    """The network with these channels alone inside its blocks."""
+    smaller = dict(weights)
+    for name, kept in channels.items():
+        smaller[f"{name}.a.weight"] = weights[f"{name}.a.weight"][kept]
+        smaller[f"{name}.a.bias"] = weights[f"{name}.a.bias"][kept]
+        smaller[f"{name}.b.weight"] = weights[f"{name}.b.weight"][:, kept]
+    return replace(config, inner=tuple(len(channels[name]) for name in config.blocks)), smaller
