@@ -183,9 +183,9 @@ def export(args: argparse.Namespace) -> None:
     from gbsep.train import loop
 
     about, step, averages = loop.averages(args.run / "state.safetensors")
-    for factor, path in args.plus:
-        for name, value in compact.load(path)[1].items():
-            averages[name] += factor * value
+    # Weights with a common past lie close together: their mean beats each (Wortsman et al., "Model soups", 2022).
+    alike = [averages, *(compact.load(path)[1] for path in args.mean)]
+    averages = {name: sum(one[name] for one in alike) / len(alike) for name in averages}
     compact.save(args.weights, harmonic_net.config_from(about), averages)
     config, weights = compact.load(args.weights)
     before = json.loads(args.before.read_text()) if args.before else {}
@@ -222,11 +222,6 @@ def export(args: argparse.Namespace) -> None:
 
 MEASURES = ("bass_sdr_db", "guitar_sdr_db", "bass_rest_db", "guitar_rest_db")
 """Of a song; rest: how far a stem is below the other instrument while its own is muted."""
-
-
-def part(text: str) -> tuple[float, Path]:
-    factor, _, path = text.partition(":")
-    return float(factor), Path(path)
 
 
 def append(path: Path, row: dict) -> None:
@@ -307,9 +302,7 @@ def main() -> None:
     one.add_argument(
         "--before", type=Path, help="card of the weights that came before: its steps, music and instruments count too"
     )
-    one.add_argument(
-        "--plus", type=part, action="append", default=[], metavar="FACTOR:FILE", help="weights to add; may be repeated"
-    )
+    one.add_argument("--mean", type=Path, nargs="*", default=[], help="other weights that the mean is taken with")
     one.add_argument("--held-out", type=Path, help="weights of a run without some instruments, for the card")
     one.add_argument("--without", nargs="*", help="the instruments that run was without")
     one.add_argument("--unheard", nargs="*", help="those of the songs none of whose instruments it had heard")

@@ -352,6 +352,24 @@ def test_without_drums_and_guitars_the_mixture_is_the_bass(sources):
     torch.testing.assert_close(mixture, bass)
 
 
+def test_a_side_pauses_in_one_stretch_and_the_other_plays_on(monkeypatch):
+    monkeypatch.setattr(mixing, "PAUSE", 1.0)
+    playing = mixing._playing(np.random.default_rng(0), (600, 4), 800, 400)
+    assert playing.dtype == np.float32
+    assert playing.min() == 0
+    assert playing.max() == 1
+    assert (playing[:, -1] == 1).all()
+    bass, first, second = (playing[:, stem] for stem in range(3))
+    np.testing.assert_array_equal(first, second)
+    rests = [(stem < 0.5).sum(axis=1) for stem in (bass, first)]
+    assert ((rests[0] > 0) != (rests[1] > 0)).all()
+    assert 1.5 < (rests[0] > 0).sum() / (rests[1] > 0).sum() < 2.7
+    for row in (np.minimum(bass, first) < 0.5).astype(int):
+        assert (np.diff(row) == 1).sum() <= 1
+    monkeypatch.setattr(mixing, "PAUSE", 0.0)
+    assert (mixing._playing(np.random.default_rng(0), (9, 4), 8000, 8000) == 1).all()
+
+
 # Smaller networks
 
 BLOCKY = replace(SMALL, widths=(8, 16, 24), dilations=((1, 1), (2, 2)))

@@ -2,8 +2,8 @@
 
 What varies here, take by take: which bass meets which guitars (mostly those of its own song, whose notes collide),
 levels from -10 to +10 dB between them, a smooth equaliser and now and then a comb on each stem, polarity, one side
-silent, drums. Filters are applied to whole excerpts by the FFT, so the truth stays exact. All is mono, as the network
-is: places in the stereo picture are the affair of `separation.places`.
+silent or pausing, drums. Filters are applied to whole excerpts by the FFT, so the truth stays exact. All is mono, as
+the network is: places in the stereo picture are the affair of `separation.places`.
 A batch depends on (seed, step) and the pool alone.
 """
 
@@ -24,6 +24,8 @@ LEVEL_SPREAD_DB = 4.5
 """Standard deviation of the bass's level: most songs are near the middle, where separation is hardest."""
 SILENT = 0.1
 """How often the bass is silent throughout, and how often the guitars are."""
+PAUSE, FADE_S = 0.3, 0.02
+"""How often the bass or, half as often, the guitars pause in an excerpt, and how long they take to stop or begin."""
 STRANGER = 0.1
 """How often a guitar comes from another song; mostly it is of the bass's own, whose notes collide with it."""
 EQ_BANDS = 7
@@ -58,6 +60,7 @@ def batch(sources: Sources, seed: int, step: int, size: int, seconds: float) -> 
     frames = int(seconds * sources.sample_rate)
     x = _excerpts(rng, sources, size, frames)
     shape = (size, x.shape[1])
+    x = x * torch.from_numpy(_playing(rng, shape, frames, sources.sample_rate)).to(x.device)
     gain = _gains(rng, shape)
     response = _responses(rng, shape, sources.sample_rate)
     level = 10 ** (rng.uniform(-4, 6, size) / 20)
@@ -91,6 +94,18 @@ def _excerpts(rng: np.random.Generator, sources: Sources, size: int, frames: int
         loop, at = anywhere(len(sources.drums))
         rows.append(torch.stack([*row, sources.drums[loop, at : at + frames]]))
     return torch.stack(rows).float() / FULL_SCALE
+
+
+def _playing(rng: np.random.Generator, shape: tuple[int, int], frames: int, sample_rate: int) -> np.ndarray:
+    """Which stems play when, float32 (*shape, frames): 1, and 0 where one side pauses."""
+    playing = np.ones((*shape, frames), np.float32)
+    time_s = np.arange(frames) / sample_rate
+    for row in playing:
+        middle_s, half_s = rng.uniform(0, time_s[-1]), rng.uniform(0.5, max(0.5, time_s[-1] / 2))
+        bass, pauses = rng.random() < 2 / 3, rng.random() < PAUSE
+        if pauses:
+            (row[:1] if bass else row[1:-1])[:] = np.clip((np.abs(time_s - middle_s) - half_s) / FADE_S, 0, 1)
+    return playing
 
 
 def _gains(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
