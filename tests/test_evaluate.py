@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import gbsep
@@ -198,6 +198,7 @@ def test_an_inverted_note_is_not_taken_for_a_late_one(rng: np.random.Generator) 
 
 
 @given(gain=st.floats(-4, 4).filter(lambda gain: abs(gain) > 0.01 and abs(gain - 1) > 0.01))
+@example(gain=0.47376906711377575)
 @settings(max_examples=20, deadline=None)
 def test_an_exact_multiple_is_told_with_its_gain(gain: float) -> None:
     bass = noise(np.random.default_rng(3))
