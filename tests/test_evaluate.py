@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,8 @@ def readers(stems: dict[str, Audio]) -> dict[str, Reader]:
 
 @pytest.mark.filterwarnings("ignore")
 def test_bsseval_v4_is_that_of_museval(separated: list[tuple[dict[str, Audio], dict[str, Audio]]]) -> None:
+    if not (shutil.which("ffmpeg") and shutil.which("ffprobe")):
+        pytest.skip("museval needs ffmpeg and ffprobe on the PATH (Debian package ffmpeg)")
     museval = pytest.importorskip("museval")
     for truth, estimates in separated[:2]:
         ours = evaluate(readers(estimates), readers(truth))
