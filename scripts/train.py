@@ -146,6 +146,7 @@ def prune(args: argparse.Namespace) -> None:
     rate = config.sample_rate
     mixture, _ = mixing.batch(mixing.on_device(pool.load(args.pool, rate, 2), [], rate, "cpu"), args.seed, 0, 16, 6.0)
     channels = pruning.kept_channels(config, weights, mixture, args.keep)
+    args.out.mkdir(parents=True, exist_ok=True)
     for path in (args.weights, *args.alike):
         smaller = pruning.pruned(config, compact.load(path)[1], channels)
         compact.save(args.out / path.name, *smaller)
