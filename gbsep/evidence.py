@@ -255,7 +255,7 @@ def spectrogram(
     hop = hop_length(rate) // factor
     bins = np.fft.rfftfreq(2 * hop, factor / rate)
     inside = slice(*np.searchsorted(bins, (RANGE_HZ[0], RANGE_HZ[1] + 1e-9)))
-    window = np.hanning(2 * hop + 1)[:-1].astype(np.float32)
+    window = scipy.signal.get_window("hann", 2 * hop).astype(np.float32)
     held = {place: np.zeros((channels, hop), np.float32) for place in chosen}
     span = SPAN_WINDOWS * hop * factor
     for blocks in zip_blocks(*(rechunk(reader.blocks(span), span) for reader in readers)):

@@ -11,6 +11,7 @@ from functools import lru_cache
 
 import numpy as np
 import scipy.fft
+import scipy.signal
 
 from ..audio import Block, Reader, rechunk
 
@@ -23,7 +24,7 @@ def mel_db(reader: Reader, width: int, n_mels: int) -> np.ndarray:
     """The spectrogram as float32, shape (n_mels, width), low bands first; each column the mean power of its time."""
     hop_length = int(np.clip(reader.frames / width / 2, 256, N_FFT // 2))
     bank = _bank(reader.sample_rate, n_mels)
-    window = np.hanning(N_FFT + 1)[:-1].astype(np.float32)
+    window = scipy.signal.get_window("hann", N_FFT).astype(np.float32)
     scale = 2.0 / float(np.sum(window)) ** 2
     total, count = np.zeros((width, n_mels)), np.zeros(width)
     held = np.zeros((reader.channels, N_FFT // 2), np.float32)
