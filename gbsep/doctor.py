@@ -42,6 +42,7 @@ def examine() -> Iterator[Check]:
     yield Check("Python", "ok", f"{platform.python_version()}, {platform.platform()}")
     yield from _packages()
     yield _device()
+    yield _runtime()
     yield from _weights()
     yield _plugins()
     yield from _places()
@@ -78,6 +79,14 @@ def _device() -> Check:
     except (ImportError, OSError) as error:
         return Check("device", "problem", f"torch does not load: {error}", "pip install --force-reinstall torch")
     return Check("device", "ok", f"{device}, {compute.threads()} threads of {os.cpu_count()} processors")
+
+
+def _runtime() -> Check:
+    try:
+        import onnxruntime
+    except (ImportError, OSError) as error:
+        return Check("ONNX Runtime", "problem", f"does not load: {error}", "pip install --force-reinstall onnxruntime")
+    return Check("ONNX Runtime", "ok", f"{onnxruntime.__version__}, for the embedded model")
 
 
 def _weights() -> Iterator[Check]:

@@ -31,7 +31,7 @@ from .folders import state_folder
 from .preset import Loudness, MixtureFit, Peak, Preset, exchanged, load_preset, preset_names
 from .separation.compute import threads, versions
 
-PACKAGES = ("numpy", "scipy", "soundfile", "soxr", "pedalboard", "pyloudnorm", "torch", "demucs")
+PACKAGES = ("numpy", "scipy", "soundfile", "soxr", "pedalboard", "pyloudnorm", "onnxruntime", "torch", "demucs")
 """Those whose version may change a render, recorded in render.json."""
 
 RENDERING_VERSION = 1

@@ -78,15 +78,23 @@ def _write_kept(number: int) -> Path:
     return _kept[0](number)
 
 
+def loaded(path: Path) -> tuple:
+    """(config, weights) of a weight file, for torch."""
+    from gbsep.separation import compact, harmonic_net
+
+    config, weights = compact.load(path)
+    return config, harmonic_net.tensors(weights)
+
+
 def fit(args: argparse.Namespace) -> None:
     import torch
 
-    from gbsep.separation import compact, harmonic_net
+    from gbsep.separation import harmonic_net
     from gbsep.train import loop, mixing, objective, pool
 
     torch.set_num_threads(args.threads)
     args.run.mkdir(parents=True, exist_ok=True)
-    smaller, weights = compact.load(args.start) if args.start else (harmonic_net.Config(), None)
+    smaller, weights = loaded(args.start) if args.start else (harmonic_net.Config(), None)
     changes = json.loads(args.config.read_text()) if args.config else {}
     config = harmonic_net.config_from({**asdict(smaller), **changes})
     if weights is None:
@@ -142,13 +150,13 @@ def prune(args: argparse.Namespace) -> None:
     from gbsep.separation import compact
     from gbsep.train import mixing, pool, pruning
 
-    config, weights = compact.load(args.weights)
+    config, weights = loaded(args.weights)
     rate = config.sample_rate
     mixture, _ = mixing.batch(mixing.on_device(pool.load(args.pool, rate, 2), [], rate, "cpu"), args.seed, 0, 16, 6.0)
     channels = pruning.kept_channels(config, weights, mixture, args.keep)
     args.out.mkdir(parents=True, exist_ok=True)
     for path in (args.weights, *args.alike):
-        smaller = pruning.pruned(config, compact.load(path)[1], channels)
+        smaller = pruning.pruned(config, loaded(path)[1], channels)
         compact.save(args.out / path.name, *smaller)
         print(f"{args.out / path.name}: {sum(value.numel() for value in smaller[1].values())} weights")
 
@@ -185,7 +193,7 @@ def export(args: argparse.Namespace) -> None:
 
     about, step, averages = loop.averages(args.run / "state.safetensors")
     # Weights with a common past lie close together: their mean beats each (Wortsman et al., "Model soups", 2022).
-    alike = [averages, *(compact.load(path)[1] for path in args.mean)]
+    alike = [averages, *(loaded(path)[1] for path in args.mean)]
     averages = {name: sum(one[name] for one in alike) / len(alike) for name in averages}
     compact.save(args.weights, harmonic_net.config_from(about), averages)
     config, weights = compact.load(args.weights)

@@ -97,6 +97,17 @@ class Tab:
             return { seconds, source: player.sounding, samples: [...samples] };
         }""")
 
+    def lateness_s(self, source: np.ndarray) -> float:
+        """As below, as soon as the source is heard: a busy machine may leave a gap in what it plays."""
+        deadline = time.monotonic() + 5
+        while True:
+            try:
+                return lateness_s(self.heard(), source)
+            except AssertionError:
+                if time.monotonic() > deadline:
+                    raise
+            self.page.wait_for_timeout(50)
+
     def until(self, condition: str) -> None:
         """Wait for it. The page forbids eval, and with it Playwright's own way to wait for a condition."""
         deadline = time.monotonic() + 20
@@ -159,9 +170,7 @@ def test_it_plays_and_stays_in_step_while_switching(tab: Tab, out: Path) -> None
         chip(tab, stem).click()
         chip(tab, preset).click()
         tab.page.wait_for_timeout(300)
-        heard = tab.heard()
-        assert np.sqrt(np.mean(np.square(heard["samples"]))) > 0.01
-        late.append(lateness_s(heard, file_of(out, preset, stem)))
+        late.append(tab.lateness_s(file_of(out, preset, stem)))
     assert max(late) - min(late) < 0.02
     assert max(map(abs, late)) < 0.06  # of which the size of the browser's audio buffer is a part
     before = tab.heard()["seconds"]
@@ -196,7 +205,7 @@ def test_it_plays_on_across_pieces_and_round_a_loop(tab: Tab, out: Path) -> None
     chip(tab, "guitar").click()
     tab.page.evaluate("gbsep.player.seek(7.7, true)")
     tab.until("gbsep.player.seconds > 8.1")
-    assert abs(lateness_s(tab.heard(), source)) < 0.06
+    assert abs(tab.lateness_s(source)) < 0.06
     tab.page.evaluate("gbsep.player.setLoop({ start: 15.6, end: 16.4 })")
     tab.page.wait_for_timeout(1500)
     heard = tab.heard()
@@ -207,7 +216,7 @@ def test_it_plays_on_across_pieces_and_round_a_loop(tab: Tab, out: Path) -> None
         assert tab.page.evaluate("gbsep.player.loop !== null")
     tab.page.keyboard.press("l")
     tab.until("gbsep.player.seconds > 16.5")
-    assert abs(lateness_s(tab.heard(), source)) < 0.06
+    assert abs(tab.lateness_s(source)) < 0.06
 
 
 def test_it_stops_at_the_end(tab: Tab) -> None:
@@ -220,11 +229,18 @@ def test_it_stops_at_the_end(tab: Tab) -> None:
 def test_a_click_on_a_spectrogram_plays_that_sound_from_there(tab: Tab, out: Path) -> None:
     picture = lane(tab, "guitar", "exp002_100").locator(".picture")
     box = picture.bounding_box()
+    tab.page.evaluate("""() => {
+        const watch = () => {
+            if (gbsep.player.sounding !== null) globalThis.began = gbsep.player.seconds;
+            else requestAnimationFrame(watch);
+        };
+        watch();
+    }""")
     picture.click(position={"x": box["width"] * 0.6, "y": 20})
-    tab.until("gbsep.player.sounding !== null && gbsep.player.seconds > 12.2")
-    heard = tab.heard()
-    assert heard["seconds"] == pytest.approx(12.2, abs=0.4)
-    lateness_s(heard, file_of(out, "exp002_100", "guitar"))
+    tab.until("globalThis.began !== undefined")
+    assert tab.page.evaluate("began") == pytest.approx(12, abs=0.3)
+    tab.until("gbsep.player.seconds > 12.2")
+    tab.lateness_s(file_of(out, "exp002_100", "guitar"))
 
 
 def test_a_drag_loops(tab: Tab) -> None:
@@ -282,7 +298,7 @@ def test_the_best_figure_is_marked(browser: Any, scored: tuple[Path, Song]) -> N
     chip(tab, "True stem").click()
     tab.page.locator("#play").click()
     tab.until("gbsep.player.seconds > 0.4")
-    lateness_s(tab.heard(), samples(path.parent / "truth" / "bass.wav"))
+    tab.lateness_s(samples(path.parent / "truth" / "bass.wav"))
     tab.context.close()
     assert tab.said == []
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,13 @@ def test_what_is_missing_or_too_old_is_told_with_the_remedy(monkeypatch: pytest.
     assert (found["soxr"].state, found["soxr"].next_step) == ("problem", "pip install 'soxr>=0.5'")
     assert found["scipy"].state == "problem"
     assert found["scipy"].detail == "1.0, where >=1.11 is needed"
+
+
+def test_a_runtime_that_does_not_load_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert states()["ONNX Runtime"].state == "ok"
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    found = states()["ONNX Runtime"]
+    assert (found.state, found.next_step) == ("problem", "pip install --force-reinstall onnxruntime")
 
 
 def test_a_folder_that_is_a_file_and_a_full_disk_are_problems(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,8 @@ Conventions
 - The network is fed pieces of PIECE_S seconds and keeps what the next one needs, so nothing is computed twice; what
   comes after it works on PLACED of them at once, amid all that it can see. So the stems depend neither on the reader's
   blocks nor on where pieces meet. Memory is bounded by the piece.
+- Spectra have frames before bins. Nothing here needs torch, which takes longer to load than a short song to separate;
+  the network runs on the CPU, in ONNX Runtime (see `harmonic_graph`).
 
 Weights are float16 safetensors with the network's Config as JSON under `config` in the metadata. `compact` is the file
 beside this module, described by `compact.json`; others are found as all models are (see `models`).
@@ -25,10 +27,10 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field
@@ -37,13 +39,11 @@ from .. import files, models
 from ..audio import BLOCK_FRAMES, Block, Reader, rechunk
 from ..errors import BackendError, SeparationFailed
 from . import Context, harmonic_net
-from .compute import pick_device, threads, versions
-from .harmonic_net import Config, Weights
+from .compute import threads, versions
+from .harmonic_graph import Network, Stream, spectrum, waves
+from .harmonic_net import Config
 from .places import LOOK, TINY, Places, by_place, look
 from .settings import BackendSettings
-
-if TYPE_CHECKING:
-    import torch
 
 PIECE_S, PLACED = 8.0, 4
 LOOKED_AT, LOOKED_AT_S = 6, 8
@@ -82,23 +82,20 @@ def identity(settings: Settings, context: Context) -> dict[str, Any]:
     found = _find(settings, context)
     models.check_once(found, lambda: load(found.files[0]))
     return {
-        "engine": "torch",
+        "engine": "onnxruntime",
         "precision": "float32",
-        "device": pick_device(context.device),
+        "device": "cpu",
         "threads": threads(),
         "weights": found.hashes,
         "weights_sha256": found.digest,
         "licence": found.licence,
-        **versions("torch"),
+        **versions("onnxruntime"),
     }
 
 
 def run(reader: Reader, settings: Settings, context: Context) -> Iterator[dict[str, Block]]:
     """Yield the wanted stems' blocks. Raises WeightsMissing or BackendError for weights that are missing or damaged."""
-    import torch
-
-    torch.set_num_threads(threads())
-    config, weights = load(_find(settings, context).files[0], pick_device(context.device))
+    config, weights = load(_find(settings, context).files[0])
     for stems in separate(reader, config, weights, context.progress, settings.shifts):
         yield {name: stems[name] for name in context.wanted}
 
@@ -107,52 +104,49 @@ def _find(settings: Settings, context: Context) -> models.Found:
     return models.find(settings.model, "compact", context.models, download=False)
 
 
-def save(path: Path, config: Config, weights: Weights) -> None:
-    """Write weights as float16 safetensors, with `config` in the metadata; never half a file."""
-    import torch
-    from safetensors.torch import save_file
+def save(path: Path, config: Config, weights: Mapping[str, Any]) -> None:
+    """Write weights, arrays or tensors, as float16 safetensors with `config` in the metadata; never half a file."""
+    from safetensors.numpy import save_file
 
-    half = {name: value.detach().cpu().contiguous().to(torch.float16) for name, value in sorted(weights.items())}
+    half = {name: np.ascontiguousarray(value, np.float16) for name, value in sorted(weights.items())}
     partial = path.with_name(f"{path.name}.part")
     save_file(half, partial, metadata={"config": json.dumps(asdict(config), sort_keys=True)})
     partial.replace(path)
 
 
-def load(path: Path, device: str = "cpu") -> tuple[Config, Weights]:
+def load(path: Path) -> tuple[Config, dict[str, np.ndarray]]:
     """What `save` wrote, as float32. Raises BackendError for anything else."""
-    import torch
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(path, "pt") as file:
+        with safe_open(path, "np") as file:
             config = harmonic_net.config_from(json.loads((file.metadata() or {})["config"]))
-            weights = {name: file.get_tensor(name).to(device, torch.float32) for name in file.keys()}  # noqa: SIM118
+            weights = {name: file.get_tensor(name).astype(np.float32) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
         raise BackendError(f"{path} holds no weights of the compact network: {error}") from error
-    wanted = {name: value.shape for name, value in harmonic_net.new_weights(config, 0).items()}
-    if {name: value.shape for name, value in weights.items()} != wanted:
+    if {name: value.shape for name, value in weights.items()} != harmonic_net.shapes(config):
         reason = "its tensors are not those of the network that its metadata describes"
         raise BackendError(f"{path}: {reason}; if an earlier gbsep trained it, train it again")
-    return config, {name: harmonic_net.laid_out(value) for name, value in weights.items()}
+    return config, weights
 
 
 def separate(
     reader: Reader,
     config: Config,
-    weights: Weights,
+    weights: Mapping[str, Any],
     progress: Callable[[float], None] = lambda fraction: None,
     shifts: int = 1,
 ) -> Iterator[dict[str, Block]]:
     """Yield blocks of `bass` and `guitar`, in the reader's sample rate and channels; `shifts` is as in Settings.
 
-    Raises SeparationFailed when the network gives samples that are not finite.
+    Weights are arrays, or torch's tensors in the processor's memory.
+
+    Raises SeparationFailed when the network gives what is not finite.
     """
-    low = files.resample(reader, config.sample_rate)
-    bass = _bass(low, config, weights, _first_reading(low, config, weights), shifts, progress)
+    low, network = files.resample(reader, config.sample_rate), Network(config, weights, threads())
+    bass = _bass(low, network, _first_reading(low, network), shifts, progress)
     bass = files.resample_blocks(bass, config.sample_rate, reader.sample_rate, reader.channels, reader.frames)
     for mixture, block in zip(rechunk(reader.blocks(), BLOCK_FRAMES), rechunk(bass, BLOCK_FRAMES), strict=True):
-        if not np.isfinite(block).all():
-            raise SeparationFailed("the network gave samples that are NaN or infinite: its weights are unusable")
         yield {"bass": block, "guitar": mixture - block}
 
 
@@ -171,7 +165,8 @@ class Song:
     places: Places | None
 
 
-def _first_reading(low: Reader, config: Config, weights: Weights) -> Song:
+def _first_reading(low: Reader, network: Network) -> Song:
+    config = network.config
     step = max(1, -(-low.frames // (LOOKED_AT_S * config.sample_rate * LOOKED_AT)))
     powers: list[np.ndarray] = []
     offset = np.zeros((2, 1))
@@ -186,7 +181,7 @@ def _first_reading(low: Reader, config: Config, weights: Weights) -> Song:
         if number % step == 0:
             looked_at.append(np.concatenate(piece, axis=1))
     beside = any(side.std() > BESIDE * mid.std() for mid, side in looked_at)
-    places = look(_seen(config, weights, piece) for piece in looked_at) if beside else None
+    places = look(_seen(network, piece) for piece in looked_at) if beside else None
     mid, side = np.sum(powers, axis=0)
     angle = float(np.radians(places.bass)) if places else np.pi / 2 * (side > mid)
     by_second = np.sum(powers, axis=1)
@@ -194,17 +189,14 @@ def _first_reading(low: Reader, config: Config, weights: Weights) -> Song:
     return Song(offset.astype(np.float32), float(np.sqrt(loud.mean())), angle, places)
 
 
-def _seen(config: Config, weights: Weights, mid_side: np.ndarray) -> torch.Tensor:
+def _seen(network: Network, mid_side: np.ndarray) -> np.ndarray:
     """A piece's spectra as `look` wants them."""
-    import torch
-
     mid_side = mid_side - mid_side.mean(axis=1, keepdims=True)
     louder = int(mid_side[1].std() > mid_side[0].std())
     level = max(float(np.sqrt(np.square(mid_side).sum(axis=0).mean())), 1e-9)
-    pieces = list(_estimates(iter([mid_side[[louder, 1 - louder]] / level]), config, weights, shifts=1))
-    with torch.inference_mode():
-        bass, heard, other = _settled(config, torch.from_numpy(np.concatenate(pieces, axis=-1)), shifts=1)
-        return torch.stack([*((other, heard) if louder else (heard, other)), heard, bass])
+    pieces = list(_estimates(iter([mid_side[[louder, 1 - louder]] / level]), network, shifts=1))
+    bass, heard, other = _settled(network.config, np.concatenate(pieces, axis=1), shifts=1)
+    return np.stack([*((other, heard) if louder else (heard, other)), heard, bass])
 
 
 def _power(waves: np.ndarray) -> np.ndarray:
@@ -213,13 +205,10 @@ def _power(waves: np.ndarray) -> np.ndarray:
     return np.maximum(waves.var(axis=1), np.square(waves).mean(axis=1) / 100)
 
 
-def _bass(
-    low: Reader, config: Config, weights: Weights, song: Song, shifts: int, progress: Callable[[float], None]
-) -> Iterator[Block]:
+def _bass(low: Reader, network: Network, song: Song, shifts: int, progress: Callable[[float], None]) -> Iterator[Block]:
     """The bass at the network's own rate, in the channels of `low`."""
-    import torch
-
-    hop, edge, scale = config.hop_length, -(-config.n_fft // config.hop_length), np.float32(max(song.level, 1e-9))
+    config, scale = network.config, np.float32(max(song.level, 1e-9))
+    hop, edge, bins = config.hop_length, -(-config.n_fft // config.hop_length), config.bins
     along, aside = np.float32(np.cos(song.angle)), np.float32(np.sin(song.angle))
     end = np.zeros((2, _to_grid(config, config.n_fft)), np.float32)
 
@@ -231,27 +220,24 @@ def _bass(
 
     def estimated() -> Iterator[np.ndarray]:
         done = -end.shape[1]
-        for piece in _estimates(turned(), config, weights, shifts):
-            yield piece.reshape(-1, piece.shape[-1])
-            done += piece.shape[-1] * hop
+        for piece in _estimates(turned(), network, shifts):
+            yield piece.reshape(len(piece), -1)
+            done += piece.shape[1] * hop
             progress(min(max(done, 0) / low.frames, 1.0))
 
     at = -end.shape[1]
-    blocks = (
-        block.reshape(-1, config.bins, block.shape[-1])
-        for block in rechunk(estimated(), PLACED * _piece_frames(config))
-    )
-    for whole, inside in _with_margins(blocks, 2 * edge + REST_FRAMES + (LOOK if song.places else 0)):
-        with torch.inference_mode():
-            spectra = torch.from_numpy(whole).to(next(iter(weights.values())).device)
-            bass = _placed(_settled(config, spectra, shifts), song.places)
-            bass = bass[..., inside.start - edge : inside.stop + edge]
-            waves = harmonic_net.waves(config, bass, (bass.shape[-1] - 1) * hop).cpu().numpy() * scale
-        stop = at + (inside.stop - inside.start) * hop
-        kept = waves[:, edge * hop + max(0, -at) : edge * hop + min(stop, low.frames) - at]
+    blocks = rechunk(estimated(), PLACED * _piece_frames(config) * bins)
+    margin = 2 * edge + REST_FRAMES + (LOOK if song.places else 0)
+    for whole, inside in _with_margins(blocks, margin * bins):
+        spectra = whole.reshape(len(whole), -1, bins)
+        start, stop = inside.start // bins, inside.stop // bins
+        bass = _placed(_settled(config, spectra, shifts), song.places)[:, start - edge : stop + edge]
+        made = waves(config, bass, (bass.shape[1] - 1) * hop) * scale
+        end_at = at + (stop - start) * hop
+        kept = made[:, edge * hop + max(0, -at) : edge * hop + min(end_at, low.frames) - at]
         if kept.size:
             yield kept if low.channels == 1 else _left_right(kept[0], kept[1], along, aside)
-        at = stop
+        at = end_at
 
 
 def _left_right(towards: np.ndarray, across: np.ndarray, along: np.float32, aside: np.float32) -> Block:
@@ -260,57 +246,51 @@ def _left_right(towards: np.ndarray, across: np.ndarray, along: np.float32, asid
     return np.stack([mid + side, mid - side])
 
 
-def _estimates(waves: Iterator[np.ndarray], config: Config, weights: Weights, shifts: int) -> Iterator[np.ndarray]:
-    """Spectra (shifts + channels, config.bins, frames), piece after piece: the estimates of all shifts, and `waves`.
+def _estimates(waves: Iterator[np.ndarray], network: Network, shifts: int) -> Iterator[np.ndarray]:
+    """Spectra (shifts + channels, frames, config.bins), piece after piece: the estimates of all shifts, and `waves`.
 
     It is the first channel of `waves` that the network hears, each time a part of a hop later than the time before.
     """
-    import torch
-
-    hop, device, held = config.hop_length, next(iter(weights.values())).device, None
-    state: harmonic_net.State = {}
+    config = network.config
+    hop, held = config.hop_length, np.zeros((0, 0, config.bins), np.complex64)
+    streams = [Stream(network) for _ in range(shifts)]
     pieces = _with_margins(rechunk(waves, _piece_frames(config) * hop), _to_grid(config, config.n_fft))
     piece = next(pieces, None)
     while piece is not None:
         (whole, inside), piece = piece, next(pieces, None)
         first, frames = inside.start // hop, _to_grid(config, inside.stop - inside.start) // hop
-        with torch.inference_mode():
-            x = torch.from_numpy(whole.astype(np.float32)).to(device)
-            later = (torch.nn.functional.pad(x[:1], (n * hop // shifts, 0))[:, : x.shape[1]] for n in range(1, shifts))
-            spectra = harmonic_net.spectrum(config, torch.cat([x, *later]))[..., first : first + frames]
-            mixture, heard = spectra[: len(x), : config.bins], torch.cat([spectra[:1], spectra[len(x) :]])
-            bass = harmonic_net.bass_spectrum(config, weights, heard, state=state, last=piece is None)
-            held = mixture if held is None else torch.cat([held, mixture], dim=-1)
-            made = torch.cat([bass, held[..., : bass.shape[-1]]]).cpu().numpy()
-            held = held[..., bass.shape[-1] :].clone()
-        yield made
+        x = whole.astype(np.float32)
+        later = (np.pad(x[:1], ((0, 0), (n * hop // shifts, 0)))[:, : x.shape[1]] for n in range(1, shifts))
+        spectra = spectrum(config, np.concatenate([x, *later]))[:, first : first + frames]
+        mixture, heard = spectra[: len(x), :, : config.bins], [spectra[0], *spectra[len(x) :]]
+        bass = np.stack([stream.feed(one, last=piece is None) for stream, one in zip(streams, heard, strict=True)])
+        if not np.isfinite(bass).all():
+            raise SeparationFailed("the network gave what is NaN or infinite: its weights are unusable")
+        held = np.concatenate([held, mixture], axis=1) if held.size else mixture
+        yield np.concatenate([bass, held[:, : bass.shape[1]]])
+        held = held[:, bass.shape[1] :]
 
 
-def _settled(config: Config, spectra: torch.Tensor, shifts: int) -> torch.Tensor:
-    """Spectra (1 + channels, config.bins, frames) from those of `_estimates`: the mean estimate, rests settled."""
-    import torch
-
-    hop, mixture = config.hop_length, spectra[shifts:]
-    length = (spectra.shape[-1] - 1) * hop
-    bass = spectra[:1]
+def _settled(config: Config, spectra: np.ndarray, shifts: int) -> np.ndarray:
+    """Spectra (1 + channels, frames, config.bins) from those of `_estimates`: the mean estimate, rests settled."""
+    hop, mixture, bass = config.hop_length, spectra[shifts:], spectra[0]
+    length = (spectra.shape[1] - 1) * hop
     for number in range(1, shifts):
         late = number * hop // shifts
-        waves = harmonic_net.waves(config, spectra[number : number + 1], length + late)[:, late:]
-        bass = bass + harmonic_net.spectrum(config, waves)[:, : config.bins]
-    return torch.cat([rests_settled(mixture[:1], bass / shifts), mixture])
+        wave = waves(config, spectra[number : number + 1], length + late)[:, late:]
+        bass = bass + spectrum(config, wave)[0, :, : config.bins]
+    return np.concatenate([rests_settled(mixture[0], bass / np.float32(shifts))[np.newaxis], mixture])
 
 
-def _placed(spectra: torch.Tensor, places: Places | None) -> torch.Tensor:
+def _placed(spectra: np.ndarray, places: Places | None) -> np.ndarray:
     """The bass, towards its place and, in stereo, across, from spectra as of `_settled`."""
-    import torch
-
     bass, towards, *across = spectra
     if places:
-        bass = by_place(towards, across[0], bass, places.guitars, places.placeless)
-        return torch.stack([bass, torch.zeros_like(bass)])
-    share = bass * towards.conj() / (towards.abs().square() + TINY)
-    share = share / share.abs().clamp(min=1.0)
-    return torch.stack([bass, *(share * one for one in across)])
+        bass = by_place(towards, across[0], bass, places.guitars, places.placeless, threads())
+        return np.stack([bass, np.zeros_like(bass)])
+    share = bass * towards.conj() / (towards.real**2 + towards.imag**2 + np.float32(TINY))
+    share /= np.maximum(abs(share), np.float32(1.0))
+    return np.stack([bass, *(share * one for one in across)])
 
 
 def _piece_frames(config: Config) -> int:
@@ -340,24 +320,21 @@ def _with_margins(blocks: Iterator[np.ndarray], margin: int) -> Iterator[tuple[n
         ahead.pop(0)
 
 
-def rests_settled(mixture: torch.Tensor, bass: torch.Tensor) -> torch.Tensor:
-    """`bass` (batch, bins, frames): all of `mixture` in its bins where the guitar rests, none where the bass does.
+def rests_settled(mixture: np.ndarray, bass: np.ndarray) -> np.ndarray:
+    """`bass` (frames, bins): all of `mixture` in its bins where the guitar rests, none where the bass does.
 
     Between SHUT_DB and OPEN_DB of the mixture's power in these bins the change is gradual.
     """
-    import torch
+    guitar = mixture - bass
+    window = np.hanning(2 * REST_FRAMES + 3)[1:-1]
 
-    guitar = mixture[:, : bass.shape[1]] - bass
-    window = torch.hann_window(2 * REST_FRAMES + 3, periodic=False, device=bass.device)[None, None, 1:-1]
+    def power(spectra: np.ndarray) -> np.ndarray:
+        by_frame = np.square(spectra.real).sum(axis=1) + np.square(spectra.imag).sum(axis=1)
+        return np.convolve(by_frame, window)[REST_FRAMES : REST_FRAMES + len(by_frame)]
 
-    def power(spectra: torch.Tensor) -> torch.Tensor:
-        by_frame = spectra.abs().square().sum(dim=1, keepdim=True)
-        return torch.nn.functional.conv1d(by_frame, window, padding=REST_FRAMES)
-
-    powers = power(bass), power(guitar)
-    bass_open, guitar_open = (
-        ((10 * (one / (sum(powers) + 1e-12)).log10() - SHUT_DB) / (OPEN_DB - SHUT_DB)).clamp(0, 1) for one in powers
-    )
+    powers = np.stack([power(bass), power(guitar)])
+    share_db = 10 * np.log10(powers / (powers.sum(axis=0) + 1e-12) + 1e-30)
+    bass_open, guitar_open = np.clip((share_db - SHUT_DB) / (OPEN_DB - SHUT_DB), 0, 1).astype(np.float32)[..., None]
     return bass_open * (bass + (1 - guitar_open) * guitar)
 
 

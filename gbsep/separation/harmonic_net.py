@@ -1,5 +1,7 @@
 """The network of the `compact` backend: which part of each spectral bin belongs to the bass.
 
+This is the network as it is trained, in torch; `harmonic_graph` is the same for separation.
+
 Conventions
 - It hears one channel at Config.sample_rate, as complex short-time spectra (batch, bins, frames) of a Hann window
   scaled by 2 / n_fft. What a stereo picture adds is geometry and needs no network (see `places`).
@@ -17,8 +19,10 @@ Weights are a plain {name: tensor}; every function here is a pure function of th
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -94,7 +98,12 @@ def config_from(values: dict[str, Any]) -> Config:
         raise ValueError(f"{values} is no shape of a network")
     if config.inner and len(config.inner) != len(pairs) + 3:
         raise ValueError(f"{values} is no shape of a network")
-    if config.bins > config.n_fft // 2 or config.pitches % 4 or not 0 < config.lowest_hz < config.sample_rate / 2:
+    if (
+        config.n_fft % config.hop_length
+        or config.bins > config.n_fft // 2
+        or config.pitches % 4
+        or not 0 < config.lowest_hz < config.sample_rate / 2
+    ):
         raise ValueError(f"{values} is no shape of a network")
     return config
 
@@ -112,36 +121,20 @@ def laid_out(value: torch.Tensor) -> torch.Tensor:
     return value.transpose(2, 3).contiguous(memory_format=torch.channels_last).transpose(2, 3)
 
 
-@lru_cache(maxsize=4)
-def _harmonic_maps(config: Config, device: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """(gather, first, spread), all sparse: two numbers for each harmonic that is read.
-
-    (gathered * pitches, n_fft // 2) reads harmonics, (pitches, n_fft // 2) the first of them alone, and
-    (bins, harmonics * pitches) lays them out.
-    """
-    import torch
-
-    bin_hz = config.sample_rate / config.n_fft
+def harmonic_bins(config: Config) -> np.ndarray:
+    """Where among the bins every harmonic of every pitch lies, (gathered * pitches,), fractional."""
     pitch_hz = config.lowest_hz * 2 ** (np.arange(config.pitches) / config.bins_per_octave)
-    gather = _interpolation(np.outer(np.arange(1, config.gathered + 1), pitch_hz).ravel() / bin_hz, config.n_fft // 2)
-    bin_centre_hz = np.maximum(np.arange(config.bins), 0.5) * bin_hz
-    spread = [
-        _interpolation(
-            config.bins_per_octave * np.log2(bin_centre_hz / h / config.lowest_hz),
-            config.pitches,
-        )
-        for h in range(1, config.harmonics + 1)
-    ]
-    # Made for keeps: whoever asks first may be in inference mode, and whoever asks next may be training.
-    with torch.inference_mode(False):
-        read, first, laid = (
-            torch.tensor(one, dtype=torch.float32, device=device).to_sparse().coalesce()
-            for one in (gather, gather[: config.pitches], np.concatenate(spread, axis=1))
-        )
-        return read, first, laid
+    return np.outer(np.arange(1, config.gathered + 1), pitch_hz).ravel() * config.n_fft / config.sample_rate
 
 
-def _interpolation(places: np.ndarray, length: int) -> np.ndarray:
+def spread(config: Config) -> np.ndarray:
+    """Matrix (bins, harmonics * pitches) that lays harmonics out."""
+    bin_hz = np.maximum(np.arange(config.bins), 0.5) * config.sample_rate / config.n_fft
+    pitches = [config.bins_per_octave * np.log2(bin_hz / h / config.lowest_hz) for h in range(1, config.harmonics + 1)]
+    return np.concatenate([interpolation(places, config.pitches) for places in pitches], axis=1)
+
+
+def interpolation(places: np.ndarray, length: int) -> np.ndarray:
     """Matrix (len(places), length) that reads a signal of `length` at fractional places; zero outside it."""
     matrix = np.zeros((len(places), length))
     inside = np.flatnonzero((places >= 0) & (places <= length - 1))
@@ -152,44 +145,84 @@ def _interpolation(places: np.ndarray, length: int) -> np.ndarray:
     return matrix
 
 
+@lru_cache(maxsize=4)
+def _harmonic_maps(config: Config, device: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """(gather, first, spread), all sparse: two numbers for each harmonic that is read.
+
+    (gathered * pitches, n_fft // 2) reads harmonics, (pitches, n_fft // 2) the first of them alone, and
+    (bins, harmonics * pitches) lays them out.
+    """
+    import torch
+
+    gather = interpolation(harmonic_bins(config), config.n_fft // 2)
+    # Made for keeps: whoever asks first may be in inference mode, and whoever asks next may be training.
+    with torch.inference_mode(False):
+        read, first, laid = (
+            torch.tensor(one, dtype=torch.float32, device=device).to_sparse().coalesce()
+            for one in (gather, gather[: config.pitches], spread(config))
+        )
+        return read, first, laid
+
+
+def _layers(config: Config) -> Iterator[tuple[str, tuple[int, ...], float]]:
+    """(name, shape, gain) of everything that is learnt, convolutions by their kernels; the gain of offsets is 0."""
+    top, middle, deep = config.widths
+
+    def conv(name: str, inputs: int, outputs: int, size: int, gain: float = 1.0) -> tuple[str, tuple[int, ...], float]:
+        return name, (outputs, inputs, size, size), gain
+
+    def block(name: str) -> Iterator[tuple[str, tuple[int, ...], float]]:
+        width, inside = config.blocks[name]
+        yield conv(f"{name}.a", width, inside, 3)
+        yield conv(f"{name}.b", inside, width, 3, 0.3)
+
+    yield conv("in", config.gathered + FEATURES - 1, top, 3)
+    yield "in.pitch", (1, top, config.pitches, 1), 0.0
+    yield conv("down1", top, middle, 2)
+    yield from block("middle1")
+    yield conv("down2", middle, deep, 2)
+    yield "deep.pitch", (1, deep, config.pitches // 4, 1), 0.0
+    for number in range(len(config.dilations)):
+        yield from block(f"deep{number}")
+    yield conv("up2", deep, middle, 1, 0.7)
+    yield from block("middle2")
+    yield conv("up1", middle, top, 1, 0.7)
+    yield from block("top")
+    yield conv("spread", top, config.harmonics * config.projected, 1, 0.5)
+    yield conv("head1", config.projected + FEATURES, config.head, 3)
+    yield "head1.bin", (1, config.head, config.bins, 1), 0.0
+    yield conv("head2", config.head, config.head, 3)
+    yield conv("out", config.head, 2 * config.taps, 1, 0.05)
+    yield "out.bin", (1, 2 * config.taps, config.bins, 1), 0.0
+
+
+def shapes(config: Config) -> dict[str, tuple[int, ...]]:
+    """The shapes of all weights, by name."""
+    found: dict[str, tuple[int, ...]] = {}
+    for name, shape, gain in _layers(config):
+        found |= {f"{name}.weight": shape, f"{name}.bias": shape[:1]} if gain else {name: shape}
+    return found
+
+
 def new_weights(config: Config, seed: int) -> Weights:
     """Untrained weights; with them the bass is half of the mixture below the highest bin."""
     import torch
 
     generator = torch.Generator().manual_seed(seed)
-    w: Weights = {}
-
-    def conv(name: str, inputs: int, outputs: int, size: int, gain: float = 1.0) -> None:
-        spread = gain * (2.0 / (inputs * size * size)) ** 0.5
-        w[f"{name}.weight"] = torch.randn(outputs, inputs, size, size, generator=generator) * spread
-        w[f"{name}.bias"] = torch.zeros(outputs)
-
-    def block(name: str) -> None:
-        width, inside = config.blocks[name]
-        conv(f"{name}.a", width, inside, 3)
-        conv(f"{name}.b", inside, width, 3, 0.3)
-
-    top, middle, deep = config.widths
-    conv("in", config.gathered + FEATURES - 1, top, 3)
-    w["in.pitch"] = torch.zeros(1, top, config.pitches, 1)
-    conv("down1", top, middle, 2)
-    block("middle1")
-    conv("down2", middle, deep, 2)
-    w["deep.pitch"] = torch.zeros(1, deep, config.pitches // 4, 1)
-    for number in range(len(config.dilations)):
-        block(f"deep{number}")
-    conv("up2", deep, middle, 1, 0.7)
-    block("middle2")
-    conv("up1", middle, top, 1, 0.7)
-    block("top")
-    conv("spread", top, config.harmonics * config.projected, 1, 0.5)
-    conv("head1", config.projected + FEATURES, config.head, 3)
-    w["head1.bin"] = torch.zeros(1, config.head, config.bins, 1)
-    conv("head2", config.head, config.head, 3)
-    conv("out", config.head, 2 * config.taps, 1, 0.05)
-    w["out.bin"] = torch.zeros(1, 2 * config.taps, config.bins, 1)
+    w: Weights = {name: torch.zeros(shape) for name, shape in shapes(config).items()}
+    for name, shape, gain in _layers(config):
+        if gain:
+            scale = gain * (2.0 / (shape[1] * shape[2] * shape[3])) ** 0.5
+            w[f"{name}.weight"] = torch.randn(shape, generator=generator) * scale
     w["out.bin"][0, config.taps // 2] = 0.5
     return w
+
+
+def tensors(weights: Mapping[str, np.ndarray], device: str = "cpu") -> Weights:
+    """Weights as they are kept, for torch, in the memory order that it is fastest with."""
+    import torch
+
+    return {name: laid_out(torch.from_numpy(value).to(device)) for name, value in weights.items()}
 
 
 def grown(old: Config, weights: Weights, config: Config, seed: int) -> Weights:
@@ -259,76 +292,29 @@ def waves(config: Config, spectra: torch.Tensor, length: int) -> torch.Tensor:
     )
 
 
-State = dict[str, "torch.Tensor"]
-"""What the pieces of a song so far leave for the next ones."""
-
-
-def bass_spectrum(
-    config: Config, w: Weights, mixture: torch.Tensor, half: bool = False, state: State | None = None, last: bool = True
-) -> torch.Tensor:
+def bass_spectrum(config: Config, w: Weights, mixture: torch.Tensor, half: bool = False) -> torch.Tensor:
     """The bass in spectra `mixture` (batch, n_fft // 2 + 1, frames), as complex (batch, bins, frames).
 
     The mixture's RMS is taken to be about 1. `half` runs the convolutions in bfloat16.
-
-    With a `state`, empty to begin with, `mixture` is the next piece of a song, and what comes out goes on where it
-    stopped: at most Config.context frames behind while more is to come, up to the end after the `last` piece. Every
-    piece but the last must be a multiple of four frames and longer than Config.context. Nothing is computed twice, and
-    all pieces together are what the whole gives.
     """
     import torch
     from torch.nn import functional as nn
 
     frames = mixture.shape[-1]
-    mixture = mixture.transpose(1, 2)
-    if last:
-        mixture = nn.pad(mixture, (0, 0, 0, -frames % 4))
-    kept: State = {} if state is None else state
-    whole = last and not kept
+    mixture = nn.pad(mixture.transpose(1, 2), (0, 0, 0, -frames % 4))[..., : config.n_fft // 2]
     gather, first, spread = _harmonic_maps(config, str(mixture.device))
 
-    def joined(name: str, x: torch.Tensor, reach: int, rectified: bool = False) -> torch.Tensor:
-        """`x` after what is kept under a name, amid `reach` frames of zeros at the ends of the song."""
-        before = kept.pop(name, None)
-        start, frames = reach if before is None else before.shape[-2], x.shape[-2]
-        shape = (*x.shape[:-2], start + frames + reach * last, x.shape[-1])
-        order = torch.channels_last if x.dim() == 4 else torch.contiguous_format
-        made = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=order)
-        made[..., :start, :] = 0.0 if before is None else before
-        made[..., start + frames :, :] = 0.0
-        inside = made[..., start : start + frames, :]
-        if rectified:
-            torch.clamp_min(x, 0.0, out=inside)
-        else:
-            inside.copy_(x)
-        return made
-
-    def split(name: str, x: torch.Tensor, frames: int, reach: int) -> torch.Tensor:
-        """So many frames of `x` and `reach` on either side; what the next ones need is kept."""
-        if not last:
-            kept[name] = x[..., frames:, :].clone()
-        return x[..., : frames + 2 * reach, :]
-
-    def waited(name: str, x: torch.Tensor, frames: int, reach: int = 0) -> torch.Tensor:
-        """The next so many frames of what comes in as `x`, and `reach` on either side."""
-        return x if whole and not reach else split(name, joined(name, x, reach), frames, reach)
-
-    def conv(
-        name: str, x: torch.Tensor, dilation: tuple[int, int] = (1, 1), stride: int = 1, rectified: bool = True
-    ) -> torch.Tensor:
+    def conv(name: str, x: torch.Tensor, dilation: tuple[int, int] = (1, 1), stride: int = 1) -> torch.Tensor:
         weight = w[f"{name}.weight"].transpose(2, 3)
         reach = weight.shape[-1] // 2 if stride == 1 else 0
-        in_pitch, in_time = reach * dilation[0], reach * dilation[1]
-        if whole or weight.shape[-1] == 1:
-            x = nn.relu(x) if rectified else x
-        else:
-            x = joined(name, x, in_time, rectified)
-            x = split(name, x, (x.shape[-2] - 2 * in_time) // stride * stride, in_time)
-        padding, dilation = (in_time if whole else 0, in_pitch), (dilation[1], dilation[0])
-        return nn.conv2d(x, weight, w[f"{name}.bias"], stride=stride, padding=padding, dilation=dilation)
+        padding = reach * dilation[1], reach * dilation[0]
+        return nn.conv2d(x, weight, w[f"{name}.bias"], stride=stride, padding=padding, dilation=dilation[::-1])
+
+    def rectified(name: str, x: torch.Tensor, dilation: tuple[int, int] = (1, 1), stride: int = 1) -> torch.Tensor:
+        return conv(name, nn.relu(x), dilation, stride)
 
     def block(name: str, x: torch.Tensor, dilation: tuple[int, int] = (1, 1)) -> torch.Tensor:
-        y = conv(f"{name}.b", conv(f"{name}.a", x, dilation), dilation)
-        return y.add_(waited(name, x, y.shape[-2]))
+        return rectified(f"{name}.b", rectified(f"{name}.a", x, dilation), dilation).add_(x)
 
     def plus(x: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
         return x.add_(offsets.transpose(2, 3).to(x.dtype))
@@ -337,44 +323,49 @@ def bass_spectrum(
         return nn.interpolate(x, scale_factor=2.0, mode="nearest")
 
     with torch.no_grad():
-        before = kept.pop("features", torch.zeros_like(mixture[:, :1]))
-        local = _features(config, torch.cat([before, mixture], dim=1)[..., : config.n_fft // 2])
-        if not last:
-            kept["features"] = mixture[:, -1:].clone()
+        local = features(config, nn.pad(mixture, (0, 0, 1, 0)), torch)
         stack = _gather(config, local, gather, first)
     with torch.autocast(mixture.device.type, torch.bfloat16, enabled=half):
-        channels_last = torch.channels_last
-        top = plus(conv("in", stack, rectified=False), w["in.pitch"])
-        middle = block("middle1", conv("down1", top, stride=2))
-        deep = plus(conv("down2", middle, stride=2), w["deep.pitch"])
+        top = plus(conv("in", stack), w["in.pitch"])
+        middle = block("middle1", rectified("down1", top, stride=2))
+        deep = plus(rectified("down2", middle, stride=2), w["deep.pitch"])
         for number, dilation in enumerate(config.dilations):
             deep = block(f"deep{number}", deep, dilation)
-        up = double(conv("up2", deep))
-        middle = block("middle2", up.add_(waited("middle", middle, up.shape[-2])))
-        up = double(conv("up1", middle))
-        top = block("top", up.add_(waited("top skip", top, up.shape[-2])))
+        middle = block("middle2", double(rectified("up2", deep)).add_(middle))
+        top = block("top", double(rectified("up1", middle)).add_(top))
         laid = _lay_out(config, w, nn.relu(top), spread, half)
-        local = waited("local", local[..., : config.bins], laid.shape[-2])
-        seen = torch.cat([laid, local.to(laid.dtype)], dim=1).contiguous(memory_format=channels_last)
-        hidden = plus(conv("head1", seen, rectified=False), w["head1.bin"])
-        coefficients = plus(conv("out", conv("head2", hidden)).float().contiguous(), w["out.bin"])
+        seen = torch.cat([laid, local[..., : config.bins].to(laid.dtype)], dim=1)
+        hidden = plus(conv("head1", seen.contiguous(memory_format=torch.channels_last)), w["head1.bin"])
+        coefficients = plus(rectified("out", rectified("head2", hidden)).float().contiguous(), w["out.bin"])
     filters = 2.0 * torch.tanh(coefficients / 2.0)
-    around = waited("mixture", mixture[..., : config.bins], filters.shape[-2], config.taps // 2)
-    if last:
-        filters = filters[..., : filters.shape[-2] - (-frames % 4), :]
-    return _filter(config, filters, around).transpose(1, 2)
+    around = nn.pad(mixture[..., : config.bins], (0, 0, config.taps // 2, config.taps // 2))
+    return filtered(config, filters, around, torch)[:, :frames].transpose(1, 2)
 
 
-def _features(config: Config, mixture: torch.Tensor) -> torch.Tensor:
-    """Local features (batch, FEATURES, frames - 1, bins) of all frames but the first."""
-    import torch
+def features(config: Config, mixture: Any, xp: ModuleType) -> Any:
+    """Local features (batch, FEATURES, frames - 1, bins) of all frames but the first of (batch, frames, bins).
 
-    level, floor = mixture[:, 1:].abs(), 1e-3
+    `xp` is torch or numpy, as `mixture` is.
+    """
+    level, floor = abs(mixture[:, 1:]), 1e-3
     advance = mixture[:, 1:] * mixture[:, :-1].conj()
     turn = np.pi * 2 * config.hop_length / config.n_fft * np.arange(mixture.shape[-1])
-    expected = torch.tensor(np.exp(-1j * turn), dtype=mixture.dtype, device=mixture.device)
-    advance = advance * expected / (advance.abs() + floor**2)
-    return torch.stack([torch.log10(level + floor) + 1.5, advance.real, advance.imag], dim=1)
+    expected = np.exp(-1j * turn).astype(np.complex64)
+    if xp is not np:
+        expected = xp.from_numpy(expected).to(mixture.device)
+    advance = advance * expected / (abs(advance) + floor**2)
+    return xp.stack([xp.log10(level + floor) + 1.5, advance.real, advance.imag], 1)
+
+
+def filtered(config: Config, filters: Any, mixture: Any, xp: ModuleType) -> Any:
+    """Complex coefficients (batch, 2 * taps, frames, bins), all real parts first, times the mixture, over the taps.
+
+    The mixture, complex (batch, frames, bins), has taps // 2 frames more on either side. `xp` is torch or numpy.
+    """
+    frames, taps = filters.shape[-2], config.taps
+    x = xp.stack([mixture[..., tap : tap + frames, :] for tap in range(taps)], 1)
+    real, imaginary = filters[:, :taps], filters[:, taps:]
+    return (real * x.real - imaginary * x.imag).sum(1) + 1j * (real * x.imag + imaginary * x.real).sum(1)
 
 
 def _gather(config: Config, local: torch.Tensor, gather: torch.Tensor, first: torch.Tensor) -> torch.Tensor:
@@ -405,18 +396,3 @@ def _lay_out(config: Config, w: Weights, top: torch.Tensor, spread: torch.Tensor
         torch.sparse.mm(spread, torch.addmm(b[:, None], k, one).reshape(rows, frames)) for one in flat for k, b in parts
     ]
     return torch.stack(made).reshape(len(top), config.projected, config.bins, frames).transpose(2, 3)
-
-
-def _filter(config: Config, filters: torch.Tensor, mixture: torch.Tensor) -> torch.Tensor:
-    """Complex coefficients (batch, 2 * taps, frames, bins), all real parts first, times the mixture, over the taps.
-
-    The mixture has taps // 2 frames more on either side.
-    """
-    import torch
-
-    frames = filters.shape[-2]
-    x = torch.stack([mixture[..., tap : tap + frames, :] for tap in range(config.taps)], dim=1)
-    real, imaginary = filters.chunk(2, dim=1)
-    return torch.complex(
-        (real * x.real - imaginary * x.imag).sum(dim=1), (real * x.imag + imaginary * x.real).sum(dim=1)
-    )

@@ -1,7 +1,7 @@
 """Where bass and guitars stand in the stereo picture, and what that tells of who plays what.
 
 Conventions
-- Mid and side, M = (L + R) / 2 and S = (L - R) / 2, as spectra (bins, frames). A source panned by level alone lies on a
+- Mid and side, M = (L + R) / 2 and S = (L - R) / 2, as spectra (frames, bins). A source panned by level alone lies on a
   line through the origin of (M, S): its place is that line's angle, 0 in the centre, degrees in [-90, 90).
 - `look` finds the places: a bin that one instrument has to itself tells that instrument's place exactly, so places are
   the peaks of histograms of angles (Yilmaz & Rickard, "Blind separation of speech mixtures via time-frequency masking",
@@ -18,13 +18,10 @@ Conventions
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
-
-if TYPE_CHECKING:
-    import torch
 
 BIN_DEG = 0.02
 """Resolution of the histograms, and BROAD of their bins together that of their peaks."""
@@ -62,6 +59,9 @@ is in line with a place; all never is, as they cover up each other's bins."""
 WIDTH = 1e-4
 """How far every source strays from its line, in power."""
 
+SLAB = 16
+"""So many bins are refined at once: what is worked on then stays in the processor's cache."""
+
 TINY = 1e-9
 """In power, where the mixture's RMS is about one."""
 
@@ -75,8 +75,8 @@ class Places:
     placeless: float
 
 
-def look(pieces: Iterable[torch.Tensor]) -> Places | None:
-    """Places in a song, from pieces of it, complex (4, bins, frames): mid, side, one of these, the bass found in that.
+def look(pieces: Iterable[np.ndarray]) -> Places | None:
+    """Places in a song, from pieces of it, complex (4, frames, bins): mid, side, one of these, the bass found in that.
 
     None where the bass has no place of its own: where it is wide, moves, never has a bin to itself, or shares its place
     with all guitars that have one.
@@ -87,13 +87,13 @@ def look(pieces: Iterable[torch.Tensor]) -> Places | None:
     for mid, side, heard, estimate in pieces:
         mid_power, side_power, heard_power, estimated = map(_power, (mid, side, heard, estimate))
         power, across = mid_power + side_power, 2 * (mid * side.conj()).real
-        degrees = (0.5 * across.atan2(mid_power - side_power)).rad2deg()
-        straight = (mid_power - side_power).square() + across.square() > (IN_LINE * power).square()
+        degrees = np.degrees(0.5 * np.arctan2(across, mid_power - side_power))
+        straight = (mid_power - side_power) ** 2 + across**2 > (np.float32(IN_LINE) * power) ** 2
         ours = (estimated > BASS**2 * heard_power) & (estimated < heard_power / BASS**2)
         theirs = estimated < GUITARS**2 * power
         bass_of.append(_histogram(degrees[ours], power[ours]))
-        guitars_of.append(_histogram(degrees[theirs & straight], power[theirs & straight].sqrt()))
-        unshared_of.append(float(power[theirs].sqrt().sum()))
+        guitars_of.append(_histogram(degrees[theirs & straight], np.sqrt(power[theirs & straight])))
+        unshared_of.append(float(np.sqrt(power[theirs]).sum()))
     bass, guitars = sum(bass_of, np.zeros(_BINS)), sum(guitars_of, np.zeros(_BINS))
     place = next(iter(_peaks(bass, FOCUS * bass.sum())), None)
     if place is None or _in_line(bass_of, [one.sum() for one in bass_of], [place]) < STEADY:
@@ -120,9 +120,9 @@ def _in_line(histograms: Sequence[np.ndarray], totals: Sequence[float], places: 
 _BINS = round(180 / BIN_DEG)
 
 
-def _histogram(degrees: torch.Tensor, weights: torch.Tensor) -> np.ndarray:
-    bins = ((degrees.double() + 90) / BIN_DEG).long().clamp(0, _BINS - 1)
-    return np.bincount(bins.cpu().numpy(), weights.double().cpu().numpy(), _BINS)
+def _histogram(degrees: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    bins = ((degrees.astype(np.float64) + 90) / BIN_DEG).astype(np.int64).clip(0, _BINS - 1)
+    return np.bincount(bins, weights.astype(np.float64), _BINS)
 
 
 def _median(histogram: np.ndarray, start: int, stop: int) -> float:
@@ -147,66 +147,91 @@ def _peaks(histogram: np.ndarray, least: float) -> list[float]:
 
 
 def by_place(
-    towards: torch.Tensor, across: torch.Tensor, bass: torch.Tensor, guitars: Sequence[float], placeless: float
-) -> torch.Tensor:
-    """A better estimate of the bass than `bass`, complex (bins, frames), in the picture turned by the bass's place.
+    towards: np.ndarray,
+    across: np.ndarray,
+    bass: np.ndarray,
+    guitars: Sequence[float],
+    placeless: float,
+    threads: int = 1,
+) -> np.ndarray:
+    """A better estimate of the bass than `bass`, complex64 (frames, bins), in the picture turned by the bass's place.
 
     `guitars` and `placeless` are as in Places.
     """
-    import torch
+    made = np.empty_like(bass)
 
+    def refine(start: int) -> None:
+        slab = slice(start, start + SLAB)
+        made[:, slab] = _refined(towards[:, slab], across[:, slab], bass[:, slab], guitars, placeless)
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(refine, range(0, bass.shape[1], SLAB)))
+    return made
+
+
+def _refined(
+    towards: np.ndarray, across: np.ndarray, bass: np.ndarray, guitars: Sequence[float], placeless: float
+) -> np.ndarray:
+    """`by_place` for some of the bins: they know nothing of each other."""
     radians = np.radians(np.array(guitars, np.float64))
     directions = np.stack([np.cos(radians), np.sin(radians)])
+    lines, solution = (matrix.astype(np.float32) for matrix in (directions, np.linalg.pinv(directions)))
     # Two dimensions show what is on no line; one line hides half of it, two lines all.
     hidden = {0: 1.0, 1: 2.0}.get(len(guitars), 0.0)
-    lines, solution = (
-        torch.tensor(matrix, dtype=bass.dtype, device=bass.device)
-        for matrix in (directions, np.linalg.pinv(directions))
-    )
-    loose = torch.stack([towards - bass, across])
-    placed = torch.einsum("gc,cbf->gbf", solution, loose)
-    off_line = loose - torch.einsum("cg,gbf->cbf", lines, placed)
-    unplaced = hidden * _power(off_line).sum(dim=0) + placeless * _power(loose).sum(dim=0)
+    loose = np.stack([towards - bass, across])
+    placed = _times(solution, loose)
+    off_line = loose - _times(lines, placed)
+    unplaced = np.float32(hidden) * _power(off_line).sum(axis=0) + np.float32(placeless) * _power(loose).sum(axis=0)
     for _ in range(ROUNDS):
-        powers = torch.cat([_power(placed), unplaced[None]])
+        powers = np.concatenate([_power(placed), unplaced[np.newaxis]])
         part = _mean(powers, AROUND)
-        powers = _mean(powers, NEXT) * part / (part.sum(dim=0) + TINY)
+        powers = _mean(powers, NEXT) * part / (part.sum(axis=0) + np.float32(TINY))
         bass_power = _mean(_power(bass), NEXT)
-        across_each = loose[0] * loose[1].conj()
-        *own, real, imaginary = _mean(torch.stack([*_power(loose), across_each.real, across_each.imag]), AROUND)
-        shared = torch.complex(real, imaginary)
-        scattered = torch.stack([own[0] + 0j, shared, shared.conj(), own[1] + 0j]).unflatten(0, (2, 2))
-        scattered = scattered * powers[-1] / ((scattered[0, 0] + scattered[1, 1]).real + TINY)
-        covariance = torch.einsum("gbf,cg,dg->cdbf", powers[:-1].to(lines.dtype), lines, lines) + scattered
-        astray = WIDTH * (bass_power + powers.sum(dim=0)) + TINY
-        covariance[0, 0] += bass_power + astray
-        covariance[1, 1] += astray
+        between = loose[0] * loose[1].conj()
+        own_t, own_a, real, imaginary = _mean(np.stack([*_power(loose), between.real, between.imag]), AROUND)
+        # The covariance of what has no place, and with it that of the mixture: (tt, ta), (conj(ta), aa).
+        spread = powers[-1] / (own_t + own_a + np.float32(TINY))
+        loose_tt, loose_aa, loose_ta = own_t * spread, own_a * spread, (real + 1j * imaginary) * spread
+        along, sideways, crossed = _times(np.stack([lines[0] ** 2, lines[1] ** 2, lines[0] * lines[1]]), powers[:-1])
+        astray = np.float32(WIDTH) * (bass_power + powers.sum(axis=0)) + np.float32(TINY)
+        tt, aa, ta = along + loose_tt + bass_power + astray, sideways + loose_aa + astray, crossed + loose_ta
         # The mixture through the inverse of its covariance: times a source's own covariance, that is the source.
-        (tt, ta), (at, aa) = covariance
-        whitened = torch.stack([aa * towards - ta * across, tt * across - at * towards]) / (tt * aa - ta * at)
+        whitened = np.stack([aa * towards - ta * across, tt * across - ta.conj() * towards]) / (tt * aa - _power(ta))
         bass = bass_power * whitened[0]
-        placed = powers[:-1] * torch.einsum("cg,cbf->gbf", lines, whitened)
-        loose = torch.einsum("cdbf,dbf->cbf", scattered, whitened)
-        unplaced = _power(loose).sum(dim=0)
+        placed = powers[:-1] * _times(lines.T, whitened)
+        loose = np.stack(
+            [
+                loose_tt * whitened[0] + loose_ta * whitened[1],
+                loose_ta.conj() * whitened[0] + loose_aa * whitened[1],
+            ]
+        )
+        unplaced = _power(loose).sum(axis=0)
     return bass
 
 
-def _power(spectra: torch.Tensor) -> torch.Tensor:
-    return spectra.real.square() + spectra.imag.square()
+def _times(matrix: np.ndarray, spectra: np.ndarray) -> np.ndarray:
+    """`matrix` (n, m) times `spectra` (m, frames, bins)."""
+    made = np.zeros((len(matrix), *spectra.shape[1:]), spectra.dtype)
+    for one, row in zip(made, matrix, strict=True):
+        for factor, spectrum in zip(row, spectra, strict=True):
+            one += factor * spectrum
+    return made
 
 
-def _mean(powers: torch.Tensor, frames: int) -> torch.Tensor:
+def _power(spectra: np.ndarray) -> np.ndarray:
+    return spectra.real**2 + spectra.imag**2
+
+
+def _mean(powers: np.ndarray, frames: int) -> np.ndarray:
     """Means over so many frames on either side, silence beyond the ends, from sums of one, two, four, ... frames."""
-    import torch
-
-    length, width = powers.shape[-1], 2 * frames + 1
-    sums, size, done = torch.nn.functional.pad(powers, (frames, frames)), 1, 0
-    total = torch.zeros_like(powers)
+    length, width = powers.shape[-2], 2 * frames + 1
+    sums = np.pad(powers, [(0, 0)] * (powers.ndim - 2) + [(frames, frames), (0, 0)])
+    total, size, done = np.zeros_like(powers), 1, 0
     while True:
         if width & size:
-            total += sums[..., done : done + length]
+            total += sums[..., done : done + length, :]
             done += size
         if done == width:
-            return total / width
-        sums = sums[..., :-size] + sums[..., size:]
+            return total / np.float32(width)
+        sums = sums[..., :-size, :] + sums[..., size:, :]
         size *= 2

@@ -23,7 +23,7 @@ import numpy as np
 from .. import files, models
 from ..audio import Audio
 from ..errors import BackendError, OutputError, ParameterError
-from ..separation import compact, demucs_network
+from ..separation import compact, demucs_network, harmonic_net
 from . import mixing
 from .loop import Job, Plan, State
 from .objective import compact_job
@@ -89,9 +89,9 @@ def songs_job(backend: str, start: Path, songs: Path, plan: Plan, device: str = 
     stems = song_stems(songs)
     about = {"from": files.content_hash(start), "songs": _fingerprint(songs, stems), "seed": plan.seed}
     if backend == "compact":
-        config, weights = compact.load(start, device)
+        config, weights = compact.load(start)
         sources = mixing.on_device(from_songs(songs, config.sample_rate), [], config.sample_rate, device)
-        return compact_job(config, weights, sources, plan, about)
+        return compact_job(config, harmonic_net.tensors(weights, device), sources, plan, about)
     return _demucs_job(start, stems, plan, about, device)
 
 

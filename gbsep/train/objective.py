@@ -65,7 +65,7 @@ def computes_in_bfloat16(device: str) -> bool:
 
 
 def _write(config: harmonic_net.Config, path: Any, weights: harmonic_net.Weights) -> None:
-    compact.save(path, config, weights)
+    compact.save(path, config, {name: value.detach().cpu() for name, value in weights.items()})
 
 
 def error_db(

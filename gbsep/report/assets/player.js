@@ -4,6 +4,7 @@
 
 const AHEAD_S = 1.5;
 const START_S = 0.04;
+const AT_HAND_S = 0.5;        // so much is decoded before it begins to sound
 const FADE_S = 0.01;
 const HELD_BYTES = 160e6;
 
@@ -64,6 +65,10 @@ function createPlayer(load, changed) {
     }
     return one.promise;
   }
+
+  /* All that a source sounds soon, if it begins at a frame, decoded. */
+  const atHand = (id, frame) => Promise.all([0, AT_HAND_S * rate()]
+    .map((later) => buffer(id, Math.floor((frame + later) / chunkFrames()))));
 
   const ready = (id, number) => held.get(`${id}-${number}`)?.ready;
   const onGrid = (time) => Math.ceil(time * context.sampleRate) / context.sampleRate;
@@ -209,7 +214,7 @@ function createPlayer(load, changed) {
     playing = true;
     changed({});
     try {
-      await Promise.all([context.resume(), buffer(id, Math.floor(rest / chunkFrames()))]);
+      await Promise.all([context.resume(), atHand(id, rest)]);
     } catch (error) {
       if (mine === turn) halt(rest);
       failed(error);
@@ -237,8 +242,7 @@ function createPlayer(load, changed) {
     changed({});
     const mine = turn;
     try {
-      await buffer(id, Math.floor(frame() / chunkFrames()));
-      await buffer(id, Math.floor((frame() + rate() / 4) / chunkFrames()));
+      await atHand(id, frame());
     } catch (error) {
       if (wanted === id) wanted = null;
       failed(error);
