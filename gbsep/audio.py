@@ -10,6 +10,7 @@ Conventions, everywhere in gbsep:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -154,6 +155,16 @@ def rechunk(blocks: Iterable[Block], block_frames: int) -> Iterator[Block]:
         waiting, held = ([whole[:, cut:]], held - cut) if held > cut else ([], 0)
     if held:
         yield waiting[0] if len(waiting) == 1 else np.concatenate(waiting, axis=1)
+
+
+def ahead(blocks: Iterable[Block]) -> Iterator[Block]:
+    """The same blocks, each made in a thread of its own while the one before is in use."""
+    source = iter(blocks)
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, source, None)
+        while (block := coming.result()) is not None:
+            coming = pool.submit(next, source, None)
+            yield block
 
 
 def zip_blocks(*streams: Iterable[Block]) -> Iterator[tuple[Block, ...]]:

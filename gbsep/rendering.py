@@ -7,6 +7,7 @@ the recording, and the spools and half-written files lie in a staging folder tha
 
 from __future__ import annotations
 
+import importlib
 import os
 import platform
 import string
@@ -347,6 +348,8 @@ def run(plan: Plan, progress: Progress = _silent, shared: Separations | None = N
         return outcome("skipped", warnings=plan.warnings)
     seconds: dict[str, float] = {}
     warnings = list(plan.warnings)
+    # Meters and diagnoses need it once there are stems, and it takes a second to load.
+    threading.Thread(target=importlib.import_module, args=("scipy.signal",)).start()
     try:
         with outputs.staging(plan.folder) as place:
             with ExitStack() as spools:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 
 import gbsep
 from gbsep import files, models, train
-from gbsep.audio import Audio, Reader, join
+from gbsep.audio import Audio, Reader, ahead, join
 from gbsep.errors import BackendError, BackendNotInstalled, SeparationFailed, WeightsMissing
 from gbsep.separation import Context, compact, harmonic_graph, harmonic_net
 from gbsep.separation.harmonic_graph import Network, Stream
@@ -261,6 +262,42 @@ def test_margins_hold_what_is_around(margin, sizes):
     for (block, inside), start, stop in zip(made, edges, edges[1:], strict=False):
         np.testing.assert_array_equal(block, padded[start : stop + 2 * margin])
         np.testing.assert_array_equal(block[inside], whole[start:stop])
+
+
+def test_blocks_made_ahead_are_the_same_in_their_order():
+    made: list[int] = []
+
+    def blocks():
+        for number in range(5):
+            made.append(number)
+            yield np.full((1, 2), number)
+
+    seen = []
+    for block in ahead(blocks()):
+        seen.append(int(block[0, 0]))
+        assert len(made) <= len(seen) + 1
+    assert seen == list(range(5))
+    assert list(ahead([])) == []
+
+
+def test_what_goes_wrong_ahead_is_raised_and_leaving_early_ends_it():
+    def blocks():
+        try:
+            yield np.zeros((1, 1))
+            raise SeparationFailed("no more")
+        finally:
+            ended.set()
+
+    ended, source = threading.Event(), ahead(blocks())
+    next(source)
+    with pytest.raises(SeparationFailed, match="no more"):
+        next(source)
+    assert ended.is_set()
+    before = threading.active_count()
+    source = ahead(np.zeros((1, 1)) for _ in range(9))
+    next(source)
+    source.close()
+    assert threading.active_count() == before
 
 
 def two_players(frames: int) -> list[np.ndarray]:

@@ -36,7 +36,7 @@ import numpy as np
 from pydantic import Field
 
 from .. import files, models
-from ..audio import BLOCK_FRAMES, Block, Reader, rechunk
+from ..audio import BLOCK_FRAMES, Block, Reader, ahead, rechunk
 from ..errors import BackendError, SeparationFailed
 from . import Context, harmonic_net
 from .compute import threads, versions
@@ -220,7 +220,7 @@ def _bass(low: Reader, network: Network, song: Song, shifts: int, progress: Call
 
     def estimated() -> Iterator[np.ndarray]:
         done = -end.shape[1]
-        for piece in _estimates(turned(), network, shifts):
+        for piece in ahead(_estimates(ahead(turned()), network, shifts)):
             yield piece.reshape(len(piece), -1)
             done += piece.shape[1] * hop
             progress(min(max(done, 0) / low.frames, 1.0))

@@ -20,7 +20,7 @@ import numpy as np
 import scipy.fft
 
 from ..errors import BackendNotInstalled
-from .harmonic_net import FEATURES, Config, features, filtered, harmonic_bins, spread
+from .harmonic_net import FEATURES, Config, features, filtered, harmonic_bins, interpolation, spread
 
 if TYPE_CHECKING:
     import onnx
@@ -204,20 +204,14 @@ class _Graph:
 
     def gathered(self) -> str:
         """What a pitch shows: levels at its harmonics, the other features at itself."""
-        config, last = self._config, self._config.n_fft // 2 - 1
-        at = harmonic_bins(config)
-        low = np.where(at <= last, np.minimum(at.astype(int), last - 1), 0)
-        shares = [np.where(at <= last, share, 0) for share in (1 - (at - low), at - low)]
+        config = self._config
+        reading = interpolation(harmonic_bins(config), config.n_fft // 2).T
 
         def read(feature: int, count: int) -> str:
             x = self.slice("local", feature, feature + 1, 1)
-            parts = [
-                self.op("Mul", self.op("Gather", x, self.constant(low[:count] + step), axis=3), share)
-                for step, share in enumerate(self.constant(one[:count], np.float32) for one in shares)
-            ]
-            return self.op("Add", *parts)
+            return self.op("MatMul", x, self.constant(reading[:, :count], np.float32))
 
-        levels = self.op("Reshape", read(0, len(at)), self.constant([-1, config.gathered, config.pitches]))
+        levels = self.op("Reshape", read(0, reading.shape[1]), self.constant([-1, config.gathered, config.pitches]))
         levels = self.op("Unsqueeze", self.op("Transpose", levels, perm=[1, 0, 2]), self.number(0))
         return self.op("Concat", levels, *(read(feature, config.pitches) for feature in range(1, FEATURES)), axis=1)
 

@@ -59,7 +59,7 @@ is in line with a place; all never is, as they cover up each other's bins."""
 WIDTH = 1e-4
 """How far every source strays from its line, in power."""
 
-SLAB = 16
+SLAB = 32
 """So many bins are refined at once: what is worked on then stays in the processor's cache."""
 
 TINY = 1e-9
