@@ -53,7 +53,10 @@ OPTIONS = (
     click.option("--dry-stems", is_flag=True, help="Also write each stem before its effects, as <stem>.dry."),
     click.option("--overwrite", is_flag=True, help="Render again, and replace files that gbsep did not write."),
     click.option("--no-cache", is_flag=True, help="Separate again, even if the stems are at hand."),
-    click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True),
+    click.option(
+        "--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True,
+        help="Where Demucs and Open-Unmix run.",
+    ),
     click.option("--models", type=click.Path(path_type=Path), envvar="GBSEP_MODELS", help="Folder with model weights."),
     plugin_paths_option,
     click.option("--json", "as_json", is_flag=True, help="Results as lines of JSON on stdout, nothing else."),

@@ -1,4 +1,7 @@
-"""The default preset as a whole process, start-up included: speed for four minutes, peak memory for any length."""
+"""The default preset as a whole process, start-up included: speed for four minutes, peak memory for any length.
+
+The song is a minute of the demo over and over: in stereo, where places are looked for, found, and made use of.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,18 @@ from pathlib import Path
 
 import click
 
-from .render import PEAK, song
+from .render import PEAK
+
+
+def song(path: Path, minutes: float) -> Path:
+    from gbsep import demo, files
+
+    mixture, _ = demo.make_demo(60.0)
+    frames = round(minutes * 60 * mixture.sample_rate)
+    with files.create(path, files.OutputFormat("wav", "24"), mixture.sample_rate, mixture.channels, frames) as file:
+        for start in range(0, frames, mixture.frames):
+            file.write(mixture.samples[:, : frames - start])
+    return path
 
 
 @click.command(help=__doc__)
