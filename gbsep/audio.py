@@ -131,7 +131,8 @@ def check_finite(block: np.ndarray, first_frame: int = 0) -> None:
     finite = np.isfinite(block)
     if not finite.all():
         frame = first_frame + int((~finite).any(axis=0).argmax())
-        raise AudioError(f"{int((~finite).sum())} samples are NaN or infinite, the first at frame {frame}")
+        count = int((~finite).sum())
+        raise AudioError(f"{count} sample{'s are' if count > 1 else ' is'} NaN or infinite, the first at frame {frame}")
 
 
 def join(blocks: Iterable[Block]) -> np.ndarray:

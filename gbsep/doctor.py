@@ -83,9 +83,12 @@ def _device() -> Check:
 
 def _runtime() -> Check:
     try:
+        import onnx  # noqa: F401
         import onnxruntime
     except (ImportError, OSError) as error:
-        return Check("ONNX Runtime", "problem", f"does not load: {error}", "pip install --force-reinstall onnxruntime")
+        return Check(
+            "ONNX Runtime", "problem", f"does not load: {error}", "pip install --force-reinstall onnx onnxruntime"
+        )
     return Check("ONNX Runtime", "ok", f"{onnxruntime.__version__}, for the embedded model")
 
 

@@ -233,6 +233,9 @@ MEASURES = ("bass_sdr_db", "guitar_sdr_db", "bass_rest_db", "guitar_rest_db")
 """Of a song; rest: how far a stem is below the other instrument while its own is muted."""
 
 
+SONGS = "folders of songs, each with mixture, bass and guitar as FLAC, and its instruments in jam.json"
+
+
 def append(path: Path, row: dict) -> None:
     new = not path.exists()
     with path.open("a", newline="") as file:
@@ -299,7 +302,7 @@ def main() -> None:
 
     one = commands.add_parser("evaluate", help="SDR on songs with known stems, stereo and folded to mono")
     one.add_argument("weights", type=Path)
-    one.add_argument("--songs", type=Path, nargs="+", required=True)
+    one.add_argument("--songs", type=Path, nargs="+", required=True, help=SONGS)
     one.set_defaults(run=evaluate)
 
     one = commands.add_parser("export", help="write the averaged weights of a run, and a card beside them")
@@ -307,7 +310,7 @@ def main() -> None:
     one.add_argument("weights", type=Path)
     one.add_argument("--pool", type=Path, action="append", default=[], help="what it was trained on, for the card")
     one.add_argument("--credits", type=Path, help="text file for the card")
-    one.add_argument("--songs", type=Path, nargs="*", help="songs with known stems, for the card")
+    one.add_argument("--songs", type=Path, nargs="*", help=f"for the card: {SONGS}")
     one.add_argument(
         "--before", type=Path, help="card of the weights that came before: its steps, music and instruments count too"
     )

@@ -410,7 +410,7 @@ def test_nan_is_refused_before_the_first_effect():
     samples = noise().samples.copy()
     samples[1, 15_000] = np.nan
     blocks = np.split(samples, 4, axis=1)
-    with pytest.raises(AudioError, match=r"the input of chain: 1 samples are NaN .* frame 15000"):
+    with pytest.raises(AudioError, match=r"the input of chain: 1 sample is NaN .* frame 15000"):
         join(apply_blocks(blocks, parse_chain([{"effect": "Limiter"}]), RATE, 2, 20_000))
 
 

@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 import threading
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -357,9 +357,9 @@ def test_the_readers_blocks_do_not_matter(sizes):
     np.testing.assert_allclose(made, separated(audio, weights)["bass"], atol=1e-6)
 
 
-@pytest.mark.parametrize("gain", [1e-4, 0.1, 3.0])
+@pytest.mark.parametrize("gain", [1e-20, 1e-4, 0.1, 3.0, 1e30])
 def test_stems_scale_with_the_mixture(gain, rng):
-    audio, weights = music(12_000, 2, rng), lively()
+    audio, weights = Audio(music(12_000, 2, rng).samples * np.float32([[1], [0.8]]), 8000), lively()
     louder = Audio(audio.samples * np.float32(gain), audio.sample_rate)
     np.testing.assert_allclose(separated(louder, weights)["bass"] / gain, separated(audio, weights)["bass"], atol=2e-5)
 
@@ -426,7 +426,7 @@ def test_progress_ends_at_one(rng, monkeypatch):
 def test_broken_weights_are_told(rng):
     weights = lively()
     weights["in.bias"][0] = torch.nan
-    with pytest.raises(SeparationFailed, match="NaN or infinite"):
+    with pytest.raises(SeparationFailed, match="NaN or infinity"):
         separated(music(9000, 2, rng), weights)
 
 
@@ -449,7 +449,30 @@ def test_saving_twice_gives_equal_bytes(tmp_path):
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
-@pytest.mark.parametrize("wrong", ["text", "empty", "no config", "other shapes", "silly config"])
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such modes")
+def test_weights_can_be_read_by_whoever_may_read_new_files(tmp_path):
+    (tmp_path / "usual").touch()
+    compact.save(tmp_path / "a", SMALL, lively())
+    assert (tmp_path / "a").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"n_fft": 2**16}, {"n_fft": 255}, {"hop_length": 1}, {"hop_length": 256}, {"hop_length": 60}, {"bins": 129},
+        {"lowest_hz": 3999.0}, {"lowest_hz": True}, {"lowest_hz": "x"}, {"taps": 2}, {"pitches": 46}, {"head": 0},
+        {"gathered": 4096}, {"widths": [4, 4]}, {"widths": 4}, {"dilations": 5}, {"dilations": []}, {"inner": [1]},
+        {"sample_rate": 8000.0},
+    ],
+)  # fmt: skip
+def test_a_shape_that_cannot_work_is_refused_by_the_name_of_what_is_wrong(change):
+    whole = json.loads(json.dumps(asdict(SMALL)))
+    assert harmonic_net.config_from(whole) == SMALL
+    with pytest.raises(ValueError, match=f"{next(iter(change))} .* is no shape of a network"):
+        harmonic_net.config_from({**whole, **change})
+
+
+@pytest.mark.parametrize("wrong", ["text", "empty", "no config", "a list", "integers", "other shapes", "silly config"])
 def test_files_that_are_no_weights_are_refused(wrong, tmp_path):
     from safetensors.torch import save_file
 
@@ -460,6 +483,11 @@ def test_files_that_are_no_weights_are_refused(wrong, tmp_path):
         path.write_bytes(b"")
     elif wrong == "no config":
         save_file({"a": torch.zeros(1)}, path)
+    elif wrong == "a list":
+        save_file({"a": torch.zeros(1)}, path, metadata={"config": "[1]"})
+    elif wrong == "integers":
+        whole = {name: value.int() for name, value in lively().items()}
+        save_file(whole, path, metadata={"config": json.dumps(asdict(SMALL))})
     elif wrong == "other shapes":
         compact.save(path, SMALL, lively(replace(SMALL, head=5)))
     else:
@@ -485,9 +513,10 @@ def test_an_unknown_model_is_told_with_the_places(tmp_path):
         compact.identity(compact.Settings(model="nobody"), Context(wanted=("bass",), models=tmp_path))
 
 
-def test_a_runtime_that_does_not_load_is_told(monkeypatch):
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(BackendNotInstalled, match="ONNX Runtime does not load .*force-reinstall onnxruntime"):
+@pytest.mark.parametrize("package", ["onnx", "onnxruntime"])
+def test_a_runtime_that_does_not_load_is_told(package, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(BackendNotInstalled, match="ONNX Runtime does not load .*force-reinstall onnx onnxruntime"):
         Network(SMALL, lively(), 1)
 
 

@@ -53,7 +53,7 @@ def test_a_runtime_that_does_not_load_is_a_problem(monkeypatch: pytest.MonkeyPat
     assert states()["ONNX Runtime"].state == "ok"
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     found = states()["ONNX Runtime"]
-    assert (found.state, found.next_step) == ("problem", "pip install --force-reinstall onnxruntime")
+    assert (found.state, found.next_step) == ("problem", "pip install --force-reinstall onnx onnxruntime")
 
 
 def test_a_folder_that_is_a_file_and_a_full_disk_are_problems(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

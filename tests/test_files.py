@@ -176,7 +176,7 @@ def test_samples_that_are_not_finite_are_refused_at_their_frame(tmp_path, bad):
     samples = noise()
     samples[12_345, 1] = bad
     path = make(tmp_path / "a.wav", samples, "FLOAT", "WAV")
-    with pytest.raises(AudioFileError, match="1 samples are NaN or infinite, the first at frame 12345"):
+    with pytest.raises(AudioFileError, match="1 sample is NaN or infinite, the first at frame 12345"):
         list(files.open(path, 0.1).blocks(1000))
 
 

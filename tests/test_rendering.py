@@ -353,7 +353,7 @@ def test_samples_that_are_not_finite_leave_nothing(tmp_path: Path) -> None:
     samples = np.zeros((RATE, 2))
     samples[30000, 1] = np.nan
     soundfile.write(path, samples, RATE, subtype="FLOAT")
-    with pytest.raises(AudioFileError, match=r"1 samples are NaN or infinite, the first at frame 30000"):
+    with pytest.raises(AudioFileError, match=r"1 sample is NaN or infinite, the first at frame 30000"):
         gbsep.render(path, CROSSOVER, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

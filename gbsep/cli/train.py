@@ -79,7 +79,7 @@ def train(
         target.parent.mkdir(parents=True, exist_ok=True)
         kept = target.with_suffix(".state")
         state = loop.opened(job, kept)
-        figures: list[float] = []
+        figures, before = list[float](), state.step
         with _interrupted() as interrupted:
             running = loop.run(state, job, plan, kept, math.inf if minutes is None else 60 * minutes)
             for step, figure in running:
@@ -97,7 +97,8 @@ def train(
     if figures:
         few = min(TOLD, max(1, len(figures) // 2))
         change = f"error {_told(figures[:few], backend)} at first, {_told(figures[-few:], backend)} at last"
-        click.echo(f"{state.step} steps, {change}", err=True)
+        since = f"{before + 1} to " if before else ""
+        click.echo(f"{since}{state.step} steps, {change}", err=True)
     say(str(target))
     return 0
 

@@ -106,11 +106,11 @@ def _find(settings: Settings, context: Context) -> models.Found:
 
 def save(path: Path, config: Config, weights: Mapping[str, Any]) -> None:
     """Write weights, arrays or tensors, as float16 safetensors with `config` in the metadata; never half a file."""
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save as packed
 
     half = {name: np.ascontiguousarray(value, np.float16) for name, value in sorted(weights.items())}
     partial = path.with_name(f"{path.name}.part")
-    save_file(half, partial, metadata={"config": json.dumps(asdict(config), sort_keys=True)})
+    partial.write_bytes(packed(half, metadata={"config": json.dumps(asdict(config), sort_keys=True)}))
     partial.replace(path)
 
 
@@ -120,10 +120,11 @@ def load(path: Path) -> tuple[Config, dict[str, np.ndarray]]:
 
     try:
         with safe_open(path, "np") as file:
-            config = harmonic_net.config_from(json.loads((file.metadata() or {})["config"]))
-            weights = {name: file.get_tensor(name).astype(np.float32) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
+            config = harmonic_net.config_from(json.loads((file.metadata() or {}).get("config", "null")))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError, ValueError, TypeError) as error:
         raise BackendError(f"{path} holds no weights of the compact network: {error}") from error
+    weights = {name: value.astype(np.float32) for name, value in tensors.items() if value.dtype.kind == "f"}
     if {name: value.shape for name, value in weights.items()} != harmonic_net.shapes(config):
         reason = "its tensors are not those of the network that its metadata describes"
         raise BackendError(f"{path}: {reason}; if an earlier gbsep trained it, train it again")
@@ -144,7 +145,10 @@ def separate(
     Raises SeparationFailed when the network gives what is not finite.
     """
     low, network = files.resample(reader, config.sample_rate), Network(config, weights, threads())
-    bass = _bass(low, network, _first_reading(low, network), shifts, progress)
+    looked_at = min(low.frames, LOOKED_AT * LOOKED_AT_S * config.sample_rate) if reader.channels == 2 else 0
+    first = looked_at / (looked_at + shifts * low.frames)
+    song = _first_reading(low, network, lambda fraction: progress(first * fraction))
+    bass = _bass(low, network, song, shifts, lambda fraction: progress(first + (1 - first) * fraction))
     bass = files.resample_blocks(bass, config.sample_rate, reader.sample_rate, reader.channels, reader.frames)
     for mixture, block in zip(rechunk(reader.blocks(), BLOCK_FRAMES), rechunk(bass, BLOCK_FRAMES), strict=True):
         yield {"bass": block, "guitar": mixture - block}
@@ -165,7 +169,7 @@ class Song:
     places: Places | None
 
 
-def _first_reading(low: Reader, network: Network) -> Song:
+def _first_reading(low: Reader, network: Network, progress: Callable[[float], None] = lambda fraction: None) -> Song:
     config = network.config
     step = max(1, -(-low.frames // (LOOKED_AT_S * config.sample_rate * LOOKED_AT)))
     powers: list[np.ndarray] = []
@@ -180,8 +184,14 @@ def _first_reading(low: Reader, network: Network) -> Song:
         offset += sum(second.sum(axis=1, keepdims=True, dtype=np.float64) for second in piece) / low.frames
         if number % step == 0:
             looked_at.append(np.concatenate(piece, axis=1))
-    beside = any(side.std() > BESIDE * mid.std() for mid, side in looked_at)
-    places = look(_seen(network, piece) for piece in looked_at) if beside else None
+
+    def seen() -> Iterator[np.ndarray]:
+        for count, piece in enumerate(looked_at):
+            progress(count / len(looked_at))
+            yield _seen(network, piece)
+
+    beside = any(side > BESIDE * mid for mid, side in (piece.std(axis=1, dtype=np.float64) for piece in looked_at))
+    places = look(seen()) if beside else None
     mid, side = np.sum(powers, axis=0)
     angle = float(np.radians(places.bass)) if places else np.pi / 2 * (side > mid)
     by_second = np.sum(powers, axis=1)
@@ -191,31 +201,31 @@ def _first_reading(low: Reader, network: Network) -> Song:
 
 def _seen(network: Network, mid_side: np.ndarray) -> np.ndarray:
     """A piece's spectra as `look` wants them."""
-    mid_side = mid_side - mid_side.mean(axis=1, keepdims=True)
-    louder = int(mid_side[1].std() > mid_side[0].std())
-    level = max(float(np.sqrt(np.square(mid_side).sum(axis=0).mean())), 1e-9)
+    mid_side = mid_side - mid_side.mean(axis=1, keepdims=True, dtype=np.float64)
+    powers = mid_side.var(axis=1)
+    louder, level = int(powers[1] > powers[0]), max(float(np.sqrt(powers.sum())), 1e-30)
     pieces = list(_estimates(iter([mid_side[[louder, 1 - louder]] / level]), network, shifts=1))
     bass, heard, other = _settled(network.config, np.concatenate(pieces, axis=1), shifts=1)
     return np.stack([*((other, heard) if louder else (heard, other)), heard, bass])
 
 
-def _power(waves: np.ndarray) -> np.ndarray:
-    """Mean power of each of `waves` (channels, n) without its mean, but for a hundredth of that."""
-    waves = waves.astype(np.float64)
-    return np.maximum(waves.var(axis=1), np.square(waves).mean(axis=1) / 100)
+def _power(block: Block) -> np.ndarray:
+    """Mean power of each channel without its mean, but for a hundredth of that."""
+    samples = block.astype(np.float64)
+    return np.maximum(samples.var(axis=1), np.square(samples).mean(axis=1) / 100)
 
 
 def _bass(low: Reader, network: Network, song: Song, shifts: int, progress: Callable[[float], None]) -> Iterator[Block]:
     """The bass at the network's own rate, in the channels of `low`."""
-    config, scale = network.config, np.float32(max(song.level, 1e-9))
+    config, scale = network.config, np.float32(max(song.level, 1e-30))
     hop, edge, bins = config.hop_length, -(-config.n_fft // config.hop_length), config.bins
     along, aside = np.float32(np.cos(song.angle)), np.float32(np.sin(song.angle))
     end = np.zeros((2, _to_grid(config, config.n_fft)), np.float32)
 
     def turned() -> Iterator[np.ndarray]:
         """What comes from the bass's place and, in stereo, what is across; between two ends of silence."""
-        waves = ((_mid_side(block) - song.offset) / scale for block in low.blocks())
-        for mid, side in itertools.chain([end], waves, [end]):
+        blocks = ((_mid_side(block) - song.offset) / scale for block in low.blocks())
+        for mid, side in itertools.chain([end], blocks, [end]):
             yield np.stack([along * mid + aside * side, along * side - aside * mid])[: low.channels]
 
     def estimated() -> Iterator[np.ndarray]:
@@ -246,15 +256,15 @@ def _left_right(towards: np.ndarray, across: np.ndarray, along: np.float32, asid
     return np.stack([mid + side, mid - side])
 
 
-def _estimates(waves: Iterator[np.ndarray], network: Network, shifts: int) -> Iterator[np.ndarray]:
-    """Spectra (shifts + channels, frames, config.bins), piece after piece: the estimates of all shifts, and `waves`.
+def _estimates(blocks: Iterator[Block], network: Network, shifts: int) -> Iterator[np.ndarray]:
+    """Spectra (shifts + channels, frames, config.bins), piece after piece: the estimates of all shifts, and `blocks`.
 
-    It is the first channel of `waves` that the network hears, each time a part of a hop later than the time before.
+    It is the first channel of `blocks` that the network hears, each time a part of a hop later than the time before.
     """
     config = network.config
     hop, held = config.hop_length, np.zeros((0, 0, config.bins), np.complex64)
     streams = [Stream(network) for _ in range(shifts)]
-    pieces = _with_margins(rechunk(waves, _piece_frames(config) * hop), _to_grid(config, config.n_fft))
+    pieces = _with_margins(rechunk(blocks, _piece_frames(config) * hop), _to_grid(config, config.n_fft))
     piece = next(pieces, None)
     while piece is not None:
         (whole, inside), piece = piece, next(pieces, None)
@@ -265,7 +275,9 @@ def _estimates(waves: Iterator[np.ndarray], network: Network, shifts: int) -> It
         mixture, heard = spectra[: len(x), :, : config.bins], [spectra[0], *spectra[len(x) :]]
         bass = np.stack([stream.feed(one, last=piece is None) for stream, one in zip(streams, heard, strict=True)])
         if not np.isfinite(bass).all():
-            raise SeparationFailed("the network gave what is NaN or infinite: its weights are unusable")
+            raise SeparationFailed(
+                "the network gave NaN or infinity: its weights are unusable, or the song is too loud"
+            )
         held = np.concatenate([held, mixture], axis=1) if held.size else mixture
         yield np.concatenate([bass, held[:, : bass.shape[1]]])
         held = held[:, bass.shape[1] :]
@@ -304,20 +316,20 @@ def _to_grid(config: Config, frames: int) -> int:
 
 def _with_margins(blocks: Iterator[np.ndarray], margin: int) -> Iterator[tuple[np.ndarray, slice]]:
     """Each block (..., n) amid `margin` of what is around it, zero beyond the ends; and where in this it lies."""
-    ahead: list[np.ndarray] = []
+    coming: list[np.ndarray] = []
     before: np.ndarray | None = None
     while True:
-        while sum(block.shape[-1] for block in ahead[1:]) < margin and (block := next(blocks, None)) is not None:
-            ahead.append(block)
-        if not ahead:
+        while sum(block.shape[-1] for block in coming[1:]) < margin and (block := next(blocks, None)) is not None:
+            coming.append(block)
+        if not coming:
             return
         if before is None:
-            before = np.zeros_like(ahead[0], shape=(*ahead[0].shape[:-1], margin))
-        length = ahead[0].shape[-1]
-        whole = np.concatenate([before, *ahead, np.zeros_like(before)], axis=-1)[..., : length + 2 * margin]
+            before = np.zeros_like(coming[0], shape=(*coming[0].shape[:-1], margin))
+        length = coming[0].shape[-1]
+        whole = np.concatenate([before, *coming, np.zeros_like(before)], axis=-1)[..., : length + 2 * margin]
         yield whole, slice(margin, margin + length)
         before = whole[..., length : length + margin]
-        ahead.pop(0)
+        coming.pop(0)
 
 
 def rests_settled(mixture: np.ndarray, bass: np.ndarray) -> np.ndarray:
@@ -341,4 +353,5 @@ def rests_settled(mixture: np.ndarray, bass: np.ndarray) -> np.ndarray:
 def _mid_side(block: Block) -> np.ndarray:
     """Mid and side, float32 (2, n), of a mono or stereo block."""
     left, right = block[0], block[-1]
-    return np.stack([(left + right) * np.float32(0.5), (left - right) * np.float32(0.5)])
+    left, right = left * np.float32(0.5), right * np.float32(0.5)
+    return np.stack([left + right, left - right])

@@ -73,9 +73,10 @@ class Network:
 
     def __init__(self, config: Config, weights: Mapping[str, Any], threads: int) -> None:
         try:
+            import onnx  # noqa: F401
             import onnxruntime
         except (ImportError, OSError) as error:
-            remedy = "pip install --force-reinstall onnxruntime"
+            remedy = "pip install --force-reinstall onnx onnxruntime"
             raise BackendNotInstalled("compact", f"ONNX Runtime does not load ({error}); {remedy}") from error
 
         graph = _Graph(config, {name: np.asarray(value, np.float32) for name, value in weights.items()})
@@ -134,7 +135,7 @@ class _Graph:
         self._constants: list[onnx.TensorProto] = []
         self._numbers: dict[int, str] = {}
         self._zeros: dict[tuple[int, ...], str] = {}
-        self._next: list[str] = []
+        self._next: dict[str, str] = {}
         self.states: dict[str, tuple[int, ...]] = {}
         self._build()
 
@@ -146,7 +147,10 @@ class _Graph:
             make.make_tensor_value_info("local", real, [1, FEATURES, None, self._config.n_fft // 2]),
             make.make_tensor_value_info("last", number, [1]),
         ]
-        outputs = [make.make_tensor_value_info(name, real, None) for name in ("filters", *self._next)]
+        outputs = [
+            make.make_tensor_value_info(name, real, None)
+            for name in ("filters", *(self._next[name] for name in self.states))
+        ]
         graph = make.make_graph(self._nodes, "harmonic_net", inputs, outputs, self._constants)
         return make.make_model(graph, opset_imports=[make.make_opsetid("", OPSET)], ir_version=IR_VERSION)
 
@@ -162,7 +166,7 @@ class _Graph:
         half = self.op("Add", up, self.waited("up2 skip", half, self.length(up), middle, pitches // 2))
         up = self.doubled(self.rectified("up1", self.block("middle2", half, pitches // 2), pitches // 2))
         fine = self.op("Add", up, self.waited("up1 skip", fine, self.length(up), top, pitches))
-        laid = self.laid_out(self.op("Relu", self.block("top", fine, pitches)))
+        laid = self.lay_out(self.op("Relu", self.block("top", fine, pitches)))
         local = self.waited("head1 skip", self.slice("local", 0, bins, 3), self.length(laid), FEATURES, bins)
         hidden = self.plus(self.conv("head1", self.op("Concat", laid, local, axis=1), bins), "head1.bin")
         coefficients = self.plus(self.rectified("out", self.rectified("head2", hidden, bins), bins), "out.bin")
@@ -176,12 +180,13 @@ class _Graph:
         reach = size // 2 if stride == 1 else 0
         in_pitch, in_time = reach * dilation[0], reach * dilation[1]
         if size > 1:
-            x = self.after(f"{name} before", x, channels, width, in_time)
+            state = f"{name} before"
+            x = self.after(state, x, channels, width, in_time)
             if stride == 1:
-                self.keep(x, -2 * in_time)
+                self.keep(state, x, -2 * in_time)
             else:
                 frames = self.length(x)
-                self.keep(x, self.op("Sub", frames, self.op("Mod", frames, self.number(stride))))
+                self.keep(state, x, self.op("Sub", frames, self.op("Mod", frames, self.number(stride))))
         learnt = self.constant(kernel, np.float32), self.constant(self._w[f"{name}.bias"], np.float32)
         pads, dilations = [0, in_pitch, 0, in_pitch], [dilation[1], dilation[0]]
         return self.op("Conv", x, *learnt, pads=pads, dilations=dilations, strides=[stride, stride])
@@ -215,7 +220,7 @@ class _Graph:
         levels = self.op("Unsqueeze", self.op("Transpose", levels, perm=[1, 0, 2]), self.number(0))
         return self.op("Concat", levels, *(read(feature, config.pitches) for feature in range(1, FEATURES)), axis=1)
 
-    def laid_out(self, top: str) -> str:
+    def lay_out(self, top: str) -> str:
         """What pitches tell, at their harmonics.
 
         A bin reads few of the pitches of each harmonic. Bins an octave wide are laid out together, from all that any of
@@ -250,14 +255,14 @@ class _Graph:
             self._zeros[shape] = self.op("ConstantOfShape", sizes)
         return self.op("Concat", name, x, *([self._zeros[shape]] if reach else []), axis=TIME)
 
-    def keep(self, x: str, start: int | str) -> None:
-        """Keep what lies from `start` on for the state that was made last."""
-        self._next.append(self.slice(x, start, 2**62, to=f"{list(self.states)[-1]} next"))
+    def keep(self, name: str, x: str, start: int | str) -> None:
+        """Keep what lies from `start` on under a name."""
+        self._next[name] = self.slice(x, start, 2**62, to=f"{name} next")
 
     def waited(self, name: str, x: str, frames: str, channels: int, width: int) -> str:
         """The next so many frames of what comes in as `x`."""
         joined = self.after(name, x, channels, width, 0)
-        self.keep(joined, frames)
+        self.keep(name, joined, frames)
         return self.slice(joined, 0, frames)
 
     def op(self, kind: str, *inputs: str, to: str = "", **attributes: Any) -> str:

@@ -8,7 +8,7 @@ Conventions
 - Pitch has an axis of its own, `bins_per_octave` to the octave. Harmonic number h of every pitch is gathered from
   the linear spectrum on the way in and laid back at h times the pitch on the way out (Bittner et al., "Deep salience
   representations for f0 estimation", 2017), so weights are shared over pitch and a note is seen as a whole.
-- Between the two, a U-net of dilated convolutions looks at about three and a half seconds either side. All context is
+- Between the two, a U-net of dilated convolutions looks at about four seconds either side. All context is
   finite, Config.context frames, so a song can be fed piece by piece.
 - Inside, time comes before pitch and channels last in memory: what pieces leave for each other lies in one block.
 - It gives complex filter coefficients over `taps` neighbouring frames (Mack & Habets, "Deep filtering", 2019), not a
@@ -19,7 +19,7 @@ Weights are a plain {name: tensor}; every function here is a pure function of th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from types import ModuleType
@@ -88,23 +88,35 @@ class Config:
 
 def config_from(values: dict[str, Any]) -> Config:
     """A Config from its JSON form. Raises TypeError or ValueError for unknown keys or values that are no sizes."""
+    if not isinstance(values, dict):
+        raise TypeError(f"a network's shape is an object, not {values!r}")
     config = Config(**{name: _tuples(value) for name, value in values.items()})
-    plain = [value for name, value in asdict(config).items() if not isinstance(value, tuple) and name != "lowest_hz"]
-    pairs = config.dilations
-    sizes = [*plain, *config.widths, *config.inner, *(size for pair in pairs for size in pair)]
-    if not all(isinstance(size, int) and 0 < size <= 2**16 for size in sizes):
-        raise ValueError(f"{values} is no shape of a network")
-    if len(config.widths) != 3 or not pairs or any(len(pair) != 2 for pair in pairs):
-        raise ValueError(f"{values} is no shape of a network")
-    if config.inner and len(config.inner) != len(pairs) + 3:
-        raise ValueError(f"{values} is no shape of a network")
-    if (
-        config.n_fft % config.hop_length
-        or config.bins > config.n_fft // 2
-        or config.pitches % 4
-        or not 0 < config.lowest_hz < config.sample_rate / 2
-    ):
-        raise ValueError(f"{values} is no shape of a network")
+
+    def size(value: Any, largest: int = 2**12) -> bool:
+        return type(value) is int and 0 < value <= largest
+
+    def sizes(value: Any, count: int) -> bool:
+        return isinstance(value, tuple) and len(value) == count and all(map(size, value))
+
+    rules: dict[str, Callable[[Any], bool]] = {
+        "sample_rate": lambda hz: size(hz, 384_000),
+        "n_fft": lambda frames: size(frames, 2**14) and frames % 2 == 0,
+        "hop_length": lambda frames: size(frames) and config.n_fft in [frames * n for n in range(2, 17)],
+        "bins": lambda count: size(count) and count <= config.n_fft // 2,
+        "lowest_hz": lambda hz: type(hz) in (int, float) and 0 < hz < config.sample_rate / 4,
+        "gathered": lambda count: size(count, 64),
+        "harmonics": lambda count: size(count, 64),
+        "taps": lambda count: size(count) and count % 2 == 1,
+        "pitches": lambda count: size(count) and count % 4 == 0,
+        "widths": lambda found: sizes(found, 3),
+        "dilations": lambda found: (
+            isinstance(found, tuple) and 0 < len(found) < 100 and all(sizes(one, 2) for one in found)
+        ),
+        "inner": lambda found: found == () or sizes(found, len(config.dilations) + 3),
+    }
+    for name, value in asdict(config).items():
+        if not rules.get(name, size)(value):
+            raise ValueError(f"{name} {value!r} is no shape of a network")
     return config
 
 
@@ -112,7 +124,7 @@ def _tuples(value: Any) -> Any:
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
-def laid_out(value: torch.Tensor) -> torch.Tensor:
+def channels_last(value: torch.Tensor) -> torch.Tensor:
     """`value` in the memory order that convolutions over (frames, pitches) are fastest in."""
     import torch
 
@@ -222,7 +234,7 @@ def tensors(weights: Mapping[str, np.ndarray], device: str = "cpu") -> Weights:
     """Weights as they are kept, for torch, in the memory order that it is fastest with."""
     import torch
 
-    return {name: laid_out(torch.from_numpy(value).to(device)) for name, value in weights.items()}
+    return {name: channels_last(torch.from_numpy(value).to(device)) for name, value in weights.items()}
 
 
 def grown(old: Config, weights: Weights, config: Config, seed: int) -> Weights:

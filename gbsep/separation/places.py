@@ -49,7 +49,7 @@ ROUNDS = 3
 AROUND, NEXT = 32, 2
 """Frames on either side that a guitar's part of the power, and every power, are means over."""
 
-LOOK = ROUNDS * (AROUND + NEXT)
+LOOK = ROUNDS * max(AROUND, NEXT)
 """Frames on either side that `by_place` can depend on."""
 
 PLACELESS = 0.1

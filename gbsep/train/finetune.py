@@ -176,7 +176,7 @@ def _excerpt(path: Path, start_s: float, duration_s: float, sample_rate: int, fr
 
 def write_package(path: Path, package: models.Package, state: dict[str, torch.Tensor]) -> None:
     """Write a Demucs network in the hub's format: `package`'s class and arguments with the tensors of `state`."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save as packed
 
     metadata = {
         "klass": package.architecture,
@@ -184,7 +184,8 @@ def write_package(path: Path, package: models.Package, state: dict[str, torch.Te
         "kwargs": json.dumps(_encode(package.kwargs)),
     }
     partial = path.with_suffix(".part")
-    save_file({name: value.detach().cpu().contiguous() for name, value in state.items()}, partial, metadata=metadata)
+    tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+    partial.write_bytes(packed(tensors, metadata=metadata))
     partial.replace(path)
 
 

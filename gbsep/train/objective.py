@@ -79,8 +79,8 @@ def _error(
     config: harmonic_net.Config, weights: harmonic_net.Weights, mixture: torch.Tensor, bass: torch.Tensor, half: bool
 ) -> torch.Tensor:
     """The bass's error as waves (size, frames)."""
-    laid_out = {name: harmonic_net.laid_out(value) for name, value in weights.items()}
-    estimate = harmonic_net.bass_spectrum(config, laid_out, harmonic_net.spectrum(config, mixture), half)
+    weights = {name: harmonic_net.channels_last(value) for name, value in weights.items()}
+    estimate = harmonic_net.bass_spectrum(config, weights, harmonic_net.spectrum(config, mixture), half)
     return harmonic_net.waves(config, estimate, mixture.shape[-1]) - bass
 
 
