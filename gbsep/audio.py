@@ -168,6 +168,16 @@ def ahead(blocks: Iterable[Block]) -> Iterator[Block]:
             yield block
 
 
+def overlap_add(windows: np.ndarray, hop_length: int) -> np.ndarray:
+    """Windows (..., windows, n) of a signal added up where they lie, `hop_length` apart: (..., frames)."""
+    *before, count, length = windows.shape
+    steps = length // hop_length
+    made = np.zeros((*before, count + steps - 1, hop_length), np.float32)
+    for step, part in enumerate(np.split(windows, steps, axis=-1)):
+        made[..., step : step + count, :] += part
+    return made.reshape(*before, -1)
+
+
 def zip_blocks(*streams: Iterable[Block]) -> Iterator[tuple[Block, ...]]:
     """Several signals of equal length side by side: tuples of blocks that cover the same frames."""
     sources = [iter(stream) for stream in streams]

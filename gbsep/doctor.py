@@ -17,8 +17,8 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 from . import cache, folders, host, models
-from .errors import GbsepError
-from .separation import compute
+from .errors import BackendNotInstalled, GbsepError
+from .separation import compute, harmonic_graph
 
 EXTRAS = ("fast", "av", "cluster")
 """Extras of gbsep that a user may want."""
@@ -83,13 +83,10 @@ def _device() -> Check:
 
 def _runtime() -> Check:
     try:
-        import onnx  # noqa: F401
-        import onnxruntime
-    except (ImportError, OSError) as error:
-        return Check(
-            "ONNX Runtime", "problem", f"does not load: {error}", "pip install --force-reinstall onnx onnxruntime"
-        )
-    return Check("ONNX Runtime", "ok", f"{onnxruntime.__version__}, for the embedded model")
+        runtime = harmonic_graph.load_runtime()
+    except BackendNotInstalled as error:
+        return Check("ONNX Runtime", "problem", str(error), harmonic_graph.REINSTALL)
+    return Check("ONNX Runtime", "ok", f"{runtime.__version__}, for the embedded model")
 
 
 def _weights() -> Iterator[Check]:

@@ -224,8 +224,8 @@ def _bass(low: Reader, network: Network, song: Song, shifts: int, progress: Call
 
     def turned() -> Iterator[np.ndarray]:
         """What comes from the bass's place and, in stereo, what is across; between two ends of silence."""
-        blocks = ((_mid_side(block) - song.offset) / scale for block in low.blocks())
-        for mid, side in itertools.chain([end], blocks, [end]):
+        scaled = ((_mid_side(block) - song.offset) / scale for block in low.blocks())
+        for mid, side in itertools.chain([end], scaled, [end]):
             yield np.stack([along * mid + aside * side, along * side - aside * mid])[: low.channels]
 
     def estimated() -> Iterator[np.ndarray]:

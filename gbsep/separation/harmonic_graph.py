@@ -14,11 +14,13 @@ Conventions
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.fft
 
+from ..audio import overlap_add
 from ..errors import BackendNotInstalled
 from .harmonic_net import FEATURES, Config, features, filtered, harmonic_bins, interpolation, spread
 
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
 OPSET, IR_VERSION = 18, 8
 """Of ONNX: what ONNX Runtime has known since version 1.14."""
+
+REINSTALL = "pip install --force-reinstall onnx onnxruntime"
 
 TIME = 2
 """The axis of frames in (1, channels, frames, pitches or bins)."""
@@ -46,23 +50,23 @@ def waves(config: Config, spectra: np.ndarray, length: int) -> np.ndarray:
     power = np.broadcast_to(_window(config) ** 2, cut.shape[-2:])
     start = config.n_fft // 2
     made = np.zeros((len(cut), length), np.float32)
-    added, weight = (_overlapped(config, one)[..., start : start + length] for one in (cut, power))
+    added, weight = (overlap_add(one, config.hop_length)[..., start : start + length] for one in (cut, power))
     made[:, : added.shape[-1]] = added / np.maximum(weight, np.float32(1e-11))
     return made
 
 
-def _overlapped(config: Config, cut: np.ndarray) -> np.ndarray:
-    """Frames (..., frames, n_fft) added up where they lie, (..., n)."""
-    *before, frames, _ = cut.shape
-    steps = config.n_fft // config.hop_length
-    made = np.zeros((*before, frames + steps - 1, config.hop_length), np.float32)
-    for step, part in enumerate(np.split(cut, steps, axis=-1)):
-        made[..., step : step + frames, :] += part
-    return made.reshape(*before, -1)
-
-
 def _window(config: Config) -> np.ndarray:
     return np.hanning(config.n_fft + 1)[:-1].astype(np.float32)
+
+
+def load_runtime() -> ModuleType:
+    """ONNX Runtime, once it is sure that graphs can be built for it. Raises BackendNotInstalled where not."""
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime
+    except (ImportError, OSError) as error:
+        raise BackendNotInstalled("compact", f"ONNX Runtime does not load ({error}); {REINSTALL}") from error
+    return onnxruntime
 
 
 class Network:
@@ -72,23 +76,15 @@ class Network:
     """
 
     def __init__(self, config: Config, weights: Mapping[str, Any], threads: int) -> None:
-        try:
-            import onnx  # noqa: F401
-            import onnxruntime
-        except (ImportError, OSError) as error:
-            remedy = "pip install --force-reinstall onnx onnxruntime"
-            raise BackendNotInstalled("compact", f"ONNX Runtime does not load ({error}); {remedy}") from error
-
+        runtime = load_runtime()
         graph = _Graph(config, {name: np.asarray(value, np.float32) for name, value in weights.items()})
-        options = onnxruntime.SessionOptions()
+        options = runtime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3  # errors
         options.use_deterministic_compute = True
         options.enable_mem_pattern = False  # pieces differ in length: each pattern would be held for ever
         self.config, self.states = config, graph.states
-        self.session = onnxruntime.InferenceSession(
-            graph.model().SerializeToString(), options, ["CPUExecutionProvider"]
-        )
+        self.session = runtime.InferenceSession(graph.model().SerializeToString(), options, ["CPUExecutionProvider"])
 
 
 class Stream:

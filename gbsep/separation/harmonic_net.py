@@ -10,7 +10,7 @@ Conventions
   representations for f0 estimation", 2017), so weights are shared over pitch and a note is seen as a whole.
 - Between the two, a U-net of dilated convolutions looks at about four seconds either side. All context is
   finite, Config.context frames, so a song can be fed piece by piece.
-- Inside, time comes before pitch and channels last in memory: what pieces leave for each other lies in one block.
+- Inside, time comes before pitch and channels last in memory, as convolutions are fastest.
 - It gives complex filter coefficients over `taps` neighbouring frames (Mack & Habets, "Deep filtering", 2019), not a
   mask, so partials that beat within a bin can be told apart.
 

@@ -41,7 +41,7 @@ import numpy as np
 import scipy
 from pydantic import Field
 
-from ..audio import BLOCK_FRAMES, Block, Reader
+from ..audio import BLOCK_FRAMES, Block, Reader, overlap_add
 from . import Context
 from .compute import threads
 from .settings import BackendSettings
@@ -373,8 +373,5 @@ def istft(spectrogram: np.ndarray, frames: int) -> np.ndarray:
     n_fft = 2 * (spectrogram.shape[1] - 1)
     hop_length = n_fft // 4
     cut = scipy.fft.irfft(spectrogram, n_fft, axis=1) * hann(n_fft)
-    signal = np.zeros((len(cut) + 3, hop_length), np.float32)
-    for quarter in range(4):
-        signal[quarter : quarter + len(cut)] += cut[:, quarter * hop_length : (quarter + 1) * hop_length]
     lead = n_fft - hop_length
-    return signal.ravel()[lead : lead + frames]
+    return overlap_add(cut, hop_length)[lead : lead + frames]
