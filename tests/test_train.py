@@ -9,6 +9,7 @@ import signal
 from collections import deque
 from dataclasses import replace
 from fractions import Fraction
+from importlib import import_module
 from inspect import signature
 from itertools import islice, pairwise
 
@@ -686,6 +687,15 @@ def test_the_embedded_network_learns_from_songs_and_renders_by_name(embedded, so
     assert (code, "error" in told) == (0, False)
     record = json.loads(next((tmp_path / "out").rglob("render.json")).read_text())
     assert files.content_hash(home / "mine.safetensors") in json.dumps(record)
+
+
+def test_a_log_is_told_now_and_then_how_far_training_is(embedded, songs, tmp_path, capsys, monkeypatch):
+    words = ("train", "--from", embedded, "--stems", songs, "--steps", 4, "--batch", 1, "--out")
+    for line_s, expected in ((0.0, ["0%", "25%", "50%", "75%", "100%"]), (600.0, [])):
+        monkeypatch.setattr(import_module("gbsep.cli.train"), "LINE_S", line_s)
+        code, printed, told = gbsep(capsys, *words, tmp_path / f"{line_s:.0f}.safetensors")
+        assert (code, printed.count("\n")) == (0, 1)
+        assert [line.split()[-1] for line in told.splitlines() if line.endswith("%")] == expected
 
 
 def test_a_short_training_repeats_to_the_byte_also_when_interrupted(embedded, songs, tmp_path, capsys, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -37,15 +38,23 @@ plugin_paths_option = click.option(
 
 
 @contextmanager
-def progress_bar(label: str) -> Iterator[Progress]:
-    """A progress bar on stderr for what takes longer than a second, on a terminal."""
+def progress_bar(label: str, line_s: float = math.inf) -> Iterator[Progress]:
+    """A progress bar on stderr for what takes longer than a second; a line every `line_s` where that is no terminal."""
+    label, begun = printable(label), time.monotonic()
     if not sys.stderr.isatty():
-        yield lambda stage, fraction: None
+        told = begun
+
+        def tell(stage: str, fraction: float) -> None:
+            nonlocal told
+            if time.monotonic() - told >= line_s:
+                told = time.monotonic()
+                say(f"{label}: {stage}, {fraction:.0%}", err=True)
+
+        yield tell
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-    label, begun = printable(label), time.monotonic()
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     bar = Progress(*columns, console=Console(stderr=True), transient=True)
     task = bar.add_task(label, total=1.0)

@@ -19,6 +19,9 @@ from .common import debug_option, progress_bar, say
 TOLD = 10
 """Steps over which the figures at the beginning and at the end are means, or half of all when there are fewer."""
 
+LINE_S = 60.0
+"""How often a log, which is no terminal, gets a line of how far training is."""
+
 
 @click.command(short_help="Teach a model on your own songs.")
 @click.option("--from", "start", metavar="MODEL|FILE", default="compact", show_default=True, help="Where to begin.")
@@ -68,7 +71,7 @@ def train(
     from ..train import finetune, loop
 
     target = finetune.find_target(out or f"{Path(start).stem}-{stems.resolve().name}", models)
-    with progress_bar(target.stem) as show:
+    with progress_bar(target.stem, LINE_S) as show:
         backend, file = finetune.find_start(start, models, partial(show, "download"))
         given: dict[str, Any] = {"steps": steps, "learning_rate": rate, "batch_size": batch}
         usual = finetune.PLANS[backend]
