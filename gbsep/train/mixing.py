@@ -24,7 +24,7 @@ LEVEL_SPREAD_DB = 4.5
 """Standard deviation of the bass's level: most songs are near the middle, where separation is hardest."""
 SILENT = 0.1
 """How often the bass is silent throughout, and how often the guitars are."""
-PAUSE, FADE_S = 0.3, 0.02
+PAUSE, FADE_S = 0.6, 0.02
 """How often the bass or, half as often, the guitars pause in an excerpt, and how long they take to stop or begin."""
 STRANGER = 0.1
 """How often a guitar comes from another song; mostly it is of the bass's own, whose notes collide with it."""
