@@ -142,6 +142,10 @@ def check_place(folder: Path, size_bytes: int) -> None:
         )
 
 
+STAGING_TRIES = 20
+"""How often a folder is made again that another process, done with it and leaving it empty, took away meanwhile."""
+
+
 @contextlib.contextmanager
 def staging(folder: Path) -> Iterator[Path]:
     """A new staging folder for `folder`; removed on the way out, with folders made for it that are left empty.
@@ -150,20 +154,24 @@ def staging(folder: Path) -> Iterator[Path]:
     """
     import filelock
 
-    made = [parent for parent in folder.parents if not parent.exists()]
     place = folder.parent / f"{_prefix(folder)}{secrets.token_hex(4)}.partial"
     lock = filelock.FileLock(f"{place}.lock")
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire(blocking=False)
-        place.mkdir()
-    except (OSError, NotImplementedError) as error:
-        _remove(place, lock)
-        _remove_empty(made)
-        # A lock that nobody else can hold is said to be held when its folder does not take files.
-        refused = isinstance(error, filelock.Timeout)
-        reason = "no file can be made there" if refused else getattr(error, "strerror", None) or error
-        raise OutputError(folder.parent, f"cannot be written to: {reason}; choose another place") from None
+    for tries_left in reversed(range(STAGING_TRIES)):
+        made = [parent for parent in folder.parents if not parent.exists()]
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire(blocking=False)
+            place.mkdir()
+            break
+        except (OSError, NotImplementedError) as error:
+            _remove(place, lock)
+            _remove_empty(made)
+            if isinstance(error, FileNotFoundError) and tries_left:
+                continue
+            # A lock that nobody else can hold is said to be held when its folder does not take files.
+            refused = isinstance(error, filelock.Timeout)
+            reason = "no file can be made there" if refused else getattr(error, "strerror", None) or error
+            raise OutputError(folder.parent, f"cannot be written to: {reason}; choose another place") from None
     try:
         yield place
     finally:

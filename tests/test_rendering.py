@@ -533,3 +533,26 @@ def test_a_format_without_a_place_for_the_time_reference_says_so(tmp_path: Path)
     assert files.probe(in_wav.files["bass"]).time_reference == 12345
     in_flac = gbsep.render(path, preset(output={"format": "flac"}), tmp_path / "flac")
     assert any("no place for the time reference" in warning for warning in in_flac.warnings)
+
+
+@pytest.mark.parametrize("tries", [1, 2])
+def test_a_folder_that_another_process_leaves_empty_and_removes_is_made_again(tries, tmp_path, monkeypatch):
+    import filelock
+
+    folder = tmp_path / "song" / "preset"
+
+    def too_late(lock, *args, **kwargs):
+        folder.parent.rmdir()
+        monkeypatch.setattr(filelock.FileLock, "acquire", acquire)
+        raise FileNotFoundError(2, "No such file or directory")
+
+    acquire = filelock.FileLock.acquire
+    monkeypatch.setattr(filelock.FileLock, "acquire", too_late)
+    monkeypatch.setattr(outputs, "STAGING_TRIES", tries)
+    if tries == 1:
+        with pytest.raises(OutputError, match="cannot be written to: No such file"), outputs.staging(folder):
+            pass
+    else:
+        with outputs.staging(folder) as place:
+            assert place.is_dir()
+    assert not list(tmp_path.iterdir())
