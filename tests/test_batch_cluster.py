@@ -72,7 +72,7 @@ def dask(tmp_path: Path) -> Iterator[Cluster]:
         return started[-1]
 
     start("scheduler", "--port", "0", "--host", "127.0.0.1", "--no-dashboard")
-    while not address_file.exists():
+    while not (address_file.exists() and address_file.read_text().endswith("}")):
         assert started[0].poll() is None, (tmp_path / "scheduler0.log").read_text()
         time.sleep(0.02)
     address = json.loads(address_file.read_text())["address"]

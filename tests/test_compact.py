@@ -24,6 +24,7 @@ from gbsep.errors import BackendError, BackendNotInstalled, SeparationFailed, We
 from gbsep.separation import Context, compact, harmonic_graph, harmonic_net
 from gbsep.separation.harmonic_graph import Network, Stream
 from gbsep.separation.harmonic_net import Config
+from gbsep.separation.tuning import tuned, tuning_cents
 
 EMBEDDED = models.EMBEDDED_FOLDER / models.EMBEDDED.files[0]
 
@@ -120,6 +121,66 @@ def test_a_harmonic_is_gathered_to_its_pitch_and_laid_back_at_its_frequency(pitc
         assert abs(reached_hz - h * found_hz) <= max(bin_hz, 0.03 * h * found_hz)
 
 
+# Tuning
+
+
+def chord(cents: float, rng: np.random.Generator, seconds: float = 4.0) -> np.ndarray:
+    """Four notes of a guitar, one after the other, that ring on, `cents` sharp of A = 440 Hz; mid and side (2, n)."""
+    time, wave = np.arange(round(seconds * 8000)) / 8000, 0.0
+    for number, pitch in enumerate(rng.integers(40, 65, 4)):
+        hz, since = 440 * 2 ** ((pitch - 69 + cents / 100) / 12), time - number * seconds / 5
+        wave += sum(np.sin(2 * np.pi * hz * h * since + h) / h for h in range(1, 9)) * (since > 0) * np.exp(-since)
+    return np.stack([wave, 0.3 * wave]) + 1e-3 * rng.standard_normal((2, len(time)))
+
+
+@settings(deadline=None, max_examples=30)
+@given(cents=st.integers(-45, 45), seed=st.integers(0, 2**32 - 1), level_db=st.floats(-120, 120))
+def test_the_tuning_of_a_song_is_found_at_any_level(cents, seed, level_db):
+    notes = chord(cents, np.random.default_rng(seed)) * 10 ** (level_db / 20)
+    assert tuning_cents([harmonic_graph.spectrum(Config(), notes.astype(np.float32))], Config()) == pytest.approx(
+        cents, abs=4
+    )
+
+
+def test_the_tuning_is_librosas(rng):
+    import librosa
+
+    for cents in (-40, -20, 0, 15, 35):
+        notes = chord(cents, rng)
+        found = tuning_cents([harmonic_graph.spectrum(Config(), notes.astype(np.float32))], Config())
+        assert found == pytest.approx(100 * librosa.estimate_tuning(y=notes[0], sr=8000), abs=6)
+
+
+def test_what_has_no_pitch_has_no_tuning(rng):
+    time = np.arange(40_000) / 8000
+    hits = rng.standard_normal(len(time)) * np.exp(-30 * (time % 0.5))
+    for sound in (
+        np.zeros_like(time),
+        np.ones_like(time),
+        rng.standard_normal(len(time)),
+        hits,
+        np.eye(1, len(time))[0],
+    ):
+        assert tuning_cents([harmonic_graph.spectrum(Config(), np.float32([sound, sound]))], Config()) == 0
+    assert tuning_cents([], Config()) == 0
+
+
+def test_a_song_in_another_tuning_is_separated_as_well_as_one_in_tune(data, monkeypatch):
+    song = data / "jams" / "04_bass_pbf_gtr_black+gtr_emily"
+    bass, guitar = (files.read(song / f"{one}.flac").samples.mean(axis=0) for one in ("bass", "guitar"))
+    config, weights = compact.load(HELD_OUT)
+
+    def sdr_db(cents: float) -> float:
+        mixture = Audio(bass + guitar, round(44100 * 2 ** (cents / 1200)))
+        error = separated(mixture, weights, config)["bass"][0] - bass
+        return float(10 * np.log10(np.square(bass).sum() / np.square(error).sum()))
+
+    in_tune, *off = map(sdr_db, (0, -50, 20, 40))
+    assert min(off) > in_tune - 0.3
+    monkeypatch.setattr(compact, "tuning_cents", lambda pieces, config: 0.0)
+    assert np.mean(off) > np.mean([sdr_db(cents) for cents in (-50, 20, 40)]) + 0.5
+
+
 # What the network can see
 
 
@@ -211,14 +272,17 @@ def test_mono_is_the_networks_mean_estimate_of_the_plain_signal_and_of_later_one
     audio, weights, hop = music(9000, 1, rng), lively(), SMALL.hop_length
     before = SMALL.n_fft
     after = before + -(audio.frames + 2 * before) % SMALL.grid_frames
-    song = compact._first_reading(audio.reader(), Network(SMALL, weights, 1))
+    reading = compact._first_reading(audio.reader())
+    song = compact._song(reading, Network(SMALL, weights, 1))
+    pieces = [harmonic_graph.spectrum(SMALL, compact._centred(piece)) for piece in reading.pieces]
+    heard = tuned(SMALL, tuning_cents(pieces, SMALL))
     plain = torch.tensor(np.pad((audio.samples - song.offset[0]) / song.level, ((0, 0), (before, after))))
     spectra = harmonic_net.spectrum(SMALL, plain)[..., :-1]
     total = torch.zeros_like(spectra[:, : SMALL.bins])
     with torch.inference_mode():
         for late in (number * hop // shifts for number in range(shifts)):
             later = torch.nn.functional.pad(plain, (late, 0))[:, : plain.shape[1]]
-            estimate = harmonic_net.bass_spectrum(SMALL, weights, harmonic_net.spectrum(SMALL, later)[..., :-1])
+            estimate = harmonic_net.bass_spectrum(heard, weights, harmonic_net.spectrum(SMALL, later)[..., :-1])
             again = harmonic_net.waves(SMALL, estimate, plain.shape[1] - hop + late)[:, late:]
             total += estimate if not late else harmonic_net.spectrum(SMALL, again)[:, : SMALL.bins]
     made = compact.rests_settled(*(one[0].numpy().T for one in (spectra[:, : SMALL.bins], total / shifts)))
@@ -410,7 +474,8 @@ def test_hostile_sound_gives_finite_stems_that_are_no_louder_than_the_filter_all
 def test_quiet_passages_do_not_move_the_level(rng):
     loud = music(16_000, 2, rng)
     with_rest = Audio(np.pad(loud.samples, ((0, 0), (0, 80_000))), 8000)
-    levels = [compact._first_reading(one.reader(), Network(SMALL, lively(), 1)).level for one in (with_rest, loud)]
+    network = Network(SMALL, lively(), 1)
+    levels = [compact._song(compact._first_reading(one.reader()), network).level for one in (with_rest, loud)]
     assert levels[0] == pytest.approx(levels[1], rel=1e-3)
 
 

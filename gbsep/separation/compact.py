@@ -11,8 +11,8 @@ Conventions
   estimates counts: where frames fall on a note is chance, and so are the errors that hang on it.
 - Where one of the two is estimated to be no more than a trace of the other for a while, it is taken to rest: its trace
   goes to the other's stem (`rests_settled`).
-- The reader is read twice, first for places and for the level that the network's input is scaled by: stems scale with
-  the mixture.
+- The reader is read twice, first for the tuning (see `tuning`), for places and for the level that the network's input
+  is scaled by: stems scale with the mixture.
 - The network is fed pieces of PIECE_S seconds and keeps what the next one needs, so nothing is computed twice; what
   comes after it works on PLACED of them at once, amid all that it can see. So the stems depend neither on the reader's
   blocks nor on where pieces meet. Memory is bounded by the piece.
@@ -44,6 +44,7 @@ from .harmonic_graph import Network, Stream, spectrum, waves
 from .harmonic_net import Config
 from .places import LOOK, TINY, Places, by_place, look
 from .settings import BackendSettings
+from .tuning import tuned, tuning_cents
 
 PIECE_S, PLACED = 8.0, 4
 LOOKED_AT, LOOKED_AT_S = 6, 8
@@ -144,14 +145,45 @@ def separate(
 
     Raises SeparationFailed when the network gives what is not finite.
     """
-    low, network = files.resample(reader, config.sample_rate), Network(config, weights, threads())
-    looked_at = min(low.frames, LOOKED_AT * LOOKED_AT_S * config.sample_rate) if reader.channels == 2 else 0
+    low = files.resample(reader, config.sample_rate)
+    reading = _first_reading(low)
+    cents = tuning_cents((spectrum(config, _centred(piece)) for piece in reading.pieces), config)
+    network = Network(tuned(config, cents), weights, threads())
+    looked_at = sum(piece.shape[1] for piece in reading.pieces) if reader.channels == 2 else 0
     first = looked_at / (looked_at + shifts * low.frames)
-    song = _first_reading(low, network, lambda fraction: progress(first * fraction))
+    song = _song(reading, network, lambda fraction: progress(first * fraction))
     bass = _bass(low, network, song, shifts, lambda fraction: progress(first + (1 - first) * fraction))
     bass = files.resample_blocks(bass, config.sample_rate, reader.sample_rate, reader.channels, reader.frames)
     for mixture, block in zip(rechunk(reader.blocks(), BLOCK_FRAMES), rechunk(bass, BLOCK_FRAMES), strict=True):
         yield {"bass": block, "guitar": mixture - block}
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """What was heard of a song at first: the mean of mid and side (2, 1), the powers of both in every second (n, 2),
+    and the pieces, mid and side (2, frames), that are looked at more closely."""
+
+    offset: np.ndarray
+    powers: np.ndarray
+    pieces: list[np.ndarray]
+
+
+def _first_reading(low: Reader) -> Reading:
+    rate = low.sample_rate
+    step = max(1, -(-low.frames // (LOOKED_AT_S * rate * LOOKED_AT)))
+    powers: list[np.ndarray] = []
+    offset = np.zeros((2, 1))
+    looked_at: list[np.ndarray] = []
+    seconds = (_mid_side(block) for block in rechunk(low.blocks(), rate))
+    for number in itertools.count():
+        piece = list(itertools.islice(seconds, LOOKED_AT_S))
+        if not piece:
+            break
+        powers.extend(map(_power, piece))
+        offset += sum(second.sum(axis=1, keepdims=True, dtype=np.float64) for second in piece) / low.frames
+        if number % step == 0:
+            looked_at.append(np.concatenate(piece, axis=1))
+    return Reading(offset.astype(np.float32), np.array(powers), looked_at)
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,44 +201,33 @@ class Song:
     places: Places | None
 
 
-def _first_reading(low: Reader, network: Network, progress: Callable[[float], None] = lambda fraction: None) -> Song:
-    config = network.config
-    step = max(1, -(-low.frames // (LOOKED_AT_S * config.sample_rate * LOOKED_AT)))
-    powers: list[np.ndarray] = []
-    offset = np.zeros((2, 1))
-    looked_at: list[np.ndarray] = []
-    seconds = (_mid_side(block) for block in rechunk(low.blocks(), config.sample_rate))
-    for number in itertools.count():
-        piece = list(itertools.islice(seconds, LOOKED_AT_S))
-        if not piece:
-            break
-        powers.extend(map(_power, piece))
-        offset += sum(second.sum(axis=1, keepdims=True, dtype=np.float64) for second in piece) / low.frames
-        if number % step == 0:
-            looked_at.append(np.concatenate(piece, axis=1))
-
+def _song(reading: Reading, network: Network, progress: Callable[[float], None] = lambda fraction: None) -> Song:
     def seen() -> Iterator[np.ndarray]:
-        for count, piece in enumerate(looked_at):
-            progress(count / len(looked_at))
+        for count, piece in enumerate(reading.pieces):
+            progress(count / len(reading.pieces))
             yield _seen(network, piece)
 
-    beside = any(side > BESIDE * mid for mid, side in (piece.std(axis=1, dtype=np.float64) for piece in looked_at))
-    places = look(seen()) if beside else None
-    mid, side = np.sum(powers, axis=0)
+    levels = (piece.std(axis=1, dtype=np.float64) for piece in reading.pieces)
+    places = look(seen()) if any(side > BESIDE * mid for mid, side in levels) else None
+    mid, side = reading.powers.sum(axis=0)
     angle = float(np.radians(places.bass)) if places else np.pi / 2 * (side > mid)
-    by_second = np.sum(powers, axis=1)
+    by_second = reading.powers.sum(axis=1)
     loud = by_second[by_second >= by_second.mean() * 10 ** (QUIET_DB / 10)]
-    return Song(offset.astype(np.float32), float(np.sqrt(loud.mean())), angle, places)
+    return Song(reading.offset, float(np.sqrt(loud.mean())), angle, places)
 
 
 def _seen(network: Network, mid_side: np.ndarray) -> np.ndarray:
     """A piece's spectra as `look` wants them."""
-    mid_side = mid_side - mid_side.mean(axis=1, keepdims=True, dtype=np.float64)
+    mid_side = _centred(mid_side)
     powers = mid_side.var(axis=1)
     louder, level = int(powers[1] > powers[0]), max(float(np.sqrt(powers.sum())), 1e-30)
     pieces = list(_estimates(iter([mid_side[[louder, 1 - louder]] / level]), network, shifts=1))
     bass, heard, other = _settled(network.config, np.concatenate(pieces, axis=1), shifts=1)
     return np.stack([*((other, heard) if louder else (heard, other)), heard, bass])
+
+
+def _centred(block: Block) -> Block:
+    return block - block.mean(axis=1, keepdims=True, dtype=np.float64)
 
 
 def _power(block: Block) -> np.ndarray:
