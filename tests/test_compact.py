@@ -583,6 +583,9 @@ def test_a_runtime_that_does_not_load_is_told(package, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(BackendNotInstalled, match="ONNX Runtime does not load .*force-reinstall onnx onnxruntime"):
         Network(SMALL, lively(), 1)
+    unread = Reader(8000, 1, 8000, lambda block_frames: pytest.fail("the song was read for nothing"))
+    with pytest.raises(BackendNotInstalled):
+        list(compact.separate(unread, SMALL, lively()))
 
 
 # The model that is shipped

@@ -40,7 +40,7 @@ from ..audio import BLOCK_FRAMES, Block, Reader, ahead, rechunk
 from ..errors import BackendError, SeparationFailed
 from . import Context, harmonic_net
 from .compute import threads, versions
-from .harmonic_graph import Network, Stream, spectrum, waves
+from .harmonic_graph import Network, Stream, load_runtime, spectrum, waves
 from .harmonic_net import Config
 from .places import LOOK, TINY, Places, by_place, look
 from .settings import BackendSettings
@@ -143,8 +143,10 @@ def separate(
 
     Weights are arrays, or torch's tensors in the processor's memory.
 
-    Raises SeparationFailed when the network gives what is not finite.
+    Raises SeparationFailed when the network gives what is not finite, BackendNotInstalled where ONNX Runtime does not
+    load.
     """
+    load_runtime()  # before a long song is read for nothing
     low = files.resample(reader, config.sample_rate)
     reading = _first_reading(low)
     cents = tuning_cents((spectrum(config, _centred(piece)) for piece in reading.pieces), config)

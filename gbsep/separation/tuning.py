@@ -1,4 +1,4 @@
-"""How a song is tuned: the network knows the semitones of A = 440 Hz, and pitches elsewhere half as well.
+"""How a song is tuned: the network knows the semitones of A = 440 Hz, and pitches between them less well.
 
 Every spectral peak says where it lies between two semitones, by the phase that its bin gains from frame to frame
 (Flanagan & Golden, "Phase vocoder", 1966). These places are angles on a circle of 100 cents, and their mean direction
