@@ -297,22 +297,44 @@ def test_an_interrupt_leaves_nothing(
     for path in long:
         gbsep.write(path, Audio(0.1 * rng.standard_normal((2, 120 * RATE)), RATE))
     out = tmp_path / "out"
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-m", "gbsep", "render", *long, "-p", "exp003", "--out", out],
         stderr=subprocess.PIPE,
         text=True,
-    )
-    for _ in range(600):
-        if out.exists():
-            break
-        time.sleep(0.05)
-    time.sleep(0.5)
-    process.send_signal(end)
-    _, err = process.communicate(timeout=60)
+    ) as process:
+        for _ in range(600):
+            if out.exists():
+                break
+            time.sleep(0.05)
+        time.sleep(0.5)
+        process.send_signal(end)
+        try:
+            _, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
     # Interrupted amid an import of some libraries, Python ends by the signal itself: shells call that 130 as well.
     assert process.returncode in ((code, -end) if end == signal.SIGINT else (code,)), err
     assert ("interrupted" in err) == (code == 130)
     assert not list(out.rglob("*"))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="interrupts a process the POSIX way")
+@pytest.mark.parametrize(("end", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupt_that_python_ignores_comes_again(end: signal.Signals, code: int) -> None:
+    script = (
+        "import signal, sys, time, weakref\nfrom gbsep.cli import cli, main\n"
+        "@cli.command()\n"
+        "def rest():\n"
+        "    thing = set()\n"
+        "    callback = weakref.ref(thing, lambda _: signal.raise_signal(int(sys.argv[1])))\n"
+        "    del thing\n"
+        "    try: time.sleep(60)\n"
+        "    finally: print('tidy')\n"
+        "main(['rest'])"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(int(end))], capture_output=True, text=True, timeout=50)
+    assert (done.returncode, done.stdout) == (code, "tidy\n"), done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_butterworth_render_loads_neither_torch_nor_librosa(song: Path, tmp_path: Path) -> None:

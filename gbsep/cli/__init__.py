@@ -63,7 +63,8 @@ def main(arguments: list[str] | None = None) -> None:
 def _ending_tidily() -> Iterator[None]:
     """SIGTERM ends the command through its `finally` clauses, so that nothing partial is left.
 
-    Whatever error comes after it comes of it: an extension module, say, that was just being imported.
+    Whatever error comes after it comes of it: an extension module, say, that was just being imported. Python ignores
+    exceptions amid a finaliser or a weak reference's callback; a signal that came there, SIGINT as well, is sent again.
     """
     code = 0
 
@@ -72,9 +73,18 @@ def _ending_tidily() -> Iterator[None]:
         code = 128 + number
         sys.exit(code)
 
+    def ignored(unraisable: sys.UnraisableHookArgs) -> None:
+        if code and issubclass(unraisable.exc_type, SystemExit):
+            _send_again(signal.SIGTERM)
+        elif issubclass(unraisable.exc_type, KeyboardInterrupt):
+            _send_again(signal.SIGINT)
+        else:
+            hook_before(unraisable)
+
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    hook_before, sys.unraisablehook = sys.unraisablehook, ignored
     before = signal.signal(signal.SIGTERM, end)
     try:
         yield
@@ -84,6 +94,17 @@ def _ending_tidily() -> Iterator[None]:
         raise
     finally:
         signal.signal(signal.SIGTERM, before)
+        sys.unraisablehook = hook_before
+
+
+def _send_again(number: signal.Signals) -> None:
+    """Send the main thread, who asks for it, a signal once it has gone on."""
+    if hasattr(signal, "pthread_kill"):
+        again = threading.Timer(0.05, signal.pthread_kill, [threading.get_ident(), number])
+    else:
+        again = threading.Timer(0.05, signal.raise_signal, [number])
+    again.daemon = True
+    again.start()
 
 
 @click.group(context_settings=HELP)
