@@ -791,7 +791,7 @@ def resample(reader: Reader, sample_rate: int) -> Reader:
 
 
 def resample_blocks(
-    blocks: Iterable[Block], from_rate: int, to_rate: int, channels: int, frames: int
+    blocks: Iterable[Block], from_rate: float, to_rate: float, channels: int, frames: int
 ) -> Iterator[Block]:
     """`blocks` at another sample rate, exactly `frames` frames long in all.
 
@@ -814,7 +814,7 @@ def resample_blocks(
         yield np.zeros((channels, frames - at), np.float32)
 
 
-def _soxr(blocks: Iterable[Block], from_rate: int, to_rate: int, channels: int) -> Iterator[Block]:
+def _soxr(blocks: Iterable[Block], from_rate: float, to_rate: float, channels: int) -> Iterator[Block]:
     import soxr
 
     stream = soxr.ResampleStream(from_rate, to_rate, channels, dtype="float32", quality="VHQ")

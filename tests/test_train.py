@@ -287,13 +287,26 @@ def test_finished_songs_become_takes(tmp_path, rng):
     song.mkdir()
     for name, samples in parts.items():
         files.write(song / f"{name}.wav", Audio(samples, 8000), files.OutputFormat())
-    made = pool.from_songs(tmp_path, 8000)
+    made = pool.from_songs(tmp_path, SMALL)
     assert made.stems.shape == (2, 3, 128_000)
     flat = made.stems.swapaxes(0, 1).reshape(3, -1)[:, : 8000 * 20] / pool.FULL_SCALE
     gain = np.vdot(flat[0], parts["bass"].mean(0)) / np.vdot(parts["bass"].mean(0), parts["bass"].mean(0))
     np.testing.assert_allclose(flat[0], gain * parts["bass"].mean(0), atol=1e-4)
     np.testing.assert_allclose(flat[1], gain * (parts["guitar1"] + parts["guitar2"]).mean(0), atol=1e-4)
     np.testing.assert_array_equal(made.stems[1, :, 32_000:], made.stems[0, :, :96_000])
+
+
+@pytest.mark.parametrize("cents", [-45, 0, 30])
+def test_finished_songs_are_learned_from_in_tune(tmp_path, cents):
+    (tmp_path / "a song").mkdir()
+    time = np.arange(14 * SMALL.sample_rate) / SMALL.sample_rate
+    for name, pitch in (("bass", 57), ("guitar", 73)):
+        tone = Audio(0.1 * np.sin(2 * np.pi * hz(pitch + cents / 100) * time), SMALL.sample_rate)
+        files.write(tmp_path / "a song" / f"{name}.wav", tone, files.OutputFormat())
+    stems = pool.from_songs(tmp_path, SMALL).stems[0, :2, : 8 * SMALL.sample_rate] / pool.FULL_SCALE
+    loudest = np.abs(np.fft.rfft(stems * np.hanning(stems.shape[1]))).argmax(axis=1) / 8
+    np.testing.assert_allclose(1200 * np.log2(loudest / [hz(57), hz(73)]), 0, atol=4)
+    np.testing.assert_allclose(np.sqrt(np.mean(stems**2, axis=1)), 0.1 / np.sqrt(2), rtol=0.02)
 
 
 @pytest.mark.parametrize(
@@ -310,7 +323,7 @@ def test_songs_that_lack_something_are_told(names, message, tmp_path):
         (tmp_path / "a").mkdir(exist_ok=True)
         files.write(tmp_path / "a" / f"{name}.wav", Audio(np.zeros(100 + number), 8000), files.OutputFormat())
     with pytest.raises(AudioFileError, match=message):
-        pool.from_songs(tmp_path, 8000)
+        pool.from_songs(tmp_path, SMALL)
 
 
 # Batches

@@ -17,6 +17,9 @@ import numpy as np
 from .. import files
 from ..audio import Audio
 from ..errors import AudioFileError
+from ..separation.harmonic_graph import spectrum
+from ..separation.harmonic_net import Config
+from ..separation.tuning import tuning_cents
 from .generator import GUITARS, takes
 from .instruments import SAMPLE_RATE, Instrument
 
@@ -80,23 +83,25 @@ def load(folders: Sequence[Path], sample_rate: int, shards: int | None = None) -
     return Pool(np.concatenate(stems), tuple(players))
 
 
-def from_songs(folder: Path, sample_rate: int) -> Pool:
+def from_songs(folder: Path, config: Config) -> Pool:
     """A pool of finished songs to fine-tune on: a folder each, with `bass.*`, and `guitar.*` or parts `guitar<N>.*`.
 
-    Channels are folded to one and songs are cut into takes; after its end a song begins again to fill the last one.
-    Raises AudioFileError as `song_stems` does.
+    Channels are folded to one, songs are brought to A = 440 Hz and cut into takes; after its end a song begins again
+    to fill the last one. Raises AudioFileError as `song_stems` does.
     """
+    sample_rate = config.sample_rate
     takes_of, players = [], []
     for bass_path, guitar_paths in song_stems(folder):
         bass = _mono(bass_path, sample_rate)
         guitars = [_mono(path, sample_rate) for path in guitar_paths]
-        frames, count = round(TAKE_S * sample_rate), -(-len(bass) // round(TAKE_S * sample_rate))
         stems = np.zeros((1 + GUITARS, len(bass)), np.float32)
         stems[0] = bass
         for guitar in guitars:
             stems[1, : len(guitar)] += guitar[: len(bass)]
+        stems = _in_tune(stems, config)
         stems *= 0.99 / max(0.99, float(np.abs(stems).max()))
-        stems = np.take(stems, np.arange(count * frames) % len(bass), axis=1)
+        frames, count = round(TAKE_S * sample_rate), -(-stems.shape[1] // round(TAKE_S * sample_rate))
+        stems = np.take(stems, np.arange(count * frames) % stems.shape[1], axis=1)
         takes_of.append(np.round(stems * FULL_SCALE).astype(np.int16).reshape(-1, count, frames).swapaxes(0, 1))
         players += [(bass_path.parent.name,)] * count
     return Pool(np.concatenate(takes_of), tuple(players))
@@ -127,6 +132,14 @@ def song_stems(folder: Path) -> list[tuple[Path, list[Path]]]:
 
 def _mono(path: Path, sample_rate: int) -> np.ndarray:
     return files.resample(files.open(path), sample_rate).read().samples.mean(axis=0)
+
+
+def _in_tune(stems: np.ndarray, config: Config) -> np.ndarray:
+    """Stems (stems, frames) of a song played faster or slower, so that it is tuned as the network's semitones are."""
+    cents = tuning_cents([spectrum(config, stems.sum(axis=0, keepdims=True))], config)
+    wanted = config.sample_rate * 2 ** (cents / 1200)
+    frames = round(stems.shape[1] * wanted / config.sample_rate)
+    return np.concatenate([*files.resample_blocks([stems], config.sample_rate, wanted, len(stems), frames)], axis=1)
 
 
 def load_loops(folder: Path, sample_rate: int) -> list[np.ndarray]:
