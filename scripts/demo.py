@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import argparse
+
 import environment
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
     environment.enter()
     import gbsep
     from gbsep.demo import write_demo
