@@ -15,7 +15,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -360,15 +360,15 @@ def run(plan: Plan, progress: Progress = _silent, shared: Separations | None = N
                     tracks = _tracks(plan, sources)
                     null = levels.NullTest()
                     residual = Track("residual", _residual(sources["mixture"], tracks, null))
-                with _stage("diagnose", seconds):
-                    unprocessed = {name: track.restored for name, track in tracks.items()}
-                    gains_db = {name: track.gain_db for name, track in tracks.items()}
-                    findings = diagnose.diagnose(sources["mixture"], unprocessed, gains_db)
-                with _stage("process", seconds):
-                    dry = [track.unprocessed() for track in tracks.values()] if plan.options.dry_stems else []
-                    jobs = [*tracks.values(), *dry, residual]
-                    keys = {name: track.restored for name, track in tracks.items()}
-                    shared_db = _write(plan, jobs, keys, place, partial(progress, "process"), warnings.append)
+                restored = {name: track.restored for name, track in tracks.items()}
+                gains_db = {name: track.gain_db for name, track in tracks.items()}
+                with _diagnosis(sources["mixture"], restored, gains_db) as diagnosis:
+                    with _stage("process", seconds):
+                        dry = [track.unprocessed() for track in tracks.values()] if plan.options.dry_stems else []
+                        jobs = [*tracks.values(), *dry, residual]
+                        shared_db = _write(plan, jobs, restored, place, partial(progress, "process"), warnings.append)
+                    with _stage("diagnose", seconds):
+                        findings = diagnosis.result()
             record = _record(plan, tracks, residual, shared_db, null, findings, told, warnings, seconds)
             outputs.publish(place, plan.folder, record)
     except OSError as error:
@@ -663,6 +663,27 @@ def _residual(mixture: Reader, tracks: Mapping[str, Track], null: levels.NullTes
             yield residual
 
     return Reader(mixture.sample_rate, mixture.channels, mixture.frames, blocks)
+
+
+@contextmanager
+def _diagnosis(
+    mixture: Reader, stems: Mapping[str, Reader], gains_db: Mapping[str, float]
+) -> Iterator[Future[tuple[diagnose.Finding, ...]]]:
+    """What is wrong with unprocessed stems, found in a thread meanwhile; an error raised meanwhile ends it."""
+    stop = threading.Event()
+
+    def blocks(block_frames: int) -> Iterator[Block]:
+        for block in mixture.blocks(block_frames):
+            if stop.is_set():
+                return
+            yield block
+
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            yield pool.submit(diagnose.diagnose, replace(mixture, open_blocks=blocks), stems, gains_db)
+        except BaseException:
+            stop.set()
+            raise
 
 
 def _write(

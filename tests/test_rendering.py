@@ -8,6 +8,9 @@ import os
 import signal as signals
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +22,8 @@ from hypothesis import strategies as st
 from scipy import signal
 
 import gbsep
-from gbsep import outputs
-from gbsep.audio import Audio
+from gbsep import outputs, rendering
+from gbsep.audio import Audio, Reader
 from gbsep.errors import AudioFileError, GbsepError, OutputError, ParameterError, PresetError
 from gbsep.preset import load_preset
 from gbsep.rendering import track_names
@@ -239,6 +242,30 @@ def test_the_record_tells_the_whole_story(song: Path, tmp_path: Path) -> None:
         assert hashlib.sha256((outcome.folder / name).read_bytes()).hexdigest() == stamp["sha256"]
     peak_dbfs = 20 * np.log10(np.abs(read(outcome.files["bass"])).max())
     assert told["stems"]["bass"]["after"]["peak_dbfs"] == pytest.approx(peak_dbfs, abs=1e-3)
+
+
+def test_a_diagnosis_made_meanwhile_is_given_up_with_the_render(rng: np.random.Generator) -> None:
+    block, blocks = np.float32(0.1 * rng.standard_normal((2, RATE))), 600
+    begun, read_blocks = threading.Event(), 0
+
+    def mixture(block_frames: int) -> Iterator[np.ndarray]:
+        nonlocal read_blocks
+        for _ in range(blocks):
+            begun.set()
+            read_blocks += 1
+            yield block
+
+    mixture_reader = Reader(RATE, 2, blocks * RATE, mixture)
+    stems = {name: Reader(RATE, 2, blocks * RATE, lambda _: repeat(block, blocks)) for name in ("bass", "guitar")}
+
+    def fail() -> None:
+        with rendering._diagnosis(mixture_reader, stems, {"bass": 0.0, "guitar": 0.0}):
+            begun.wait()
+            raise OutputError(Path("out"), "no space left")
+
+    with pytest.raises(OutputError, match="no space left"):
+        fail()
+    assert 0 < read_blocks < blocks
 
 
 # What is there already
