@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,8 @@ def test_a_gpu_is_for_networks_on_workers_that_offer_one(dask: Cluster, album: P
     """Each worker has a stem cache of its own, in which the network's stems tell who made them."""
     dask.start_worker(cache=tmp_path / "plain")
     dask.start_worker("--resources", "GPU=1", cache=tmp_path / "offering")
+    with import_module("distributed").Client(dask.address) as client:
+        client.wait_for_workers(2, timeout=120)
     planned = batch.plan([album / "1.wav", album / "2.wav"], ["exp002", "default"], Options(tmp_path / "out"))
     assert {outcome.status for outcome in batch.run(planned, cluster=dask.address)} == {"ok"}
     assert not list((tmp_path / "plain").glob("entries/*"))
