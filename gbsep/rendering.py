@@ -362,13 +362,11 @@ def run(plan: Plan, progress: Progress = _silent, shared: Separations | None = N
                     residual = Track("residual", _residual(sources["mixture"], tracks, null))
                 restored = {name: track.restored for name, track in tracks.items()}
                 gains_db = {name: track.gain_db for name, track in tracks.items()}
-                with _diagnosis(sources["mixture"], restored, gains_db) as diagnosis:
-                    with _stage("process", seconds):
-                        dry = [track.unprocessed() for track in tracks.values()] if plan.options.dry_stems else []
-                        jobs = [*tracks.values(), *dry, residual]
-                        shared_db = _write(plan, jobs, restored, place, partial(progress, "process"), warnings.append)
-                    with _stage("diagnose", seconds):
-                        findings = diagnosis.result()
+                dry = [track.unprocessed() for track in tracks.values()] if plan.options.dry_stems else []
+                jobs = [*tracks.values(), *dry, residual]
+                with _stage("process", seconds), _diagnosis(sources["mixture"], restored, gains_db) as diagnosis:
+                    shared_db = _write(plan, jobs, restored, place, partial(progress, "process"), warnings.append)
+                    findings = diagnosis.result()
             record = _record(plan, tracks, residual, shared_db, null, findings, told, warnings, seconds)
             outputs.publish(place, plan.folder, record)
     except OSError as error:

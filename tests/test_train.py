@@ -296,6 +296,14 @@ def test_finished_songs_become_takes(tmp_path, rng):
     np.testing.assert_array_equal(made.stems[1, :, 32_000:], made.stems[0, :, :96_000])
 
 
+def test_a_silent_song_has_nothing_to_teach(tmp_path):
+    (tmp_path / "hush").mkdir()
+    for name in ("bass", "guitar"):
+        files.write(tmp_path / "hush" / f"{name}.wav", Audio(np.zeros(8000), 8000), files.OutputFormat())
+    with pytest.raises(AudioFileError, match=r"hush: its stems are silent: .*leave it out"):
+        pool.from_songs(tmp_path, SMALL)
+
+
 @pytest.mark.parametrize("cents", [-45, 0, 30])
 def test_finished_songs_are_learned_from_in_tune(tmp_path, cents):
     (tmp_path / "a song").mkdir()
@@ -486,7 +494,7 @@ def test_a_state_of_another_run_is_refused(sources, tmp_path):
     path = tmp_path / "state"
     loop.save(loop.begin(job(sources, plan(), songs="a")), path)
     assert loop.opened(job(sources, plan(), songs="a"), path).step == 0
-    with pytest.raises(OutputError, match=r"state: is the state of a training run from other weights"):
+    with pytest.raises(OutputError, match=r"state: is the state of a training run with other weights"):
         loop.opened(job(sources, plan(), songs="b"), path)
     path.write_text("nothing")
     with pytest.raises(OutputError, match=r"state: is no state of a training run"):
@@ -715,20 +723,24 @@ def test_a_short_training_repeats_to_the_byte_also_when_interrupted(embedded, so
     words = ("train", "--from", embedded, "--stems", songs, "--steps", 6, "--batch", 1, "--seed", 5, "--out")
     for name in ("one", "two"):
         assert gbsep(capsys, *words, tmp_path / f"{name}.safetensors")[0] == 0
-    steps = loop.train
+    steps, ends = loop.train, {3: signal.SIGINT, 5: signal.SIGTERM}
 
     def interrupted(*args):
         for step, figure in steps(*args):
-            if step == 3:
-                signal.raise_signal(signal.SIGINT)
+            if step in ends:
+                signal.raise_signal(ends[step])
             yield step, figure
 
     monkeypatch.setattr(loop, "train", interrupted)
-    code, printed, told = gbsep(capsys, *words, tmp_path / "three.safetensors")
-    assert (code, printed) == (130, "")
-    assert "interrupted after step 3 of 6; the same command goes on from there" in told
-    assert not (tmp_path / "three.safetensors").exists()
+    for last, end in ends.items():
+        code, printed, told = gbsep(capsys, *words, tmp_path / "three.safetensors")
+        assert (code, printed) == (128 + end, "")
+        assert f"interrupted after step {last} of 6; the same command goes on from there" in told
+        assert not (tmp_path / "three.safetensors").exists()
     monkeypatch.undo()
+    code, _, told = gbsep(capsys, *words[:-3], "--seed", 6, "--out", tmp_path / "three.safetensors")
+    assert code == 2
+    assert "a training run with other weights, songs or seed" in told
     assert gbsep(capsys, *words, tmp_path / "three.safetensors")[0] == 0
     made = [(tmp_path / f"{name}.safetensors").read_bytes() for name in ("one", "two", "three")]
     assert made[0] == made[1] == made[2]
@@ -739,7 +751,8 @@ def test_a_short_training_repeats_to_the_byte_also_when_interrupted(embedded, so
 @pytest.mark.parametrize(
     ("broken", "message"),
     [
-        ("no folder", "no songs here: a folder for each, with bass.* and guitar.* in it"),
+        ("no folder", "nowhere: no such folder"),
+        ("a song itself", "no songs here: a folder for each, with bass.* and guitar.* in it; this is one itself"),
         ("no bass", "one: 0 files are named bass"),
         ("no guitar", "one: no guitar.* and no guitar<N>.* here"),
         ("shorter", "one: the stems are not equally long: bass.wav 2.000 s, guitar1.wav 3.000 s"),
@@ -753,6 +766,8 @@ def test_songs_that_will_not_do_are_refused_before_anything_is_written(
     one = songs / "one"
     if broken == "no folder":
         songs = tmp_path / "nowhere"
+    elif broken == "a song itself":
+        songs = one
     elif broken == "no bass":
         (one / "bass.wav").unlink()
     elif broken == "no guitar":

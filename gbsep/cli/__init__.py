@@ -6,13 +6,16 @@ Exit codes: 0 all well; 1 at least one input failed while running; 2 refused in 
 
 from __future__ import annotations
 
+import _thread
 import json
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import click
@@ -61,23 +64,28 @@ def main(arguments: list[str] | None = None) -> None:
 
 @contextmanager
 def _ending_tidily() -> Iterator[None]:
-    """SIGTERM ends the command through its `finally` clauses, so that nothing partial is left.
+    """SIGTERM and SIGINT end the command through its `finally` clauses, so that nothing partial is left.
 
-    Whatever error comes after it comes of it: an extension module, say, that was just being imported. Python ignores
-    exceptions amid a finaliser or a weak reference's callback; a signal that came there, SIGINT as well, is sent again.
+    Where Python loses an exception, the signal comes again: amid an import, whose compiler and extension modules may
+    swallow it or make another of it, and amid a finaliser or the callback of a weak reference.
     """
     code = 0
 
-    def end(number: int, frame: object) -> None:
+    def end(number: int, frame: FrameType | None) -> None:
         nonlocal code
+        if _importing(frame):
+            _send_again(number)
+            return
         code = 128 + number
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
         sys.exit(code)
 
     def ignored(unraisable: sys.UnraisableHookArgs) -> None:
-        if code and issubclass(unraisable.exc_type, SystemExit):
-            _send_again(signal.SIGTERM)
-        elif issubclass(unraisable.exc_type, KeyboardInterrupt):
+        if issubclass(unraisable.exc_type, KeyboardInterrupt):
             _send_again(signal.SIGINT)
+        elif code and issubclass(unraisable.exc_type, SystemExit):
+            _send_again(signal.SIGTERM)
         else:
             hook_before(unraisable)
 
@@ -85,26 +93,46 @@ def _ending_tidily() -> Iterator[None]:
         yield
         return
     hook_before, sys.unraisablehook = sys.unraisablehook, ignored
-    before = signal.signal(signal.SIGTERM, end)
+    taken = [signal.SIGTERM]
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        taken.append(signal.SIGINT)
+    before = {number: signal.signal(number, end) for number in taken}
     try:
         yield
-    except Exception:
-        if code:
-            sys.exit(code)
-        raise
+    except Exception as error:  # what some library made of it
+        if not code:
+            raise
+        raise (KeyboardInterrupt if code == 128 + signal.SIGINT else SystemExit(code)) from error
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
         sys.unraisablehook = hook_before
 
 
-def _send_again(number: signal.Signals) -> None:
-    """Send the main thread, who asks for it, a signal once it has gone on."""
-    if hasattr(signal, "pthread_kill"):
-        again = threading.Timer(0.05, signal.pthread_kill, [threading.get_ident(), number])
-    else:
-        again = threading.Timer(0.05, signal.raise_signal, [number])
-    again.daemon = True
-    again.start()
+def _importing(frame: FrameType | None) -> bool:
+    """Whether the command is at an import there."""
+    while frame is not None and frame.f_code is not main.__code__:
+        if frame.f_code.co_filename.startswith("<frozen importlib."):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _send_again(number: int) -> None:
+    """Send the main thread, who asks for it, a signal once it has gone on.
+
+    Amid a signal's handler no lock may be waited for, so the thread is not one of `threading`.
+    """
+    asking = _thread.get_ident()
+
+    def later() -> None:
+        time.sleep(0.02)
+        if hasattr(signal, "pthread_kill"):
+            signal.pthread_kill(asking, number)
+        else:
+            signal.raise_signal(number)
+
+    _thread.start_new_thread(later, ())
 
 
 @click.group(context_settings=HELP)

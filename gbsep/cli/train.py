@@ -55,8 +55,8 @@ def train(
 
     DIR holds a folder for each song, with bass.* and either guitar.* or its parts guitar1.*, guitar2.* ...; the stems
     of a song are equally long. MODEL is `compact`, a Demucs model, or one of your own. The original is only read.
-    Ctrl-C stops after the step at hand; the same command goes on from there. Equal songs, seed and steps give equal
-    bytes on one machine with one thread count.
+    Ctrl-C or SIGTERM stops after the step at hand; the same command goes on from there. Equal songs, seed and steps
+    give equal bytes on one machine with one thread count.
 
     \b
     gbsep train --stems songs --out mine
@@ -65,7 +65,7 @@ def train(
     gbsep render song.wav -p exp005_1 --set separate.model=mine_6s
 
     \b
-    Exit codes: 0 done, 2 refused before anything was written, 130 interrupted.
+    Exit codes: 0 done, 2 refused before anything was written, 130 interrupted, 143 ended by SIGTERM.
     """
     from ..separation.compute import pick_device
     from ..train import finetune, loop
@@ -94,7 +94,7 @@ def train(
     if interrupted():
         done = f"step {state.step} of {plan.steps}"
         click.echo(f"interrupted after {done}; the same command goes on from there", err=True)
-        return 130
+        return interrupted()
     finetune.finish(job, state, target)
     kept.unlink(missing_ok=True)
     if figures:
@@ -113,16 +113,21 @@ def _told(figures: list[float], backend: str) -> str:
 
 
 @contextmanager
-def _interrupted() -> Iterator[Callable[[], bool]]:
-    """Within, Ctrl-C only makes the answer true; a second one interrupts at once."""
-    pressed: list[int] = []
+def _interrupted() -> Iterator[Callable[[], int]]:
+    """Within, Ctrl-C or SIGTERM only makes the answer its exit code, 0 before; a second one interrupts at once."""
+    code = 0
 
     def press(number: int, frame: object) -> None:
-        pressed.append(number)
-        signal.signal(signal.SIGINT, usual)
+        nonlocal code
+        code = 128 + number
+        restore()
 
-    usual = signal.signal(signal.SIGINT, press)
+    def restore() -> None:
+        for number, handler in usual.items():
+            signal.signal(number, handler)
+
+    usual = {number: signal.signal(number, press) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield lambda: bool(pressed)
+        yield lambda: code
     finally:
-        signal.signal(signal.SIGINT, usual)
+        restore()

@@ -144,7 +144,7 @@ def resume(path: Path, job: Job) -> State:
     about, step, tensors = _read(path)
     names = {f"{part}/{name}": value.shape for part in PARTS for name, value in job.weights.items()}
     if about != json.loads(json.dumps(job.about)) or {name: value.shape for name, value in tensors.items()} != names:
-        reason = "is the state of a training run from other weights or on other songs; remove it or choose another name"
+        reason = "is the state of a training run with other weights, songs or seed; remove it, or choose another name"
         raise OutputError(path, reason)
     parts = {
         part: {name: tensors[f"{part}/{name}"].to(value.device) for name, value in job.weights.items()}

@@ -87,7 +87,7 @@ def from_songs(folder: Path, config: Config) -> Pool:
     """A pool of finished songs to fine-tune on: a folder each, with `bass.*`, and `guitar.*` or parts `guitar<N>.*`.
 
     Channels are folded to one, songs are brought to A = 440 Hz and cut into takes; after its end a song begins again
-    to fill the last one. Raises AudioFileError as `song_stems` does.
+    to fill the last one. Raises AudioFileError as `song_stems` does, and for a song that is silent.
     """
     sample_rate = config.sample_rate
     takes_of, players = [], []
@@ -98,6 +98,8 @@ def from_songs(folder: Path, config: Config) -> Pool:
         stems[0] = bass
         for guitar in guitars:
             stems[1, : len(guitar)] += guitar[: len(bass)]
+        if not stems.any():
+            raise AudioFileError(bass_path.parent, "its stems are silent: there is nothing to learn; leave it out")
         stems = _in_tune(stems, config)
         stems *= 0.99 / max(0.99, float(np.abs(stems).max()))
         frames, count = round(TAKE_S * sample_rate), -(-stems.shape[1] // round(TAKE_S * sample_rate))
@@ -112,8 +114,10 @@ def song_stems(folder: Path) -> list[tuple[Path, list[Path]]]:
 
     Raises AudioFileError when there is no song, a stem lacks or is no audio, or those of a song are not equally long.
     """
+    if not folder.is_dir():
+        raise AudioFileError(folder, "no such folder")
     found = []
-    for song in sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []:
+    for song in sorted(path for path in folder.iterdir() if path.is_dir()):
         bass, whole = sorted(song.glob("bass.*")), sorted(song.glob("guitar.*"))
         guitars = whole or sorted(song.glob("guitar[0-9]*.*"))
         if len(bass) != 1 or len(whole) > 1:
@@ -126,7 +130,8 @@ def song_stems(folder: Path) -> list[tuple[Path, list[Path]]]:
             raise AudioFileError(song, f"the stems are not equally long: {told}")
         found.append((bass[0], guitars))
     if not found:
-        raise AudioFileError(folder, "no songs here: a folder for each, with bass.* and guitar.* in it")
+        instead = f"; this is one itself, so give {folder.parent}" if list(folder.glob("bass.*")) else ""
+        raise AudioFileError(folder, f"no songs here: a folder for each, with bass.* and guitar.* in it{instead}")
     return found
 
 
