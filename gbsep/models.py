@@ -99,7 +99,7 @@ def _umx(name: str, record: int, files: str, size_mb: int, licence: str, limits:
 
 
 EMBEDDED = Model(
-    "compact", "compact", ("bass", "guitar"), 8000, 3,
+    "compact", "compact", ("bass", "guitar"), 8000, 2,
     "weights: that of gbsep; trained on CC0, CC BY and MIT sounds alone (credits in its card); the stems are yours",
     "made for guitars and a bass; drums and voices stay with the guitar", "", ("compact.safetensors",),
 )  # fmt: skip
