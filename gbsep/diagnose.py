@@ -291,8 +291,8 @@ KINDS = {
     ),
     "dc_offset": Kind("{stem} has a DC offset of {value:.0f} dBFS", "dBFS", -45.0, -30.0, 0, "any stem", _dc_offset),
     "silent": Kind(
-        "{stem} is silent, {value:.0f} dB below full scale",
-        "dB", -SILENT_DBFS, -SILENT_DBFS, 0, "any stem", _silent,
+        "{stem} is silent, {value:.0f} dB below full scale: right only if the song has none",
+        "dB", -SILENT_DBFS, math.inf, 0, "any stem", _silent,
     ),
     "non_finite": Kind("{stem} holds NaN or infinity, first at {value:.3f} s", "s", 0.0, 0.0, 0, "unread", None),
 }  # fmt: skip
