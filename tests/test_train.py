@@ -216,6 +216,32 @@ def test_a_palm_mute_is_shorter_and_darker(rng):
     assert tail[1.0] < 0.1 * tail[0.0]
 
 
+def test_another_voice_has_the_same_pitch_and_strength_and_other_harmonics():
+    time = np.arange(SAMPLE_RATE) / SAMPLE_RATE
+    tone = sum(np.sin(2 * np.pi * k * hz(40) * time + k) for k in range(1, 9)).astype(np.float32)
+    voice = np.zeros(generator.HARMONICS + 1)
+    voice[[2, 5]] = -20.0, 12.0
+    made = generator._revoiced(np.random.default_rng(0), tone, 40.0, voice)
+    assert made.shape == tone.shape
+    assert np.sqrt(np.mean(made**2)) == pytest.approx(np.sqrt(np.mean(tone**2)), rel=1e-3)
+    assert loudest_hz(made, 300, 2000) == pytest.approx(5 * hz(40), rel=1e-3)
+    window = np.hanning(len(tone))
+    partials = np.array([[abs((x * window) @ np.exp(2j * np.pi * k * hz(40) * time)) for k in range(1, 9)]
+                         for x in (tone, made)])  # fmt: skip
+    change_db = 20 * np.log10(partials[1] / partials[0])
+    np.testing.assert_allclose(change_db - change_db[0], voice[1:9] - voice[1], atol=6.0)
+
+
+def test_voices_differ_and_silence_stays_silent(monkeypatch):
+    monkeypatch.setattr(generator, "REVOICED", 1.0)
+    voices = [generator._voice(np.random.default_rng(seed)) for seed in range(20)]
+    assert np.std(voices, axis=0)[1:].min() > 2
+    silence = np.zeros(1000, np.float32)
+    assert not generator._revoiced(np.random.default_rng(0), silence, 40.0, voices[0]).any()
+    monkeypatch.setattr(generator, "REVOICED", 0.0)
+    assert generator._voice(np.random.default_rng(0)) is None
+
+
 def test_takes_repeat_and_stay_within_full_scale():
     first, again = (list(islice(generator.takes(7, BAND, 2.0), 16)) for _ in range(2))
     for one, other in zip(first, again, strict=True):
@@ -372,6 +398,28 @@ def test_without_drums_and_guitars_the_mixture_is_the_bass(sources):
     alone.stems[:, 1:] = 0
     mixture, bass = mixing.batch(alone, 0, 0, 8, 2.0)
     torch.testing.assert_close(mixture, bass)
+
+
+def test_drive_adds_harmonics_alone_and_keeps_the_level(monkeypatch):
+    monkeypatch.setattr(mixing, "BASS_DRIVEN", 1.0)
+    monkeypatch.setattr(mixing, "GUITAR_DRIVEN", 0.0)
+    monkeypatch.setattr(mixing, "DRIVE_DB", (20.0, 20.0))
+    dry = torch.sin(2 * torch.pi * 700 * torch.arange(8000) / 8000).repeat(4, 3, 1)
+    made = mixing._driven(np.random.default_rng(0), dry.clone(), 8000)
+    assert torch.equal(made[:, 1:], dry[:, 1:])
+    torch.testing.assert_close(made.square().mean(dim=-1), dry.square().mean(dim=-1))
+    powers = torch.fft.rfft(made[:, 0]).abs().square()
+    harmonics = powers[:, 700::700]
+    assert (harmonics[:, 2] > 0.01 * harmonics[:, 0]).all()
+    assert (harmonics.sum(dim=1) > 0.999 * powers.sum(dim=1)).all()
+
+
+def test_finished_songs_are_not_driven(sources, monkeypatch):
+    finished = replace(sources, finished=True)
+    played = mixing.batch(finished, 0, 0, 2, 1.0)[0]
+    monkeypatch.setattr(mixing, "BASS_DRIVEN", 1.0)
+    assert torch.equal(mixing.batch(finished, 0, 0, 2, 1.0)[0], played)
+    assert not torch.equal(mixing.batch(sources, 0, 0, 2, 1.0)[0], played)
 
 
 def test_a_side_pauses_in_one_stretch_and_the_other_plays_on(monkeypatch):

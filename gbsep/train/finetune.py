@@ -90,7 +90,7 @@ def songs_job(backend: str, start: Path, songs: Path, plan: Plan, device: str = 
     about = {"from": files.content_hash(start), "songs": _fingerprint(songs, stems), "seed": plan.seed}
     if backend == "compact":
         config, weights = compact.load(start)
-        sources = mixing.on_device(from_songs(songs, config), [], config.sample_rate, device)
+        sources = mixing.on_device(from_songs(songs, config), [], config.sample_rate, device, finished=True)
         return compact_job(config, harmonic_net.tensors(weights, device), sources, plan, about)
     return _demucs_job(start, stems, plan, about, device)
 

@@ -21,6 +21,12 @@ GUITARS = 2
 BENT, BEND = 0.5, 5.0
 """How often an instrument is made another size, and by up to how many semitones."""
 
+REVOICED, HARMONICS = 0.7, 32
+"""How often an instrument's harmonics have another balance, and how many of them."""
+
+DAMPED = 0.4
+"""How often its notes decay faster, or a little slower."""
+
 BARITONE = 0.08
 """How often the bass is a guitar an octave lower, as a Bass VI is."""
 
@@ -89,6 +95,8 @@ def play(rng: np.random.Generator, part: Sequence[Note], player: Instrument, sec
     dry = np.zeros(frames, np.float32)
     tuning = rng.normal(0, 0.08)
     release_s = rng.uniform(0.02, 0.12)
+    voice = _voice(rng)
+    damping = rng.uniform(-0.5, 3.0) if rng.random() < DAMPED else 0.0
     for note in part:
         start = int(note.start_s * SAMPLE_RATE)
         length = min(int((note.duration_s + release_s) * SAMPLE_RATE), frames - start)
@@ -97,6 +105,10 @@ def play(rng: np.random.Generator, part: Sequence[Note], player: Instrument, sec
         time = np.arange(length) / SAMPLE_RATE
         glide = note.slide_from * np.exp(-time / 0.04) if note.slide_from else np.zeros(length)
         tone = player.tone(note.pitch + tuning + rng.normal(0, 0.03) + glide, note.velocity)
+        if voice is not None:
+            tone = _revoiced(rng, tone, note.pitch + tuning, voice)
+        if damping:
+            tone = tone * np.exp(-time * damping).astype(np.float32)
         if note.mute:
             tone = tone * np.exp(-time * 14 * note.mute)
             pole = 0.75 * note.mute
@@ -105,6 +117,33 @@ def play(rng: np.random.Generator, part: Sequence[Note], player: Instrument, sec
         tone[-fade:] *= np.linspace(1, 0, fade)
         dry[start : start + length] += tone * (0.3 + 0.7 * note.velocity)
     return dry
+
+
+def _voice(rng: np.random.Generator) -> np.ndarray | None:
+    """Gains in dB of harmonics 0 to HARMONICS: another string, pluck and pickup. None for as it is."""
+    if rng.random() >= REVOICED:
+        return None
+    harmonics = np.arange(HARMONICS + 1)
+    rough_db, smooth_db = rng.uniform(0, 7), rng.uniform(0, 5)
+    gain_db = rng.normal(0, rough_db, len(harmonics))
+    octaves = np.arange(6)
+    gain_db += np.interp(np.log2(np.maximum(harmonics, 1)), octaves, rng.normal(0, smooth_db, len(octaves)))
+    if rng.random() < 0.4:
+        gain_db += 20 * np.log10(0.1 + np.abs(np.sin(np.pi * harmonics * rng.uniform(0.05, 0.45))))
+    gain_db[0] = gain_db[1]
+    return gain_db
+
+
+def _revoiced(rng: np.random.Generator, tone: np.ndarray, pitch: float, voice: np.ndarray) -> np.ndarray:
+    """A note with the gains of `voice` at its harmonics, each a little off, and as strong as before."""
+    from scipy import fft
+
+    frames = fft.next_fast_len(len(tone) + 2048, real=True)
+    harmonic = np.arange(frames // 2 + 1) * (SAMPLE_RATE / frames) / (440.0 * 2 ** ((pitch - 69) / 12))
+    gain_db = np.interp(harmonic, np.arange(len(voice)), voice + rng.normal(0, 1.0, len(voice)))
+    made = fft.irfft(fft.rfft(tone, frames) * (10 ** (gain_db / 20)).astype(np.float32), frames)[: len(tone)]
+    strength, made_strength = (float(np.sqrt(np.mean(one**2))) for one in (tone, made))
+    return made * np.float32(strength / (made_strength + 1e-9))
 
 
 def amplify(rng: np.random.Generator, dry: np.ndarray, role: str) -> np.ndarray:

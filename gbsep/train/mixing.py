@@ -1,9 +1,9 @@
 """Batches of music with their true bass, made on the training device from a pool.
 
 What varies here, take by take: which bass meets which guitars (mostly those of its own song, whose notes collide),
-levels from -10 to +10 dB between them, a smooth equaliser and now and then a comb on each stem, polarity, one side
-silent or pausing, drums. Filters are applied to whole excerpts by the FFT, so the truth stays exact. All is mono, as
-the network is: places in the stereo picture are the affair of `separation.places`.
+drive, levels from -10 to +10 dB between them, a smooth equaliser and now and then a comb on each stem, polarity, one
+side silent or pausing, drums. Filters are applied to whole excerpts by the FFT, so the truth stays exact. All is mono,
+as the network is: places in the stereo picture are the affair of `separation.places`.
 A batch depends on (seed, step) and the pool alone.
 """
 
@@ -28,6 +28,11 @@ PAUSE, FADE_S = 0.6, 0.02
 """How often the bass or, half as often, the guitars pause in an excerpt, and how long they take to stop or begin."""
 STRANGER = 0.1
 """How often a guitar comes from another song; mostly it is of the bass's own, whose notes collide with it."""
+BASS_DRIVEN, GUITAR_DRIVEN = 0.5, 0.2
+"""How often each is driven here; guitars mostly are already."""
+DRIVE_DB = -8.0, 26.0
+"""Gain into the clipper, above an RMS of 0.7."""
+OVERSAMPLING = 4
 EQ_BANDS = 7
 EQ_DB = 5.0
 EQ_GRID = 257
@@ -36,20 +41,24 @@ EQ_GRID = 257
 
 @dataclass(frozen=True, eq=False)
 class Sources:
-    """A pool on the training device: stems int16 (takes, stems, frames), drums int16 (loops, frames)."""
+    """A pool on the training device: stems int16 (takes, stems, frames), drums int16 (loops, frames).
+
+    finished: the stems are those of finished songs, which no amp is to change.
+    """
 
     stems: torch.Tensor
     drums: torch.Tensor
     sample_rate: int
+    finished: bool = False
 
 
-def on_device(pool: Pool, loops: list[np.ndarray], sample_rate: int, device: str) -> Sources:
+def on_device(pool: Pool, loops: list[np.ndarray], sample_rate: int, device: str, finished: bool = False) -> Sources:
     """`pool` and drum `loops` as tensors; without loops the drums are silence."""
     import torch
 
     frames = pool.stems.shape[-1]
     drums = np.stack([np.resize(loop, frames) for loop in loops]) if loops else np.zeros((1, frames), np.int16)
-    return Sources(torch.from_numpy(pool.stems).to(device), torch.from_numpy(drums).to(device), sample_rate)
+    return Sources(torch.from_numpy(pool.stems).to(device), torch.from_numpy(drums).to(device), sample_rate, finished)
 
 
 def batch(sources: Sources, seed: int, step: int, size: int, seconds: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -59,6 +68,8 @@ def batch(sources: Sources, seed: int, step: int, size: int, seconds: float) -> 
     rng = np.random.default_rng([seed, step])
     frames = int(seconds * sources.sample_rate)
     x = _excerpts(rng, sources, size, frames)
+    if not sources.finished:
+        x = _driven(rng, x, sources.sample_rate)
     shape = (size, x.shape[1])
     x = x * torch.from_numpy(_playing(rng, shape, frames, sources.sample_rate)).to(x.device)
     gain = _gains(rng, shape)
@@ -94,6 +105,31 @@ def _excerpts(rng: np.random.Generator, sources: Sources, size: int, frames: int
         loop, at = anywhere(len(sources.drums))
         rows.append(torch.stack([*row, sources.drums[loop, at : at + frames]]))
     return torch.stack(rows).float() / FULL_SCALE
+
+
+def _driven(rng: np.random.Generator, x: torch.Tensor, sample_rate: int) -> torch.Tensor:
+    """`x` (size, stems + 1, frames), some of its stems through a high-pass and a soft clipper, as loud as before."""
+    import torch
+
+    size, count, frames = x.shape
+    shape, bins = (size, count), frames // 2 + 1
+    driven = rng.random(shape) < [BASS_DRIVEN] + [GUITAR_DRIVEN] * (count - 2) + [0.0]
+    cutoff_hz = 10 ** rng.uniform(1.0, 2.5, shape) * (rng.random(shape) < 0.6)
+    gain = 0.7 * 10 ** (rng.uniform(*DRIVE_DB, shape) / 20)
+    bias = rng.normal(0, 0.3, shape)
+    hz = torch.fft.rfftfreq(frames, 1 / sample_rate, device=x.device)
+
+    def rms(signal: torch.Tensor) -> torch.Tensor:
+        return signal.square().mean().sqrt()
+
+    for place in zip(*np.nonzero(driven), strict=True):
+        level = rms(x[place])
+        high = torch.fft.rfft(x[place]) * (hz / (hz + float(cutoff_hz[place]) + 1e-3))
+        fine = torch.fft.irfft(high, n=OVERSAMPLING * frames)
+        fine = torch.tanh(float(gain[place]) * fine / (rms(fine) + 1e-6) + float(bias[place]))
+        made = torch.fft.irfft(torch.fft.rfft(fine - fine.mean())[:bins], n=frames)
+        x[place] = made * (level / (rms(made) + 1e-6))
+    return x
 
 
 def _playing(rng: np.random.Generator, shape: tuple[int, int], frames: int, sample_rate: int) -> np.ndarray:
