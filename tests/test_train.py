@@ -242,6 +242,14 @@ def test_voices_differ_and_silence_stays_silent(monkeypatch):
     assert generator._voice(np.random.default_rng(0)) is None
 
 
+def test_instruments_may_keep_their_voice(monkeypatch):
+    kept = next(generator.takes(7, BAND, 2.0, revoiced=False)).stems
+    for changed in ("REVOICED", "DAMPED"):
+        monkeypatch.setattr(generator, changed, 1.0)
+    np.testing.assert_array_equal(next(generator.takes(7, BAND, 2.0, revoiced=False)).stems, kept)
+    assert np.any(next(generator.takes(7, BAND, 2.0)).stems != kept)
+
+
 def test_takes_repeat_and_stay_within_full_scale():
     first, again = (list(islice(generator.takes(7, BAND, 2.0), 16)) for _ in range(2))
     for one, other in zip(first, again, strict=True):

@@ -43,9 +43,16 @@ class Take:
 
 
 def takes(
-    seed: int, instruments: Sequence[Instrument], seconds: float, phrases: Sequence[np.ndarray] = ()
+    seed: int,
+    instruments: Sequence[Instrument],
+    seconds: float,
+    phrases: Sequence[np.ndarray] = (),
+    revoiced: bool = True,
 ) -> Iterator[Take]:
-    """Endless music. Take number n depends on `seed`, n, `seconds`, the instruments and the phrases alone."""
+    """Endless music. Take number n depends on `seed`, n and all that follows alone.
+
+    Without `revoiced` the instruments keep the harmonics and the decay that they have.
+    """
     bands = {role: [one for one in instruments if one.role == role] for role in RANGES}
     number = 0
     while True:
@@ -56,7 +63,7 @@ def takes(
         players = [replace(bass, role="bass", bend=bass.bend - 12.0) if low else bass]
         players += [_choose(rng, bands["guitar"]) for _ in range(GUITARS)]
         names = [who.name for who in players]
-        dry = [play(rng, part, who, seconds) for part, who in zip(song.parts, players, strict=True)]
+        dry = [play(rng, part, who, seconds, revoiced) for part, who in zip(song.parts, players, strict=True)]
         if phrases and rng.random() < PHRASED:
             dry[1], names[1] = _string_together(rng, phrases, len(dry[1])), "phrases"
         if rng.random() < 1 / 4:
@@ -87,7 +94,9 @@ def _choose(rng: np.random.Generator, band: Sequence[Instrument]) -> Instrument:
     return replace(group[int(rng.integers(len(group)))], bend=bend)
 
 
-def play(rng: np.random.Generator, part: Sequence[Note], player: Instrument, seconds: float) -> np.ndarray:
+def play(
+    rng: np.random.Generator, part: Sequence[Note], player: Instrument, seconds: float, revoiced: bool = True
+) -> np.ndarray:
     """The dry sum of the notes, float32 (frames,)."""
     from scipy.signal import lfilter
 
@@ -95,8 +104,8 @@ def play(rng: np.random.Generator, part: Sequence[Note], player: Instrument, sec
     dry = np.zeros(frames, np.float32)
     tuning = rng.normal(0, 0.08)
     release_s = rng.uniform(0.02, 0.12)
-    voice = _voice(rng)
-    damping = rng.uniform(-0.5, 3.0) if rng.random() < DAMPED else 0.0
+    voice = _voice(rng) if revoiced else None
+    damping = rng.uniform(-0.5, 3.0) if revoiced and rng.random() < DAMPED else 0.0
     for note in part:
         start = int(note.start_s * SAMPLE_RATE)
         length = min(int((note.duration_s + release_s) * SAMPLE_RATE), frames - start)

@@ -29,6 +29,7 @@ from gbsep.separation import Context, compact, nmf
 
 DATA = Path(os.environ.get("GBSEP_DATA", Path(__file__).parents[3] / "shared" / "data"))
 CUTOFFS_HZ = tuple(range(100, 401, 10))
+SHIPPED = models.EMBEDDED_FOLDER / models.EMBEDDED.files[0]
 HELD_OUT = Path(train.__file__).with_name("fold_a.safetensors")
 PASSAGES_S = {"bass": (10.0, 18.0), "guitar": (22.0, 30.0)}
 """When each instrument is muted, from second to second."""
@@ -137,7 +138,7 @@ ROWS: dict[str, Callable[[], Separator]] = {
     "mixture as it is": lambda: lambda jam: jam.mixture,
     "exp003, plain NMF": lambda: preset_nmf("exp003"),
     "exp003_1, NMF with notes": lambda: preset_nmf("exp003_1"),
-    "compact": lambda: by_weights(models.EMBEDDED_FOLDER / models.EMBEDDED.files[0]),
+    "compact": lambda: by_weights(SHIPPED),
     "compact, held out": lambda: by_weights(HELD_OUT),
     "ideal ratio mask": lambda: ideal_ratio_mask,
 }

@@ -1,8 +1,9 @@
 """SDR (dB) on songs of nothing but instruments that the held-out weights of `compact` have never heard, trio by trio.
 
-Every trio of one bass and two guitars among them plays the generator's songs (scores, amps and rooms at random), bass
-and guitars equally loud, folded to mono and panned by level at random. Beside it the cut-off of a Butterworth filter
-(order 4, zero phase) that is best for each song, and the ideal ratio mask. Medians over a trio's songs, and over all.
+Every trio of one bass and two guitars among them plays the generator's songs (scores, sizes, amps and rooms at random,
+harmonics as recorded), bass and guitars equally loud, folded to mono and panned by level at random. Beside it the
+cut-off of a Butterworth filter (order 4, zero phase) that is best for each song, and the ideal ratio mask. Medians over
+a trio's songs, and over all.
 """
 
 from __future__ import annotations
@@ -23,7 +24,11 @@ from .quality import CUTOFFS_HZ, DATA, HELD_OUT, Jam, Separator, by_weights, ide
 def songs(band: Sequence[instruments.Instrument], seed: int, count: int, seconds: float, mono: bool) -> Iterator[Jam]:
     """Songs in which both sides play, float32 (channels, frames)."""
     names = tuple(sorted({one.name for one in band}))
-    with_both = (take for take in generator.takes(seed, band, seconds) if take.stems[0].any() and take.stems[1:].any())
+    with_both = (
+        take
+        for take in generator.takes(seed, band, seconds, revoiced=False)
+        if take.stems[0].any() and take.stems[1:].any()
+    )
     for number, take in enumerate(itertools.islice(with_both, count)):
         rng = np.random.default_rng([seed, number])
         angles = np.full(len(take.stems), np.pi / 4) if mono else rng.uniform(0.1, np.pi / 2 - 0.1, len(take.stems))
