@@ -43,8 +43,8 @@ def kept_channels(config: Config, weights: Weights, mixture: torch.Tensor, keep:
     found = {}
     for name, of_channel in energy.items():
         order = of_channel.argsort(descending=True)
-        reached = of_channel[order].cumsum(0) / of_channel.sum().clamp(min=1e-30)
-        count = int((reached < keep).sum()) + 1
+        reached = of_channel[order].cumsum(0)
+        count = int((reached < keep * reached[-1]).sum()) + 1
         found[name] = order[: -(-count // STEP) * STEP].sort().values
     return found
 
