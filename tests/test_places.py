@@ -45,11 +45,11 @@ def rough(truth: np.ndarray, rest: np.ndarray, rng: np.random.Generator) -> np.n
 @example(bass=-30.0, first=12.0, second=-9.0, seed=64)
 @example(bass=1.25, first=14.0, second=-14.0, seed=18)
 def test_places_are_found(bass, first, second, seed):
-    """To a tenth of a degree, or a quarter where the bass hardly ever has a bin to itself to tell it."""
+    """To a twentieth of a degree, or a quarter where the bass hardly ever has a bin to itself to tell it."""
     rng = np.random.default_rng(seed)
     truth, *guitars = (player(rng) for _ in range(3))
     alone = np.sum(abs(truth[(guitars[0] == 0) & (guitars[1] == 0)]) ** 2)
-    near = 0.1 if alone > 0.15 * np.sum(abs(truth) ** 2) else 0.25
+    near = 0.05 if alone > 0.15 * np.sum(abs(truth) ** 2) else 0.25
     mixture = picture([(bass, truth), (bass + first, guitars[0]), (bass + second, guitars[1])])
     estimate = np.float32(np.cos(np.radians(bass))) * truth
     found = look([np.stack([*mixture, mixture[0], estimate])])

@@ -141,7 +141,10 @@ def _peaks(histogram: np.ndarray, least: float) -> list[float]:
     found: list[float] = []
     while len(found) < MOST and height.max() >= max(least, TINY):
         top = int(height.argmax())
-        found.append(_median(histogram, (top - 1) * BROAD, (top + 2) * BROAD))
+        near = _median(histogram, (top - 1) * BROAD, (top + 2) * BROAD)
+        # Once more with the peak in the middle, so that what lies on both sides of it cancels.
+        first = int((near + 90) / BIN_DEG) - BROAD - BROAD // 2
+        found.append(_median(histogram, first, first + 3 * BROAD))
         height[np.arange(top - apart, top + apart + 1) % len(height)] = 0
     return found
 
