@@ -21,7 +21,7 @@ import gbsep
 from gbsep import files, models, train
 from gbsep.audio import Audio, Reader, ahead, join
 from gbsep.errors import BackendError, BackendNotInstalled, SeparationFailed, WeightsMissing
-from gbsep.separation import Context, compact, harmonic_graph, harmonic_net
+from gbsep.separation import Context, compact, harmonic_graph, harmonic_net, timbre
 from gbsep.separation.harmonic_graph import Network, Stream
 from gbsep.separation.harmonic_net import Config
 from gbsep.separation.tuning import tuned, tuning_cents
@@ -273,9 +273,9 @@ def test_mono_is_the_networks_mean_estimate_of_the_plain_signal_and_of_later_one
     before = SMALL.n_fft
     after = before + -(audio.frames + 2 * before) % SMALL.grid_frames
     reading = compact._first_reading(audio.reader())
-    song = compact._song(reading, Network(SMALL, weights, 1))
     pieces = [harmonic_graph.spectrum(SMALL, compact._centred(piece)) for piece in reading.pieces]
     heard = tuned(SMALL, tuning_cents(pieces, SMALL))
+    song = compact._song(reading, Network(heard, weights, 1))
     plain = torch.tensor(np.pad((audio.samples - song.offset[0]) / song.level, ((0, 0), (before, after))))
     spectra = harmonic_net.spectrum(SMALL, plain)[..., :-1]
     total = torch.zeros_like(spectra[:, : SMALL.bins])
@@ -284,8 +284,9 @@ def test_mono_is_the_networks_mean_estimate_of_the_plain_signal_and_of_later_one
             later = torch.nn.functional.pad(plain, (late, 0))[:, : plain.shape[1]]
             estimate = harmonic_net.bass_spectrum(heard, weights, harmonic_net.spectrum(SMALL, later)[..., :-1])
             again = harmonic_net.waves(SMALL, estimate, plain.shape[1] - hop + late)[:, late:]
-            total += estimate if not late else harmonic_net.spectrum(SMALL, again)[:, : SMALL.bins]
-    made = compact.rests_settled(*(one[0].numpy().T for one in (spectra[:, : SMALL.bins], total / shifts)))
+            total += harmonic_net.spectrum(SMALL, again)[:, : SMALL.bins]
+    mixture, mean = (one[0].numpy().T for one in (spectra[:, : SMALL.bins], total / shifts))
+    made = timbre.by_timbre(mixture, compact.rests_settled(mixture, mean), song.timbres)
     wanted = harmonic_graph.waves(SMALL, made[None], plain.shape[1])[:, before:-after] * song.level
     np.testing.assert_allclose(separated(audio, weights, shifts=shifts)["bass"], wanted, atol=1e-5)
 

@@ -9,10 +9,12 @@ Conventions
   where the bass has none, or moves, the louder of mid and side is heard, and its mask serves the other too.
 - With Settings.shifts above 1 the network hears a song more often, each time a part of a hop later, and the mean of all
   estimates counts: where frames fall on a note is chance, and so are the errors that hang on it.
+- What is heard first of a song also tells how its bass and its guitars sound, by which every estimate is made better
+  (see `timbre`).
 - Where one of the two is estimated to be no more than a trace of the other for a while, it is taken to rest: its trace
   goes to the other's stem (`rests_settled`).
-- The reader is read twice, first for the tuning (see `tuning`), for places and for the level that the network's input
-  is scaled by: stems scale with the mixture.
+- The reader is read twice, first for the tuning (see `tuning`), for places, for timbres and for the level that the
+  network's input is scaled by: stems scale with the mixture.
 - The network is fed pieces of PIECE_S seconds and keeps what the next one needs, so nothing is computed twice; what
   comes after it works on PLACED of them at once, amid all that it can see. So the stems depend neither on the reader's
   blocks nor on where pieces meet. Memory is bounded by the piece.
@@ -27,7 +29,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -44,11 +46,12 @@ from .harmonic_graph import Network, Stream, load_runtime, spectrum, waves
 from .harmonic_net import Config
 from .places import LOOK, TINY, Places, by_place, look
 from .settings import BackendSettings
+from .timbre import Pair, by_timbre, learnt
 from .tuning import tuned, tuning_cents
 
 PIECE_S, PLACED = 8.0, 4
 LOOKED_AT, LOOKED_AT_S = 6, 8
-"""At most so many pieces of so many seconds, evenly spread over the song, are looked at for places."""
+"""At most so many pieces of so many seconds, evenly spread over the song, are heard first, for places and timbres."""
 
 BESIDE = 1e-3
 """Part of its mid's level that a piece's side must reach for it to be looked at."""
@@ -151,7 +154,7 @@ def separate(
     reading = _first_reading(low)
     cents = tuning_cents((spectrum(config, _centred(piece)) for piece in reading.pieces), config)
     network = Network(tuned(config, cents), weights, threads())
-    looked_at = sum(piece.shape[1] for piece in reading.pieces) if reader.channels == 2 else 0
+    looked_at = sum(piece.shape[1] for piece in reading.pieces)
     first = looked_at / (looked_at + shifts * low.frames)
     song = _song(reading, network, lambda fraction: progress(first * fraction))
     bass = _bass(low, network, song, shifts, lambda fraction: progress(first + (1 - first) * fraction))
@@ -194,13 +197,15 @@ class Song:
 
     offset: mean of mid and side (2, 1), which is no music and stays with the guitar; level: RMS of both together
     without it, over the seconds that are not quiet, 0 for silence; angle: what the network is to hear, in radians: the
-    bass's place, or else the louder of mid (0) and side (pi / 2); places: None for mono, and as of `look`.
+    bass's place, or else the louder of mid (0) and side (pi / 2); places: None for mono, and as of `look`; timbres: as
+    of `timbre.learnt`.
     """
 
     offset: np.ndarray
     level: float
     angle: float
     places: Places | None
+    timbres: Sequence[Pair]
 
 
 def _song(reading: Reading, network: Network, progress: Callable[[float], None] = lambda fraction: None) -> Song:
@@ -209,13 +214,18 @@ def _song(reading: Reading, network: Network, progress: Callable[[float], None] 
             progress(count / len(reading.pieces))
             yield _seen(network, piece)
 
+    pieces = list(seen())
     levels = (piece.std(axis=1, dtype=np.float64) for piece in reading.pieces)
-    places = look(seen()) if any(side > BESIDE * mid for mid, side in levels) else None
+    places = look(pieces) if any(side > BESIDE * mid for mid, side in levels) else None
+    _, _, heard, bass = (
+        np.concatenate(pieces, axis=1) if pieces else np.zeros((4, 0, network.config.bins), np.complex64)
+    )
+    timbres = learnt(heard, bass, threads())
     mid, side = reading.powers.sum(axis=0)
     angle = float(np.radians(places.bass)) if places else np.pi / 2 * (side > mid)
     by_second = reading.powers.sum(axis=1)
     loud = by_second[by_second >= by_second.mean() * 10 ** (QUIET_DB / 10)]
-    return Song(reading.offset, float(np.sqrt(loud.mean())), angle, places)
+    return Song(reading.offset, float(np.sqrt(loud.mean())), angle, places, timbres)
 
 
 def _seen(network: Network, mid_side: np.ndarray) -> np.ndarray:
@@ -264,7 +274,9 @@ def _bass(low: Reader, network: Network, song: Song, shifts: int, progress: Call
     for whole, inside in _with_margins(blocks, margin * bins):
         spectra = whole.reshape(len(whole), -1, bins)
         start, stop = inside.start // bins, inside.stop // bins
-        bass = _placed(_settled(config, spectra, shifts), song.places)[:, start - edge : stop + edge]
+        settled = _settled(config, spectra, shifts)
+        settled[0] = by_timbre(settled[1], settled[0], song.timbres, threads())
+        bass = _placed(settled, song.places)[:, start - edge : stop + edge]
         made = waves(config, bass, (bass.shape[1] - 1) * hop) * scale
         end_at = at + (stop - start) * hop
         kept = made[:, edge * hop + max(0, -at) : edge * hop + min(end_at, low.frames) - at]
@@ -307,10 +319,14 @@ def _estimates(blocks: Iterator[Block], network: Network, shifts: int) -> Iterat
 
 
 def _settled(config: Config, spectra: np.ndarray, shifts: int) -> np.ndarray:
-    """Spectra (1 + channels, frames, config.bins) from those of `_estimates`: the mean estimate, rests settled."""
-    hop, mixture, bass = config.hop_length, spectra[shifts:], spectra[0]
+    """Spectra (1 + channels, frames, config.bins) from those of `_estimates`: the mean estimate, rests settled.
+
+    An estimate is taken as the spectra of the wave that it gives, which are steadier than itself.
+    """
+    hop, mixture = config.hop_length, spectra[shifts:]
     length = (spectra.shape[1] - 1) * hop
-    for number in range(1, shifts):
+    bass = np.zeros_like(mixture[0])
+    for number in range(shifts):
         late = number * hop // shifts
         wave = waves(config, spectra[number : number + 1], length + late)[:, late:]
         bass = bass + spectrum(config, wave)[0, :, : config.bins]
