@@ -16,9 +16,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from functools import partial
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 Pair = tuple[np.ndarray, np.ndarray]
 """Of the bass and of the guitars."""
@@ -26,10 +28,10 @@ Pair = tuple[np.ndarray, np.ndarray]
 COMPONENTS = 12, 24
 """More would describe errors too, fewer not all notes."""
 
-UPDATES = 60, 20
+UPDATES = 40, 14
 """Of timbres and activations, from the first estimate and from the better one."""
 
-FITS = 6
+FITS = 4
 """Updates of a piece's activations, from each of the two estimates."""
 
 PARTS = 3
@@ -64,7 +66,7 @@ def _learnt(mixture: np.ndarray, bass: np.ndarray, rng: np.random.Generator, thr
     timbres = _pair(_frames(one, count, rng) for one, count in zip(estimates, COMPONENTS, strict=True))
     starts = range(0, len(mixture), BLOCK_FRAMES)
     blocks = [_Block(mixture[start : start + BLOCK_FRAMES], bass[start : start + BLOCK_FRAMES]) for start in starts]
-    with ThreadPoolExecutor(threads) as pool:
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
         for number, updates in enumerate(UPDATES):
             if number:
                 list(pool.map(partial(_Block.improve, timbres=timbres), blocks))
@@ -91,17 +93,17 @@ def by_timbre(mixture: np.ndarray, bass: np.ndarray, timbres: Sequence[Pair], th
 
     def better(start: int) -> np.ndarray:
         block = slice(start, start + BLOCK_FRAMES)
-        made = [_improved(_Block(mixture[block], bass[block]), one) for one in timbres]
+        first = _Block(mixture[block], bass[block])
+        made = [_improved(first.copy(), one) for one in timbres]
         return np.stack(made).mean(axis=0, dtype=np.complex64)
 
-    with ThreadPoolExecutor(threads) as pool:
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
         return np.concatenate([bass[:0], *pool.map(better, range(0, len(bass), BLOCK_FRAMES))])
 
 
 def _improved(block: _Block, timbres: Pair) -> np.ndarray:
     for _ in UPDATES:
-        for _ in range(FITS):
-            block.activate(timbres)
+        block.activate(timbres, FITS)
         block.improve(timbres)
     return block.bass
 
@@ -115,39 +117,53 @@ class _Block:
     """Some frames of a mixture, with the estimate of their bass so far and the activations that describe both."""
 
     def __init__(self, mixture: np.ndarray, bass: np.ndarray) -> None:
-        self.mixture, self.magnitude = mixture, np.abs(mixture)
+        self.mixture, self.magnitude = mixture, np.sqrt(_power(mixture))
         self._see(bass)
         levels = (one.sum(axis=1, keepdims=True) for one in self.magnitudes)
         self.activations = _pair(
             np.repeat(level / np.float32(count), count, axis=1) for level, count in zip(levels, COMPONENTS, strict=True)
         )
 
+    def copy(self) -> _Block:
+        """Another that is improved for itself."""
+        other = copy(self)
+        other.activations = _pair(map(np.copy, self.activations))
+        return other
+
     def _see(self, bass: np.ndarray) -> None:
         """Take `bass` for the estimate. Each counts by the square of its part of the power, the mixture by 1."""
         self.bass = bass
-        self.magnitudes = np.abs(bass), np.abs(self.mixture - bass)
-        powers = _pair(one**2 for one in self.magnitudes)
-        total = powers[0] + powers[1] + TINY
-        sure = _pair((power / total) ** 2 + UNSURE for power in powers)
+        powers = _power(bass), _power(self.mixture - bass)
+        self.magnitudes = _pair(map(np.sqrt, powers))
+        total = 1 / (powers[0] + powers[1] + TINY)
+        sure = _pair(np.square(power * total) + UNSURE for power in powers)
         self.known = _pair(one * part for one, part in zip(self.magnitudes, sure, strict=True))
         self.weights = _pair(one + np.float32(1) for one in sure)
 
     def described(self, timbres: Pair) -> Pair:
         """The magnitudes that the activations give."""
-        return _pair(active @ one + TINY for active, one in zip(self.activations, timbres, strict=True))
+        described = _pair(active @ one for active, one in zip(self.activations, timbres, strict=True))
+        for one in described:
+            one += TINY
+        return described
 
     def _wanted(self, timbres: Pair) -> Pair:
         """How many times as much of what is described there ought to be, times the weights."""
         described = self.described(timbres)
-        together = self.magnitude / (described[0] + described[1])
-        return _pair(known / one + together for known, one in zip(self.known, described, strict=True))
+        together = described[0] + described[1]
+        np.divide(self.magnitude, together, out=together)
+        for known, one in zip(self.known, described, strict=True):
+            np.divide(known, one, out=one)
+            one += together
+        return described
 
-    def activate(self, timbres: Pair) -> None:
+    def activate(self, timbres: Pair, updates: int = 1) -> None:
         """Update the activations."""
-        sides = zip(self.activations, timbres, self._wanted(timbres), self.weights, strict=True)
-        for active, one, wanted, weight in sides:
-            active *= (wanted @ one.T) / (weight @ one.T + TINY)
-            active[active < TINY] = 0
+        given = _pair(weight @ one.T + TINY for weight, one in zip(self.weights, timbres, strict=True))
+        for _ in range(updates):
+            for active, one, wanted, less in zip(self.activations, timbres, self._wanted(timbres), given, strict=True):
+                active *= wanted @ one.T / less
+                active[active < TINY] = 0
 
     def learn(self, timbres: Pair) -> list[np.ndarray]:
         """Update the activations; then sums over these frames that timbres are to be multiplied by, and divided."""
@@ -164,14 +180,15 @@ class _Block:
         sides = list(zip(self.magnitudes, described, self.weights, strict=True))
         off = sum((np.abs(one - there) * (weight - 1)).sum(axis=1, keepdims=True) for one, there, weight in sides)
         fit = np.maximum(1 - off / (sum(known.sum(axis=1, keepdims=True) for known in self.known) + TINY), 0)
-        move = STRENGTH * fit * (_log_ratio(described) - _log_ratio(self.magnitudes))
+        (bass, guitars), (bass_there, guitars_there) = (
+            _pair(one**2 + TINY for one in two) for two in (described, self.magnitudes)
+        )
+        move = STRENGTH * fit * np.log(bass * guitars_there / (guitars * bass_there))
         gain = np.exp(np.clip(move, -FURTHEST, FURTHEST) / 4)
         bass, guitar = self.bass * gain, (self.mixture - self.bass) / gain
-        powers = _pair(np.abs(one) ** 2 for one in (bass, guitar))
-        self._see(bass + (self.mixture - bass - guitar) * (powers[0] / (powers[0] + powers[1] + TINY)))
+        power = _power(bass)
+        self._see(bass + (self.mixture - bass - guitar) * (power / (power + _power(guitar) + TINY)))
 
 
-def _log_ratio(magnitudes: Pair) -> np.ndarray:
-    """The natural logarithm of the ratio of powers."""
-    bass, guitars = (one**2 + TINY for one in magnitudes)
-    return np.log(bass / guitars)
+def _power(spectra: np.ndarray) -> np.ndarray:
+    return np.square(spectra.real) + np.square(spectra.imag)
