@@ -44,7 +44,7 @@ from . import Context, harmonic_net
 from .compute import threads, versions
 from .harmonic_graph import Network, Stream, load_runtime, spectrum, waves
 from .harmonic_net import Config
-from .places import LOOK, TINY, Places, by_place, look
+from .places import LOOK, TINY, Places, by_place, look, power_of
 from .settings import BackendSettings
 from .timbre import Pair, by_timbre, learnt
 from .tuning import tuned, tuning_cents
@@ -217,9 +217,7 @@ def _song(reading: Reading, network: Network, progress: Callable[[float], None] 
     pieces = list(seen())
     levels = (piece.std(axis=1, dtype=np.float64) for piece in reading.pieces)
     places = look(pieces) if any(side > BESIDE * mid for mid, side in levels) else None
-    _, _, heard, bass = (
-        np.concatenate(pieces, axis=1) if pieces else np.zeros((4, 0, network.config.bins), np.complex64)
-    )
+    _, _, heard, bass = np.concatenate(pieces, axis=1)
     timbres = learnt(heard, bass, threads())
     mid, side = reading.powers.sum(axis=0)
     angle = float(np.radians(places.bass)) if places else np.pi / 2 * (side > mid)
@@ -339,7 +337,7 @@ def _placed(spectra: np.ndarray, places: Places | None) -> np.ndarray:
     if places:
         bass = by_place(towards, across[0], bass, places.guitars, places.placeless, threads())
         return np.stack([bass, np.zeros_like(bass)])
-    share = bass * towards.conj() / (towards.real**2 + towards.imag**2 + np.float32(TINY))
+    share = bass * towards.conj() / (power_of(towards) + np.float32(TINY))
     share /= np.maximum(abs(share), np.float32(1.0))
     return np.stack([bass, *(share * one for one in across)])
 
@@ -380,7 +378,7 @@ def rests_settled(mixture: np.ndarray, bass: np.ndarray) -> np.ndarray:
     window = np.hanning(2 * REST_FRAMES + 3)[1:-1]
 
     def power(spectra: np.ndarray) -> np.ndarray:
-        by_frame = np.square(spectra.real).sum(axis=1) + np.square(spectra.imag).sum(axis=1)
+        by_frame = power_of(spectra).sum(axis=1)
         return np.convolve(by_frame, window)[REST_FRAMES : REST_FRAMES + len(by_frame)]
 
     powers = np.stack([power(bass), power(guitar)])

@@ -85,7 +85,7 @@ def look(pieces: Iterable[np.ndarray]) -> Places | None:
     guitars_of: list[np.ndarray] = []
     unshared_of: list[float] = []
     for mid, side, heard, estimate in pieces:
-        mid_power, side_power, heard_power, estimated = map(_power, (mid, side, heard, estimate))
+        mid_power, side_power, heard_power, estimated = map(power_of, (mid, side, heard, estimate))
         power, across = mid_power + side_power, 2 * (mid * side.conj()).real
         degrees = np.degrees(0.5 * np.arctan2(across, mid_power - side_power))
         straight = (mid_power - side_power) ** 2 + across**2 > (np.float32(IN_LINE) * power) ** 2
@@ -184,14 +184,14 @@ def _refined(
     loose = np.stack([towards - bass, across])
     placed = _times(solution, loose)
     off_line = loose - _times(lines, placed)
-    unplaced = np.float32(hidden) * _power(off_line).sum(axis=0) + np.float32(placeless) * _power(loose).sum(axis=0)
+    unplaced = np.float32(hidden) * power_of(off_line).sum(axis=0) + np.float32(placeless) * power_of(loose).sum(axis=0)
     for _ in range(ROUNDS):
-        powers = np.concatenate([_power(placed), unplaced[np.newaxis]])
+        powers = np.concatenate([power_of(placed), unplaced[np.newaxis]])
         part = _mean(powers, AROUND)
         powers = _mean(powers, NEXT) * part / (part.sum(axis=0) + np.float32(TINY))
-        bass_power = _mean(_power(bass), NEXT)
+        bass_power = _mean(power_of(bass), NEXT)
         between = loose[0] * loose[1].conj()
-        own_t, own_a, real, imaginary = _mean(np.stack([*_power(loose), between.real, between.imag]), AROUND)
+        own_t, own_a, real, imaginary = _mean(np.stack([*power_of(loose), between.real, between.imag]), AROUND)
         # The covariance of what has no place, and with it that of the mixture: (tt, ta), (conj(ta), aa).
         spread = powers[-1] / (own_t + own_a + np.float32(TINY))
         loose_tt, loose_aa, loose_ta = own_t * spread, own_a * spread, (real + 1j * imaginary) * spread
@@ -199,7 +199,7 @@ def _refined(
         astray = np.float32(WIDTH) * (bass_power + powers.sum(axis=0)) + np.float32(TINY)
         tt, aa, ta = along + loose_tt + bass_power + astray, sideways + loose_aa + astray, crossed + loose_ta
         # The mixture through the inverse of its covariance: times a source's own covariance, that is the source.
-        whitened = np.stack([aa * towards - ta * across, tt * across - ta.conj() * towards]) / (tt * aa - _power(ta))
+        whitened = np.stack([aa * towards - ta * across, tt * across - ta.conj() * towards]) / (tt * aa - power_of(ta))
         bass = bass_power * whitened[0]
         placed = powers[:-1] * _times(lines.T, whitened)
         loose = np.stack(
@@ -208,7 +208,7 @@ def _refined(
                 loose_ta.conj() * whitened[0] + loose_aa * whitened[1],
             ]
         )
-        unplaced = _power(loose).sum(axis=0)
+        unplaced = power_of(loose).sum(axis=0)
     return bass
 
 
@@ -221,7 +221,8 @@ def _times(matrix: np.ndarray, spectra: np.ndarray) -> np.ndarray:
     return made
 
 
-def _power(spectra: np.ndarray) -> np.ndarray:
+def power_of(spectra: np.ndarray) -> np.ndarray:
+    """Squared magnitudes, without the root that `abs` would take."""
     return spectra.real**2 + spectra.imag**2
 
 

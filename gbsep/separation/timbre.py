@@ -22,6 +22,8 @@ from functools import partial
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from .places import power_of
+
 Pair = tuple[np.ndarray, np.ndarray]
 """Of the bass and of the guitars."""
 
@@ -117,7 +119,7 @@ class _Block:
     """Some frames of a mixture, with the estimate of their bass so far and the activations that describe both."""
 
     def __init__(self, mixture: np.ndarray, bass: np.ndarray) -> None:
-        self.mixture, self.magnitude = mixture, np.sqrt(_power(mixture))
+        self.mixture, self.magnitude = mixture, np.sqrt(power_of(mixture))
         self._see(bass)
         levels = (one.sum(axis=1, keepdims=True) for one in self.magnitudes)
         self.activations = _pair(
@@ -133,7 +135,7 @@ class _Block:
     def _see(self, bass: np.ndarray) -> None:
         """Take `bass` for the estimate. Each counts by the square of its part of the power, the mixture by 1."""
         self.bass = bass
-        powers = _power(bass), _power(self.mixture - bass)
+        powers = power_of(bass), power_of(self.mixture - bass)
         self.magnitudes = _pair(map(np.sqrt, powers))
         total = 1 / (powers[0] + powers[1] + TINY)
         sure = _pair(np.square(power * total) + UNSURE for power in powers)
@@ -186,9 +188,5 @@ class _Block:
         move = STRENGTH * fit * np.log(bass * guitars_there / (guitars * bass_there))
         gain = np.exp(np.clip(move, -FURTHEST, FURTHEST) / 4)
         bass, guitar = self.bass * gain, (self.mixture - self.bass) / gain
-        power = _power(bass)
-        self._see(bass + (self.mixture - bass - guitar) * (power / (power + _power(guitar) + TINY)))
-
-
-def _power(spectra: np.ndarray) -> np.ndarray:
-    return np.square(spectra.real) + np.square(spectra.imag)
+        power = power_of(bass)
+        self._see(bass + (self.mixture - bass - guitar) * (power / (power + power_of(guitar) + TINY)))
