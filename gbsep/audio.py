@@ -12,11 +12,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from .errors import AudioError
+
+T = TypeVar("T")
 
 BLOCK_FRAMES = 2**18
 """Frames in a block unless a caller asks otherwise: 6 s at 44.1 kHz, 2 MB in stereo."""
@@ -158,7 +160,7 @@ def rechunk(blocks: Iterable[Block], block_frames: int) -> Iterator[Block]:
         yield waiting[0] if len(waiting) == 1 else np.concatenate(waiting, axis=1)
 
 
-def ahead(blocks: Iterable[Block]) -> Iterator[Block]:
+def ahead(blocks: Iterable[T]) -> Iterator[T]:
     """The same blocks, each made in a thread of its own while the one before is in use."""
     source = iter(blocks)
     with ThreadPoolExecutor(1) as pool:

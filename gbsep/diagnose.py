@@ -213,9 +213,9 @@ def _clipping(about: Evidence, stem: str, other: str, spans: int) -> np.ndarray:
 
 
 def _dc_offset(about: Evidence, stem: str, other: str, spans: int) -> np.ndarray:
-    """The mean of the channel that is furthest off, in dBFS."""
+    """The mean of the channel that is furthest off, in dBFS; full scale is the peak where that is above it."""
     samples = about.samples[stem]
-    return 20 * np.log10(np.abs(samples.sums).max(keepdims=True) / samples.frames)
+    return 20 * np.log10(np.abs(samples.sums).max(keepdims=True) / samples.frames / max(1.0, samples.peak))
 
 
 def _silent(about: Evidence, stem: str, other: str, spans: int) -> np.ndarray:

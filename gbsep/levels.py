@@ -29,6 +29,10 @@ from .errors import ParameterError, nearest
 SILENCE_DBFS = -100.0
 """A stem below this is silent, whatever the rounding of the separator left in it: restoration leaves it alone."""
 
+_UNHEARD = 2.0**-22
+"""Samples below this, four roundings of float32 at full scale, are not weighted: the gate of -70 LUFS lets no such
+sound in. What is left of a mixture when its stems are taken away is of that kind."""
+
 _CHUNK_FRAMES = 2**14
 """Frames worked on at once, so that the float64 copies stay in the processor's cache."""
 
@@ -102,8 +106,6 @@ class Meter:
 
     def add(self, block: Block) -> None:
         """Take the next block, shape (channels, n)."""
-        if block.size:
-            self._peak = max(self._peak, float(block.max()), -float(block.min()))
         for start in range(0, block.shape[1], _CHUNK_FRAMES):
             self._add_chunk(block[:, start : start + _CHUNK_FRAMES])
 
@@ -115,14 +117,19 @@ class Meter:
     def _add_chunk(self, chunk: np.ndarray) -> None:
         from scipy.signal import sosfilt
 
+        peak = max(float(chunk.max()), -float(chunk.min()))
+        self._peak = max(self._peak, peak)
         # Both channels count alike, so they go through the real filter as one complex signal: a quarter faster.
         signal = np.empty(chunk.shape[1], self._dtype)
         samples = signal.view(np.float64).reshape(-1, self._channels)
         samples[:] = chunk.T
         self._energy += _inner(samples, samples)
-        weighted, self._state = sosfilt(self._sos, signal, zi=self._state)
-        self._state[np.abs(self._state) < 1e-30] = 0.0  # denormals in a long silence are slow
-        power = np.square(weighted.view(np.float64))
+        if max(peak, np.abs(self._state).max()) < _UNHEARD:
+            self._state[:] = 0.0
+            power = np.zeros(samples.size)
+        else:
+            weighted, self._state = sosfilt(self._sos, signal, zi=self._state)
+            power = np.square(weighted.view(np.float64))
         edges = self._edges(self._frames + signal.size) - self._frames
         starts_piece = bool(edges.size) and edges[0] == 0
         parts = np.add.reduceat(power, self._channels * (edges if starts_piece else np.concatenate([[0], edges])))

@@ -44,6 +44,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -250,8 +251,10 @@ def find(
     if known is not None and known.backend != backend:
         raise ParameterError("model", name, f"it is a model of the backend {known.backend!r}, not of {backend!r}")
     looked_in = []
+    there = f" --models {models_dir}" if models_dir else ""
+    check = trust if accept else partial(verify, accepting=f"gbsep models verify {name}{there} --accept")
     for place in _places(known, models_dir):
-        found, lacking = _look(place, name, backend, trust if accept else verify)
+        found, lacking = _look(place, name, backend, check)
         if found is not None:
             return found
         looked_in.append(f"{place} (no {lacking})")
@@ -269,10 +272,10 @@ def find(
     return find(name, backend, models_dir, download=False)
 
 
-def check_name(name: str) -> None:
+def check_name(name: str, parameter: str = "model") -> None:
     """Raise ParameterError for what cannot be the name of a model."""
     if not re.fullmatch(r"\w[\w.+ -]*", name):
-        raise ParameterError("model", name, "letters, digits and . _ + - only, no folder")
+        raise ParameterError(parameter, name, "letters, digits and . _ + - only, no folder")
 
 
 def _embedded() -> Found:
@@ -417,12 +420,12 @@ def is_compact(path: Path) -> bool:
         with path.open("rb") as file:
             header = file.read(min(int.from_bytes(file.read(8), "little"), _MAX_HEADER))
         return "config" in json.loads(header).get("__metadata__", {})
-    except (OSError, ValueError, AttributeError, TypeError):
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError):
         return False
 
 
 def _listed(folder: Path, suffix: str) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.suffix == suffix) if folder.is_dir() else []
+    return sorted(path for path in folder.glob(f"*{suffix}") if path.is_file())
 
 
 def notice(found: Found) -> str | None:
@@ -441,8 +444,8 @@ _CHECKSUM = re.compile(r"-([0-9a-f]{8,64})$")
 _SETTLED_NS = 2_000_000_000
 
 
-def verify(path: Path) -> str:
-    """The SHA-256 of a weight file, as hex.
+def verify(path: Path, accepting: str = "gbsep models verify MODEL --accept") -> str:
+    """The SHA-256 of a weight file, as hex; `accepting` is the command that trusts one that has changed.
 
     Raises BackendError when the file is empty, is not what the SHA-256 prefix in its name says, or has changed since
     gbsep first used it.
@@ -468,7 +471,7 @@ def verify(path: Path) -> str:
     if known.get("sha256", sha256) != sha256:
         raise BackendError(
             f"{path} has changed since gbsep first used it (SHA-256 {known['sha256'][:12]}, now {sha256[:12]}): "
-            "bring the old file back, or accept the new one with `gbsep models verify MODEL --accept`"
+            f"bring the old file back, or accept the new one with `{accepting}`"
         )
     # A file written a moment ago can change again within the clock's tick: its stamp proves nothing yet.
     settled = time.time_ns() - max(stat.st_mtime_ns, stat.st_ctime_ns) > _SETTLED_NS

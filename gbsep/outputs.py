@@ -21,6 +21,7 @@ import platform
 import secrets
 import shutil
 from collections.abc import Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -198,7 +199,9 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def publish(place: Path, folder: Path, record: Mapping[str, Any]) -> None:
     """Complete a staging folder with its render.json and move it to `folder`, in place of the render that is there."""
-    files = {path.name: _stamp(path) for path in sorted(place.iterdir())}
+    paths = sorted(place.iterdir())
+    with ThreadPoolExecutor() as pool:
+        files = {path.name: stamp for path, stamp in zip(paths, pool.map(_stamp, paths), strict=True)}
     temporary = place / f".{RECORD}"
     complete = json.loads(json.dumps({**record, "files": files}))
     complete["checksum"] = fingerprint({RECORD: complete})[RECORD]

@@ -348,13 +348,11 @@ def run(plan: Plan, progress: Progress = _silent, shared: Separations | None = N
         return outcome("skipped", warnings=plan.warnings)
     seconds: dict[str, float] = {}
     warnings = list(plan.warnings)
-    # Meters and diagnoses need it once there are stems, and it takes a second to load.
-    threading.Thread(target=importlib.import_module, args=("scipy.signal",)).start()
     try:
         with outputs.staging(plan.folder) as place:
             with ExitStack() as spools:
                 with _stage("separate", seconds):
-                    stage = partial(progress, "separate")
+                    stage = _loading_meters(partial(progress, "separate"))
                     sources, told = _separate(plan, place, spools, stage, warnings.append, shared)
                 with _stage("restore", seconds):
                     tracks = _tracks(plan, sources)
@@ -491,6 +489,21 @@ class Track:
 
     def unprocessed(self) -> Track:
         return Track(f"{self.name}.dry", self.separated, self.gain_db)
+
+
+def _loading_meters(progress: Callable[[float], None]) -> Callable[[float], None]:
+    """`progress`, which at its first call begins to load what takes a second and is needed once there are stems.
+
+    By then separators are at work outside Python; while they read the song it would hold them up.
+    """
+    loading = threading.Thread(target=importlib.import_module, args=("scipy.signal",))
+
+    def told(fraction: float) -> None:
+        if loading.ident is None:
+            loading.start()
+        progress(fraction)
+
+    return told
 
 
 def _separate(

@@ -19,7 +19,10 @@ def bench() -> None:
 
 
 for module in pkgutil.iter_modules([str(Path(__file__).parent / "benchmarks")]):
-    command = getattr(importlib.import_module(f"benchmarks.{module.name}"), "command", None)
+    try:
+        command = getattr(importlib.import_module(f"benchmarks.{module.name}"), "command", None)
+    except ModuleNotFoundError as error:
+        sys.exit(f"{error}; benchmarks need what tests need: pip install -e '.[dev]'")
     if command is not None:
         bench.add_command(command, module.name)
 

@@ -276,7 +276,8 @@ def test_mono_is_the_networks_mean_estimate_of_the_plain_signal_and_of_later_one
     pieces = [harmonic_graph.spectrum(SMALL, compact._centred(piece)) for piece in reading.pieces]
     heard = tuned(SMALL, tuning_cents(pieces, SMALL))
     song = compact._song(reading, Network(heard, weights, 1))
-    plain = torch.tensor(np.pad((audio.samples - song.offset[0]) / song.level, ((0, 0), (before, after))))
+    level, offset = (of(0, audio.frames, audio.sample_rate) for of in (song.level, song.offset))
+    plain = torch.tensor(np.pad((audio.samples - offset[:1]) / level, ((0, 0), (before, after))))
     spectra = harmonic_net.spectrum(SMALL, plain)[..., :-1]
     total = torch.zeros_like(spectra[:, : SMALL.bins])
     with torch.inference_mode():
@@ -287,7 +288,7 @@ def test_mono_is_the_networks_mean_estimate_of_the_plain_signal_and_of_later_one
             total += harmonic_net.spectrum(SMALL, again)[:, : SMALL.bins]
     mixture, mean = (one[0].numpy().T for one in (spectra[:, : SMALL.bins], total / shifts))
     made = timbre.by_timbre(mixture, compact.rests_settled(mixture, mean), song.timbres)
-    wanted = harmonic_graph.waves(SMALL, made[None], plain.shape[1])[:, before:-after] * song.level
+    wanted = harmonic_graph.waves(SMALL, made[None], plain.shape[1])[:, before:-after] * level
     np.testing.assert_allclose(separated(audio, weights, shifts=shifts)["bass"], wanted, atol=1e-5)
 
 
@@ -472,12 +473,55 @@ def test_hostile_sound_gives_finite_stems_that_are_no_louder_than_the_filter_all
     assert np.abs(stems["bass"]).max() <= 50 * np.abs(samples).max() + 1e-30
 
 
-def test_quiet_passages_do_not_move_the_level(rng):
-    loud = music(16_000, 2, rng)
-    with_rest = Audio(np.pad(loud.samples, ((0, 0), (0, 80_000))), 8000)
-    network = Network(SMALL, lively(), 1)
-    levels = [compact._song(compact._first_reading(one.reader()), network).level for one in (with_rest, loud)]
-    assert levels[0] == pytest.approx(levels[1], rel=1e-3)
+@pytest.mark.parametrize("offset", [0.0, 0.01, -0.3])
+def test_silence_before_and_after_a_song_stays_silent_whatever_its_offset(offset, rng):
+    song = music(40_000, 2, rng).samples + np.float32(offset)
+    stems = separated(Audio(np.pad(song, ((0, 0), (40_000, 40_000))), 8000), lively())
+    for stem in stems.values():
+        assert not stem[:, :30_000].any()
+        assert not stem[:, -30_000:].any()
+
+
+@pytest.mark.parametrize("gain_db", [-15.0, -35.0])
+def test_a_quiet_passage_comes_apart_as_a_loud_one_does(gain_db, rng):
+    part, gain = music(80_000, 2, rng).samples, np.float32(10 ** (gain_db / 20))
+    both = separated(Audio(np.concatenate([gain * part, part], axis=1), 8000), lively())["bass"]
+    wanted = separated(Audio(part, 8000), lively())["bass"]
+    far = 8000 * (compact.LEVEL_S + 1)
+    for made, true in ((both[:, : 80_000 - far] / gain, wanted[:, :-far]), (both[:, 80_000 + far :], wanted[:, far:])):
+        assert np.std(made - true) < 0.1 * np.std(true)
+
+
+@pytest.mark.parametrize("gain", [1e-20, 1.0, 1e10])
+@pytest.mark.parametrize("hiss", [0.0, 1e-4])
+def test_what_is_hardly_heard_is_not_looked_at(gain, hiss, rng):
+    loud = music(40 * 8000, 2, rng).samples
+    tail = hiss * rng.standard_normal((2, 160 * 8000))
+    whole = Audio(np.float32(gain) * np.concatenate([loud, tail], axis=1), 8000)
+    pieces = compact._first_reading(whole.reader()).pieces
+    assert len(pieces) == 5
+    mid = np.float32(gain) * loud.mean(axis=0)
+    np.testing.assert_allclose(np.concatenate(pieces, axis=1)[0], mid, rtol=1e-5, atol=1e-7 * gain)
+
+
+@pytest.mark.parametrize(("minutes", "count"), [(0.5, 4), (2, 5), (10, 6), (30, 6)])
+def test_pieces_that_are_looked_at_are_spread_over_the_song(minutes, count):
+    frames = round(minutes * 60 * 100)
+    ramp = Audio(np.sin(np.arange(frames) * 2.2)[np.newaxis] * np.linspace(0.9, 1, frames), 100)
+    starts = [piece[0].std() for piece in compact._first_reading(ramp.reader()).pieces]
+    assert len(starts) == count
+    steps = np.diff(starts[:-1] if minutes < 1 else starts)
+    np.testing.assert_allclose(steps, steps.mean(), rtol=0.2)
+    assert np.ptp(starts) > 0.6 * 0.1 * 2**-0.5
+
+
+@pytest.mark.parametrize(("at_s", "found"), [(640, 1), (700, 6)])
+def test_one_sound_in_a_long_silence_is_looked_at_or_else_the_silence(at_s, found):
+    samples = np.zeros((1, 100 * 60 * 20), np.float32)
+    samples[0, 100 * at_s] = 1.0
+    pieces = compact._first_reading(Audio(samples, 100).reader()).pieces
+    assert len(pieces) == found
+    assert sum(bool(piece.any()) for piece in pieces) == (found == 1)
 
 
 def test_progress_ends_at_one(rng, monkeypatch):
@@ -538,7 +582,9 @@ def test_a_shape_that_cannot_work_is_refused_by_the_name_of_what_is_wrong(change
         harmonic_net.config_from({**whole, **change})
 
 
-@pytest.mark.parametrize("wrong", ["text", "empty", "no config", "a list", "integers", "other shapes", "silly config"])
+@pytest.mark.parametrize(
+    "wrong", ["text", "empty", "no config", "a list", "integers", "nested", "NaN", "other shapes", "silly config"]
+)
 def test_files_that_are_no_weights_are_refused(wrong, tmp_path):
     from safetensors.torch import save_file
 
@@ -554,6 +600,10 @@ def test_files_that_are_no_weights_are_refused(wrong, tmp_path):
     elif wrong == "integers":
         whole = {name: value.int() for name, value in lively().items()}
         save_file(whole, path, metadata={"config": json.dumps(asdict(SMALL))})
+    elif wrong == "nested":
+        save_file({"a": torch.zeros(1)}, path, metadata={"config": "[" * 100_000})
+    elif wrong == "NaN":
+        compact.save(path, SMALL, {**lively(), "in.bias": torch.full_like(lively()["in.bias"], torch.nan)})
     elif wrong == "other shapes":
         compact.save(path, SMALL, lively(replace(SMALL, head=5)))
     else:

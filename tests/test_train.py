@@ -804,6 +804,32 @@ def test_a_short_training_repeats_to_the_byte_also_when_interrupted(embedded, so
     assert (tmp_path / "four.safetensors").read_bytes() != made[0]
 
 
+@pytest.mark.parametrize("other", [{"steps": 9}, {"seed": 9}, {"learning_rate": 0.009}, {"batch_size": 9}])
+def test_a_training_on_songs_goes_on_with_what_it_was_begun_with_alone(other, embedded, songs, tmp_path):
+    plan = replace(finetune.PLANS["compact"], steps=4)
+    begun, changed = (finetune.songs_job("compact", embedded, songs, one) for one in (plan, replace(plan, **other)))
+    loop.save(loop.begin(begun), tmp_path / "state")
+    assert loop.opened(begun, tmp_path / "state").step == 0
+    with pytest.raises(OutputError, match="other weights, songs, seed, steps, rate or batch size; remove it"):
+        loop.opened(changed, tmp_path / "state")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("out", "a/b", "a name without a folder, or a file that ends in .safetensors"),
+        ("out", "", "letters, digits and . _ + - only, no folder"),
+        ("from", "songs/one/bass.wav", "a weight file ends in .safetensors or .th"),
+        ("from", "no/such", "letters, digits and . _ + - only, no folder"),
+    ],
+)
+def test_names_that_will_not_do_are_told_by_their_option(option, value, message, songs, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, _, told = gbsep(capsys, "train", "--stems", songs, f"--{option}", value)
+    assert code == 2
+    assert f"{option} = {value!r} is not allowed: {message}" in told
+
+
 @pytest.mark.parametrize(
     ("broken", "message"),
     [
@@ -811,7 +837,7 @@ def test_a_short_training_repeats_to_the_byte_also_when_interrupted(embedded, so
         ("a song itself", "no songs here: a folder for each, with bass.* and guitar.* in it; this is one itself"),
         ("no bass", "one: 0 files are named bass"),
         ("no guitar", "one: no guitar.* and no guitar<N>.* here"),
-        ("shorter", "one: the stems are not equally long: bass.wav 2.000 s, guitar1.wav 3.000 s"),
+        ("shorter", "one: the stems are not equally long: bass.wav 16000 frames at 8000 Hz, guitar1.wav 24000 frames"),
         ("no audio", "bass.wav: "),
     ],
 )

@@ -80,7 +80,7 @@ def say(text: str, err: bool = False) -> None:
 
 
 def print_table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
-    """A table on stdout, a line for each row unless it has to wrap."""
+    """A table on stdout, a line for each row; on a terminal it wraps to the width."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -88,7 +88,7 @@ def print_table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
     table = Table(*header, box=box.SIMPLE_HEAD, pad_edge=False)
     for row in rows:
         table.add_row(*map(printable, row))
-    Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 120).print(table)
+    Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 1000).print(table)
 
 
 def complain(message: str, about: Path | str | None = None) -> None:

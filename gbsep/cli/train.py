@@ -70,7 +70,8 @@ def train(
     from ..separation.compute import pick_device
     from ..train import finetune, loop
 
-    target = finetune.find_target(out or f"{Path(start).stem}-{stems.resolve().name}", models)
+    usual_name = f"{Path(start).stem}-{stems.resolve().name}"
+    target = finetune.find_target(usual_name if out is None else out, models)
     with progress_bar(target.stem, LINE_S) as show:
         backend, file = finetune.find_start(start, models, partial(show, "download"))
         given: dict[str, Any] = {"steps": steps, "learning_rate": rate, "batch_size": batch}

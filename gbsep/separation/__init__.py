@@ -31,7 +31,7 @@ from ..audio import Audio, Block, Reader, Stems, check_finite, join
 from ..errors import AudioError, ParameterError, SeparationFailed, nearest
 from .settings import BackendSettings, first_problem
 
-SEPARATION_VERSION = 5
+SEPARATION_VERSION = 6
 """Raised whenever the same settings would give other stems than before."""
 
 

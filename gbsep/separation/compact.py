@@ -13,8 +13,10 @@ Conventions
   (see `timbre`).
 - Where one of the two is estimated to be no more than a trace of the other for a while, it is taken to rest: its trace
   goes to the other's stem (`rests_settled`).
-- The reader is read twice, first for the tuning (see `tuning`), for places, for timbres and for the level that the
-  network's input is scaled by: stems scale with the mixture.
+- The reader is read twice, first for the tuning (see `tuning`), for places, for timbres and for the levels that the
+  network's input is scaled by, second by second: stems scale with the mixture, and quiet passages come apart as loud
+  ones do.
+- A constant offset is no music: it is taken away before the network hears anything, and stays with the guitar.
 - The network is fed pieces of PIECE_S seconds and keeps what the next one needs, so nothing is computed twice; what
   comes after it works on PLACED of them at once, amid all that it can see. So the stems depend neither on the reader's
   blocks nor on where pieces meet. Memory is bounded by the piece.
@@ -30,7 +32,9 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -42,7 +46,7 @@ from ..audio import BLOCK_FRAMES, Block, Reader, ahead, rechunk
 from ..errors import BackendError, SeparationFailed
 from . import Context, harmonic_net
 from .compute import threads, versions
-from .harmonic_graph import Network, Stream, load_runtime, spectrum, waves
+from .harmonic_graph import Halfway, Network, Stream, load_runtime, spectrum, waves
 from .harmonic_net import Config
 from .places import LOOK, TINY, Places, by_place, look, power_of
 from .settings import BackendSettings
@@ -52,6 +56,9 @@ from .tuning import tuned, tuning_cents
 PIECE_S, PLACED = 8.0, 4
 LOOKED_AT, LOOKED_AT_S = 6, 8
 """At most so many pieces of so many seconds, evenly spread over the song, are heard first, for places and timbres."""
+
+KEPT = 48
+"""Pieces that are kept for that choice, among them those of silence: 384 seconds."""
 
 BESIDE = 1e-3
 """Part of its mid's level that a piece's side must reach for it to be looked at."""
@@ -63,7 +70,18 @@ REST_FRAMES = 16
 """Spectra on either side that such a power is a weighted mean of."""
 
 QUIET_DB = -20.0
-"""Seconds that far below the mean power do not count towards the mixture's level, as in BS.1770's relative gate."""
+"""Pieces that far below the mean power are not looked at."""
+
+LEVEL_S = 4
+"""The level of a second is a mean over so many seconds on either side, weighted by a Hann window, of levels in dB: a
+quiet passage beside a loud one is not heard too quiet, which does more harm than too loud."""
+
+FAINT_DB = -50.0
+"""No second counts as fainter than that, against the mean power."""
+
+OFFSET_S = 2
+"""The offset of a second is the median of the means of it and so many on either side: where music with an offset
+begins, it does so within a second."""
 
 
 class Settings(BackendSettings):
@@ -126,12 +144,14 @@ def load(path: Path) -> tuple[Config, dict[str, np.ndarray]]:
         with safe_open(path, "np") as file:
             config = harmonic_net.config_from(json.loads((file.metadata() or {}).get("config", "null")))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError, ValueError, TypeError) as error:
+    except (OSError, SafetensorError, ValueError, TypeError, RecursionError) as error:
         raise BackendError(f"{path} holds no weights of the compact network: {error}") from error
     weights = {name: value.astype(np.float32) for name, value in tensors.items() if value.dtype.kind == "f"}
     if {name: value.shape for name, value in weights.items()} != harmonic_net.shapes(config):
         reason = "its tensors are not those of the network that its metadata describes"
         raise BackendError(f"{path}: {reason}; if an earlier gbsep trained it, train it again")
+    if not all(np.isfinite(value).all() for value in weights.values()):
+        raise BackendError(f"{path} holds NaN or infinity in place of weights; train it again, at a lower --rate")
     return config, weights
 
 
@@ -165,65 +185,95 @@ def separate(
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """What was heard of a song at first: the mean of mid and side (2, 1), the powers of both in every second (n, 2),
-    and the pieces, mid and side (2, frames), that are looked at more closely."""
+    """What was heard of a song at first.
 
-    offset: np.ndarray
+    powers and means: of mid and side in every second (n, 2); pieces: mid and side (2, frames) of what is looked at more
+    closely.
+    """
+
     powers: np.ndarray
+    means: np.ndarray
     pieces: list[np.ndarray]
 
 
 def _first_reading(low: Reader) -> Reading:
     rate = low.sample_rate
-    step = max(1, -(-low.frames // (LOOKED_AT_S * rate * LOOKED_AT)))
+    step = max(1, -(-low.frames // (LOOKED_AT_S * rate * KEPT)))
     powers: list[np.ndarray] = []
-    offset = np.zeros((2, 1))
-    looked_at: list[np.ndarray] = []
+    means: list[np.ndarray] = []
+    kept: list[np.ndarray] = []
     seconds = (_mid_side(block) for block in rechunk(low.blocks(), rate))
     for number in itertools.count():
         piece = list(itertools.islice(seconds, LOOKED_AT_S))
         if not piece:
             break
         powers.extend(map(_power, piece))
-        offset += sum(second.sum(axis=1, keepdims=True, dtype=np.float64) for second in piece) / low.frames
+        means.extend(second.mean(axis=1, dtype=np.float64) for second in piece)
         if number % step == 0:
-            looked_at.append(np.concatenate(piece, axis=1))
-    return Reading(offset.astype(np.float32), np.array(powers), looked_at)
+            kept.append(np.concatenate(piece, axis=1))
+    by_piece = [piece.var(axis=1, dtype=np.float64).sum() for piece in kept]
+    enough = min(np.sum(powers) / len(powers) * 10 ** (QUIET_DB / 10), max(by_piece))
+    loud = [piece for piece, power in zip(kept, by_piece, strict=True) if power >= enough]
+    return Reading(np.array(powers), np.array(means), loud[:: max(1, -(-len(loud) // LOOKED_AT))])
 
 
 @dataclass(frozen=True, eq=False)
 class Song:
     """What there is to know of a song before it is separated.
 
-    offset: mean of mid and side (2, 1), which is no music and stays with the guitar; level: RMS of both together
-    without it, over the seconds that are not quiet, 0 for silence; angle: what the network is to hear, in radians: the
-    bass's place, or else the louder of mid (0) and side (pi / 2); places: None for mono, and as of `look`; timbres: as
-    of `timbre.learnt`.
+    levels: of every second, the RMS of mid and side together; offsets: of every second, those of mid and side (n, 2);
+    angle: what the network is to hear, in radians: the bass's place, or else the louder of mid (0) and side (pi / 2);
+    places: None for mono, and as of `look`; timbres: as of `timbre.learnt`.
     """
 
-    offset: np.ndarray
-    level: float
+    levels: np.ndarray
+    offsets: np.ndarray
     angle: float
     places: Places | None
     timbres: Sequence[Pair]
 
+    def level(self, start: int, frames: int, sample_rate: int) -> np.ndarray:
+        """The level around every frame, float32 (frames,)."""
+        return np.exp(_between_seconds(np.log(self.levels), start, frames, sample_rate)).astype(np.float32)
+
+    def offset(self, start: int, frames: int, sample_rate: int) -> np.ndarray:
+        """The offset of mid and side around every frame, float32 (2, frames)."""
+        both = [_between_seconds(one, start, frames, sample_rate) for one in self.offsets.T]
+        return np.stack(both).astype(np.float32)
+
 
 def _song(reading: Reading, network: Network, progress: Callable[[float], None] = lambda fraction: None) -> Song:
-    def seen() -> Iterator[np.ndarray]:
-        for count, piece in enumerate(reading.pieces):
-            progress(count / len(reading.pieces))
-            yield _seen(network, piece)
-
-    pieces = list(seen())
+    pieces = []
+    with ThreadPoolExecutor(threads()) as pool:
+        for seen in pool.map(partial(_seen, network), reading.pieces):
+            pieces.append(seen)
+            progress(len(pieces) / len(reading.pieces))
     levels = (piece.std(axis=1, dtype=np.float64) for piece in reading.pieces)
     places = look(pieces) if any(side > BESIDE * mid for mid, side in levels) else None
     _, _, heard, bass = np.concatenate(pieces, axis=1)
     timbres = learnt(heard, bass, threads())
     mid, side = reading.powers.sum(axis=0)
     angle = float(np.radians(places.bass)) if places else np.pi / 2 * (side > mid)
-    by_second = reading.powers.sum(axis=1)
-    loud = by_second[by_second >= by_second.mean() * 10 ** (QUIET_DB / 10)]
-    return Song(reading.offset, float(np.sqrt(loud.mean())), angle, places, timbres)
+    return Song(_levels(reading.powers.sum(axis=1)), _offsets(reading.means), angle, places, timbres)
+
+
+def _between_seconds(values: np.ndarray, start: int, frames: int, sample_rate: int) -> np.ndarray:
+    """Values of the seconds of a song, interpolated from their middles to its frames."""
+    second = (np.arange(start, start + frames) + 0.5) / sample_rate - 0.5
+    return np.interp(second, np.arange(len(values)), values)
+
+
+def _offsets(means: np.ndarray) -> np.ndarray:
+    """Offsets as of Song from the means of its seconds."""
+    padded = np.pad(means, ((OFFSET_S, OFFSET_S), (0, 0)), mode="edge")
+    return np.median(np.lib.stride_tricks.sliding_window_view(padded, 2 * OFFSET_S + 1, axis=0), axis=-1)
+
+
+def _levels(powers: np.ndarray) -> np.ndarray:
+    """Levels as of Song from the powers of its seconds."""
+    heard = np.log(np.maximum(powers, max(powers.mean() * 10 ** (FAINT_DB / 10), 1e-60)))
+    window = np.hanning(2 * LEVEL_S + 3)[1:-1]
+    return np.exp(np.convolve(np.pad(heard, LEVEL_S, mode="edge"), window / window.sum(), mode="valid") / 2)
 
 
 def _seen(network: Network, mid_side: np.ndarray) -> np.ndarray:
@@ -248,16 +298,22 @@ def _power(block: Block) -> np.ndarray:
 
 def _bass(low: Reader, network: Network, song: Song, shifts: int, progress: Callable[[float], None]) -> Iterator[Block]:
     """The bass at the network's own rate, in the channels of `low`."""
-    config, scale = network.config, np.float32(max(song.level, 1e-30))
+    config, rate = network.config, low.sample_rate
     hop, edge, bins = config.hop_length, -(-config.n_fft // config.hop_length), config.bins
     along, aside = np.float32(np.cos(song.angle)), np.float32(np.sin(song.angle))
     end = np.zeros((2, _to_grid(config, config.n_fft)), np.float32)
 
     def turned() -> Iterator[np.ndarray]:
         """What comes from the bass's place and, in stereo, what is across; between two ends of silence."""
-        scaled = ((_mid_side(block) - song.offset) / scale for block in low.blocks())
-        for mid, side in itertools.chain([end], scaled, [end]):
+        for mid, side in itertools.chain([end], scaled(), [end]):
             yield np.stack([along * mid + aside * side, along * side - aside * mid])[: low.channels]
+
+    def scaled() -> Iterator[np.ndarray]:
+        at = 0
+        for block in low.blocks():
+            around = at, block.shape[1], rate
+            yield (_mid_side(block) - song.offset(*around)) / song.level(*around)
+            at += block.shape[1]
 
     def estimated() -> Iterator[np.ndarray]:
         done = -end.shape[1]
@@ -275,10 +331,11 @@ def _bass(low: Reader, network: Network, song: Song, shifts: int, progress: Call
         settled = _settled(config, spectra, shifts)
         settled[0] = by_timbre(settled[1], settled[0], song.timbres, threads())
         bass = _placed(settled, song.places)[:, start - edge : stop + edge]
-        made = waves(config, bass, (bass.shape[1] - 1) * hop) * scale
+        made = waves(config, bass, (bass.shape[1] - 1) * hop)
         end_at = at + (stop - start) * hop
         kept = made[:, edge * hop + max(0, -at) : edge * hop + min(end_at, low.frames) - at]
         if kept.size:
+            kept = kept * song.level(max(0, at), kept.shape[1], rate)
             yield kept if low.channels == 1 else _left_right(kept[0], kept[1], along, aside)
         at = end_at
 
@@ -297,16 +354,22 @@ def _estimates(blocks: Iterator[Block], network: Network, shifts: int) -> Iterat
     config = network.config
     hop, held = config.hop_length, np.zeros((0, 0, config.bins), np.complex64)
     streams = [Stream(network) for _ in range(shifts)]
-    pieces = _with_margins(rechunk(blocks, _piece_frames(config) * hop), _to_grid(config, config.n_fft))
-    piece = next(pieces, None)
-    while piece is not None:
-        (whole, inside), piece = piece, next(pieces, None)
-        first, frames = inside.start // hop, _to_grid(config, inside.stop - inside.start) // hop
-        x = whole.astype(np.float32)
-        later = (np.pad(x[:1], ((0, 0), (n * hop // shifts, 0)))[:, : x.shape[1]] for n in range(1, shifts))
-        spectra = spectrum(config, np.concatenate([x, *later]))[:, first : first + frames]
-        mixture, heard = spectra[: len(x), :, : config.bins], [spectra[0], *spectra[len(x) :]]
-        bass = np.stack([stream.feed(one, last=piece is None) for stream, one in zip(streams, heard, strict=True)])
+
+    def begun() -> Iterator[tuple[np.ndarray, list[Halfway]]]:
+        pieces = _with_margins(rechunk(blocks, _piece_frames(config) * hop), _to_grid(config, config.n_fft))
+        piece = next(pieces, None)
+        while piece is not None:
+            (whole, inside), piece = piece, next(pieces, None)
+            first, frames = inside.start // hop, _to_grid(config, inside.stop - inside.start) // hop
+            x = whole.astype(np.float32)
+            later = (np.pad(x[:1], ((0, 0), (n * hop // shifts, 0)))[:, : x.shape[1]] for n in range(1, shifts))
+            spectra = spectrum(config, np.concatenate([x, *later]))[:, first : first + frames]
+            heard = [spectra[0], *spectra[len(x) :]]
+            halfway = [stream.begin(one, last=piece is None) for stream, one in zip(streams, heard, strict=True)]
+            yield spectra[: len(x), :, : config.bins], halfway
+
+    for mixture, halfway in ahead(begun()):
+        bass = np.stack([stream.finish(one) for stream, one in zip(streams, halfway, strict=True)])
         if not np.isfinite(bass).all():
             raise SeparationFailed(
                 "the network gave NaN or infinity: its weights are unusable, or the song is too loud"

@@ -9,12 +9,17 @@ import importlib.metadata
 import os
 import platform
 import shutil
+from contextlib import AbstractContextManager
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from .. import models
 from ..errors import BackendError, ParameterError
 from . import Context
+
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
@@ -62,6 +67,19 @@ def processors() -> int:
     logical = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     hyperthreading = Path("/sys/devices/system/cpu/smt/active")
     return max(1, logical // 2 if hyperthreading.is_file() and hyperthreading.read_text().strip() == "1" else logical)
+
+
+def one_blas_thread() -> AbstractContextManager[Any]:
+    """Within it numpy's products run in the thread that asks for them: for work that is shared out in larger parts."""
+    return _blas().limit(limits=1, user_api="blas")
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    """Looked for once: that means going through all libraries that are loaded."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
 
 
 def versions(*packages: str) -> dict[str, str]:

@@ -1,12 +1,14 @@
-"""The network of `harmonic_net` for separation: an ONNX graph, fed piece by piece, without torch.
+"""The network of `harmonic_net` for separation: two ONNX graphs, fed piece by piece, without torch.
 
-ONNX Runtime loads in a tenth of the time that torch takes, and is as fast. What training made is turned into a graph
+ONNX Runtime loads in a tenth of the time that torch takes, and is as fast. What training made is turned into graphs
 whenever it is loaded; that both compute the same is tested.
 
 Conventions
 - Time comes first: spectra are (frames, bins), as `spectrum` makes them.
-- Every convolution keeps the frames that the next piece needs as a state, an input and an output of the graph. So
+- Every convolution keeps the frames that the next piece needs as a state, an input and an output of its graph. So
   nothing is computed twice, and all pieces together are what the whole gives.
+- The first graph ends, and the second begins, where half of the work is done: while one is at a piece, the other can be
+  at the next. That makes two cores busier than sharing each small product out between them.
 - What a pitch sees and where its harmonics are laid are the same sums as in `harmonic_net`, in the order that is
   fastest here.
 """
@@ -14,11 +16,12 @@ Conventions
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scipy.fft
+import scipy  # its parts, which take long to load, are loaded when they are first asked for
 
 from ..audio import overlap_add
 from ..errors import BackendNotInstalled
@@ -31,6 +34,9 @@ OPSET, IR_VERSION = 18, 8
 """Of ONNX: what ONNX Runtime has known since version 1.14."""
 
 REINSTALL = "pip install --force-reinstall onnx onnxruntime"
+
+PASSED = "fine", "half", "deep"
+"""What the first graph gives to the second."""
 
 TIME = 2
 """The axis of frames in (1, channels, frames, pitches or bins)."""
@@ -60,10 +66,11 @@ def _window(config: Config) -> np.ndarray:
 
 
 def load_runtime() -> ModuleType:
-    """ONNX Runtime, once it is sure that graphs can be built for it. Raises BackendNotInstalled where not."""
+    """ONNX Runtime, with all else that takes long to load. Raises BackendNotInstalled where no graph can be built."""
     try:
         import onnx  # noqa: F401
         import onnxruntime
+        import scipy.fft  # noqa: F401
     except (ImportError, OSError) as error:
         raise BackendNotInstalled("compact", f"ONNX Runtime does not load ({error}); {REINSTALL}") from error
     return onnxruntime
@@ -79,21 +86,43 @@ class Network:
         runtime = load_runtime()
         graph = _Graph(config, {name: np.asarray(value, np.float32) for name, value in weights.items()})
         options = runtime.SessionOptions()
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads = max(1, threads // len(graph.halves))
         options.log_severity_level = 3  # errors
         options.use_deterministic_compute = True
         options.enable_mem_pattern = False  # pieces differ in length: each pattern would be held for ever
-        self.config, self.states = config, graph.states
-        self.session = runtime.InferenceSession(graph.model().SerializeToString(), options, ["CPUExecutionProvider"])
+        self.config, self.states = config, [half.states for half in graph.halves]
+        self.sessions = [
+            runtime.InferenceSession(graph.model(half).SerializeToString(), options, ["CPUExecutionProvider"])
+            for half in graph.halves
+        ]
+
+
+@dataclass(frozen=True, eq=False)
+class Halfway:
+    """A piece after the first graph: the mixture, its local features, what that graph gave, and whether it is the last.
+
+    `spare` frames were added to fill the deepest level's step.
+    """
+
+    mixture: np.ndarray
+    local: np.ndarray
+    passed: list[np.ndarray]
+    spare: int
+    last: bool
 
 
 class Stream:
-    """A song on its way through a network: `feed` takes piece after piece of its spectra."""
+    """A song on its way through a network: `feed` takes piece after piece of its spectra.
+
+    It does so in two steps, `begin` and `finish`, each for all pieces in their order; two threads may take turns so.
+    """
 
     def __init__(self, network: Network) -> None:
         config = network.config
         self._network = network
-        self._states = {name: np.zeros(shape, np.float32) for name, shape in network.states.items()}
+        self._states = [
+            {name: np.zeros(shape, np.float32) for name, shape in states.items()} for states in network.states
+        ]
         self._before = np.zeros((1, config.n_fft // 2), np.complex64)
         self._waiting = np.zeros((config.taps // 2, config.bins), np.complex64)
 
@@ -104,59 +133,97 @@ class Stream:
         stopped: at most Config.context frames behind while more is to come, up to the end after the `last` piece. Every
         piece but the last must be a multiple of four frames and longer than Config.context.
         """
+        return self.finish(self.begin(mixture, last))
+
+    def begin(self, mixture: np.ndarray, last: bool) -> Halfway:
+        """The first half of `feed`."""
         config = self._network.config
-        edge, spare = config.taps // 2, -len(mixture) % 4 if last else 0
+        spare = -len(mixture) % 4 if last else 0
         mixture = np.pad(mixture[:, : config.n_fft // 2], ((0, spare), (0, 0)))
         local = features(config, np.concatenate([self._before, mixture])[np.newaxis], np)
         self._before = mixture[-1:]
-        inputs = {**self._states, "local": local, "last": np.array([last], np.int64)}
-        filters, *states = self._network.session.run(None, inputs)
-        self._states = dict(zip(self._states, states, strict=True))
-        heard = [self._waiting, mixture[:, : config.bins], np.zeros((edge * last, config.bins), np.complex64)]
+        passed = self._run(0, {"local": local}, last)
+        return Halfway(mixture[:, : config.bins], local, passed, spare, last)
+
+    def finish(self, piece: Halfway) -> np.ndarray:
+        """The second half of `feed`."""
+        config = self._network.config
+        edge, passed = config.taps // 2, dict(zip(PASSED, piece.passed, strict=True))
+        (filters,) = self._run(1, {"local": piece.local, **passed}, piece.last)
+        heard = [self._waiting, piece.mixture, np.zeros((edge * piece.last, config.bins), np.complex64)]
         around, made = np.concatenate(heard), filters.shape[TIME]
         self._waiting = around[made:]
-        return filtered(config, filters, around[np.newaxis, : made + 2 * edge], np)[0, : made - spare]
+        return filtered(config, filters, around[np.newaxis, : made + 2 * edge], np)[0, : made - piece.spare]
+
+    def _run(self, half: int, inputs: Mapping[str, np.ndarray], last: bool) -> list[np.ndarray]:
+        """What a graph gives, less its states, which are kept."""
+        states = self._states[half]
+        inputs = {**states, **inputs, "last": np.array([last], np.int64)}
+        outputs = self._network.sessions[half].run(None, inputs)
+        given = len(outputs) - len(states)
+        self._states[half] = dict(zip(states, outputs[given:], strict=True))
+        return outputs[:given]
+
+
+@dataclass(frozen=True, eq=False)
+class _Half:
+    """A graph's nodes and constants; its inputs and outputs with their channels and widths, without states; its states,
+    with the shapes that a song begins with, and the names of those for the next piece."""
+
+    inputs: dict[str, tuple[int, int]]
+    outputs: dict[str, tuple[int, int]] = field(default_factory=dict)
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    constants: list[onnx.TensorProto] = field(default_factory=list)
+    states: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    next: dict[str, str] = field(default_factory=dict)
 
 
 class _Graph:
-    """Inputs: `local` (see `harmonic_net.features`), `last` (1 for the last piece, else 0) and all `states`; these are
-    given with the shapes that a song begins with. Outputs: `filters`, and the states for the next piece."""
+    """Inputs of the first half: `local` (see `harmonic_net.features`), `last` (1 for the last piece, else 0) and its
+    states. Outputs: PASSED, and the states for the next piece. The second half has these and `local` as inputs, and
+    gives `filters`."""
 
     def __init__(self, config: Config, weights: Mapping[str, np.ndarray]) -> None:
         from onnx import helper, numpy_helper
 
         self._make, self._tensor = helper, numpy_helper.from_array
         self._config, self._w = config, weights
-        self._nodes: list[onnx.NodeProto] = []
-        self._constants: list[onnx.TensorProto] = []
-        self._numbers: dict[int, str] = {}
-        self._zeros: dict[tuple[int, ...], str] = {}
-        self._next: dict[str, str] = {}
-        self.states: dict[str, tuple[int, ...]] = {}
+        self.halves: list[_Half] = []
+        self._go_on({})
         self._build()
 
-    def model(self) -> onnx.ModelProto:
+    def _go_on(self, passed: Mapping[str, tuple[int, int]]) -> None:
+        """Begin another half."""
+        self._half = _Half({"local": (FEATURES, self._config.n_fft // 2), **passed})
+        self._numbers: dict[int, str] = {}
+        self._zeros: dict[tuple[int, ...], str] = {}
+        self.halves.append(self._half)
+
+    def model(self, half: _Half) -> onnx.ModelProto:
         make = self._make
         number, real = make.TensorProto.INT64, make.TensorProto.FLOAT
-        inputs = [
-            *(make.make_tensor_value_info(name, real, [1, c, None, n]) for name, (_, c, _, n) in self.states.items()),
-            make.make_tensor_value_info("local", real, [1, FEATURES, None, self._config.n_fft // 2]),
-            make.make_tensor_value_info("last", number, [1]),
-        ]
-        outputs = [
-            make.make_tensor_value_info(name, real, None)
-            for name in ("filters", *(self._next[name] for name in self.states))
-        ]
-        graph = make.make_graph(self._nodes, "harmonic_net", inputs, outputs, self._constants)
+        sizes = {**{name: (c, n) for name, (_, c, _, n) in half.states.items()}, **half.inputs}
+        inputs = [make.make_tensor_value_info(name, real, [1, c, None, n]) for name, (c, n) in sizes.items()]
+        inputs.append(make.make_tensor_value_info("last", number, [1]))
+        given = [*half.outputs, *(half.next[name] for name in half.states)]
+        outputs = [make.make_tensor_value_info(name, real, None) for name in given]
+        graph = make.make_graph(half.nodes, "harmonic_net", inputs, outputs, half.constants)
         return make.make_model(graph, opset_imports=[make.make_opsetid("", OPSET)], ir_version=IR_VERSION)
 
     def _build(self) -> None:
         config = self._config
-        (top, middle, _), pitches, bins = config.widths, config.pitches, config.bins
+        (top, middle, deepest), pitches, bins = config.widths, config.pitches, config.bins
         fine = self.plus(self.conv("in", self.gathered(), pitches), "in.pitch")
         half = self.block("middle1", self.rectified("down1", fine, pitches, stride=2), pitches // 2)
         deep = self.plus(self.rectified("down2", half, pitches // 2, stride=2), "deep.pitch")
         for number, dilation in enumerate(config.dilations):
+            if number == self._first_half():
+                sizes = (top, pitches), (middle, pitches // 2), (deepest, pitches // 4)
+                for name, to, size in zip((fine, half, deep), PASSED, sizes, strict=True):
+                    self.op("Identity", name, to=to)
+                    self._half.outputs[to] = size
+                self._go_on(self._half.outputs)
+                fine, half, deep = PASSED
             deep = self.block(f"deep{number}", deep, pitches // 4, dilation)
         up = self.doubled(self.rectified("up2", deep, pitches // 4))
         half = self.op("Add", up, self.waited("up2 skip", half, self.length(up), middle, pitches // 2))
@@ -168,6 +235,27 @@ class _Graph:
         coefficients = self.plus(self.rectified("out", self.rectified("head2", hidden, bins), bins), "out.bin")
         two = self.constant([2.0], np.float32)
         self.op("Mul", self.op("Tanh", self.op("Div", coefficients, two)), two, to="filters")
+        self._half.outputs["filters"] = 2 * config.taps, bins
+
+    def _first_half(self) -> int:
+        """How many blocks of the deepest level belong to the first half, so that both take about as long."""
+        config, w = self._config, self._w
+
+        def cost(width: int, *names: str) -> int:
+            """Products in all frames that a frame of the deepest level is made of."""
+            frames = 4 * width // config.pitches if width != config.bins else 4
+            return sum(w[f"{name}.weight"].size for name in names) * width * frames
+
+        def block(name: str, width: int) -> int:
+            return cost(width, f"{name}.a", f"{name}.b")
+
+        fine, half, coarse = config.pitches, config.pitches // 2, config.pitches // 4
+        before = cost(fine, "in") + cost(half, "down1") + block("middle1", half) + cost(coarse, "down2")
+        before += 4 * config.gathered * config.pitches * config.n_fft // 2
+        after = cost(coarse, "up2") + block("middle2", half) + cost(half, "up1") + block("top", fine)
+        after += cost(fine, "spread") + cost(config.bins, "head1", "head2", "out")
+        deep = np.cumsum([0, *(block(f"deep{number}", coarse) for number in range(len(config.dilations)))])
+        return int(np.argmin(np.abs(before + deep[:-1] - (after + deep[-1] - deep[:-1]))))
 
     def conv(self, name: str, x: str, width: int, dilation: tuple[int, int] = (1, 1), stride: int = 1) -> str:
         """A convolution of `x` with its `width` pitches or bins; the dilation is that in pitch and in time."""
@@ -244,7 +332,7 @@ class _Graph:
 
     def after(self, name: str, x: str, channels: int, width: int, reach: int) -> str:
         """`x` after what was kept under a name, and amid `reach` frames of zeros at the ends of the song."""
-        shape = self.states[name] = (1, channels, reach, width)
+        shape = self._half.states[name] = (1, channels, reach, width)
         if reach and shape not in self._zeros:
             frames = self.op("Mul", "last", self.number(reach))
             sizes = self.op("Concat", *map(self.number, shape[:TIME]), frames, self.number(width), axis=0)
@@ -253,7 +341,7 @@ class _Graph:
 
     def keep(self, name: str, x: str, start: int | str) -> None:
         """Keep what lies from `start` on under a name."""
-        self._next[name] = self.slice(x, start, 2**62, to=f"{name} next")
+        self._half.next[name] = self.slice(x, start, 2**62, to=f"{name} next")
 
     def waited(self, name: str, x: str, frames: str, channels: int, width: int) -> str:
         """The next so many frames of what comes in as `x`."""
@@ -263,13 +351,13 @@ class _Graph:
 
     def op(self, kind: str, *inputs: str, to: str = "", **attributes: Any) -> str:
         """A node; the name of its output."""
-        name = to or f"{kind} {len(self._nodes)}"
-        self._nodes.append(self._make.make_node(kind, inputs, [name], **attributes))
+        name = to or f"{kind} {len(self._half.nodes)}"
+        self._half.nodes.append(self._make.make_node(kind, inputs, [name], **attributes))
         return name
 
     def constant(self, value: Any, kind: type = np.int64) -> str:
-        name = f"constant {len(self._constants)}"
-        self._constants.append(self._tensor(np.ascontiguousarray(value, kind), name))
+        name = f"constant {len(self._half.constants)}"
+        self._half.constants.append(self._tensor(np.ascontiguousarray(value, kind), name))
         return name
 
     def number(self, value: int) -> str:

@@ -43,7 +43,7 @@ from pydantic import Field
 
 from ..audio import BLOCK_FRAMES, Block, Reader, overlap_add
 from . import Context
-from .compute import threads
+from .compute import one_blas_thread, threads
 from .settings import BackendSettings
 
 NOTES_FILE = Path(__file__).with_name("bass_notes.npz")
@@ -160,11 +160,9 @@ def identity(settings: Settings, context: Context) -> dict[str, Any]:
 
 def run(reader: Reader, settings: Settings, context: Context) -> Iterator[dict[str, Block]]:
     """Yield the wanted stems' blocks; see the module's conventions for what they add up to."""
-    from threadpoolctl import threadpool_limits
-
     mixture = reader.read().samples
     # BLAS shares out products of this size at a loss, and a busy machine stalls it: `factorise` shares out the windows.
-    with threadpool_limits(1, user_api="blas"):
+    with one_blas_thread():
         bass = separate_bass(mixture, reader.sample_rate, settings, context)
     for start in range(0, reader.frames, BLOCK_FRAMES):
         block = slice(start, start + BLOCK_FRAMES)

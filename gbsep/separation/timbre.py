@@ -20,9 +20,8 @@ from copy import copy
 from functools import partial
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
-from .places import power_of
+from .compute import one_blas_thread
 
 Pair = tuple[np.ndarray, np.ndarray]
 """Of the bass and of the guitars."""
@@ -68,7 +67,7 @@ def _learnt(mixture: np.ndarray, bass: np.ndarray, rng: np.random.Generator, thr
     timbres = _pair(_frames(one, count, rng) for one, count in zip(estimates, COMPONENTS, strict=True))
     starts = range(0, len(mixture), BLOCK_FRAMES)
     blocks = [_Block(mixture[start : start + BLOCK_FRAMES], bass[start : start + BLOCK_FRAMES]) for start in starts]
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
+    with one_blas_thread(), ThreadPoolExecutor(threads) as pool:
         for number, updates in enumerate(UPDATES):
             if number:
                 list(pool.map(partial(_Block.improve, timbres=timbres), blocks))
@@ -99,7 +98,7 @@ def by_timbre(mixture: np.ndarray, bass: np.ndarray, timbres: Sequence[Pair], th
         made = [_improved(first.copy(), one) for one in timbres]
         return np.stack(made).mean(axis=0, dtype=np.complex64)
 
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
+    with one_blas_thread(), ThreadPoolExecutor(threads) as pool:
         return np.concatenate([bass[:0], *pool.map(better, range(0, len(bass), BLOCK_FRAMES))])
 
 
@@ -116,77 +115,93 @@ def _pair(two: Iterable[np.ndarray]) -> Pair:
 
 
 class _Block:
-    """Some frames of a mixture, with the estimate of their bass so far and the activations that describe both."""
+    """Some frames of a mixture, with the estimate of their bass so far and the activations that describe both.
+
+    Spectra are held as float32 (2, frames, bins), real and imaginary parts: arithmetic with real factors is quick so.
+    """
 
     def __init__(self, mixture: np.ndarray, bass: np.ndarray) -> None:
-        self.mixture, self.magnitude = mixture, np.sqrt(power_of(mixture))
-        self._see(bass)
-        levels = (one.sum(axis=1, keepdims=True) for one in self.magnitudes)
-        self.activations = _pair(
+        self._mixture = np.stack([mixture.real, mixture.imag])
+        self._magnitude = np.sqrt(_power(self._mixture))
+        self._see(np.stack([bass.real, bass.imag]))
+        levels = (one.sum(axis=1, keepdims=True) for one in self._magnitudes)
+        self._activations = _pair(
             np.repeat(level / np.float32(count), count, axis=1) for level, count in zip(levels, COMPONENTS, strict=True)
         )
 
     def copy(self) -> _Block:
         """Another that is improved for itself."""
         other = copy(self)
-        other.activations = _pair(map(np.copy, self.activations))
+        other._activations = _pair(map(np.copy, self._activations))
         return other
+
+    @property
+    def bass(self) -> np.ndarray:
+        """The estimate, complex64 (frames, bins)."""
+        real, imaginary = self._bass
+        return real + np.complex64(1j) * imaginary
 
     def _see(self, bass: np.ndarray) -> None:
         """Take `bass` for the estimate. Each counts by the square of its part of the power, the mixture by 1."""
-        self.bass = bass
-        powers = power_of(bass), power_of(self.mixture - bass)
-        self.magnitudes = _pair(map(np.sqrt, powers))
+        self._bass, self._guitars = bass, self._mixture - bass
+        powers = _power(bass), _power(self._guitars)
+        self._magnitudes = _pair(map(np.sqrt, powers))
         total = 1 / (powers[0] + powers[1] + TINY)
-        sure = _pair(np.square(power * total) + UNSURE for power in powers)
-        self.known = _pair(one * part for one, part in zip(self.magnitudes, sure, strict=True))
-        self.weights = _pair(one + np.float32(1) for one in sure)
+        self._sure = _pair(np.square(power * total) + UNSURE for power in powers)
+        self._known = _pair(one * part for one, part in zip(self._magnitudes, self._sure, strict=True))
 
-    def described(self, timbres: Pair) -> Pair:
+    def _described(self, timbres: Pair) -> Pair:
         """The magnitudes that the activations give."""
-        described = _pair(active @ one for active, one in zip(self.activations, timbres, strict=True))
+        described = _pair(active @ one for active, one in zip(self._activations, timbres, strict=True))
         for one in described:
             one += TINY
         return described
 
     def _wanted(self, timbres: Pair) -> Pair:
         """How many times as much of what is described there ought to be, times the weights."""
-        described = self.described(timbres)
+        described = self._described(timbres)
         together = described[0] + described[1]
-        np.divide(self.magnitude, together, out=together)
-        for known, one in zip(self.known, described, strict=True):
+        np.divide(self._magnitude, together, out=together)
+        for known, one in zip(self._known, described, strict=True):
             np.divide(known, one, out=one)
             one += together
         return described
 
     def activate(self, timbres: Pair, updates: int = 1) -> None:
         """Update the activations."""
-        given = _pair(weight @ one.T + TINY for weight, one in zip(self.weights, timbres, strict=True))
+        weighed = zip(self._sure, timbres, strict=True)
+        given = _pair(sure @ one.T + (one.sum(axis=1) + TINY) for sure, one in weighed)
         for _ in range(updates):
-            for active, one, wanted, less in zip(self.activations, timbres, self._wanted(timbres), given, strict=True):
+            for active, one, wanted, less in zip(self._activations, timbres, self._wanted(timbres), given, strict=True):
                 active *= wanted @ one.T / less
                 active[active < TINY] = 0
 
     def learn(self, timbres: Pair) -> list[np.ndarray]:
         """Update the activations; then sums over these frames that timbres are to be multiplied by, and divided."""
         self.activate(timbres)
+        wanted, weighed = self._wanted(timbres), zip(self._activations, self._sure, strict=True)
         return [
-            active.T @ one
-            for several in (self._wanted(timbres), self.weights)
-            for active, one in zip(self.activations, several, strict=True)
+            *(active.T @ one for active, one in zip(self._activations, wanted, strict=True)),
+            *(active.T @ sure + active.sum(axis=0)[:, np.newaxis] for active, sure in weighed),
         ]
 
     def improve(self, timbres: Pair) -> None:
         """Move the estimate towards what is described."""
-        described = self.described(timbres)
-        sides = list(zip(self.magnitudes, described, self.weights, strict=True))
-        off = sum((np.abs(one - there) * (weight - 1)).sum(axis=1, keepdims=True) for one, there, weight in sides)
-        fit = np.maximum(1 - off / (sum(known.sum(axis=1, keepdims=True) for known in self.known) + TINY), 0)
+        described = self._described(timbres)
+        sides = zip(self._magnitudes, described, self._sure, strict=True)
+        off = sum((np.abs(one - there) * sure).sum(axis=1, keepdims=True) for one, there, sure in sides)
+        fit = np.maximum(1 - off / (sum(known.sum(axis=1, keepdims=True) for known in self._known) + TINY), 0)
         (bass, guitars), (bass_there, guitars_there) = (
-            _pair(one**2 + TINY for one in two) for two in (described, self.magnitudes)
+            _pair(one**2 + TINY for one in two) for two in (described, self._magnitudes)
         )
         move = STRENGTH * fit * np.log(bass * guitars_there / (guitars * bass_there))
         gain = np.exp(np.clip(move, -FURTHEST, FURTHEST) / 4)
-        bass, guitar = self.bass * gain, (self.mixture - self.bass) / gain
-        power = power_of(bass)
-        self._see(bass + (self.mixture - bass - guitar) * (power / (power + power_of(guitar) + TINY)))
+        louder, softer = self._bass * gain, self._guitars / gain
+        power = _power(louder)
+        share = power / (power + _power(softer) + TINY)
+        self._see(louder + (self._mixture - louder - softer) * share)
+
+
+def _power(spectra: np.ndarray) -> np.ndarray:
+    real, imaginary = spectra
+    return real * real + imaginary * imaginary

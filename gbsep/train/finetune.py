@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,7 +52,11 @@ def find_start(
             raise ParameterError("from", name, "no such file; name a weight file or a model")
         return ("compact" if models.is_compact(path) else "demucs"), path
     known = models.published(name)
-    backend = known.backend if known else models.own_models(models_dir).get(name, "compact")
+    own = {} if known else models.own_models(models_dir)
+    if path.is_file() and name not in own and not known:
+        raise ParameterError("from", name, "a weight file ends in .safetensors or .th")
+    models.check_name(name, "from")
+    backend = known.backend if known else own.get(name, "compact")
     if backend not in PLANS:
         raise ParameterError("from", name, f"it is a model of {backend}; only those of {' and '.join(PLANS)} can learn")
     found = models.find(name, backend, models_dir, progress=progress)
@@ -72,7 +76,9 @@ def find_target(out: str, models_dir: Path | None = None) -> Path:
     path = Path(out).expanduser()
     if path.suffix != ".safetensors":
         given = models_dir or os.environ.get("GBSEP_MODELS")
-        models.check_name(out)
+        if path.name != out:
+            raise ParameterError("out", out, "a name without a folder, or a file that ends in .safetensors")
+        models.check_name(out, "out")
         path = (Path(given).expanduser() if given else models.data_dir()) / f"{out}.safetensors"
     if models.published(path.stem):
         raise ParameterError("out", out, f"{path.stem} is a published model; choose another name")
@@ -87,7 +93,7 @@ def songs_job(backend: str, start: Path, songs: Path, plan: Plan, device: str = 
     Raises AudioFileError for songs that lack a stem or have unequal ones, BackendError for weights that cannot be used.
     """
     stems = song_stems(songs)
-    about = {"from": files.content_hash(start), "songs": _fingerprint(songs, stems), "seed": plan.seed}
+    about = {"from": files.content_hash(start), "songs": _fingerprint(songs, stems), "plan": asdict(plan)}
     if backend == "compact":
         config, weights = compact.load(start)
         sources = mixing.on_device(from_songs(songs, config), [], config.sample_rate, device, finished=True)

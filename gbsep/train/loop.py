@@ -128,7 +128,7 @@ def _read(path: Path) -> tuple[dict[str, Any], int, Weights]:
             kept = json.loads(file.metadata()["run"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         return kept["config"], int(kept["step"]), tensors
-    except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError, RecursionError) as error:
         raise OutputError(path, f"is no state of a training run ({error}); remove it to begin anew") from error
 
 
@@ -144,8 +144,8 @@ def resume(path: Path, job: Job) -> State:
     about, step, tensors = _read(path)
     names = {f"{part}/{name}": value.shape for part in PARTS for name, value in job.weights.items()}
     if about != json.loads(json.dumps(job.about)) or {name: value.shape for name, value in tensors.items()} != names:
-        reason = "is the state of a training run with other weights, songs or seed; remove it, or choose another name"
-        raise OutputError(path, reason)
+        other = "other weights, songs, seed, steps, rate or batch size"
+        raise OutputError(path, f"is the state of a training run with {other}; remove it, or choose another name")
     parts = {
         part: {name: tensors[f"{part}/{name}"].to(value.device) for name, value in job.weights.items()}
         for part in PARTS

@@ -124,10 +124,10 @@ def song_stems(folder: Path) -> list[tuple[Path, list[Path]]]:
             raise AudioFileError(song, f"{len(bass)} files are named bass.*, {len(whole)} guitar.*; one is wanted")
         if not guitars:
             raise AudioFileError(song, "no guitar.* and no guitar<N>.* here")
-        lengths = {path: files.probe(path).seconds for path in (bass[0], *guitars)}
-        if len(set(lengths.values())) > 1:
-            told = ", ".join(f"{path.name} {seconds:.3f} s" for path, seconds in lengths.items())
-            raise AudioFileError(song, f"the stems are not equally long: {told}")
+        infos = {path: files.probe(path) for path in (bass[0], *guitars)}
+        if len({info.seconds for info in infos.values()}) > 1:
+            each = (f"{path.name} {info.frames} frames at {info.sample_rate} Hz" for path, info in infos.items())
+            raise AudioFileError(song, f"the stems are not equally long: {', '.join(each)}; pad or trim them")
         found.append((bass[0], guitars))
     if not found:
         instead = f"; this is one itself, so give {folder.parent}" if list(folder.glob("bass.*")) else ""
