@@ -272,10 +272,10 @@ def find(
     return find(name, backend, models_dir, download=False)
 
 
-def check_name(name: str, parameter: str = "model") -> None:
-    """Raise ParameterError for what cannot be the name of a model."""
+def check_name(name: str, parameter: str = "model", instead: str = "") -> None:
+    """Raise ParameterError, which may say what can stand `instead`, for what cannot be the name of a model."""
     if not re.fullmatch(r"\w[\w.+ -]*", name):
-        raise ParameterError(parameter, name, "letters, digits and . _ + - only, no folder")
+        raise ParameterError(parameter, name, f"letters, digits and . _ + - only, no folder{instead}")
 
 
 def _embedded() -> Found:

@@ -76,9 +76,7 @@ def find_target(out: str, models_dir: Path | None = None) -> Path:
     path = Path(out).expanduser()
     if path.suffix != ".safetensors":
         given = models_dir or os.environ.get("GBSEP_MODELS")
-        if path.name != out:
-            raise ParameterError("out", out, "a name without a folder, or a file that ends in .safetensors")
-        models.check_name(out, "out")
+        models.check_name(out, "out", "; or a file that ends in .safetensors")
         path = (Path(given).expanduser() if given else models.data_dir()) / f"{out}.safetensors"
     if models.published(path.stem):
         raise ParameterError("out", out, f"{path.stem} is a published model; choose another name")

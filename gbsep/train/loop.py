@@ -144,7 +144,7 @@ def resume(path: Path, job: Job) -> State:
     about, step, tensors = _read(path)
     names = {f"{part}/{name}": value.shape for part in PARTS for name, value in job.weights.items()}
     if about != json.loads(json.dumps(job.about)) or {name: value.shape for name, value in tensors.items()} != names:
-        other = "other weights, songs, seed, steps, rate or batch size"
+        other = "other weights, songs or seed, or with other steps, rate or batch size"
         raise OutputError(path, f"is the state of a training run with {other}; remove it, or choose another name")
     parts = {
         part: {name: tensors[f"{part}/{name}"].to(value.device) for name, value in job.weights.items()}
