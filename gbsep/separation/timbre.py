@@ -32,7 +32,7 @@ COMPONENTS = 12, 24
 UPDATES = 40, 14
 """Of timbres and activations, from the first estimate and from the better one."""
 
-FITS = 4
+FITS = 8
 """Updates of a piece's activations, from each of the two estimates."""
 
 PARTS = 3
