@@ -33,6 +33,7 @@ import math
 import os
 import pickle
 import re
+import shlex
 import socket
 import threading
 import time
@@ -251,8 +252,9 @@ def find(
     if known is not None and known.backend != backend:
         raise ParameterError("model", name, f"it is a model of the backend {known.backend!r}, not of {backend!r}")
     looked_in = []
-    there = f" --models {models_dir}" if models_dir else ""
-    check = trust if accept else partial(verify, accepting=f"gbsep models verify {name}{there} --accept")
+    there = ["--models", str(models_dir)] if models_dir else []
+    accepting = shlex.join(["gbsep", "models", "verify", name, *there, "--accept"])
+    check = trust if accept else partial(verify, accepting=accepting)
     for place in _places(known, models_dir):
         found, lacking = _look(place, name, backend, check)
         if found is not None:

@@ -244,7 +244,7 @@ class Song:
 
 def _song(reading: Reading, network: Network, progress: Callable[[float], None] = lambda fraction: None) -> Song:
     pieces = []
-    with ThreadPoolExecutor(threads()) as pool:
+    with ThreadPoolExecutor(min(2, threads())) as pool:  # more would take memory, and the network has two halves
         for seen in pool.map(partial(_seen, network), reading.pieces):
             pieces.append(seen)
             progress(len(pieces) / len(reading.pieces))
