@@ -1,9 +1,12 @@
 """SDR (dB) on songs of nothing but instruments that the held-out weights of `compact` have never heard, trio by trio.
 
 Every trio of one bass and two guitars among them plays the generator's songs (scores, sizes, amps and rooms at random,
-harmonics as recorded), bass and guitars equally loud, folded to mono and panned by level at random. Beside it the
-cut-off of a Butterworth filter (order 4, zero phase) that is best for each song, and the ideal ratio mask. Medians over
-a trio's songs, and over all.
+harmonics as recorded), each its own, bass and guitars equally loud, folded to mono and panned by level at random.
+Beside it the cut-off of a Butterworth filter (order 4, zero phase) that is best for each song, and the ideal ratio
+mask. Medians over a trio's songs, and quartiles over all: scores differ by more than instruments.
+
+Then, for passages in which one instrument is muted: how many of its stems are far enough below the other instrument.
+Further weights may be given, such as those of another training without these instruments.
 """
 
 from __future__ import annotations
@@ -18,7 +21,9 @@ import numpy as np
 from gbsep.models import card
 from gbsep.train import generator, instruments
 
-from .quality import CUTOFFS_HZ, DATA, HELD_OUT, Jam, Separator, by_weights, ideal_ratio_mask, low_pass
+from .quality import CUTOFFS_HZ, DATA, HELD_OUT, Jam, Separator, by_weights, ideal_ratio_mask, low_pass, rest_db
+
+REST_DB = -25.0
 
 
 def songs(band: Sequence[instruments.Instrument], seed: int, count: int, seconds: float, mono: bool) -> Iterator[Jam]:
@@ -45,24 +50,36 @@ def songs(band: Sequence[instruments.Instrument], seed: int, count: int, seconds
 @click.option("--songs", "count", default=4, show_default=True, help="Songs of every trio.")
 @click.option("--seconds", default=30.0, show_default=True, help="Length of a song.")
 @click.option("--seed", default=77, show_default=True)
-def command(data: Path, count: int, seconds: float, seed: int) -> None:
+@click.option("--weights", type=click.Path(path_type=Path, exists=True), multiple=True, help="Weights beside them.")
+def command(data: Path, count: int, seconds: float, seed: int, weights: tuple[Path, ...]) -> None:
     unheard = card()["held_out"]["without"]
     players = [one for one in instruments.recorded(data / "notes") if one.name in unheard]
     basses, guitars = (sorted({one.name for one in players if one.role == role}) for role in ("bass", "guitar"))
-    rows: dict[str, Separator] = {"compact, held out": by_weights(HELD_OUT), "ideal ratio mask": ideal_ratio_mask}
+    networks = {"compact, held out": by_weights(HELD_OUT), **{path.stem: by_weights(path) for path in weights}}
+    rows: dict[str, Separator] = {**networks, "ideal ratio mask": ideal_ratio_mask}
+    trios = [(bass, *pair) for bass, pair in itertools.product(basses, itertools.combinations(guitars, 2))]
     for title, mono in (("mono", True), ("stereo", False)):
         click.echo(f"\n{title + ', bass / guitar':36}" + "".join(f"{label:>20}" for label in ("cut-off, best", *rows)))
-        scores = []
-        for bass, pair in itertools.product(basses, itertools.combinations(guitars, 2)):
-            band = [one for one in players if one.name in (bass, *pair)]
-            jams = list(songs(band, seed, count, seconds, mono))
+        scores: list[np.ndarray] = []
+        rests: list[list[tuple[float, float]]] = []
+        for number, trio in enumerate(trios):
+            band = [one for one in players if one.name in trio]
+            jams = list(songs(band, seed + number, count, seconds, mono))
             filtered = [np.max([jam.score(low_pass(jam, hz)) for hz in CUTOFFS_HZ[::3]], axis=0) for jam in jams]
             scores.append(np.array([filtered, *([jam.score(of(jam)) for jam in jams] for of in rows.values())]))
-            show(" + ".join((bass, *pair)), scores[-1])
-        show("all", np.concatenate(scores, axis=1))
+            with np.errstate(divide="ignore", invalid="ignore"):  # where the other one rests too
+                rests += [[rest_db(jam, separate) for separate in networks.values()] for jam in jams]
+            show(" + ".join(trio), scores[-1])
+        for part in (0.25, 0.5, 0.75):
+            show(f"all, {part:.0%} are below", np.concatenate(scores, axis=1), part)
+        for label, found in zip(networks, np.moveaxis(np.array(rests), 1, 0), strict=True):
+            for name, rest in zip(("bass", "guitar"), found.T, strict=True):
+                heard = rest[np.isfinite(rest)]
+                enough = f"{np.mean(heard <= REST_DB):.0%} of {len(heard)} at {REST_DB:g} dB or below"
+                click.echo(f"{label}, muted {name}: {enough}")
 
 
-def show(label: str, scores: np.ndarray) -> None:
-    """One line: medians over songs, `scores` of shape (rows, songs, 2)."""
-    cells = np.median(scores, axis=1)
+def show(label: str, scores: np.ndarray, part: float = 0.5) -> None:
+    """One line: quantiles over songs, `scores` of shape (rows, songs, 2)."""
+    cells = np.quantile(scores, part, axis=1)
     click.echo(f"{label:36}" + "".join(f"{bass:12.2f} /{guitar:6.2f}" for bass, guitar in cells))
