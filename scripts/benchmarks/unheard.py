@@ -21,9 +21,21 @@ import numpy as np
 from gbsep.models import card
 from gbsep.train import generator, instruments
 
-from .quality import CUTOFFS_HZ, DATA, HELD_OUT, Jam, Separator, by_weights, ideal_ratio_mask, low_pass, rest_db
+from .quality import (
+    CUTOFFS_HZ,
+    DATA,
+    HELD_OUT,
+    PASSAGES_S,
+    Jam,
+    Separator,
+    by_weights,
+    ideal_ratio_mask,
+    low_pass,
+    rest_db,
+)
 
 REST_DB = -25.0
+LEAST_S = max(stop_s for _, stop_s in PASSAGES_S.values())
 
 
 def songs(band: Sequence[instruments.Instrument], seed: int, count: int, seconds: float, mono: bool) -> Iterator[Jam]:
@@ -48,31 +60,34 @@ def songs(band: Sequence[instruments.Instrument], seed: int, count: int, seconds
 @click.command(help=__doc__)
 @click.option("--data", type=click.Path(path_type=Path, exists=True), default=DATA, help="Folder that holds notes/.")
 @click.option("--songs", "count", default=4, show_default=True, help="Songs of every trio.")
-@click.option("--seconds", default=30.0, show_default=True, help="Length of a song.")
+@click.option("--seconds", type=click.FloatRange(min=LEAST_S), default=30.0, show_default=True, help="Of a song.")
 @click.option("--seed", default=77, show_default=True)
 @click.option("--weights", type=click.Path(path_type=Path, exists=True), multiple=True, help="Weights beside them.")
 def command(data: Path, count: int, seconds: float, seed: int, weights: tuple[Path, ...]) -> None:
     unheard = card()["held_out"]["without"]
     players = [one for one in instruments.recorded(data / "notes") if one.name in unheard]
     basses, guitars = (sorted({one.name for one in players if one.role == role}) for role in ("bass", "guitar"))
-    networks = {"compact, held out": by_weights(HELD_OUT), **{path.stem: by_weights(path) for path in weights}}
-    rows: dict[str, Separator] = {**networks, "ideal ratio mask": ideal_ratio_mask}
+    named = [("compact, held out", HELD_OUT), *((path.stem, path) for path in weights)]
+    labels = [label for label, _ in named]
+    networks: list[Separator] = [by_weights(path) for _, path in named]
     trios = [(bass, *pair) for bass, pair in itertools.product(basses, itertools.combinations(guitars, 2))]
     for title, mono in (("mono", True), ("stereo", False)):
-        click.echo(f"\n{title + ', bass / guitar':36}" + "".join(f"{label:>20}" for label in ("cut-off, best", *rows)))
+        columns = "".join(f"{label:>20}" for label in ("cut-off, best", *labels, "ideal ratio mask"))
+        click.echo(f"\n{title + ', bass / guitar':36}{columns}")
         scores: list[np.ndarray] = []
         rests: list[list[tuple[float, float]]] = []
         for number, trio in enumerate(trios):
             band = [one for one in players if one.name in trio]
             jams = list(songs(band, seed + number, count, seconds, mono))
             filtered = [np.max([jam.score(low_pass(jam, hz)) for hz in CUTOFFS_HZ[::3]], axis=0) for jam in jams]
-            scores.append(np.array([filtered, *([jam.score(of(jam)) for jam in jams] for of in rows.values())]))
+            separated = [[jam.score(of(jam)) for jam in jams] for of in (*networks, ideal_ratio_mask)]
+            scores.append(np.array([filtered, *separated]))
             with np.errstate(divide="ignore", invalid="ignore"):  # where the other one rests too
-                rests += [[rest_db(jam, separate) for separate in networks.values()] for jam in jams]
+                rests += [[rest_db(jam, separate) for separate in networks] for jam in jams]
             show(" + ".join(trio), scores[-1])
         for part in (0.25, 0.5, 0.75):
             show(f"all, {part:.0%} are below", np.concatenate(scores, axis=1), part)
-        for label, found in zip(networks, np.moveaxis(np.array(rests), 1, 0), strict=True):
+        for label, found in zip(labels, np.moveaxis(np.array(rests), 1, 0), strict=True):
             for name, rest in zip(("bass", "guitar"), found.T, strict=True):
                 heard = rest[np.isfinite(rest)]
                 enough = f"{np.mean(heard <= REST_DB):.0%} of {len(heard)} at {REST_DB:g} dB or below"
