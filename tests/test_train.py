@@ -174,10 +174,10 @@ def test_a_soundfont_plays_the_pitches_it_is_asked_for(monkeypatch):
 # Scores and takes
 
 
-@given(st.integers(0, 10_000), st.floats(2, 20), st.integers(0, 2))
+@given(st.integers(0, 10_000), st.floats(2, 20), st.integers(0, 2), st.booleans())
 @settings(max_examples=40, deadline=None)
-def test_every_part_stays_in_its_range_and_in_the_song(seed, seconds, guitars):
-    song = scores.compose(np.random.default_rng(seed), seconds, guitars)
+def test_every_part_stays_in_its_range_and_in_the_song(seed, seconds, guitars, plain):
+    song = scores.compose(np.random.default_rng(seed), seconds, guitars, plain)
     assert len(song.parts) == 1 + guitars
     for part, role in zip(song.parts, ["bass", "guitar", "guitar"], strict=False):
         low, high = instruments.RANGES[role]
@@ -194,6 +194,44 @@ def test_songs_differ_in_their_playing():
     assert np.quantile(notes_per_s, 0.9) > 4 * max(np.quantile(notes_per_s, 0.1), 0.1)
     assert any(note.mute for song in songs for note in song.parts[1])
     assert any(note.slide_from for song in songs for note in song.parts[0])
+
+
+@given(st.integers(0, 10_000), st.integers(0, 11), st.sampled_from(list(scores.SCALES)), st.integers(0, 6))
+@settings(max_examples=40, deadline=None)
+def test_ways_of_playing_in_plain_songs(seed, key, scale, degree):
+    rhythm = [(0.0, 1.5), (1.5, 0.5), (2.0, 2.0)]
+    tonality = scores.Tonality(key, scores.SCALES[scale])
+    bar = scores.Bar(np.random.default_rng(seed), "bass", 8.0, 0, tonality, degree, 0, rhythm, [], 33, 0.8, 0.0, 0)
+    root = tonality.pitch(degree, 33)
+    line = scores._quavers(bar)
+    starts = [note.start_s for note in line]
+    assert starts == sorted(set(starts))
+    assert starts[0] == 8.0
+    assert line[-1].start_s + line[-1].duration_s <= 12.0
+    assert {(note.pitch - root) % 12 for note in line} <= {0, 7, 10}
+    chords = scores._barre(replace(bar, role="guitar", near=52))
+    for start, _ in rhythm:
+        strings = [note.pitch for note in chords if start <= note.start_s - 8.0 < start + 0.4]
+        assert 3 <= len(strings) <= 6
+        assert strings == sorted(strings)
+        assert 40 <= strings[0] < 52
+        assert (strings[0] - root) % 12 == 0
+        steps = {(note - key) % 12 for note in strings}
+        assert steps <= set(scores.SCALES[scale])
+
+
+def test_plain_songs_are_a_share_of_all(monkeypatch):
+    plain: list[bool] = []
+
+    def compose(rng, seconds, guitars, one):
+        plain.append(bool(one))
+        return scores.Song(seconds, ((),) * (1 + guitars))
+
+    monkeypatch.setattr(generator, "compose", compose)
+    for share in (0.0, 0.6, 1.0):
+        list(islice(generator.takes(1, BAND, 1.0, plain=share), 200))
+        assert np.mean(plain) == pytest.approx(share, abs=0.1)
+        plain.clear()
 
 
 def test_notes_sound_when_the_score_says(rng):
@@ -264,6 +302,7 @@ def test_takes_repeat_and_stay_within_full_scale():
 
 def test_phrases_take_the_place_of_a_score(tmp_path, monkeypatch):
     monkeypatch.setattr(generator, "PHRASED", 1.0)
+    monkeypatch.setattr(generator, "BARITONE", 0.0)
     time = np.arange(44100) / 44100
     files.write(tmp_path / "gtr_a.flac", Audio(0.3 * np.sin(2 * np.pi * 333 * time), 44100), files.OutputFormat("flac"))
     (phrase,) = instruments.phrases(tmp_path)

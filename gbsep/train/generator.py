@@ -18,6 +18,9 @@ from .scores import Note, compose
 GUITARS = 2
 """Guitar parts of every song; one of them is silent in a quarter of the songs."""
 
+PLAIN = 0.6
+"""How often a song is a plain one."""
+
 BENT, BEND = 0.5, 5.0
 """How often an instrument is made another size, and by up to how many semitones."""
 
@@ -48,16 +51,18 @@ def takes(
     seconds: float,
     phrases: Sequence[np.ndarray] = (),
     revoiced: bool = True,
+    plain: float = PLAIN,
 ) -> Iterator[Take]:
     """Endless music. Take number n depends on `seed`, n and all that follows alone.
 
-    Without `revoiced` the instruments keep the harmonics and the decay that they have.
+    Without `revoiced` the instruments keep the harmonics and the decay that they have. `plain` is how often a song is a
+    plain one (see `scores`).
     """
     bands = {role: [one for one in instruments if one.role == role] for role in RANGES}
     number = 0
     while True:
         rng = np.random.default_rng([seed, number])
-        song = compose(rng, seconds, GUITARS)
+        song = compose(rng, seconds, GUITARS, plain > 0 and rng.random() < plain)
         low = rng.random() < BARITONE and bool(bands["guitar"])
         bass = _choose(rng, bands["guitar" if low else "bass"])
         players = [replace(bass, role="bass", bend=bass.bend - 12.0) if low else bass]

@@ -2,7 +2,8 @@
 
 A song has one tempo, one scale and one chord a bar. Every four bars each part picks a way of playing from its table and
 keeps it, with one rhythm, as players do. The bass may follow the roots, walk, or double a guitar's riff one octave down
-or in unison, which are the cases that make separation hard. Whole bars of rest come up for every part.
+or in unison, which are the cases that make separation hard. Whole bars of rest come up for every part. Plain songs have
+fewer of these cases: mostly a bass on the tones of the chord below guitars that strum, pick or lead.
 In a song times are in seconds, while it is made up they are in beats; pitches are MIDI note numbers, velocities 0..1.
 """
 
@@ -48,7 +49,7 @@ class Song:
     parts: Sequence[tuple[Note, ...]]
 
 
-def compose(rng: np.random.Generator, seconds: float, guitars: int) -> Song:
+def compose(rng: np.random.Generator, seconds: float, guitars: int, plain: bool = False) -> Song:
     """A song of `seconds` for one bass and `guitars` guitars."""
     beat_s = 60.0 / rng.uniform(65, 175)
     tonality = Tonality(int(rng.integers(12)), SCALES[str(rng.choice(list(SCALES)))])
@@ -57,8 +58,8 @@ def compose(rng: np.random.Generator, seconds: float, guitars: int) -> Song:
     bars = int(np.ceil(seconds / (4 * beat_s)))
     chords = [degrees[bar // bars_a_chord % len(degrees)] for bar in range(bars)]
     riff = _riff(rng)
-    parts = [_part(rng, "bass", BASS_STYLES, tonality, chords, riff)]
-    parts += [_part(rng, "guitar", GUITAR_STYLES, tonality, chords, riff) for _ in range(guitars)]
+    parts = [_part(rng, "bass", BASS_STYLES, plain, tonality, chords, riff)]
+    parts += [_part(rng, "guitar", GUITAR_STYLES, plain, tonality, chords, riff) for _ in range(guitars)]
     return Song(seconds, tuple(_in_seconds(rng, part, beat_s, seconds) for part in parts))
 
 
@@ -175,6 +176,17 @@ def _chord_tones(bar: Bar) -> list[Note]:
     ]
 
 
+def _quavers(bar: Bar) -> list[Note]:
+    """Root, fifth, minor seventh and octave as they come, one to four quavers long."""
+    made, quaver = [], 0
+    while quaver < 8:
+        length = min(int(bar.rng.choice([1, 1, 2, 2, 4])), 8 - quaver)
+        up = int(bar.rng.choice([0, 7, 10, 12], p=[0.45, 0.2, 0.15, 0.2]))
+        made.append(bar.note(quaver / 2, 0.475 * length, bar.root() + up))
+        quaver += length
+    return made
+
+
 def _held_root(bar: Bar) -> list[Note]:
     return [bar.note(0.0, 4.0, bar.root())]
 
@@ -230,6 +242,17 @@ def _strum(longest: float) -> Style:
     return play
 
 
+def _barre(bar: Bar) -> list[Note]:
+    """Chords as an open E is taken, anywhere on the neck; the highest strings are not always struck."""
+    third, fifth = ((bar.root(bar.degree + step) - bar.root()) % 12 for step in (2, 4))
+    root = 40 + (bar.root() - 40) % 12
+    made = []
+    for start, length in bar.rhythm:
+        strings = (0, fifth, 12, 12 + third, 12 + fifth, 24)[: int(bar.rng.integers(3, 7))]
+        made += [bar.note(start + 0.02 * number, length, root + up) for number, up in enumerate(strings)]
+    return made
+
+
 def _held_chord(bar: Bar) -> list[Note]:
     return [bar.note(0.03 * number, 4.0, pitch) for number, pitch in enumerate(_voices(bar))]
 
@@ -262,9 +285,11 @@ def _octaves(bar: Bar) -> list[Note]:
 
 @dataclass(frozen=True)
 class Way:
-    """A row of a table of ways of playing: how often it is picked, relative to the others, and its registers."""
+    """A row of a table of ways of playing: how often it is picked, relative to the others, in songs of any kind and in
+    plain ones, and its registers."""
 
     weight: float
+    plain: float
     play: Style
     registers: tuple[int, ...]
     muted: float = 0.1
@@ -273,26 +298,28 @@ class Way:
 LOW_BASS = (28, 28, 31, 33, 36, 40, 43)
 
 BASS_STYLES: Mapping[str, Way] = {
-    "roots": Way(5, _pattern(0), LOW_BASS, 0.2),
-    "octaves": Way(2, _pattern(0, 12), LOW_BASS, 0.2),
-    "fifths": Way(2, _pattern(0, 7, 12, 7), LOW_BASS, 0.2),
-    "held": Way(2, _held_root, LOW_BASS),
-    "walk": Way(3, _walk, LOW_BASS),
-    "riff": Way(3, _double_riff, LOW_BASS, 0.2),
-    "chord tones": Way(4, _chord_tones, LOW_BASS, 0.2),
-    "melody": Way(3, _line, (33, 38, 43, 47)),
+    "roots": Way(5, 3, _pattern(0), LOW_BASS, 0.2),
+    "octaves": Way(2, 1, _pattern(0, 12), LOW_BASS, 0.2),
+    "fifths": Way(2, 1, _pattern(0, 7, 12, 7), LOW_BASS, 0.2),
+    "held": Way(2, 2, _held_root, LOW_BASS),
+    "walk": Way(3, 2, _walk, LOW_BASS),
+    "riff": Way(3, 1, _double_riff, LOW_BASS, 0.2),
+    "chord tones": Way(4, 2, _chord_tones, LOW_BASS, 0.2),
+    "melody": Way(3, 1, _line, (33, 38, 43, 47)),
+    "quavers": Way(0, 12, _quavers, (30, 32, 33, 35, 37)),
 }
 
 GUITAR_STYLES: Mapping[str, Way] = {
-    "strum": Way(4, _strum(4.0), (52,)),
-    "stabs": Way(1, _strum(0.25), (52,)),
-    "held": Way(2, _held_chord, (52,)),
-    "arpeggio": Way(3, _arpeggio, (52,)),
-    "power": Way(3, _power_chords, (46,), 0.5),
-    "riff": Way(3, _double_riff, (45, 52, 57), 0.5),
-    "low line": Way(2, _line, (42, 45, 50), 0.5),
-    "lead": Way(4, _line, (57, 64, 69)),
-    "octaves": Way(1, _octaves, (52,)),
+    "strum": Way(4, 2, _strum(4.0), (52,)),
+    "stabs": Way(1, 1, _strum(0.25), (52,)),
+    "held": Way(2, 2, _held_chord, (52,)),
+    "arpeggio": Way(3, 3, _arpeggio, (52,)),
+    "power": Way(3, 3, _power_chords, (46,), 0.5),
+    "riff": Way(3, 2, _double_riff, (45, 52, 57), 0.5),
+    "low line": Way(2, 1, _line, (42, 45, 50), 0.5),
+    "lead": Way(4, 6, _line, (57, 64, 69)),
+    "octaves": Way(1, 1, _octaves, (52,)),
+    "barre": Way(0, 4, _barre, (52,)),
 }
 
 
@@ -300,12 +327,13 @@ def _part(
     rng: np.random.Generator,
     role: str,
     styles: Mapping[str, Way],
+    plain: bool,
     tonality: Tonality,
     chords: Sequence[int],
     riff: list[list[tuple[float, float, int]]],
 ) -> list[Note]:
     """A whole part, in beats."""
-    weights = np.array([way.weight for way in styles.values()])
+    weights = np.array([way.plain if plain else way.weight for way in styles.values()])
     part: list[Note] = []
     for first in range(0, len(chords), SECTION_BARS):
         way = styles[str(rng.choice(list(styles), p=weights / weights.sum()))]
