@@ -27,6 +27,8 @@ from pathlib import Path
 
 import numpy as np
 
+from gbsep.errors import GbsepError
+
 
 def band(args: argparse.Namespace) -> list:
     from gbsep.train import instruments
@@ -52,6 +54,11 @@ def render(args: argparse.Namespace) -> None:
     from gbsep.train import instruments, pool
 
     players, played = band(args), instruments.phrases(args.phrases) if args.phrases else []
+    lacking = set(instruments.RANGES) - {one.role for one in players}
+    if lacking:
+        raise SystemExit(
+            f"no {' and no '.join(sorted(lacking))} among the instruments: give --notes, --soundfont or --strings"
+        )
     shards = range(args.shards)
     write = partial(
         pool.write_shard,
@@ -322,7 +329,10 @@ def main() -> None:
     one.set_defaults(run=lambda args: export(argparse.Namespace(**{**vars(args), "run": args.run_folder})))
 
     args = parser.parse_args()
-    args.run(args)
+    try:
+        args.run(args)
+    except GbsepError as error:
+        raise SystemExit(f"error: {error}") from None
 
 
 if __name__ == "__main__":

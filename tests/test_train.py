@@ -6,6 +6,8 @@ import json
 import re
 import shutil
 import signal
+import subprocess
+import sys
 from collections import deque
 from dataclasses import replace
 from fractions import Fraction
@@ -149,6 +151,38 @@ def test_soundfonts_need_fluidsynth(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(BackendNotInstalled, match="fluidsynth"):
         instruments.soundfont(tmp_path / "a.sf2")
+
+
+@pytest.mark.parametrize(("content", "told"), [(None, "no such soundfont"), (b"RIFF\0\0\0\0WAVE", "no soundfont")])
+def test_what_is_no_soundfont_is_told(tmp_path, monkeypatch, content, told):
+    monkeypatch.setattr(shutil, "which", lambda name: "/bin/false")
+    if content is not None:
+        (tmp_path / "a.sf2").write_bytes(content)
+    with pytest.raises(AudioFileError, match=rf"a\.sf2: {told}"):
+        instruments.soundfont(tmp_path / "a.sf2")
+
+
+def test_a_folder_without_phrases_is_told(tmp_path):
+    with pytest.raises(AudioFileError, match="no phrases here"):
+        instruments.phrases(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ([], "no bass and no guitar among the instruments"),
+        (["--notes", "nowhere"], "index.csv: no such index"),
+        (["--strings", "1", "--phrases", "nowhere"], "no phrases here"),
+    ],
+)
+def test_the_training_script_tells_what_it_lacks(tmp_path, options, told):
+    script = files.Path(__file__).parents[1] / "scripts" / "train.py"
+    command = [sys.executable, str(script), "render", str(tmp_path / "pool"), *options]
+    ran = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert ran.returncode == 1
+    assert told in ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_midi_file_says_what_is_played():

@@ -102,7 +102,7 @@ def train(
         few = min(TOLD, max(1, len(figures) // 2))
         change = f"error {_told(figures[:few], backend)} at first, {_told(figures[-few:], backend)} at last"
         since = f"{before + 1} to " if before else ""
-        click.echo(f"{since}{state.step} steps, {change}", err=True)
+        click.echo(f"{since}{state.step} steps, {change} (means of {few}, each step on other excerpts)", err=True)
     say(str(target))
     return 0
 

@@ -109,19 +109,34 @@ def write_notes(folder: Path, instruments: Sequence[Instrument]) -> None:
 
 
 def phrases(folder: Path) -> list[np.ndarray]:
-    """Played guitar phrases: each FLAC and WAV of `folder` called `gtr_*`, RMS 0.1, float32 (frames,)."""
+    """Played guitar phrases: each FLAC and WAV of `folder` called `gtr_*`, RMS 0.1, float32 (frames,).
+
+    Raises AudioFileError when there are none.
+    """
     found = []
     for path in sorted([*folder.glob("gtr_*.flac"), *folder.glob("gtr_*.wav")]):
         samples = files.resample(files.open(path), SAMPLE_RATE).read().samples.mean(axis=0)
         found.append(samples * np.float32(0.1 / max(float(np.sqrt(np.mean(samples**2))), 1e-6)))
+    if not found:
+        raise AudioFileError(folder, "no phrases here: FLAC or WAV files called gtr_*")
     return found
 
 
 def soundfont(path: Path) -> list[Instrument]:
-    """The guitars and basses of a General MIDI soundfont. Raises BackendNotInstalled without fluidsynth."""
+    """The guitars and basses of a General MIDI soundfont.
+
+    Raises AudioFileError for what is no soundfont, which fluidsynth would replace by one of its own, and
+    BackendNotInstalled without fluidsynth.
+    """
     fluidsynth = shutil.which("fluidsynth")
     if fluidsynth is None:
         raise BackendNotInstalled("train", "soundfonts need fluidsynth on the PATH (Debian package fluidsynth)")
+    if not path.is_file():
+        raise AudioFileError(path, "no such soundfont")
+    with path.open("rb") as file:
+        head = file.read(12)
+    if head[:4] != b"RIFF" or head[8:] != b"sfbk":
+        raise AudioFileError(path, "no soundfont (SF2, SF3)")
     made = []
     with tempfile.TemporaryDirectory() as work:
         for role, programs in PROGRAMS.items():

@@ -1,9 +1,9 @@
 """Scores: what a bass and up to two guitars play, made up from a random key, chords, riffs and rests.
 
-A song has one tempo, one scale and one chord a bar. Every four bars each part picks a way of playing from its table and
-keeps it, with one rhythm, as players do. The bass may follow the roots, walk, or double a guitar's riff one octave down
-or in unison, which are the cases that make separation hard. Whole bars of rest come up for every part. Plain songs have
-fewer of these cases: mostly a bass on the tones of the chord below guitars that strum, pick or lead.
+A song has one tempo, one scale and one chord for a bar or two. Every four bars each part picks a way of playing from
+its table and keeps it, with one rhythm, as players do. The bass may follow the roots, walk, or double a guitar's riff
+one octave down or in unison, which are the cases that make separation hard. Whole bars of rest come up for every part.
+Plain songs have fewer of these cases: mostly a bass on the tones of the chord below guitars that strum, pick or lead.
 In a song times are in seconds, while it is made up they are in beats; pitches are MIDI note numbers, velocities 0..1.
 """
 
@@ -50,7 +50,7 @@ class Song:
 
 
 def compose(rng: np.random.Generator, seconds: float, guitars: int, plain: bool = False) -> Song:
-    """A song of `seconds` for one bass and `guitars` guitars."""
+    """A song of `seconds` for one bass and `guitars` guitars; `plain` picks ways of playing by Way.plain."""
     beat_s = 60.0 / rng.uniform(65, 175)
     tonality = Tonality(int(rng.integers(12)), SCALES[str(rng.choice(list(SCALES)))])
     degrees = [0] + [int(rng.choice(7, p=[0.28, 0.08, 0.1, 0.18, 0.18, 0.12, 0.06])) for _ in range(3)]
@@ -286,7 +286,7 @@ def _octaves(bar: Bar) -> list[Note]:
 @dataclass(frozen=True)
 class Way:
     """A row of a table of ways of playing: how often it is picked, relative to the others, in songs of any kind and in
-    plain ones, and its registers."""
+    plain ones, where its lines lie (chords have places of their own), and how often it is palm-muted."""
 
     weight: float
     plain: float

@@ -1,8 +1,9 @@
 """SDR (dB) on songs of nothing but instruments that the held-out weights of `compact` have never heard, trio by trio.
 
 Every trio of one bass and two guitars among them plays the generator's songs (scores, sizes, amps and rooms at random,
-harmonics as recorded), each its own, bass and guitars equally loud, folded to mono and panned by level at random.
-None of them is one of the generator's plain songs, which are easier, unless `--plain` says so.
+harmonics as recorded), each its own, bass and guitars equally loud, folded to mono and panned by level at random. As in
+training, one guitar may play both parts, and now and then a guitar an octave down the bass's.
+None of them is one of the generator's plain songs (see `gbsep.train.scores`), unless `--plain` says so.
 Beside it the cut-off of a Butterworth filter (order 4, zero phase) that is best for each song, and the ideal ratio
 mask. Medians over a trio's songs, and quartiles over all: scores differ by more than instruments. Medians by how much
 of the bass's power is low end, too: amps at random leave some basses little of it.
