@@ -9,7 +9,7 @@ In a song times are in seconds, while it is made up they are in beats; pitches a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -146,6 +146,10 @@ class Bar:
         pitch -= 12 * np.ceil(max(0.0, pitch - highest) / 12)
         return Note(self.start + start, length, pitch, self.velocity, slide_from, self.mute)
 
+    def struck(self, start: float, length: float, pitches: Iterable[float], apart: float = 0.02) -> list[Note]:
+        """A chord, one string after the other."""
+        return [self.note(start + apart * number, length, pitch) for number, pitch in enumerate(pitches)]
+
     def root(self, degree: int | None = None) -> int:
         return self.tonality.pitch(self.degree if degree is None else degree, self.near)
 
@@ -236,7 +240,7 @@ def _strum(longest: float) -> Style:
             strings = _voices(bar)
             if number % 2:
                 strings = strings[::-1][: int(bar.rng.integers(2, 6))]
-            made += [bar.note(start + 0.02 * n, min(length, longest), pitch) for n, pitch in enumerate(strings)]
+            made += bar.struck(start, min(length, longest), strings)
         return made
 
     return play
@@ -245,16 +249,16 @@ def _strum(longest: float) -> Style:
 def _barre(bar: Bar) -> list[Note]:
     """Chords as an open E is taken, anywhere on the neck; the highest strings are not always struck."""
     third, fifth = ((bar.root(bar.degree + step) - bar.root()) % 12 for step in (2, 4))
-    root = 40 + (bar.root() - 40) % 12
+    root, strings = 40 + (bar.root() - 40) % 12, (0, fifth, 12, 12 + third, 12 + fifth, 24)
     made = []
     for start, length in bar.rhythm:
-        strings = (0, fifth, 12, 12 + third, 12 + fifth, 24)[: int(bar.rng.integers(3, 7))]
-        made += [bar.note(start + 0.02 * number, length, root + up) for number, up in enumerate(strings)]
+        struck = int(bar.rng.integers(3, 7))
+        made += bar.struck(start, length, (root + up for up in strings[:struck]))
     return made
 
 
 def _held_chord(bar: Bar) -> list[Note]:
-    return [bar.note(0.03 * number, 4.0, pitch) for number, pitch in enumerate(_voices(bar))]
+    return bar.struck(0.0, 4.0, _voices(bar), apart=0.03)
 
 
 def _arpeggio(bar: Bar) -> list[Note]:
