@@ -79,6 +79,7 @@ PLUGIN_TEXTS = {
     "vendor": "where several plug-ins have that name",
     "format": "where several plug-ins have that name: VST3 or Audio Unit",
     "path": "of the plug-in's file; needs --allow-plugin-paths",
+    "sidechain": "the stem that the plug-in's side-chain bus hears",
     "state": "base64, or a .vstpreset file in the folder of the preset",
 }
 PLUGIN_TIMEOUTS = {
@@ -233,6 +234,7 @@ def _parse_plugin(given: dict[str, Any], wet: float | Automation, where: str, fo
         on_failure=_parse_value(ON_FAILURE, given.get("on_failure", ON_FAILURE.default), where, folder),
         wet=wet,
         outside=outside,
+        sidechain=texts["sidechain"],
         **{key: _parse_value(param, given[key], where, folder) for key, param in timeouts.items()},
     )
 
@@ -298,7 +300,7 @@ def dump_chain(nodes: Iterable[Node]) -> list[dict[str, Any]]:
             given = {
                 "name": node.plugin or None,
                 "state": None if node.state is None else base64.b64encode(node.state).decode(),
-                **{key: getattr(node, key) for key in ("path", "vendor", "format", *PLUGIN_TIMEOUTS)},
+                **{key: getattr(node, key) for key in ("path", "vendor", "format", "sidechain", *PLUGIN_TIMEOUTS)},
             }
             return {
                 "effect": "Plugin",
@@ -387,6 +389,9 @@ def check_chain(
             continue
         if isinstance(node, Plugin):
             warnings += check_plugin(node, here, allow_plugin_paths)
+            if node.sidechain is not None and sidechains is not None and node.sidechain not in sidechains:
+                allowed = f"no such stem{nearest(node.sidechain, sidechains)}"
+                raise ParameterError(f"{here}.sidechain", node.sidechain, allowed)
             continue
         spec = spec_of(node.name)
         if spec.sample_rates and sample_rate not in spec.sample_rates:
@@ -444,6 +449,8 @@ def sidechains_of(nodes: Iterable[Node]) -> set[str]:
             found = found.union(*(sidechains_of(branch.chain) for branch in node.branches))
         elif isinstance(node, Effect):
             found.update(node.params[param.name] for param in spec_of(node.name).params if param.kind == "stem")
+        elif node.sidechain is not None:
+            found.add(node.sidechain)
     return found
 
 
@@ -616,7 +623,7 @@ def _butterworth(blocks: Iterator[Block], node: Effect, where: str, run: _Run) -
 def _duck(blocks: Iterator[Block], node: Effect, where: str, run: _Run) -> Iterator[Block]:
     params = {**node.params}
     reader = run.sidechains[str(params.pop("sidechain"))]
-    key = _cut(concatenated(reader.blocks(), _silence(BUFFER_FRAMES, reader.channels)), run.frames)
+    key = _key(reader, run)
     gains = (gain[np.newaxis] for gain in ducker_gains(key, params, run.sample_rate, run.start_s))
     for block, gain in zip(rechunk(blocks, BUFFER_FRAMES), rechunk(gains, BUFFER_FRAMES), strict=True):
         yield (block * gain).astype(np.float32)
@@ -627,7 +634,8 @@ def _plugin(blocks: Iterator[Block], node: Plugin, where: str, run: _Run) -> Ite
 
 
 def _hosted(blocks: Iterator[Block], node: Plugin, where: str, run: _Run) -> Iterator[Block]:
-    info, opened = locate(node), False
+    info, opened, channels = locate(node), False, run.channels
+    key = run.sidechains[node.sidechain] if node.sidechain is not None else None
 
     def open_(parameters: Mapping[str, Any], frames: int) -> host.PluginInstance:
         nonlocal opened
@@ -635,12 +643,13 @@ def _hosted(blocks: Iterator[Block], node: Plugin, where: str, run: _Run) -> Ite
             instance = host.open_plugin(
                 info,
                 run.sample_rate,
-                run.channels,
+                channels,
                 parameters,
                 node.state,
                 load_timeout_s=node.load_timeout_s,
                 block_timeout_s=node.block_timeout_s,
                 where=where if node.on_failure == "fail" else "",
+                key_channels=key.channels if key else 0,
             )
         except ParameterError as error:
             allowed = f"{error.allowed} ({node.label})"
@@ -651,7 +660,21 @@ def _hosted(blocks: Iterator[Block], node: Plugin, where: str, run: _Run) -> Ite
         opened = True
         return instance
 
-    yield from _processed(blocks, open_, node.parameters, run, PLUGIN_FRAMES)
+    if key is not None:
+        blocks = _with_key(blocks, key, run)
+    wide = replace(run, channels=channels + (key.channels if key else 0))
+    yield from _processed(blocks, open_, node.parameters, wide, PLUGIN_FRAMES)
+
+
+def _with_key(blocks: Iterator[Block], key: Reader, run: _Run) -> Iterator[Block]:
+    """Blocks with the rows of a side chain's key below those of the signal; the key is silent beyond its end."""
+    keys = _key(key, run)
+    for block, heard in zip(rechunk(blocks, BUFFER_FRAMES), rechunk(keys, BUFFER_FRAMES), strict=True):
+        yield np.concatenate([block, heard])
+
+
+def _key(reader: Reader, run: _Run) -> Iterator[Block]:
+    return _cut(concatenated(reader.blocks(), _silence(BUFFER_FRAMES, reader.channels)), run.frames)
 
 
 def _hosted_or_bypassed(blocks: Iterator[Block], node: Plugin, where: str, run: _Run) -> Iterator[Block]:

@@ -10,6 +10,7 @@ Conventions:
   preset's folder.
 - `state` is restored first, then `parameters` are set by their text values; all others keep what the state or the
   plug-in gives them. Numbers may be automated.
+- A `sidechain` names the stem that the plug-in's own side-chain bus hears.
 - A plug-in that is not on the machine, a parameter or value that it does not have, or a state that is none of its own
   is a mistake in the preset, whatever `on_failure` says. A plug-in that is there and does not work has failed.
   `on_failure` says what becomes of the stem then: "fail" ends its render, "bypass" lets it pass unprocessed from the
@@ -39,8 +40,8 @@ ON_FAILURE = Param("on_failure", default="fail", kind="choice", choices=("fail",
 class Plugin:
     """A node of a chain; `plugin` is the plug-in's name, empty for the only one in the file `path`.
 
-    Without a timeout that of gbsep.host holds. `outside` is the path of the state's file when it lies outside the
-    preset's folder, else empty.
+    `sidechain` is the stem that its side-chain bus hears. Without a timeout that of gbsep.host holds. `outside` is the
+    path of the state's file when it lies outside the preset's folder, else empty.
     """
 
     plugin: str
@@ -54,6 +55,7 @@ class Plugin:
     on_failure: Literal["fail", "bypass"] = "fail"
     wet: float | Automation = 1.0
     outside: str = field(default="", compare=False)
+    sidechain: str | None = None
     name = "Plugin"
 
     @property
@@ -82,28 +84,49 @@ class PluginReport:
 
 
 def locate(node: Plugin) -> host.PluginInfo:
-    """The plug-in on this machine. Raises PluginNotFound, or PluginError when it is there and does not load."""
+    """The plug-in on this machine, an effect.
+
+    Raises PluginNotFound, or PluginError when it is there and does not load, or is no effect.
+    """
+    info = _located(node)
+    if not info.is_effect:
+        raise PluginNotFound(f"{info.name} is an instrument: no sound goes through it, and a chain takes effects only")
+    return info
+
+
+def _located(node: Plugin) -> host.PluginInfo:
     if node.path is None:
         return host.find(node.plugin, node.vendor, node.format)
     path = Path(node.path)
     if not path.exists():
         raise PluginNotFound(f"no plug-in file {path}")
     try:
-        found = _examined(path, host.stamp(path), node.load_timeout_s)
+        found = _examined(path, node.plugin, host.stamp(path), node.load_timeout_s)
+    except PluginError as error:
+        raise PluginError(f"{path} does not load: {error}") from None
     except OSError as error:
         raise PluginError(f"{path} cannot be read: {error.strerror or error}") from None
     if found and found[0].reason:
         raise PluginError(f"{path} does not load: {found[0].reason}")
-    for info in found:
-        if info.name == node.plugin or (not node.plugin and len(found) == 1):
-            return info
-    names = [info.name for info in found]
+    if len(found) == 1:
+        return found[0]
+    names = [row.name for row in _listed(path, host.stamp(path), node.load_timeout_s)]
+    if not node.plugin and len(names) > 1:
+        raise PluginNotFound(f"{path} holds {len(names)} plug-ins; give the `name` of one: {', '.join(names[:16])}")
     raise PluginNotFound(f"{path} holds no plug-in {node.plugin!r}{nearest(node.plugin, names)}")
 
 
 @lru_cache(maxsize=256)
-def _examined(path: Path, stamp: host.Stamp, load_timeout_s: float | None) -> list[host.PluginInfo]:
-    return host.examine(path, load_timeout_s)
+def _listed(path: Path, stamp: host.Stamp, load_timeout_s: float | None) -> tuple[Any, ...]:
+    return tuple(host.names(path, load_timeout_s))
+
+
+@lru_cache(maxsize=256)
+def _examined(path: Path, name: str, stamp: host.Stamp, load_timeout_s: float | None) -> list[host.PluginInfo]:
+    """The plug-in of that name, or the only one; none when there is no such."""
+    rows = _listed(path, stamp, load_timeout_s)
+    wanted = [row.name for row in rows if row.name == name or (not name and len(rows) == 1)]
+    return list(host.examine(path, wanted[:1], load_timeout_s))
 
 
 def check_plugin(node: Plugin, where: str, allow_path: bool) -> list[str]:
@@ -126,6 +149,9 @@ def check_plugin(node: Plugin, where: str, allow_path: bool) -> list[str]:
             raise type(error)(f"{where}: {error}") from None
         return [bypassed(where, node, error)]
     known = {parameter.name: parameter for parameter in info.parameters}
+    if node.sidechain is not None and not info.sidechain:
+        allowed = f'{node.label} has no side-chain bus; {{"effect": "Ducker", "sidechain": ...}} follows another stem'
+        raise ParameterError(f"{where}.sidechain", node.sidechain, allowed)
     if node.state is not None:
         try:
             host.unpack(node.state, info.class_id, info.version)
@@ -157,27 +183,18 @@ def _ambiguity(node: Plugin, where: str) -> list[str]:
 
 def _check_value(where: str, value: host.Value | Automation, parameter: host.PluginParameter, label: str) -> None:
     """Automation passes between the steps of a parameter that has some: the plug-in rounds it."""
-    places: list[tuple[str, host.Value]]
     allowed = f"{parameter.allowed} ({label})"
-    if isinstance(value, Automation):
-        if parameter.choices:
-            raise ParameterError(where, "automated", f"only numbers can be; {allowed}")
-        parameter = replace(parameter, steps=())
-        places = [(f"{where}.points[{index}]", single) for index, single in enumerate(value.values)]
-    else:
-        places = [(where, value)]
-    for place, single in places:
-        if not _fits(single, parameter):
-            raise ParameterError(place, single, allowed, parameter.unit)
-
-
-def _fits(value: host.Value, parameter: host.PluginParameter) -> bool:
-    low, high = parameter.low, parameter.high
-    if low is None or high is None:
-        return any(value == choice and type(value) is type(choice) for choice in parameter.choices)
-    if type(value) is not float or parameter.read_only or not low <= value <= high:
-        return False
-    return not parameter.steps or any(host.is_near(value, step, low, high) for step in parameter.steps)
+    if not isinstance(value, Automation):
+        if not parameter.allows(value):
+            raise ParameterError(where, value, allowed, parameter.unit)
+        return
+    if parameter.low is None:
+        raise ParameterError(where, "automated", f"only numbers can be; {allowed}")
+    if not parameter.automatable:
+        raise ParameterError(where, "automated", f"a fixed value: {label} does not let a host automate it; {allowed}")
+    for index, single in enumerate(value.values):
+        if not replace(parameter, steps=()).allows(single):
+            raise ParameterError(f"{where}.points[{index}]", single, allowed, parameter.unit)
 
 
 def plugin_files(node: Plugin) -> list[Path]:

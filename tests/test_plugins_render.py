@@ -689,7 +689,7 @@ def test_plugins_are_listed_shown_and_probed(run: Any, installed: Callable[..., 
     assert TEST_PLUGIN in out
     assert r"two\nlines.vst3: a link to nowhere\nat all" in out
     assert "not a plug-in" in next(line for line in out.splitlines() if "empty.vst3" in line)
-    assert out.splitlines()[-1] == "`gbsep plugins scan` tries those in quarantine again"
+    assert out.splitlines()[-1] == "`gbsep plugins scan --retry` tries those in quarantine again"
     code, out, _ = run("plugins", "show", TEST_PLUGIN, "--probe")
     assert code == 0
     assert "nondeterministic" in out

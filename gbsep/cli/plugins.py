@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from ..errors import OutputError
+from ..errors import OutputError, PluginError, printable
 from .common import HELP, debug_option, print_table, say
 
 if TYPE_CHECKING:
@@ -32,11 +35,23 @@ def plugins() -> None:
 
 
 @plugins.command("scan")
+@click.option("--retry", is_flag=True, help="Try those in quarantine once more.")
+@click.option(
+    "--all", "refresh", is_flag=True, help="Look at every plug-in again, also at those that have not changed."
+)
 @json_option
 @debug_option
-def scan_plugins(as_json: bool) -> None:
-    """Look at every plug-in again, also at those that crashed or did not load."""
-    _list_plugins(refresh=True, as_json=as_json)
+def scan_plugins(retry: bool, refresh: bool, as_json: bool) -> None:
+    """Look at the plug-ins that are new or have changed, and list them all.
+
+    Each is kept as soon as it is known: a scan that was interrupted goes on where it was. A plug-in that crashes, hangs
+    or does not load is put in quarantine with the reason, and the others go on.
+
+    \b
+    gbsep plugins scan
+    gbsep plugins scan --retry       after mending what kept a plug-in from loading
+    """
+    _list_plugins(refresh, retry, as_json)
 
 
 @plugins.command("list")
@@ -44,13 +59,14 @@ def scan_plugins(as_json: bool) -> None:
 @debug_option
 def list_plugins(as_json: bool) -> None:
     """Every plug-in, and why those in quarantine are not used. What has not changed is not looked at again."""
-    _list_plugins(refresh=False, as_json=as_json)
+    _list_plugins(refresh=False, retry=False, as_json=as_json)
 
 
-def _list_plugins(refresh: bool, as_json: bool) -> None:
+def _list_plugins(refresh: bool, retry: bool, as_json: bool) -> None:
     from .. import host
 
-    found = host.plugins(refresh)
+    with _scanning() as show:
+        found = host.plugins(refresh, retry, show)
     used = {info.name: info for info in reversed(found) if not info.reason}
     if as_json:
         for info in found:
@@ -63,11 +79,34 @@ def _list_plugins(refresh: bool, as_json: bool) -> None:
         click.echo(f"no plug-ins in {', '.join(map(str, host.folders()))}", err=True)
 
 
+@contextmanager
+def _scanning() -> Iterator[Callable[[str, int, int], None]]:
+    """A function that shows the plug-in that was examined last, on a terminal's stderr; elsewhere every 50th."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.status import Status
+
+    if not sys.stderr.isatty():
+        yield lambda name, done, total: say(f"examined {name} ({done}/{total})", err=True) if done % 50 == 0 else None
+        return
+    status, begun_s = Status("scanning", console=Console(stderr=True)), time.monotonic()
+
+    def show(name: str, done: int, total: int) -> None:
+        if time.monotonic() - begun_s > 0.5:
+            status.start()
+        status.update(escape(printable(f"examined {name}" + f" ({done} of {total} in its file)" * (total > 1))))
+
+    try:
+        yield show
+    finally:
+        status.stop()
+
+
 def _print_plugins(found: list[PluginInfo], used: dict[str, PluginInfo]) -> None:
     """A table of what can be used, then why the others are not; `used` are those that count, by name."""
     rows = [
         (
-            *(info.name, info.vendor, info.version, info.format, _channels(info.channels)),
+            *(info.name, info.vendor, info.version, info.format, _channels(info.layouts)),
             f"{info.latency_frames} frames",
             str(info.path),
         )
@@ -83,11 +122,12 @@ def _print_plugins(found: list[PluginInfo], used: dict[str, PluginInfo]) -> None
         if not info.reason and used[info.name] is not info:
             say(f"shadowed: {info.path}: {info.name} is found first at {used[info.name].path}")
     if any(info.reason for info in found):
-        say("`gbsep plugins scan` tries those in quarantine again")
+        say("`gbsep plugins scan --retry` tries those in quarantine again")
 
 
-def _channels(counts: Iterable[int]) -> str:
-    return " or ".join({1: "mono", 2: "stereo"}[count] for count in counts) or "instrument"
+def _channels(layouts: Iterable[tuple[int, int]]) -> str:
+    names = {(1, 1): "mono", (2, 2): "stereo"}
+    return " or ".join(names.get(pair, f"{pair[0]} in, {pair[1]} out") for pair in layouts) or "instrument"
 
 
 @plugins.command("show")
@@ -98,17 +138,20 @@ def _channels(counts: Iterable[int]) -> str:
 @json_option
 @debug_option
 def show_plugin(name: str, vendor: str | None, format_: str | None, probe: bool, as_json: bool) -> None:
-    """One plug-in and its parameters, by the names that presets use."""
+    """One plug-in and its parameters, by the names that presets use; --json gives every choice of each."""
     from .. import host
 
     info = host.find(name, vendor, format_)
+    if probe and not info.is_effect:
+        raise PluginError(f"{info.name} is an instrument: no sound goes through it, so there is nothing to compare")
     nondeterministic = not host.repeats(info) if probe else None
     if as_json:
         click.echo(json.dumps(info.as_json() | {"nondeterministic": nondeterministic}))
         return
     say(f"{info.name} {info.version}, {info.vendor}, {info.format}, {info.category}")
     say(f"{info.path}, class {info.class_id}")
-    click.echo(f"{_channels(info.channels)}, latency {info.latency_frames} frames")
+    sidechain = ", with a side-chain bus" if info.sidechain else ""
+    click.echo(f"{_channels(info.layouts)}{sidechain}, latency {info.latency_frames} frames")
     if probe:
         click.echo("nondeterministic: two renders differ" if nondeterministic else "deterministic: two renders agree")
     rows = [(row.name, row.unit, row.allowed, f"{row.value}") for row in info.parameters]
@@ -137,6 +180,8 @@ def save_state(
     if path.exists() and not overwrite:
         raise OutputError(path, "is there already; give --overwrite to replace it")
     info = host.find(name, vendor, format_)
+    if not info.is_effect:
+        raise PluginError(f"{info.name} is an instrument: no sound goes through it, and presets take effects only")
     parameters = dict(parse_override(text, "ratio=12.34") for text in settings)
     with host.open_plugin(info, host.PROBE_SAMPLE_RATE, max(info.channels, default=2), parameters) as instance:
         state = instance.save_state()

@@ -1,4 +1,4 @@
-"""External plug-ins, VST3 and on macOS Audio Units, each in a process of its own.
+"""External plug-ins, VST3 and on macOS Audio Units, each at work in a process of its own.
 
     for info in plugins(): ...                                  what is on this machine, with all parameters
     with open_plugin(find("ZamCompX2"), 44100, 2, {"ratio": 12.34}) as instance:
@@ -19,7 +19,7 @@ from ..hosted.parameters import PluginParameter, Value, is_near
 from ..hosted.state import preset_chunks, read_state, state_file, unpack
 from .instance import Changes, PluginInstance, open_plugin
 from .sandbox import TIMEOUT_S
-from .scan import PluginInfo, Stamp, examine, find, folders, matching, plugins, stamp
+from .scan import PluginInfo, Stamp, examine, find, folders, matching, names, plugins, stamp
 
 __all__ = [
     "PROBE_SAMPLE_RATE",
@@ -36,6 +36,7 @@ __all__ = [
     "is_near",
     "library",
     "matching",
+    "names",
     "open_plugin",
     "plugins",
     "preset_chunks",

@@ -21,10 +21,6 @@ from ..hosted.parameters import Value
 from .sandbox import MEMORY_LIMIT_BYTES, Limit, Sandbox, limit
 from .scan import PluginInfo
 
-FIRST_FRAMES = 3
-"""Pedalboard takes the layout of an instance from the first array it gets after a reset, and cannot tell channels from
-frames in one of fewer frames."""
-
 Changes = Sequence[tuple[int, Mapping[str, Value]]]
 """Automation within a block: (frame of the block, parameters that hold from there on), in order of the frames."""
 
@@ -44,25 +40,31 @@ class _Sent(NamedTuple):
 class PluginInstance:
     """A fresh instance of one plug-in, for one signal. Close it, or use it in a `with` statement.
 
-    label: what messages call it; latency_frames: by how much `process` delays; values: every parameter before the first
-    block, as the plug-in shows it; class_id, version: what the plug-in calls itself.
+    label: what messages call it; channels: of the signal, which its blocks have, followed by `key_channels` for the
+    side chain; latency_frames: by how much `process` delays; values: every parameter before the first block, as the
+    plug-in shows it; class_id, version: what the plug-in calls itself.
     """
 
-    def __init__(self, sandbox: Sandbox, about: Mapping[str, str], started: Mapping[str, Any], block_limit: Limit):
+    def __init__(
+        self,
+        sandbox: Sandbox,
+        about: Mapping[str, str],
+        started: Mapping[str, Any],
+        block_limit: Limit,
+        key_channels: int = 0,
+    ):
         self._sandbox, self._block_limit = sandbox, block_limit
-        self.label, self.channels = sandbox.label, sandbox.channels
+        self.label, self.channels, self.key_channels = sandbox.label, sandbox.channels - key_channels, key_channels
         self.class_id, self.version = about["class_id"], about["version"]
         self.latency_frames: int = started["latency_frames"]
         self.values: dict[str, Value] = started["values"]
-        self._frames = self._fetched_frames = 0
+        self._fetched_frames = 0
 
     def process(self, block: Block, changes: Changes = ()) -> Block:
-        """The next block of the signal, delayed by `latency_frames`: same shape, new array.
+        """The next block, shape (channels + key_channels, n), to one of (channels, n), delayed by `latency_frames`.
 
-        A mono plug-in treats the channels of a stereo signal each by itself; a stereo plug-in gets a mono signal on
-        both channels, and the mean of what it makes of them comes back. The first block has at least FIRST_FRAMES, and
-        the plug-in never gets more at once than that had (or 8192), so it should not be the shortest. A value of
-        `changes` that the plug-in cannot represent is rounded by it; one outside its range is a ParameterError.
+        How a signal goes through a plug-in with other channels, gbsep.hosted.layout says. A value of `changes` that
+        the plug-in cannot represent is rounded by it; one outside its range is a ParameterError.
         """
         return next(self.stream([(block, changes)]))
 
@@ -77,7 +79,7 @@ class PluginInstance:
         try:
             for block, changes in pieces:
                 self._check(block)
-                out = np.empty(block.shape, np.float32)
+                out = np.empty((self.channels, block.shape[1]), np.float32)
                 for begin in range(0, max(block.shape[1], 1), channel.SLOT_FRAMES):
                     if len(sent) == channel.SLOTS:
                         yield from self._fetch(sent.popleft())
@@ -96,13 +98,9 @@ class PluginInstance:
                 self.close()
 
     def _check(self, block: Block) -> None:
-        if block.ndim != 2 or block.shape[0] != self.channels:
-            raise AudioError(
-                f"plug-in {self.label!r} was opened for blocks of shape ({self.channels}, n), not {block.shape}"
-            )
-        if not self._frames and 0 < block.shape[1] < FIRST_FRAMES:
-            raise AudioError(f"the first block for a plug-in needs {FIRST_FRAMES} frames, not {block.shape[1]}")
-        self._frames += block.shape[1]
+        rows = self.channels + self.key_channels
+        if block.ndim != 2 or block.shape[0] != rows:
+            raise AudioError(f"plug-in {self.label!r} was opened for blocks of shape ({rows}, n), not {block.shape}")
 
     def _submit(self, piece: _Sent, block: Block, changes: Changes) -> None:
         frames = piece.part.stop - piece.part.start
@@ -117,7 +115,7 @@ class PluginInstance:
             self._sandbox.fail(
                 "process", f"its latency changed from {self.latency_frames} to {latency_frames} frames{changed}"
             )
-        piece.out[:, piece.part] = self._sandbox.slot(piece.slot, piece.part.stop - piece.part.start)
+        piece.out[:, piece.part] = self._sandbox.slot(piece.slot, piece.part.stop - piece.part.start)[: self.channels]
         try:
             check_finite(piece.out[:, piece.part], self._fetched_frames)
         except AudioError as error:
@@ -127,7 +125,7 @@ class PluginInstance:
             yield piece.out
 
     def save_state(self) -> bytes:
-        """The state as it is now, for `open_plugin(state=...)`: a .vstpreset, or raw where the format has none."""
+        """The state heard with the first frame, for `open_plugin(state=...)`: a .vstpreset, or raw for Audio Units."""
         return base64.b64decode(self._sandbox.ask("save state", self._block_limit, "save"))
 
     def close(self) -> None:
@@ -152,8 +150,11 @@ def open_plugin(
     block_timeout_s: float | None = None,
     memory_limit_bytes: int = MEMORY_LIMIT_BYTES,
     where: str = "",
+    key_channels: int = 0,
 ) -> PluginInstance:
     """A fresh instance of a plug-in, or of the only one in a file, for a signal of `channels` (1 or 2) channels.
+
+    With `key_channels` (1 or 2) its side-chain bus is fed from the rows of each block that follow the signal's.
 
     `state` is restored first, then `parameters` are set by their text values and read back. `load_timeout_s` holds for
     each of loading, restoring and setting, `block_timeout_s` for each 65536 frames; without them
@@ -165,7 +166,7 @@ def open_plugin(
     path, name = (plugin.path, plugin.name) if isinstance(plugin, PluginInfo) else (Path(plugin), None)
     load_limit = limit("load_timeout_s", load_timeout_s)
     block_limit = limit("block_timeout_s", block_timeout_s)
-    sandbox = Sandbox(name or path.stem, channels, memory_limit_bytes, where)
+    sandbox = Sandbox(name or path.stem, channels + key_channels, memory_limit_bytes, where)
     try:
         about = sandbox.ask(
             "load",
@@ -175,6 +176,7 @@ def open_plugin(
             name=name,
             sample_rate=sample_rate,
             channels=channels,
+            key_channels=key_channels,
         )
         if state is not None:
             sandbox.ask("restore state", load_limit, "state", data=base64.b64encode(state).decode())
@@ -182,4 +184,4 @@ def open_plugin(
     except BaseException:
         sandbox.close()
         raise
-    return PluginInstance(sandbox, about, started, block_limit)
+    return PluginInstance(sandbox, about, started, block_limit, key_channels)

@@ -53,6 +53,11 @@ START_HINTS = {
     errno.ENOSPC: "; free some space",
 }
 
+WORKING_SHARE = 0.02
+"""A process that takes less than this share of the time is waiting."""
+MOST_WAITING = 20
+"""On a busy machine what works is waited for up to so many times its limit."""
+
 LAUNCH = "import sys; sys.path[:] = sys.argv[4:]; from gbsep.hosted.worker import main; main(sys.argv[1:4])"
 """The worker imports what this process would: its `sys.path` comes along."""
 
@@ -85,8 +90,8 @@ class Sandbox:
     """A process that one plug-in is loaded into, and the way to talk with it."""
 
     def __init__(self, label: str, channels: int = 2, memory_limit_bytes: int = MEMORY_LIMIT_BYTES, where: str = ""):
-        self.label, self.channels = label, channels
-        self._title = f"{where}: plug-in {label!r}" if where else f"plug-in {label!r}"
+        self.channels, self._where = channels, where
+        self.call_it(label)
         self._after_crash = '; "on_failure": "bypass" lets its stem pass unprocessed' if where else ""
         if os.name != "posix":
             raise PluginError(f"{self._title} cannot be used: external plug-ins run on Linux and macOS only")
@@ -96,6 +101,15 @@ class Sandbox:
         except OSError as error:
             hint = START_HINTS.get(error.errno or 0, "")
             raise PluginError(f"{self._title} cannot be started: {error.strerror or error}{hint}") from None
+
+    def call_it(self, label: str) -> None:
+        """What messages call the plug-in from now on."""
+        self.label = label
+        self._title = f"{self._where}: plug-in {label!r}" if self._where else f"plug-in {label!r}"
+
+    @property
+    def is_open(self) -> bool:
+        return self._finalize.alive
 
     def _start(self, memory_limit_bytes: int) -> None:
         """Start the process; of what it needs, `theirs` is closed here once it has it."""
@@ -134,7 +148,7 @@ class Sandbox:
         return channel.slot(self._memory, slot, self.channels, frames)
 
     def _check_open(self) -> None:
-        if not self._finalize.alive:
+        if not self.is_open:
             raise PluginError(f"{self._title} is closed")
 
     def ask(self, phase: str, limit: Limit, verb: str, **arguments: Any) -> Any:
@@ -154,10 +168,9 @@ class Sandbox:
 
     def wait(self, phase: str, limit: Limit) -> Any:
         """The answer to the oldest request that has none yet; its time counts from when the process turned to it."""
-        deadline = self._busy_since + limit.timeout_s
         with self._watched(phase, limit):
-            self._wait_readable(deadline)
-            answer = channel.receive(self._messages, max(deadline, time.monotonic() + ANSWER_S))
+            self._wait_readable(limit.timeout_s)
+            answer = channel.receive(self._messages, time.monotonic() + max(limit.timeout_s, ANSWER_S))
             self._output.read()  # what it wrote before an answer has nothing to do with a crash after it
         self._unanswered, self._busy_since = self._unanswered - 1, time.monotonic()
         if "error" not in answer:
@@ -176,10 +189,11 @@ class Sandbox:
         """Turn what happens to the process into gbsep's errors, and leave nothing running."""
         try:
             yield
-        except TimeoutError:
+        except TimeoutError as error:
             self.close()
+            why = str(error) if error.args and not error.errno else "it takes no message"
             raise PluginTimeout(
-                f"{self._title} gave no answer within {limit.timeout_s:g} s during {phase} and was stopped; "
+                f"{self._title} gave no answer within {limit.timeout_s:g} s during {phase} and was stopped; {why}; "
                 f"a longer {limit.setting} gives it more time"
             ) from None
         except (EOFError, ConnectionError):
@@ -193,14 +207,26 @@ class Sandbox:
             self.close()
             raise
 
-    def _wait_readable(self, deadline: float) -> None:
-        """Return when there is something to read; EOFError when there never will be, TimeoutError at the deadline."""
-        while not connection.wait([self._messages], min(0.1, max(deadline - time.monotonic(), 0.0))):
+    def _wait_readable(self, timeout_s: float) -> None:
+        """Return when there is something to read; EOFError when there never will be.
+
+        Waiting counts while the process does nothing, and the processor time that it takes while it does something.
+        Raises TimeoutError, saying which it was, when either is as long as `timeout_s`.
+        """
+        started_s, worked_s = self._busy_since, processor_time_s(self._process.pid)
+        active_s, last_s = started_s, worked_s
+        while not connection.wait([self._messages], min(0.1, timeout_s / 4)):
             # A child of the plug-in may hold the channel open after the plug-in itself is gone.
             if self._process.poll() is not None and not connection.wait([self._messages], 0.0):
                 raise EOFError
-            if time.monotonic() >= deadline:
-                raise TimeoutError
+            now_s, used_s = time.monotonic(), processor_time_s(self._process.pid)
+            if used_s - last_s > WORKING_SHARE * max(now_s - active_s, 0.0):
+                active_s, last_s = now_s, used_s
+            if now_s - active_s >= timeout_s:
+                raise TimeoutError("it hangs: it waits and uses no processor time")
+            waited_s = now_s - started_s
+            if min(used_s - worked_s, waited_s) >= timeout_s or waited_s >= MOST_WAITING * timeout_s:
+                raise TimeoutError(f"it was still working, {used_s - worked_s:.1f} s of processor time so far")
 
     def _ending(self) -> str:
         """How the process ended, and the last line it wrote; closes the sandbox."""
@@ -223,6 +249,21 @@ class Sandbox:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+def processor_time_s(pid: int) -> float:
+    """The processor time that a process has taken; 0 where the system does not say, which then counts as waiting."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            return time.clock_gettime((~pid << 3) | 2)  # the clock of a process, as clock_getcpuclockid(3) makes it
+        return 0.0
+    with contextlib.suppress(OSError, ValueError, subprocess.SubprocessError):
+        said = subprocess.run(["ps", "-o", "time=", "-p", str(pid)], capture_output=True, text=True, timeout=5).stdout
+        minutes, _, seconds = said.strip().rpartition(":")
+        return sum(60.0 ** (1 + place) * float(part) for place, part in enumerate(minutes.split(":")[::-1])) + float(
+            seconds
+        )
+    return 0.0
 
 
 def how_it_ended(status: int | None, said: bytes) -> str:

@@ -7,8 +7,9 @@ Two forms:
 - raw, for what has no `.vstpreset` (Audio Units): one line of JSON with the class id and the plug-in's version, then
   the state as the plug-in gave it.
 
-States saved here carry the plug-in's version too, in the `.vstpreset` as an `Info` chunk. A state is refused when it
-belongs to another plug-in or to another version: the same preset must not come out differently without a word.
+In a `.vstpreset`, `Comp` is the state of the component, which makes the sound, and `Cont` that of its controller. Those
+saved here carry the plug-in's version too, as an `Info` chunk. A state is refused when it belongs to another plug-in or
+to another version: the same preset must not come out differently without a word.
 
 Reference: Steinberg, "VST 3 Preset Format" (`public.sdk/source/vst/vstpresetfile.h`).
 """
@@ -52,40 +53,46 @@ def state_file(text: str, folder: Path) -> Path | None:
         return None
 
 
-def pack(form: str, data: bytes, class_id: str, version: str) -> bytes:
-    """`data` as a plug-in gave it, `form` "vstpreset" or "raw", with its version, and for raw its class id."""
+def pack(form: str, kept: tuple[bytes, bytes], class_id: str, version: str) -> bytes:
+    """What a plug-in's component and controller remember, `form` "vstpreset" or "raw" (component only), as a file."""
+    component, controller = kept
     if form == "raw":
-        return RAW_MAGIC + json.dumps({"class_id": class_id, "version": version}).encode() + b"\n" + data
-    magic, preset_version, preset_class, list_offset = HEADER.unpack_from(data)
-    entries = _entries(data)
+        return RAW_MAGIC + json.dumps({"class_id": class_id, "version": version}).encode() + b"\n" + component
     meta = ElementTree.Element("MetaInfo")
     ElementTree.SubElement(meta, "Attribute", id="PlugInVersion", value=version, type="string", flags="")
     info = ElementTree.tostring(meta, encoding="utf-8", xml_declaration=True)
-    body = data[:list_offset]
-    entries = [*(entry for entry in entries if entry[0] != b"Info"), (b"Info", len(body), len(info))]
-    body += info
-    header = HEADER.pack(magic, preset_version, preset_class, len(body))
+    chunks = [(name, data) for name, data in ((b"Comp", component), (b"Cont", controller), (b"Info", info)) if data]
+    offset, entries = HEADER.size, []
+    for name, data in chunks:
+        entries.append((name, offset, len(data)))
+        offset += len(data)
+    header = HEADER.pack(b"VST3", PRESET_VERSION, class_id.encode("ascii"), offset)
     listing = LIST.pack(b"List", len(entries)) + b"".join(ENTRY.pack(*entry) for entry in entries)
-    return header + body[HEADER.size :] + listing
+    return header + b"".join(data for _, data in chunks) + listing
 
 
-def unpack(state: bytes, class_id: str, version: str) -> tuple[str, bytes]:
-    """The form of a state and the bytes for the plug-in, after checking that they are meant for it.
+def unpack(state: bytes, class_id: str, version: str) -> tuple[bytes, bytes]:
+    """What a state holds for the component and the controller, after checking that it is meant for this plug-in.
 
-    Raises PluginError saying what the state is, when it is none or one of another plug-in or version.
+    Raises PluginError saying what the state is, when it is none, holds nothing, or is one of another plug-in or
+    version.
     """
     if state.startswith(b"VST3"):
-        return "vstpreset", _check_preset(state, class_id, version)
+        _check_preset(state, class_id, version)
+        chunks = preset_chunks(state)
+        if not chunks.keys() & {b"Comp", b"Cont"}:
+            raise PluginError("the state is a .vstpreset that holds no state: neither of the component nor controller")
+        return chunks.get(b"Comp", b""), chunks.get(b"Cont", b"")
     if state.startswith(RAW_MAGIC):
         line, _, data = state[len(RAW_MAGIC) :].partition(b"\n")
         try:
             saved = json.loads(line)
             saved_class, saved_version = saved["class_id"], saved["version"]
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise PluginError("the state is damaged: its first line is not readable") from error
-        _check_same("class id", saved_class, class_id)
-        _check_same("version", saved_version, version)
-        return "raw", data
+        _check_class(saved_class, class_id)
+        _check_version(saved_version, version)
+        return data, b""
     raise PluginError("the state is neither a .vstpreset nor one that gbsep saved")
 
 
@@ -100,12 +107,12 @@ def preset_chunks(preset: bytes) -> dict[bytes, bytes]:
         raise PluginError(f"the state is a damaged .vstpreset: {error}") from error
 
 
-def _check_preset(state: bytes, class_id: str, version: str) -> bytes:
+def _check_preset(state: bytes, class_id: str, version: str) -> None:
     try:
         _, preset_version, preset_class, _ = HEADER.unpack_from(state)
         if preset_version != PRESET_VERSION:
             raise PluginError(f"the state is a .vstpreset of version {preset_version}, not {PRESET_VERSION}")
-        _check_same("class id", preset_class.decode("ascii", "replace"), class_id)
+        _check_class(preset_class.decode("ascii", "replace"), class_id)
         info = [state[offset : offset + size] for name, offset, size in _entries(state) if name == b"Info"]
         attributes = [item for text in info for item in ElementTree.fromstring(text).iter("Attribute")]
     except struct.error as error:
@@ -114,8 +121,7 @@ def _check_preset(state: bytes, class_id: str, version: str) -> bytes:
         raise PluginError(f"the state is a damaged .vstpreset: {error}") from error
     for attribute in attributes:
         if attribute.get("id") == "PlugInVersion":
-            _check_same("version", attribute.get("value"), version)
-    return state
+            _check_version(attribute.get("value"), version)
 
 
 def _entries(preset: bytes) -> list[tuple[bytes, int, int]]:
@@ -130,6 +136,16 @@ def _entries(preset: bytes) -> list[tuple[bytes, int, int]]:
     return entries
 
 
-def _check_same(what: str, saved: object, here: str) -> None:
+def _check_class(saved: object, here: str) -> None:
+    if not isinstance(saved, str) or saved.upper() != here.upper():
+        raise PluginError(
+            f"the state belongs to another plug-in: it was saved for class id {saved}, this one is {here}"
+        )
+
+
+def _check_version(saved: object, here: str) -> None:
     if saved != here:
-        raise PluginError(f"the state was saved for {what} {saved}, but this plug-in has {here}")
+        raise PluginError(
+            f"the state was saved for version {saved}, but this plug-in has {here}: install version {saved}, "
+            "or set the plug-in up again and save its state with `gbsep plugins save`"
+        )

@@ -1,11 +1,11 @@
-"""The process of one plug-in, seen from inside; gbsep.host.sandbox starts it.
+"""The process of a plug-in, seen from inside; gbsep.host.sandbox starts it.
 
 Every request `{"do": name, ...}` has one answer, `{"ok": ...}` or `{"error": kind, "args": [...]}`; whatever else may
 happen, a crash, a hang, exit(0), is for the other side to notice.
 
-Renders repeat because an instance has heard nothing before its first block: pedalboard sends random noise through a
-plug-in while loading it, and silence has to be sent to learn its latency, so then the instance is thrown away and made
-anew with the same state and parameters.
+Renders repeat because an instance has heard nothing before its first block. A plug-in takes its parameters with a
+block, and its latency may follow them; so a first instance is set, hears silence, and leaves its state. A second one
+starts from that state, and what it shows then is what it makes heard.
 """
 
 from __future__ import annotations
@@ -16,27 +16,23 @@ import os
 import resource
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..errors import ParameterError, PluginError
-from . import channel, loader, parameters, state
-
-BUFFER_FRAMES = 8192
-"""The longest piece a plug-in gets at once; pedalboard's own default, so that both give the same bytes."""
+from . import channel, layout, loader, parameters, state
+from .audio_unit import AudioUnitModule
+from .vst3 import ClassRow, Module
+from .vst3_interfaces import INPUT, OUTPUT
 
 SILENCE_FRAMES = 512
-
 SCAN_RATE_HZ = 44100
 
-STATES = {"vstpreset": "preset_data", "raw": "raw_state"}
-"""Pedalboard's names for the forms of a state."""
-
+Values = Mapping[str, parameters.Value]
 Changes = list[tuple[int, dict[str, Any]]]
 
 
@@ -44,135 +40,150 @@ Changes = list[tuple[int, dict[str, Any]]]
 class Voice:
     """A plug-in at work: one instance, or two for a mono plug-in on a stereo signal.
 
-    `width` is the channel count of each instance, `known` their parameters. `buffer_frames` is the length of the first
-    piece: a longer one later would make pedalboard prepare the plug-in again, which silences it.
+    `known` are the parameters of each instance, `kept` the state from which they started. `key_channels` are the rows
+    that follow those of the signal in each block: what the side-chain bus `sidechain` hears, by way of `key_way`.
     """
 
+    module: Module | AudioUnitModule
+    row: ClassRow
     plugins: list[Any]
-    known: list[parameters.Known]
     sample_rate: int
     channels: int
-    width: int
-    class_id: str
-    version: str
     form: str
-    state: tuple[str, bytes] | None = None
-    values: dict[str, parameters.Value] = field(default_factory=dict)
-    buffer_frames: int = 0
+    key_channels: int = 0
+    layout: layout.Layout = field(init=False)
+    known: list[parameters.Known] = field(default_factory=list)
+    kept: tuple[bytes, bytes] = (b"", b"")
+    sidechain: int | None = None
+    key_way: np.ndarray | None = None
 
 
-def load(path: str, name: str | None, sample_rate: int, channels: int) -> Voice:
-    """Load the plug-in, in a width that can carry `channels` channels."""
-    plugin = _load(Path(path), name)
-    if plugin.is_instrument:
-        raise PluginError("it is an instrument, and only effects can process a stem")
-    width = next((width for width in (channels, 3 - channels) if _accepts(plugin, sample_rate, width)), 0)
-    if not width:
-        raise PluginError("it takes neither one channel nor two")
-    plugins = [plugin]
-    if width < channels:
-        plugins.append(_load(Path(path), name))
-        _accepts(plugins[1], sample_rate, width)
-    form = "vstpreset" if hasattr(plugin, "preset_data") else "raw"
-    known = [plugin.parameters for plugin in plugins]
-    return Voice(plugins, known, sample_rate, channels, width, class_id(plugin), plugin.version, form)
+_MODULES: dict[str, Module | AudioUnitModule] = {}
 
 
-def _load(path: Path, name: str | None) -> Any:
-    import pedalboard
-
-    pedalboard._pedalboard.get_text_for_raw_value = _text  # type: ignore[assignment]
-    try:
-        loader.check_loadable(path)
-        return pedalboard.load_plugin(str(path), plugin_name=name)
-    except UnicodeDecodeError:
-        raise
-    except (OSError, ImportError, ValueError, RuntimeError) as error:
-        raise PluginError(str(error)) from error
+def open_module(path: str) -> Module | AudioUnitModule:
+    """The bundle's library, loaded once."""
+    if path not in _MODULES:
+        try:
+            loader.check_loadable(Path(path))
+        except (OSError, ImportError) as error:
+            raise PluginError(str(error)) from error
+        _MODULES[path] = AudioUnitModule(Path(path)) if path.endswith(".component") else Module(Path(path))
+    return _MODULES[path]
 
 
-def _text(parameter: Any, raw_value: float, slow: bool = False) -> str:
-    """What `parameter` shows at `raw_value`.
-
-    Stands in for pedalboard's own, which while loading sets a parameter that has one text only to 1001 values to see
-    whether the text changes. A plug-in that loads something for each of them (ZamVerb: its impulse responses) then
-    takes minutes.
-    """
-    return parameter.get_text_for_raw_value(raw_value)
-
-
-def _accepts(plugin: Any, sample_rate: int, width: int) -> bool:
-    """Whether the plug-in takes `width` channels; it then knows that arrays have shape (channels, frames)."""
-    try:
-        plugin.process(np.zeros((width, SILENCE_FRAMES), np.float32), sample_rate)
-    except ValueError:
-        return False
-    return True
+def row_of(module: Module | AudioUnitModule, name: str | None) -> ClassRow:
+    """The plug-in of that name, or the only one."""
+    found = [row for row in module.rows if name in (None, row.name)]
+    if not found:
+        raise PluginError("it holds no plug-in" + f" {name!r}" * bool(name))
+    if name is None and len(found) > 1:
+        raise PluginError(f"it holds several plug-ins; give a name: {', '.join(row.name for row in found)}")
+    return found[0]
 
 
-def class_id(plugin: Any) -> str:
-    """The VST3 class id as its `.vstpreset` spells it; for Audio Units pedalboard's identifier."""
-    return plugin.preset_data[8:40].decode("ascii") if hasattr(plugin, "preset_data") else plugin.identifier
+def load(path: str, name: str | None, sample_rate: int, channels: int, key_channels: int = 0) -> Voice:
+    """Load the plug-in, in a layout that can carry `channels` channels, and `key_channels` more on a side chain."""
+    module = open_module(path)
+    row = row_of(module, name)
+    plugin = module.create(row)
+    form = "raw" if isinstance(module, AudioUnitModule) else "vstpreset"
+    voice = Voice(module, plugin.row, [plugin], sample_rate, channels, form, key_channels)
+    voice.layout = layout.choose(plugin, channels)
+    if key_channels:
+        voice.sidechain = sidechain_bus(plugin)
+        if voice.sidechain is None:
+            raise PluginError('it has no side-chain bus; {"effect": "Ducker", "sidechain": ...} follows another stem')
+        voice.key_way = layout.sidechain_way(plugin.buses(INPUT)[voice.sidechain], key_channels)
+    return voice
+
+
+def sidechain_bus(plugin: Any) -> int | None:
+    """The first input bus beside the main one; None when there is none."""
+    return next((index for index, bus in enumerate(plugin.buses(INPUT)) if index and bus.channels), None)
+
+
+def fresh(voice: Voice) -> Any:
+    """Another instance in the same layout, not yet prepared."""
+    plugin = voice.module.create(voice.row)
+    layout.choose(plugin, voice.channels)
+    return plugin
 
 
 def restore_state(voice: Voice, data: str) -> None:
-    voice.state = state.unpack(base64.b64decode(data), voice.class_id, voice.version)
-    restore(voice)
+    voice.kept = state.unpack(base64.b64decode(data), voice.row.class_id, voice.row.version)
+    restore(voice, voice.plugins[0], voice.kept)
 
 
-def restore(voice: Voice) -> None:
-    """Give every instance the state and the parameters asked for."""
-    for plugin, known in zip(voice.plugins, voice.known, strict=True):
-        if voice.state is not None:
-            form, data = voice.state
-            setattr(plugin, STATES[form], data)
-        parameters.write(known, voice.values)
+def restore(voice: Voice, plugin: Any, kept: tuple[bytes, bytes]) -> None:
+    """Give an instance a state: some take one only when they know the sample rate, none while it is at work."""
+    prepare(voice, plugin)
+    plugin.deactivate()
+    plugin.restore(*kept)
 
 
-def recall(voice: Voice, plugin: Any) -> None:
-    """Give an instance, and with it what shows its parameters, the state that it has."""
-    setattr(plugin, STATES[voice.form], getattr(plugin, STATES[voice.form]))
+def start(voice: Voice, values: Values) -> dict[str, Any]:
+    """Set the parameters, make instances that have heard nothing yet, and read them."""
+    trial = voice.plugins[0]
+    known = parameters.known_parameters(trial)
+    raws = parameters.write(known, values)
+    hear_silence(voice, trial)
+    voice.kept = trial.state()
+    prepare(voice, trial)  # a latency that follows a parameter counts from then on
+    latency_frames = trial.latency_frames
+    trial.close()
+    for _ in range(2 if values else 0):
+        voice.kept = settled(voice, values, raws)
+    voice.plugins = [fresh(voice) for _ in range(voice.layout.instances)]
+    voice.known = [set_up(voice, plugin, values, raws) for plugin in voice.plugins]
+    for plugin in voice.plugins:
+        prepare(voice, plugin)
+    shown = {**parameters.read(voice.known[0]), **values}
+    return {"latency_frames": latency_frames, "values": shown}
 
 
-def start(voice: Voice, values: dict[str, parameters.Value]) -> dict[str, Any]:
-    """Set the parameters, make instances that have heard nothing yet, and read them.
-
-    A plug-in takes parameters with a block, here of silence. Then they are in the state that the new instance takes
-    over, and the latency is the one they bring about. What the state holds is what is heard, so they are read from it.
-    """
-    from pedalboard_native import ExternalPluginReloadType
-
-    voice.values = values
-    restore(voice)
-    kept = []
-    for plugin, known in zip(voice.plugins, voice.known, strict=True):
-        plugin.process(np.zeros((voice.width, SILENCE_FRAMES), np.float32), voice.sample_rate)
-        kept.append(parameters.recalled(known, values, partial(recall, voice, plugin)))
-        plugin._reload_type = ExternalPluginReloadType.PersistsAudioOnReset
-        plugin.reset()
-    restore(voice)
-    return {"latency_frames": latency_frames(voice), "values": kept[0]}
+def set_up(voice: Voice, plugin: Any, values: Values, raws: Mapping[str, float]) -> parameters.Known:
+    """Give an instance the state, check that it has the values then, and set them too: some plug-ins forget their state
+    as they start to work, or keep none."""
+    restore(voice, plugin, voice.kept)
+    known = parameters.known_parameters(plugin)
+    if any(voice.kept):
+        parameters.check_kept(known, values, raws)
+    parameters.write(known, values)
+    return known
 
 
-def latency_frames(voice: Voice) -> int:
-    return max(plugin.reported_latency_samples for plugin in voice.plugins)
+def settled(voice: Voice, values: Values, raws: Mapping[str, float]) -> tuple[bytes, bytes]:
+    """The state of an instance that was set up and has heard a block: some take a state with that only, and one
+    parameter may change another as they are restored."""
+    plugin = fresh(voice)
+    set_up(voice, plugin, values, raws)
+    hear_silence(voice, plugin)
+    now: tuple[bytes, bytes] = plugin.state()
+    plugin.close()
+    return now
+
+
+def hear_silence(voice: Voice, plugin: Any) -> None:
+    prepare(voice, plugin)
+    plugin.process(np.zeros((len(voice.layout.way_in), SILENCE_FRAMES), np.float32))
+
+
+def prepare(voice: Voice, plugin: Any) -> None:
+    plugin.prepare(voice.sample_rate, voice.sidechain)
 
 
 def process(voice: Voice, block: np.ndarray) -> np.ndarray:
-    """The next block, late by the latency; same shape (channels, n)."""
-    if voice.width == voice.channels:
-        return _process(voice, voice.plugins[0], block)
-    if voice.width > voice.channels:
-        return _process(voice, voice.plugins[0], np.repeat(block, 2, axis=0)).mean(axis=0, keepdims=True)
-    rows = np.split(block, len(voice.plugins))
-    return np.concatenate([_process(voice, *pair) for pair in zip(voice.plugins, rows, strict=True)])
+    """The next block, late by the latency: (channels + key_channels, n) to (channels, n)."""
+    signal, key = block[: voice.channels], block[voice.channels :]
+    if voice.key_way is not None:
+        key = (voice.key_way @ key).astype(np.float32)
+    parts = voice.layout.split(signal)
+    return voice.layout.join([_process(voice, *pair, key) for pair in zip(voice.plugins, parts, strict=True)])
 
 
-def _process(voice: Voice, plugin: Any, block: np.ndarray) -> np.ndarray:
-    voice.buffer_frames = voice.buffer_frames or min(block.shape[1], BUFFER_FRAMES)
-    made = plugin.process(block, voice.sample_rate, buffer_size=voice.buffer_frames, reset=False)
-    missing = block.shape[1] - made.shape[1]  # pedalboard leaves out what comes before the latency has passed
-    return np.pad(made, ((0, 0), (missing, 0))) if missing else made
+def _process(voice: Voice, plugin: Any, block: np.ndarray, key: np.ndarray) -> np.ndarray:
+    return plugin.process(block, None if voice.sidechain is None else (voice.sidechain, key))
 
 
 def process_in_place(voice: Voice, block: np.ndarray, changes: Changes) -> None:
@@ -180,43 +191,57 @@ def process_in_place(voice: Voice, block: np.ndarray, changes: Changes) -> None:
     begin = 0
     for frame, values in [*changes, (block.shape[1], {})]:
         if frame > begin:
-            block[:, begin:frame] = process(voice, block[:, begin:frame])
+            block[: voice.channels, begin:frame] = process(voice, block[:, begin:frame])
             begin = frame
         for known in voice.known:
             for name, value in values.items():
                 parameters.move(known, name, value)
 
 
-def scan(path: str) -> list[dict[str, Any]]:
-    """What a plug-in file holds: one row for each plug-in."""
-    import pedalboard
-
-    try:
-        loader.check_loadable(Path(path))
-        names = pedalboard.VST3Plugin.get_plugin_names_for_file(path) if path.endswith(".vst3") else [None]
-    except (OSError, ImportError) as error:
-        raise PluginError(str(error)) from error
-    return [_row(name, _load(Path(path), name)) for name in names]
+def latency_frames(voice: Voice) -> int:
+    return max(plugin.latency_frames for plugin in voice.plugins)
 
 
-def _row(name: str | None, plugin: Any) -> dict[str, Any]:
-    channels = [] if plugin.is_instrument else [width for width in (1, 2) if _accepts(plugin, SCAN_RATE_HZ, width)]
+def names(path: str) -> list[dict[str, Any]]:
+    """The plug-ins that a file lists, none of them loaded."""
+    return [asdict(row) for row in open_module(path).rows]
+
+
+def examine(path: str, name: str) -> dict[str, Any]:
+    """What can be said of one plug-in of a file."""
+    module = open_module(path)
+    plugin = module.create(row_of(module, name))
+    row = plugin.row
+    inputs, outputs = plugin.buses(INPUT), plugin.buses(OUTPUT)
+    is_effect = bool(inputs and outputs and inputs[0].channels and outputs[0].channels)
+    is_effect = is_effect and (not row.is_instrument or "Fx" in row.category)
+    layouts = []
+    for channels in (1, 2) if is_effect else ():
+        layout.choose(plugin, channels)
+        now = (plugin.buses(INPUT)[0].channels, plugin.buses(OUTPUT)[0].channels)
+        layouts += [now] if now not in layouts else []
+    if (1, 1) in layouts or (2, 2) in layouts:
+        layouts = [pair for pair in layouts if pair in ((1, 1), (2, 2))]
+    sidechain = is_effect and sidechain_bus(plugin) is not None
+    latency = 0
+    if is_effect:
+        plugin.prepare(SCAN_RATE_HZ)
+        latency = plugin.latency_frames
+    described = [asdict(parameter) for parameter in parameters.describe(parameters.known_parameters(plugin))]
+    plugin.close()
     return {
-        "name": name or plugin.name,
-        "vendor": plugin.manufacturer_name,
-        "version": plugin.version,
-        "category": plugin.category,
-        "class_id": class_id(plugin),
-        "channels": channels,
-        "latency_frames": plugin.reported_latency_samples,
-        "parameters": [asdict(parameter) for parameter in parameters.describe(plugin.parameters)],
+        **asdict(row),
+        "layouts": layouts,
+        "sidechain": sidechain,
+        "latency_frames": latency,
+        "parameters": described,
     }
 
 
 def save_state(voice: Voice) -> str:
-    plugin = voice.plugins[0]
-    data = getattr(plugin, STATES[voice.form])
-    return base64.b64encode(state.pack(voice.form, data, voice.class_id, voice.version)).decode()
+    """The state from which the instances started: what is heard with the first frame."""
+    packed = state.pack(voice.form, voice.kept, voice.row.class_id, voice.row.version)
+    return base64.b64encode(packed).decode()
 
 
 REQUESTS: dict[str, Callable[..., Any]] = {
@@ -225,6 +250,9 @@ REQUESTS: dict[str, Callable[..., Any]] = {
     "save": save_state,
 }
 """What can be asked of a loaded plug-in, besides `process`."""
+
+QUESTIONS: dict[str, Callable[..., Any]] = {"names": names, "examine": examine}
+"""What can be asked of a file."""
 
 
 def serve(messages: socket.socket, memory: mmap.mmap) -> None:
@@ -239,14 +267,15 @@ def serve(messages: socket.socket, memory: mmap.mmap) -> None:
         verb = request.pop("do")
         try:
             if verb == "process":
-                block = channel.slot(memory, request["slot"], voice.channels, request["frames"])
+                rows = voice.channels + voice.key_channels
+                block = channel.slot(memory, request["slot"], rows, request["frames"])
                 process_in_place(voice, block, request["changes"])
                 answer = latency_frames(voice)
-            elif verb == "scan":
-                answer = scan(**request)
+            elif verb in QUESTIONS:
+                answer = QUESTIONS[verb](**request)
             elif verb == "load":
                 voice = load(**request)
-                answer = {"class_id": voice.class_id, "version": voice.version}
+                answer = {"class_id": voice.row.class_id, "version": voice.row.version}
             else:
                 answer = REQUESTS[verb](voice, **request)
             channel.send(messages, {"ok": answer})
@@ -255,10 +284,7 @@ def serve(messages: socket.socket, memory: mmap.mmap) -> None:
             channel.send(messages, {"error": "ParameterError", "args": arguments})
         except PluginError as error:
             channel.send(messages, {"error": "PluginError", "args": [str(error)]})
-        except UnicodeDecodeError:
-            reason = "it gives a text that is not UTF-8; its file may be damaged"
-            channel.send(messages, {"error": "PluginError", "args": [reason]})
-        except Exception as error:  # the boundary of the process: a plug-in may raise anything through pedalboard
+        except Exception as error:  # the boundary of the process: a plug-in may raise anything through Pedalboard
             channel.send(messages, {"error": "PluginError", "args": [f"{type(error).__name__}: {error}"]})
 
 
