@@ -132,36 +132,50 @@ def start(voice: Voice, values: Values) -> dict[str, Any]:
     prepare(voice, trial)  # a latency that follows a parameter counts from then on
     latency_frames = trial.latency_frames
     trial.close()
-    for _ in range(2 if values else 0):
-        voice.kept = settled(voice, values, raws)
+    resend = settle(voice, values, raws) if values else False
     voice.plugins = [fresh(voice) for _ in range(voice.layout.instances)]
-    voice.known = [set_up(voice, plugin, values, raws) for plugin in voice.plugins]
+    voice.known = [set_up(voice, plugin, values, raws, resend) for plugin in voice.plugins]
     for plugin in voice.plugins:
         prepare(voice, plugin)
     shown = {**parameters.read(voice.known[0]), **values}
     return {"latency_frames": latency_frames, "values": shown}
 
 
-def set_up(voice: Voice, plugin: Any, values: Values, raws: Mapping[str, float]) -> parameters.Known:
-    """Give an instance the state, check that it has the values then, and set them too: some plug-ins forget their state
-    as they start to work, or keep none."""
+def settle(voice: Voice, values: Values, raws: Mapping[str, float]) -> bool:
+    """Find the state that an instance keeps once it has heard a block; whether the values have to be set besides.
+
+    Some plug-ins take a state with a block only, one parameter may change another as they are restored, and some forget
+    their state as they start to work, or have none. Raises ParameterError for a value that is not kept either way.
+    """
+    kept = voice.kept
+    for resend in (False, True) if any(kept) else (True,):
+        try:
+            voice.kept = kept
+            for _ in range(2):
+                plugin = fresh(voice)
+                set_up(voice, plugin, values, raws, resend)
+                hear_silence(voice, plugin)
+                voice.kept = plugin.state()
+                plugin.close()
+            plugin = fresh(voice)
+            set_up(voice, plugin, values, raws, resend)
+            plugin.close()
+            return resend
+        except ParameterError:
+            if resend:
+                raise
+    return True
+
+
+def set_up(voice: Voice, plugin: Any, values: Values, raws: Mapping[str, float], resend: bool) -> parameters.Known:
+    """Give an instance the state, and check that it has the values then; with `resend` set them, too."""
     restore(voice, plugin, voice.kept)
     known = parameters.known_parameters(plugin)
     if any(voice.kept):
         parameters.check_kept(known, values, raws)
-    parameters.write(known, values)
+    if resend:
+        parameters.write(known, values)
     return known
-
-
-def settled(voice: Voice, values: Values, raws: Mapping[str, float]) -> tuple[bytes, bytes]:
-    """The state of an instance that was set up and has heard a block: some take a state with that only, and one
-    parameter may change another as they are restored."""
-    plugin = fresh(voice)
-    set_up(voice, plugin, values, raws)
-    hear_silence(voice, plugin)
-    now: tuple[bytes, bytes] = plugin.state()
-    plugin.close()
-    return now
 
 
 def hear_silence(voice: Voice, plugin: Any) -> None:

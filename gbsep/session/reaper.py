@@ -176,7 +176,9 @@ def _color(rgb: int) -> int:
 
 
 def _word(text: str) -> str:
-    return label(text).replace("`", "'")
+    """A name as a project holds it. The library quotes what has white space in it; REAPER takes a bare # for a comment."""
+    word = label(text).replace("`", "'")
+    return f"{word} " if word.startswith("#") else word
 
 
 def _number(value: float) -> str:
