@@ -29,7 +29,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .. import outputs
+from .. import outputs, record
 from ..errors import AudioFileError, GbsepError, ParameterError, nearest
 from ..preset import parse_override
 from . import remote
@@ -161,10 +161,10 @@ def _files_among(matches: Iterable[str], pattern: str, out: Path | str) -> tuple
 
 def _is_made(folder: Path, own: Path) -> bool:
     """Whether gbsep made what a folder holds: it is `own`, or a render, or the media of a project beside renders."""
-    if folder.resolve() == own or outputs.read_record(folder) is not None:
+    if folder.resolve() == own or record.read(folder) is not None:
         return True
     beside = folder.parent.glob(f"*/{outputs.RECORD}") if folder.name == outputs.MEDIA else ()
-    return any(outputs.read_record(record.parent) is not None for record in beside)
+    return any(record.read(path.parent) is not None for path in beside)
 
 
 def read_manifest(path: Path) -> list[Request]:

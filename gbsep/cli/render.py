@@ -60,7 +60,9 @@ def render(
     \b
     Exit codes: 0 all well, 1 an input failed while running, 2 refused before anything was written, 130 interrupted.
     """
-    choices = choices_of(download=not dry_run, dry_stems=dry_stems or session_format is not None, **chosen)
+    choices = choices_of(
+        download=not dry_run, dry_run=dry_run, dry_stems=dry_stems or session_format is not None, **chosen
+    )
     planned = choices.plan(inputs, check_space=not keep_going)
     tell_left_out(planned.left_out)
     if planned.refused and not keep_going:
@@ -104,7 +106,7 @@ def _show_plans(planned: Batch, as_json: bool) -> None:
                 json.dumps(
                     {
                         "input": str(plan.source),
-                        "preset": plan.preset.folder,
+                        "preset": plan.label,
                         "action": plan.action,
                         "reason": plan.reason,
                         "folder": str(plan.folder),

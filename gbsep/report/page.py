@@ -85,14 +85,14 @@ def _render_model(render: Render) -> dict[str, Any]:
     record = render.record
     return {
         "name": render.preset,
-        "title": record["preset"]["title"],
+        "title": record.preset.title,
         "recipe": render.recipe,
-        "overrides": record["overrides"],
-        "stems": list(record["stems"]),
-        "swapped": record.get("review", {}).get("swap", []),
+        "overrides": record.overrides,
+        "stems": list(record.stems),
+        "swapped": record.review.swap,
         "remarks": list(render.remarks),
         "figures": render.figures,
-        "findings": list(render.findings),
+        "findings": [finding.model_dump() for finding in render.findings],
     }
 
 
