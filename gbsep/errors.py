@@ -78,11 +78,14 @@ class OutputError(GbsepError):
 
 
 class SmallFileError(GbsepError):
-    """A small file of JSON, YAML or text cannot be read as that; `missing` where there is none."""
+    """A small file of JSON, YAML or text cannot be read as that.
 
-    def __init__(self, path: str | Path, reason: str, missing: bool = False):
+    `missing` where there is none, `is_syntax` where it is of another language.
+    """
+
+    def __init__(self, path: str | Path, reason: str, missing: bool = False, is_syntax: bool = False):
         super().__init__(f"{path}: {reason}")
-        self.path, self.reason, self.missing = path, reason, missing
+        self.path, self.reason, self.missing, self.is_syntax = path, reason, missing, is_syntax
 
 
 class BackendError(GbsepError):

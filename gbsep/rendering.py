@@ -764,7 +764,7 @@ def _write(
     def write(name: str, blocks: Iterable[Block]) -> None:
         broadcast = plan.info.broadcast and files.shift_time_reference(plan.info.broadcast, plan.start_frame)
         path = place / plan.names[name]
-        with files.create(path, output, rate, channels, frames, plan.info.tags, broadcast) as file:
+        with files.create(path, output, rate, channels, frames, files.marked(plan.info.tags), broadcast) as file:
             for block in blocks:
                 file.write(block)
 

@@ -104,7 +104,7 @@ def parse_json(path: str | Path, content: bytes, make_object: Pairs | None = Non
         return json.loads(text, object_pairs_hook=make_object, parse_int=whole)
     except json.JSONDecodeError as error:
         where = f"{error.msg} at line {error.lineno}, column {error.colno}"
-        raise SmallFileError(path, f"is not JSON: {where}") from None
+        raise SmallFileError(path, f"is not JSON: {where}", is_syntax=True) from None
     except RecursionError:
         raise SmallFileError(path, "is nested too deeply") from None
 
@@ -136,7 +136,7 @@ def _text(path: str | Path, content: bytes, encoding: str) -> str:
     try:
         return content.decode(encoding)
     except UnicodeDecodeError:
-        raise SmallFileError(path, "is not UTF-8 text") from None
+        raise SmallFileError(path, "is not UTF-8 text", is_syntax=True) from None
 
 
 def _size(count: int) -> str:

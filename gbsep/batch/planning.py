@@ -32,15 +32,16 @@ AnyPreset = str | Path | Mapping[str, Any] | Preset
 class Batch:
     """A batch that can be run: a plan for each render, and an outcome for each that cannot be had.
 
-    `left_out` are files in folders and globs that are no audio. `destination` is a URL where the renders go. `jobs` is
-    the number of worker processes, and each computes on `threads` threads; both follow from what was asked for and from
-    the machine, never from what is done already, so that a batch that was cut short ends with the same bytes as one
-    that was not.
+    `left_out` are files in folders and globs that are no audio, `stems` those that gbsep made. `destination` is a URL
+    where the renders go. `jobs` is the number of worker processes, and each computes on `threads` threads; both follow
+    from what was asked for and from the machine, never from what is done already, so that a batch that was cut short
+    ends with the same bytes as one that was not.
     """
 
     plans: tuple[Plan, ...]
     refused: tuple[Outcome, ...]
     left_out: tuple[str, ...]
+    stems: tuple[str, ...]
     options: Options
     destination: str | None
     jobs: int
@@ -121,7 +122,7 @@ def plan(
 
     for preset in presets or ("default",):
         load(preset)
-    requests, left_out = inputs.expand(words, destination or options.out)
+    requests, left_out, stems = inputs.expand(words, destination or options.out)
     plans: list[Plan] = []
     refused: list[Outcome] = []
     for asked, track in _with_tracks(requests, options.out, below):
@@ -137,7 +138,9 @@ def plan(
     jobs = max(1, min(jobs or min(processors(), _memory_bytes() // WORKER_BYTES), work))
     if check_space and not destination:
         _check_space(plans, options, jobs)
-    return Batch(tuple(plans), tuple(refused), tuple(left_out), options, destination, jobs, _threads(jobs, work))
+    return Batch(
+        tuple(plans), tuple(refused), tuple(left_out), tuple(stems), options, destination, jobs, _threads(jobs, work)
+    )
 
 
 def _with_tracks(requests: list[Request], out: Path, below: Path | None) -> Iterator[tuple[Request, str]]:

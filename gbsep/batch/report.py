@@ -120,7 +120,7 @@ def write(
             for plan in batch.plans
             if (str(plan.source), plan.label) not in done
         ],
-        "left_out": list(batch.left_out),
+        "left_out": [*batch.left_out, *batch.stems],
         "unreviewed": unreviewed(batch, outcomes),
     }
     text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"

@@ -210,10 +210,14 @@ def run_batch(planned: Batch, cluster: str | None, watching: bool = False) -> tu
     return planned.in_order(outcomes), interrupted or (stop is not None and stop.is_set())
 
 
-def tell_left_out(paths: Sequence[str]) -> None:
-    if paths:
-        named = ", ".join(paths[:3]) + (", ..." if len(paths) > 3 else "")
-        say(f"left out, as no audio by their names: {named} ({len(paths)})", err=True)
+def tell_left_out(planned: Batch) -> None:
+    for why, paths in {
+        "as no audio by their names": planned.left_out,
+        "as stems that gbsep made; name a file itself to render it": planned.stems,
+    }.items():
+        if paths:
+            named = ", ".join(paths[:3]) + (", ..." if len(paths) > 3 else "")
+            say(f"left out, {why}: {named} ({len(paths)})", err=True)
 
 
 def print_outcomes(outcomes: Sequence[Outcome], as_json: bool) -> None:

@@ -64,7 +64,7 @@ def render(
         download=not dry_run, dry_run=dry_run, dry_stems=dry_stems or session_format is not None, **chosen
     )
     planned = choices.plan(inputs, check_space=not keep_going)
-    tell_left_out(planned.left_out)
+    tell_left_out(planned)
     if planned.refused and not keep_going:
         print_outcomes(planned.refused, choices.as_json)
         return 2

@@ -23,7 +23,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import PluginError, PluginNotFound, nearest, printable, sentence
+from .. import smallfiles
+from ..errors import PluginError, PluginNotFound, SmallFileError, nearest, printable, sentence
 from ..folders import cache_folder, write_whole
 from ..hosted.parameters import PluginParameter, from_row
 from .sandbox import Sandbox, limit, timeout_s
@@ -213,8 +214,8 @@ def _read_cache() -> dict[str, _Entry]:
     """What was kept; nothing when it is another version's or damaged."""
     from pydantic import TypeAdapter
 
-    with contextlib.suppress(OSError, ValueError, RecursionError):
-        cache = TypeAdapter(_Cache).validate_python(json.loads(_cache_file().read_text("utf-8")))
+    with contextlib.suppress(SmallFileError, ValueError, RecursionError):
+        cache = TypeAdapter(_Cache).validate_python(smallfiles.read_json(_cache_file(), 64_000_000))
         if cache.header == _cache_header():
             return cache.files
     return {}
