@@ -32,8 +32,8 @@ def state_folder() -> Path:
     return _folder("GBSEP_STATE", "user_state_path")
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a file in one step, in UTF-8; a lone surrogate, of a name that is no text, becomes its escape in JSON.
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file in one step, text in UTF-8; a lone surrogate, of a name that is no text, becomes its escape in JSON.
 
     It is written beside its place first, under a name that cannot be foreseen and through no link. A link at `path` is
     replaced, not followed. Raises OSError.
@@ -44,7 +44,7 @@ def write_whole(path: Path, text: str) -> None:
     handle = os.open(beside, flags | getattr(os, "O_CLOEXEC", 0), 0o666)
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(text.encode("utf-8", "backslashreplace"))
+            file.write(content if isinstance(content, bytes) else content.encode("utf-8", "backslashreplace"))
         beside.replace(path)
     except BaseException:
         beside.unlink(missing_ok=True)

@@ -21,11 +21,13 @@ from gbsep import cache, files, folders, outputs, record, rendering, review, sma
 from gbsep.audio import Audio
 from gbsep.batch import remote
 from gbsep.batch import report as batch_report
+from gbsep.cli.common import Time
 from gbsep.errors import GbsepError, OutputError, ParameterError, PresetError, SmallFileError
 from gbsep.preset import load_preset
 from gbsep.report import collect, write_report
 from gbsep.report.page import beside_of
 from gbsep.session import write_sessions
+from gbsep.train import finetune, loop
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 import fuzz_records
@@ -113,6 +115,18 @@ def test_times_that_no_record_holds_are_refused(song: Path, tmp_path: Path) -> N
         gbsep.render(song, "exp002", tmp_path / "out", duration_s=1e300)
 
 
+@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("1:30", 90), ("0:00.25", 0.25), ("1:02:03.5", 3723.5)])
+def test_times_are_typed_as_they_are_said(text: str, seconds: float) -> None:
+    assert Time().convert(text, None, None) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "1:", "1:60", "1:2:3:4", "a:30", f"{'9' * 400}:30"])
+def test_words_that_are_no_time(typed: Any, song: Path, text: str) -> None:
+    code, _, said = typed("render", str(song), "-p", "exp002", "--start", text)
+    assert code == 2
+    assert "is no time" in said
+
+
 def test_another_format_leaves_the_files_of_the_first(song: Path, done: Path, tmp_path: Path) -> None:
     wavs = {path.name: path.read_bytes() for path in done.glob("*.wav")}
     mp3 = gbsep.render(song, load_preset("exp002", format="mp3"), tmp_path / "out")
@@ -175,6 +189,15 @@ def test_the_software_of_the_recording_is_still_told() -> None:
     assert files.marked({"software": "REAPER v7"})["software"] == "REAPER v7, gbsep stem"
     assert files.marked(files.marked({"software": "REAPER v7"}))["software"] == "REAPER v7, gbsep stem"
     assert files.marked({})["software"] == "gbsep stem"
+
+
+def test_a_model_that_came_meanwhile_is_not_replaced_by_a_training(tmp_path: Path) -> None:
+    target = tmp_path / "mine.safetensors"
+    target.write_text("of another training")
+    job = loop.Job({}, {}, lambda weights, step: (None, None), lambda path, weights: path.write_text("new"))
+    with pytest.raises(OutputError, match="has come there meanwhile"):
+        finetune.finish(job, loop.State({}, {}, {}, {}, {}), target)
+    assert target.read_text() == "of another training"
 
 
 # A stranger's output folder
