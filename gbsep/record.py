@@ -51,6 +51,13 @@ def _file_name(value: Any) -> str:
     return name
 
 
+def _track(value: Any) -> str:
+    track = _text(value)
+    if track and not all(map(is_plain_name, track.split("/"))):
+        raise ValueError(f"{track!r} must be the name of a folder in this one")
+    return track
+
+
 def _place(value: Any) -> str:
     where = _text(value)
     if "\0" in where or not _is_of_a_file(where):
@@ -62,6 +69,7 @@ def _place(value: Any) -> str:
 
 Text = Annotated[str, PlainValidator(_text)]
 FileName = Annotated[str, PlainValidator(_file_name)]
+TrackName = Annotated[str, PlainValidator(_track)]
 Place = Annotated[str, PlainValidator(_place)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Seconds = Annotated[float, Field(ge=0, le=MAX_SECONDS)]

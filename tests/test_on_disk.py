@@ -342,6 +342,15 @@ def ground(tmp_path: Path) -> fuzz_records.Ground:
     return fuzz_records.Ground(tmp_path)
 
 
+@pytest.mark.parametrize("track", ["../../elsewhere", "/etc", "\ud800", 3])
+def test_the_report_of_a_batch_names_no_song_elsewhere(done: Path, tmp_path: Path, track: Any) -> None:
+    row = {"input": "a.wav", "preset": "exp002", "status": "failed", "track": track, "error": "no"}
+    told = {"written_by": batch_report.WRITTEN_BY, "renders": [row]}
+    (tmp_path / "out" / batch_report.REPORT).write_text(json.dumps(told))
+    assert batch_report.read(tmp_path / "out") is None
+    assert [song.folder for song in collect(tmp_path / "out")] == [done.parent]
+
+
 def test_what_is_read_of_a_record_is_what_was_written(done: Path) -> None:
     told = json.loads((done / record.RECORD).read_text())
     found = record.load(done)

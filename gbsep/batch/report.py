@@ -16,8 +16,8 @@ from pydantic import Field
 from .. import __version__, review, smallfiles
 from ..errors import OutputError, SmallFileError
 from ..folders import write_whole
-from ..record import Lenient, Text, checked
-from ..rendering import RENDERING_VERSION, Outcome
+from ..record import Lenient, Place, Text, TrackName, checked
+from ..rendering import RENDERING_VERSION, Outcome, plain_track
 from . import remote
 
 if TYPE_CHECKING:
@@ -31,15 +31,15 @@ MAX_BYTES = 64_000_000
 class Row(Lenient):
     """What became of one render."""
 
-    input: Text
-    preset: Text = ""
+    input: Place
+    preset: TrackName = ""
     status: Text
-    track: Text = ""
+    track: TrackName = ""
     error: Text | None = None
 
     @property
     def song(self) -> str:
-        return self.track or Path(self.input).stem
+        return self.track or plain_track(Path(self.input).stem)
 
 
 class Report(Lenient):
