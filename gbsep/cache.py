@@ -6,10 +6,13 @@
     <folder>/hashes/          the content hash of each input file, with the size and times it was seen with
     <folder>/.lock            held for the moments in which entries come, are opened, or go
 
-An entry appears by one rename, whole or not at all, and leaves by another; so several processes may share a folder.
-Two that build the same entry both finish, and the first one's stays. Stems are opened while the lock is held: on POSIX
-a Reader reads on when its entry has been evicted, on Windows an entry that is open cannot be evicted. Sizes and
-CRC-32 are checked when an entry is opened, before anything is read from it; a damaged one is removed and missed.
+What lies there is touched only where it has such a name, and under building/ such a lock file: all else is somebody
+else's, and no link is followed. An entry appears by one rename, whole or not at all, and leaves by another; so several
+processes may share a folder. Two that build the same entry both finish, and the first one's stays.
+
+Stems are opened while the lock is held: on POSIX a Reader reads on when its entry has been evicted, on Windows an entry
+that is open cannot be evicted. Sizes and CRC-32 are checked when an entry is opened, before anything is read from it; a
+damaged one is removed and missed.
 
 The folder is `GBSEP_CACHE` or the user's cache folder, its size `GBSEP_CACHE_SIZE` or 10 GB. The least
 recently used entries go first. What would not fit at all is held for the run in unnamed temporary files instead.
@@ -32,14 +35,24 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Annotated, Any, Literal
 
 import numpy as np
+from pydantic import Field
 
+from . import smallfiles
 from .audio import BLOCK_FRAMES, Block, Reader, check_finite
-from .errors import AudioError, AudioFileError, OutputError, ParameterError, SeparationFailed
+from .errors import AudioError, AudioFileError, OutputError, ParameterError, SeparationFailed, SmallFileError
 from .files import content_hash
 from .folders import cache_folder, write_whole
+from .record import Lenient, Sha256, Text, checked
+
+ENTRY = re.compile(r"[0-9a-f]{64}")
+BUILD = re.compile(r"[0-9a-f]{16}")
+HASH = re.compile(r"[0-9a-f]{32}\.json")
+"""The names of entries, of what is under building/, and of remembered hashes."""
+
+MAX_STEMS = 64
 
 FORMAT = 1
 """Raised whenever the layout of an entry changes; entries of another format are removed and missed."""
@@ -65,6 +78,32 @@ class Usage:
 
     entries: int
     bytes: int
+
+
+class Unusable(OutputError):
+    """The cache's folder cannot be used; whoever needs the stems can do without."""
+
+
+class _Stem(Lenient):
+    name: Text
+    crc32: int = Field(ge=0, lt=2**32)
+
+
+class _Manifest(Lenient):
+    """manifest.json"""
+
+    format: Literal[1]
+    sample_rate: int = Field(ge=1, lt=2**31)
+    channels: int = Field(ge=1, lt=2**16)
+    frames: int = Field(ge=0, lt=2**48)
+    stems: Annotated[tuple[_Stem, ...], Field(strict=False, max_length=MAX_STEMS)]
+
+
+class _Known(Lenient):
+    """A remembered hash."""
+
+    stamp: list[int]
+    sha256: Sha256
 
 
 @dataclass(frozen=True)
@@ -125,12 +164,15 @@ def key(
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def get(cache: Cache, key: str) -> dict[str, Reader] | None:
-    """The stems of an entry, or None when there is none, or none that is whole."""
+def get(cache: Cache, key: str, shape: Shape | None = None) -> dict[str, Reader] | None:
+    """The stems of an entry, or None when there is none, or none that is whole and of that `shape`, if one is given.
+
+    Raises Unusable.
+    """
     if not (cache.folder / "entries").is_dir():
         return None
     with _locked(cache):
-        opened = _open(cache, key)
+        opened = _open(cache, key, shape)
     if opened is None:
         return None
     stems, checksums = opened
@@ -145,7 +187,7 @@ def get(cache: Cache, key: str) -> dict[str, Reader] | None:
 def put(cache: Cache, key: str, blocks: Iterable[Mapping[str, Block]], shape: Shape) -> dict[str, Reader]:
     """Write the stems that `blocks` brings, block by block, and return them as they now are in the cache.
 
-    Raises SeparationFailed when the blocks are not of that shape or not finite, OutputError when the folder cannot be
+    Raises SeparationFailed when the blocks are not of that shape or not finite, Unusable when the folder cannot be
     written or the disk is full. Either way, and when `blocks` raises, nothing is kept.
     """
     size = shape.bytes_per_stem * len(shape.names)
@@ -164,15 +206,16 @@ def put(cache: Cache, key: str, blocks: Iterable[Mapping[str, Block]], shape: Sh
             "stems": stems,
         }
         with _writing(folder):
-            (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+            write_whole(folder / "manifest.json", json.dumps(manifest))
         with _locked(cache), _writing(folder):
             entry = cache.folder / "entries" / key
-            if not entry.exists():
+            opened = _open(cache, key, shape)
+            if opened is None:
                 _evict(cache, cache.limit_bytes - size)
                 folder.rename(entry)
-            opened = _open(cache, key)
+                opened = _open(cache, key, shape)
     if opened is None:
-        raise OutputError(entry, "was damaged the moment it was written: check the disk, or use --no-cache")
+        raise Unusable(entry, "was damaged the moment it was written: check the disk, or use --no-cache")
     return opened[0]
 
 
@@ -198,7 +241,12 @@ def clear(cache: Cache) -> Usage:
         with _locked(cache):
             _sweep(cache)
             _evict(cache, 0)
-            shutil.rmtree(cache.folder / "hashes", ignore_errors=True)
+            hashes = cache.folder / "hashes"
+            for path in named(hashes, HASH):
+                if smallfiles.is_regular(path):
+                    path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                hashes.rmdir()
     after = usage(cache)
     return Usage(before.entries - after.entries, before.bytes - after.bytes)
 
@@ -211,14 +259,15 @@ def remembered_hash(cache: Cache, path: str | Path) -> str:
     path = Path(path).absolute()
     record = cache.folder / "hashes" / f"{hashlib.sha256(str(path).encode()).hexdigest()[:32]}.json"
     stamp = _stamp(path)
-    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-        known = json.loads(record.read_text(encoding="utf-8"))
-        if known["stamp"] == stamp:
-            return str(known["sha256"])
+    with contextlib.suppress(SmallFileError):
+        known = checked(record, _Known, smallfiles.read_json(record, follow=False))
+        if known.stamp == stamp:
+            return known.sha256
     seen_ns = time.time_ns()
     sha256 = content_hash(path)
     # A file changed a moment ago may change once more within the clock's tick: its times prove nothing yet.
-    if _stamp(path) == stamp and seen_ns - max(stamp[1:3]) > _SETTLED_NS:
+    settled = _stamp(path) == stamp and seen_ns - max(stamp[1:3]) > _SETTLED_NS
+    if settled and not record.parent.is_symlink():
         with contextlib.suppress(OSError):
             write_whole(record, json.dumps({"stamp": stamp, "sha256": sha256}))
     return sha256
@@ -241,13 +290,18 @@ def _locked(cache: Cache) -> Iterator[None]:
 
     with _writing(cache.folder):
         cache.folder.mkdir(parents=True, exist_ok=True)
+        for name in ("entries", "building", ".lock"):
+            if (cache.folder / name).is_symlink():
+                raise Unusable(cache.folder / name, "is a link, which the cache does not follow: name another folder")
         lock = filelock.FileLock(cache.folder / ".lock", timeout=_LOCK_TIMEOUT_S)
         try:
             lock.acquire()
         except filelock.Timeout:
-            raise OutputError(
+            raise Unusable(
                 cache.folder, "another process does not let go of the cache: end it, or use --no-cache"
             ) from None
+        except NotImplementedError as error:
+            raise Unusable(cache.folder, f"has a disk that knows no locks: {error}") from None
     try:
         yield
     finally:
@@ -259,8 +313,9 @@ def _writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise OutputError(
-            path, f"cannot be written: {error.strerror}; name another folder with GBSEP_CACHE or TMPDIR, or make room"
+        raise Unusable(
+            path,
+            f"cannot be written: {error.strerror or error}; make room, or set GBSEP_CACHE or TMPDIR to another folder",
         ) from error
 
 
@@ -289,25 +344,33 @@ def _sweep(cache: Cache) -> None:
     """Remove what processes that are no more left under building/. The cache must be locked."""
     import filelock
 
-    building = cache.folder / "building"
-    for path in building.iterdir() if building.is_dir() else ():
-        lock = path.with_suffix(".lock")
-        try:
-            with filelock.FileLock(lock, timeout=0):
-                shutil.rmtree(path.with_suffix(""), ignore_errors=True)
-        except filelock.Timeout:
+    for folder in named(cache.folder / "building", BUILD, ".lock"):
+        lock = folder.with_suffix(".lock")
+        if not smallfiles.is_regular(lock):
             continue
-        lock.unlink(missing_ok=True)
+        with contextlib.suppress(OSError, filelock.Timeout), filelock.FileLock(lock, timeout=0):
+            if not folder.is_symlink():
+                shutil.rmtree(folder, ignore_errors=True)
+            lock.unlink(missing_ok=True)
+
+
+def named(folder: Path, names: re.Pattern[str], suffix: str = "") -> list[Path]:
+    """What lies in a folder under names of ours, without a suffix; nothing where that is a link or cannot be read."""
+    with contextlib.suppress(OSError):
+        there = [path.name for path in folder.iterdir()] if not folder.is_symlink() else []
+        ours = [name.removesuffix(suffix) for name in there if name.endswith(suffix)]
+        return [folder / name for name in ours if names.fullmatch(name)]
+    return []
 
 
 def _entries(cache: Cache) -> list[tuple[int, int, Path]]:
     """When each entry was last used (ns), its bytes, its folder."""
     found = []
-    folder = cache.folder / "entries"
-    for entry in folder.iterdir() if folder.is_dir() else ():
-        with contextlib.suppress(FileNotFoundError):
-            size = sum(path.stat().st_size for path in entry.iterdir())
-            found.append((entry.stat().st_mtime_ns, size, entry))
+    for entry in named(cache.folder / "entries", ENTRY):
+        with contextlib.suppress(OSError):
+            if not entry.is_symlink() and entry.is_dir():
+                size = sum(path.lstat().st_size for path in entry.iterdir())
+                found.append((entry.stat().st_mtime_ns, size, entry))
     return found
 
 
@@ -322,37 +385,45 @@ def _evict(cache: Cache, limit_bytes: int) -> None:
 
 
 def _remove(cache: Cache, entry: Path) -> None:
+    """Remove an entry by way of building/, from where it is swept if this is cut short. The cache must be locked."""
     leaving = cache.folder / "building" / secrets.token_hex(8)
+    lock = leaving.with_suffix(".lock")
     # Where an open file pins its folder (Windows) the entry stays until a later time.
     with contextlib.suppress(OSError):
         leaving.parent.mkdir(exist_ok=True)
+        lock.touch(exist_ok=False)
         entry.rename(leaving)
         shutil.rmtree(leaving)
+    with contextlib.suppress(OSError):
+        if not leaving.exists():
+            lock.unlink(missing_ok=True)
 
 
-def _open(cache: Cache, key: str) -> tuple[dict[str, Reader], list[int]] | None:
+def _open(cache: Cache, key: str, wanted: Shape | None) -> tuple[dict[str, Reader], list[int]] | None:
     """The stems of an entry and their checksums, now the last used; removes one that is damaged at first sight."""
     entry = cache.folder / "entries" / key
-    if not entry.is_dir():
+    if not os.path.lexists(entry):
         return None
     try:
-        manifest = json.loads((entry / "manifest.json").read_text(encoding="utf-8"))
-        if manifest["format"] != FORMAT:
-            raise ValueError(f"format {manifest['format']!r}")
-        names = tuple(str(stem["name"]) for stem in manifest["stems"])
-        checksums = [int(stem["crc32"]) for stem in manifest["stems"]]
-        shape = Shape(names, int(manifest["sample_rate"]), int(manifest["channels"]), int(manifest["frames"]))
+        if entry.is_symlink():
+            raise ValueError("a link")
+        path = entry / "manifest.json"
+        manifest = checked(path, _Manifest, smallfiles.read_json(path, follow=False))
+        names = tuple(stem.name for stem in manifest.stems)
+        shape = Shape(names, manifest.sample_rate, manifest.channels, manifest.frames)
+        if len(set(names)) < len(names) or shape != (wanted or shape):
+            raise ValueError(f"{shape} is not {wanted}")
         stems = {}
         for number, name in enumerate(names):
-            path = entry / f"{number}.f32"
-            if path.stat().st_size != shape.bytes_per_stem:
-                raise ValueError(f"{path.name} has {path.stat().st_size} bytes")
-            stems[name] = _reader(_File(path.open("rb")), shape)
+            file = smallfiles.open_regular(entry / f"{number}.f32", follow=False)
+            stems[name] = _reader(_File(file), shape)
+            if os.fstat(file.fileno()).st_size != shape.bytes_per_stem:
+                raise ValueError(f"{number}.f32 is not of that shape")
         os.utime(entry)
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, SmallFileError):
         _remove(cache, entry)
         return None
-    return stems, checksums
+    return stems, [stem.crc32 for stem in manifest.stems]
 
 
 # Files of samples

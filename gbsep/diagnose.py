@@ -343,9 +343,10 @@ def diagnose_folder(folder: str | Path, mixture: str | Path | None = None) -> tu
     signals that do not belong together.
     """
     found = find_stems(folder, dry=True)
-    if mixture is None and found.record and "diagnoses" in found.record and is_unaltered(found.path, found.record):
-        return tuple(Finding(**finding) for finding in found.record["diagnoses"])
-    restored_db = {name: stem["restored_gain_db"] for name, stem in (found.record or {"stems": {}})["stems"].items()}
+    told = found.record.diagnoses if found.record else None
+    if mixture is None and told is not None and found.record and is_unaltered(found.path, found.record):
+        return tuple(Finding(**finding.model_dump()) for finding in told)
+    restored_db = {name: stem.restored_gain_db for name, stem in found.record.stems.items()} if found.record else {}
     names = list(found.files)
     unread: list[Finding] = []
     while names:

@@ -7,6 +7,7 @@
       ParameterError(ValueError)            a parameter outside its range
       PresetError(path, json_path, reason)  a preset that says something gbsep does not understand
       OutputError(path, reason)             an output folder or file that may not be touched
+      SmallFileError(path, reason)          a small file of JSON, YAML or text that cannot be read as that
       BackendError
         BackendNotInstalled                 an optional dependency is missing
         WeightsMissing                      model weights are nowhere to be found
@@ -24,6 +25,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from decimal import Decimal
 from pathlib import Path
 
 
@@ -75,6 +77,17 @@ class OutputError(GbsepError):
         self.path, self.reason = Path(path), reason
 
 
+class SmallFileError(GbsepError):
+    """A small file of JSON, YAML or text cannot be read as that.
+
+    `missing` where there is none, `is_syntax` where it is of another language.
+    """
+
+    def __init__(self, path: str | Path, reason: str, missing: bool = False, is_syntax: bool = False):
+        super().__init__(f"{path}: {reason}")
+        self.path, self.reason, self.missing, self.is_syntax = path, reason, missing, is_syntax
+
+
 class BackendError(GbsepError):
     """A separation backend cannot do its work."""
 
@@ -122,6 +135,21 @@ class WorkerDied(GbsepError):
 def printable(text: str) -> str:
     r"""One line, whatever a file put into it: `printable("a\nb")` is `a\\nb`."""
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
+def exact(value: float) -> str:
+    """A number as its shortest exact decimal, without an exponent: `exact(90.0)` is `"90"`.
+
+    >>> exact(0.1), exact(1e-7), exact(5.25)
+    ('0.1', '0.0000001', '5.25')
+    """
+    return exact_sum(value, 0.0)
+
+
+def exact_sum(first: float, second: float) -> str:
+    """As `exact`, of the sum of two numbers as they are written: `exact_sum(0.1, 0.2)` is `"0.3"`."""
+    text = f"{Decimal(repr(float(first))) + Decimal(repr(float(second))):f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def sentence(text: str) -> str:

@@ -103,8 +103,8 @@ def evaluate_folder(estimates: str | Path, references: str | Path, dry: bool = F
             estimate.path,
             f"has {', '.join(estimate.files)}; {truth.path} has {', '.join(truth.files)}: stems are paired by name",
         )
-    excerpt: Mapping[str, Any] = estimate.record["excerpt"] if estimate.record else {"start_s": 0.0, "duration_s": None}
-    true_stems = {name: truth.open(name, excerpt["start_s"], excerpt["duration_s"]) for name in truth.files}
+    excerpt = estimate.excerpt
+    true_stems = {name: truth.open(name, excerpt.start_s, excerpt.duration_s) for name in truth.files}
     scores = evaluate({name: estimate.open(name) for name in names}, true_stems)
     return {name: replace(score, notes=(*score.notes, *_about(estimate, name, dry))) for name, score in scores.items()}
 
@@ -333,9 +333,8 @@ def _ended(name: str, references: Mapping[str, Reader], frames: int) -> Iterator
 def _about(estimate: StemFolder, name: str, dry: bool) -> Iterator[str]:
     if estimate.record is None:
         return
-    stem, preset = estimate.record["stems"][name], estimate.record["preset"]
-    effects = [node["effect"] for node in preset["stems"].get(name, {}).get("chain", [])]
-    if effects and not (dry and stem.get("dry")):
+    effects = estimate.record.preset.effects(name)
+    if effects and not (dry and estimate.record.stems[name].dry):
         yield (
             f"what the effects changed ({', '.join(effects)}) counts as distortion: "
             "render with --dry-stems, and evaluate with --dry, to judge the separation alone"

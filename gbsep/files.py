@@ -23,6 +23,7 @@ import io
 import os
 import re
 import shutil
+import stat
 import struct
 import tempfile
 import threading
@@ -37,7 +38,7 @@ import numpy as np
 
 from . import framing
 from .audio import Audio, Block, Reader, check_finite, rechunk
-from .errors import AudioError, AudioFileError, NotFinite, ParameterError, nearest
+from .errors import AudioError, AudioFileError, GbsepError, NotFinite, ParameterError, nearest
 
 if TYPE_CHECKING:
     import soundfile
@@ -69,6 +70,9 @@ TAGS = {
     "comment": "COMM", "copyright": "TCOP", "software": "TSSE", "license": "TXXX",
 }  # fmt: skip
 """The tags that gbsep carries, as libsndfile names them, and the ID3v2.4 frame for each."""
+
+STEM_MARK = "gbsep stem"
+"""What the tag `software` of a stem ends with, by which `is_stem` knows what gbsep made, wherever it lies."""
 
 SFC_SET_ADD_PEAK_CHUNK = 0x1050
 SFC_GET_BROADCAST_INFO = 0x10F0
@@ -769,6 +773,20 @@ def _write_id3(path: Path, tags: Mapping[str, str]) -> None:
             frames.save(path)
     except MutagenError as error:
         raise OSError(None, str(error)) from None
+
+
+def marked(tags: Mapping[str, str]) -> dict[str, str]:
+    """Tags that say that the file they go into is a stem, made by gbsep: `"REAPER v7, gbsep stem"`."""
+    before = tags.get("software", "").split(STEM_MARK)[0].rstrip(" ,")
+    return {**tags, "software": f"{before}, {STEM_MARK}" if before else STEM_MARK}
+
+
+def is_stem(path: str | Path) -> bool:
+    """Whether a file is a stem that gbsep made, by its tags; no file that cannot be read is one."""
+    with suppress(GbsepError, OSError, ValueError):
+        if Path(path).suffix.lower().removeprefix(".") in FORMATS and stat.S_ISREG(os.stat(path).st_mode):
+            return STEM_MARK in probe(path).tags.get("software", "")
+    return False
 
 
 # Resampling

@@ -6,7 +6,10 @@ An environment variable puts a folder elsewhere.
 from __future__ import annotations
 
 import os
+import secrets
 from pathlib import Path
+
+from .errors import ParameterError
 
 
 def config_folder() -> Path:
@@ -29,21 +32,32 @@ def state_folder() -> Path:
     return _folder("GBSEP_STATE", "user_state_path")
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a file in one step; what a killed process leaves beside it is overwritten by the next. Raises OSError."""
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file in one step, text in UTF-8; a lone surrogate, of a name that is no text, becomes its escape in JSON.
+
+    It is written beside its place first, under a name that cannot be foreseen and through no link. A link at `path` is
+    replaced, not followed. Raises OSError.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.tmp")
+    beside = path.with_name(f".gbsep-{secrets.token_hex(8)}.tmp")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    handle = os.open(beside, flags | getattr(os, "O_CLOEXEC", 0), 0o666)
     try:
-        beside.write_text(text, encoding="utf-8")
+        with os.fdopen(handle, "wb") as file:
+            file.write(content if isinstance(content, bytes) else content.encode("utf-8", "backslashreplace"))
         beside.replace(path)
-    except OSError:
+    except BaseException:
         beside.unlink(missing_ok=True)
         raise
 
 
 def _folder(variable: str, kind: str) -> Path:
     if os.environ.get(variable):
-        return Path(os.environ[variable]).expanduser().absolute()
+        try:
+            return Path(os.environ[variable]).expanduser().absolute()
+        except RuntimeError:
+            allowed = "a folder; there is no home folder of that user"
+            raise ParameterError(variable, os.environ[variable], allowed) from None
     import platformdirs
 
     return getattr(platformdirs, kind)("gbsep", appauthor=False)

@@ -49,8 +49,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from .errors import BackendError, ParameterError, WeightsMissing, nearest, sentence
+from . import smallfiles
+from .errors import BackendError, ParameterError, SmallFileError, WeightsMissing, nearest, sentence
 from .folders import data_folder, state_folder, write_whole
+from .record import Lenient, Sha256, checked
 
 STEMS = ("drums", "bass", "other", "vocals")
 HUB = "https://huggingface.co"
@@ -343,16 +345,13 @@ def _demucs_files(folder: Path, name: str) -> tuple[tuple[Path, ...], str, dict[
 
 def _bag(path: Path, name: str) -> tuple[list[str], dict[str, Any]]:
     """Signatures, weights and segment of a bag: from its yaml, else the published ones, else a single network."""
-    import yaml
-
     if not path.is_file():
         model = MODELS.get(name)
         if model is None:
             return [name], {}
         return [file.split("-")[0] for file in model.files], {"weights": model.weights, "segment_s": model.segment_s}
     try:
-        with path.open(encoding="utf-8") as file:
-            content = yaml.safe_load(file.read(2**16))
+        content = smallfiles.read_yaml(path)
         signatures, weights, segment_s = content["models"], content.get("weights"), content.get("segment")
         if not signatures or not all(re.fullmatch(r"\w[\w.+-]*", signature) for signature in signatures):
             raise ValueError("'models' must be a list of signatures")
@@ -362,7 +361,9 @@ def _bag(path: Path, name: str) -> tuple[list[str], dict[str, Any]]:
                 raise ValueError("'weights' must hold one row of factors from 0 up per network")
         if segment_s is not None and not 0 < float(segment_s) < math.inf:
             raise ValueError("'segment' must be a number of seconds above 0")
-    except (OSError, yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except SmallFileError as error:
+        raise BackendError(f"{path} is no bag of Demucs models: {error.reason}") from error
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise BackendError(f"{path} is no bag of Demucs models: {_one_line(error)}") from error
     return list(signatures), {"weights": weights, "segment_s": None if segment_s is None else float(segment_s)}
 
@@ -433,8 +434,9 @@ def _listed(folder: Path, suffix: str) -> list[Path]:
 def notice(found: Found) -> str | None:
     """The licence of the weights in one line the first time this model is used here, afterwards None."""
     shown = state_dir() / f"{found.name}.licence"
-    if shown.is_file() and shown.read_text(encoding="utf-8") == found.licence:
-        return None
+    with contextlib.suppress(SmallFileError):
+        if smallfiles.read_text(shown) == found.licence:
+            return None
     _write(shown, found.licence)
     limits = f" ({MODELS[found.name].limits})" if found.name in MODELS else ""
     return f"{found.name}{limits}: {found.licence}"
@@ -444,6 +446,20 @@ def notice(found: Found) -> str | None:
 
 _CHECKSUM = re.compile(r"-([0-9a-f]{8,64})$")
 _SETTLED_NS = 2_000_000_000
+
+
+class _Known(Lenient):
+    """What is recorded of a weight file; without a stamp its content is hashed each time."""
+
+    sha256: Sha256
+    stamp: list[int] | None = None
+
+
+def _known(file: Path) -> _Known | None:
+    try:
+        return checked(file, _Known, smallfiles.read_json(file, follow=False))
+    except SmallFileError:
+        return None
 
 
 def verify(path: Path, accepting: str = "gbsep models verify MODEL --accept") -> str:
@@ -457,12 +473,9 @@ def verify(path: Path, accepting: str = "gbsep models verify MODEL --accept") ->
         raise BackendError(f"{path} is empty: delete it and fetch the model again")
     stamp = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
     record = _record(path)
-    try:
-        known = json.loads(record.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        known = {}
-    if known.get("stamp") == stamp:
-        return known["sha256"]
+    known = _known(record)
+    if known is not None and known.stamp == stamp:
+        return known.sha256
     sha256 = _sha256(path)
     named = _CHECKSUM.search(path.stem)
     if named and not sha256.startswith(named[1]):
@@ -470,9 +483,9 @@ def verify(path: Path, accepting: str = "gbsep models verify MODEL --accept") ->
             f"{path} is damaged or another file: its SHA-256 begins with {sha256[: len(named[1])]}, not with "
             f"{named[1]} as its name says; delete it and fetch the model again"
         )
-    if known.get("sha256", sha256) != sha256:
+    if known is not None and known.sha256 != sha256:
         raise BackendError(
-            f"{path} has changed since gbsep first used it (SHA-256 {known['sha256'][:12]}, now {sha256[:12]}): "
+            f"{path} has changed since gbsep first used it (SHA-256 {known.sha256[:12]}, now {sha256[:12]}): "
             f"bring the old file back, or accept the new one with `{accepting}`"
         )
     # A file written a moment ago can change again within the clock's tick: its stamp proves nothing yet.

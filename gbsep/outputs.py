@@ -1,8 +1,9 @@
 """A render's folder on disk: what is there already, and how a new render takes its place without losing anything.
 
 A finished render is a folder with a `render.json` that lists every file gbsep wrote there, with size and SHA-256, and
-holds a checksum of its own content.
-Whatever that list does not name, or names with another content, belongs to the user and is foreign.
+holds a checksum of its own content (see record.py).
+Whatever that list does not name, or names with another content, belongs to the user and is foreign. What it names
+and the next render does not make anew, such as the same stems in another format, stays until --overwrite.
 
 A render is written into a staging folder beside its destination, `.<name>.<host>.<token>.partial`. Its render.json
 is written last, so a staging folder that holds one is complete. Publishing moves the files over one by one,
@@ -14,25 +15,33 @@ Process numbers would not do: in a container the next run has the same ones.
 from __future__ import annotations
 
 import contextlib
-import hashlib
+import html
 import json
 import os
 import platform
+import re
 import secrets
 import shutil
+import stat
+import zipfile
+import zlib
 from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import OutputError, nearest
-from .files import content_hash
+from . import record, smallfiles
+from .errors import AudioFileError, OutputError, ParameterError, SmallFileError, nearest
+from .files import OutputFormat, content_hash
+from .folders import write_whole
+from .record import RECORD as RECORD
+from .record import Record, Stamp
+from .record import fingerprint as fingerprint
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
-RECORD = "render.json"
 MEDIA = "media"
 """Where a DAW project keeps files of its own, beside the renders of its song."""
 
@@ -45,35 +54,42 @@ class Existing:
     reason: str = ""
 
 
-def fingerprint(parts: Mapping[str, Any]) -> dict[str, str]:
-    """A hash for each part of what a render depends on, so that a change can be told by its name."""
-    return {name: _hash(json.dumps(part, sort_keys=True).encode()) for name, part in parts.items()}
+def inspect(folder: Path, wanted: Mapping[str, str], names: Collection[str], output: OutputFormat) -> Existing:
+    """Compare a destination with the render of fingerprint `wanted` that would write files called `names` as `output`.
 
-
-def inspect(folder: Path, wanted: Mapping[str, str], names: Collection[str]) -> Existing:
-    """Compare a destination with the render of fingerprint `wanted` that would write files called `names`.
-
-    A render that has other files beside these is "same"; one that lacks some of them is "stale".
+    A render that has other files beside these is "same"; one that lacks some of them is "stale". Files of these names
+    in another bit depth were made for another purpose, and count as foreign.
     """
+    if folder.is_symlink():
+        raise OutputError(folder, "is a link, which a render does not follow; remove it, or choose another --out")
     if not folder.exists():
         return Existing("none")
     if not folder.is_dir():
         raise OutputError(folder, "is a file, not a folder; choose another with --out")
-    record = read_record(folder)
-    if record is None and (folder / RECORD).exists():
-        return Existing("foreign", f"{RECORD} was changed since gbsep wrote it, or is not gbsep's")
-    listed: Mapping[str, Any] = record["files"] if record else {}
-    for name in sorted({*listed, *names}):
-        if name not in listed and (folder / name).exists():
+    try:
+        found = record.load(folder)
+    except SmallFileError as error:
+        if not error.missing or os.path.lexists(folder / RECORD):
+            foreign = f"{RECORD} was changed since gbsep wrote it, or is not gbsep's"
+            return Existing("foreign", f"{foreign} ({error.reason})")
+        found = None
+    listed: Mapping[str, Stamp] = found.files if found else {}
+    own = found.own_files if found else []
+    for name in sorted({*own, *names}):
+        if name not in listed and os.path.lexists(folder / name):
             return Existing("foreign", f"{name} was not written by gbsep")
-        if name in listed and (folder / name).exists() and not _is_unaltered(folder / name, listed[name]):
+        if name in listed and os.path.lexists(folder / name) and not _is_unaltered(folder / name, listed[name]):
             return Existing("foreign", f"{name} was changed since gbsep wrote it")
-    if record is None:
+    if found is None:
         return Existing("none")
-    missing = sorted(name for name in listed if not (folder / name).exists())
+    was = _format_of(found)
+    there = sorted(name for name in set(names) & set(own) if (folder / name).exists())
+    if there and was and was.container == output.container and was.bit_depth != output.bit_depth:
+        return Existing("foreign", f"{there[0]} is there already with a bit depth of {was.bit_depth}")
+    missing = sorted(name for name in own if not (folder / name).exists())
     if missing:
         return Existing("stale", f"{missing[0]} is missing")
-    changed = [part for part, value in wanted.items() if record.get("fingerprint", {}).get(part) != value]
+    changed = [part for part, value in wanted.items() if found.fingerprint.get(part) != value]
     if changed:
         return Existing("stale", f"{', '.join(changed)} changed")
     lacking = sorted(set(names) - set(listed))
@@ -82,36 +98,23 @@ def inspect(folder: Path, wanted: Mapping[str, str], names: Collection[str]) -> 
     return Existing("same", "unchanged")
 
 
-def read_record(folder: Path) -> dict[str, Any] | None:
-    """The render.json of a folder, or None where there is none that gbsep wrote and nobody has altered."""
-    try:
-        return record_in((folder / RECORD).read_bytes())
-    except OSError:
-        return None
+def _format_of(found: Record) -> OutputFormat | None:
+    with contextlib.suppress(ParameterError):
+        return OutputFormat(found.preset.output.format, found.preset.output.bit_depth)
+    return None
 
 
-def record_in(content: bytes) -> dict[str, Any] | None:
-    """What a render.json holds, or None when it is none that gbsep wrote and nobody has altered."""
-    try:
-        record = json.loads(content.decode("utf-8"))
-        checksum = record.pop("checksum")
-    except (ValueError, AttributeError, KeyError, TypeError, RecursionError):
-        return None
-    return record if checksum == fingerprint({RECORD: record})[RECORD] else None
-
-
-def is_unaltered(folder: Path, record: Mapping[str, Any]) -> bool:
-    """Whether every file that a folder's render.json lists is there as gbsep wrote it."""
-    return all(
-        (folder / name).exists() and _is_unaltered(folder / name, stamp) for name, stamp in record["files"].items()
-    )
+def is_unaltered(folder: Path, found: Record) -> bool:
+    """Whether every file of a folder's render is there as gbsep wrote it."""
+    return all(_is_unaltered(folder / name, found.files[name]) for name in found.own_files)
 
 
 def other_recording(folder: Path, source: Path | str, sha256: str) -> str | None:
     """Where the recording is that `folder` is a render of, when it is neither this one nor a copy of it."""
-    record = read_record(folder)
-    made_of = record["input"] if record else {"path": address(source), "sha256": sha256}
-    return None if made_of["path"] == address(source) or made_of["sha256"] == sha256 else made_of["path"]
+    found = record.read(folder)
+    if found is None or sha256 == found.recording.sha256 or found.recording.path == address(source):
+        return None
+    return found.recording.path
 
 
 def address(source: Path | str) -> str:
@@ -121,11 +124,46 @@ def address(source: Path | str) -> str:
 
 def stem_file(folder: Path, stem: str) -> Path:
     """The file of a stem in the folder of a finished render. Raises OutputError when there is none."""
-    record = read_record(folder)
-    stems = record["stems"] if record else {}
+    found = record.read(folder)
+    stems = found.stems if found else {}
     if stem not in stems:
         raise OutputError(folder, f"holds no render with a stem {stem!r}{nearest(stem, stems)}")
-    return folder / stems[stem]["file"]
+    return folder / stems[stem].file
+
+
+PROJECTS = (".rpp", ".dawproject")
+_PROJECT_BYTES = 100_000_000
+
+
+def superseded(folder: Path, names: Collection[str]) -> list[str]:
+    """The files of earlier renders in a folder that a render of files called `names` has no more, unaltered."""
+    found = record.read(folder)
+    listed = found.files if found else {}
+    return sorted(name for name in set(listed) - set(names) if _is_unaltered(folder / name, listed[name]))
+
+
+def referring(folder: Path, names: Collection[str], out: Path) -> dict[Path, list[str]]:
+    """Which of the files in a render's folder the projects of DAWs in its song's folder or in `out` refer to."""
+    found: dict[Path, list[str]] = {}
+    for place in dict.fromkeys((folder.parent, out)):
+        with contextlib.suppress(OSError):
+            for project in sorted(place.iterdir()):
+                text = _project_text(project) if project.suffix.lower() in PROJECTS else ""
+                told = [name for name in names if any(f"{folder.name}{slash}{name}" in text for slash in "/\\")]
+                found |= {project: told} if told else {}
+    return found
+
+
+def _project_text(project: Path) -> str:
+    """What a project says, as far as it can be read."""
+    try:
+        with smallfiles.open_regular(project) as file:
+            if project.suffix.lower() != ".dawproject":
+                return file.read(_PROJECT_BYTES).decode("utf-8", "replace")
+            with zipfile.ZipFile(file) as container, container.open("project.xml") as inside:
+                return html.unescape(inside.read(_PROJECT_BYTES).decode("utf-8", "replace"))
+    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error):
+        return ""
 
 
 def check_place(folder: Path, size_bytes: int) -> None:
@@ -155,18 +193,19 @@ def staging(folder: Path) -> Iterator[Path]:
     """
     import filelock
 
-    place = folder.parent / f"{_prefix(folder)}{secrets.token_hex(4)}.partial"
+    place = folder.parent / f"{_prefix(folder)}{secrets.token_hex(8)}.partial"
     lock = filelock.FileLock(f"{place}.lock")
     for tries_left in reversed(range(STAGING_TRIES)):
-        made = [parent for parent in folder.parents if not parent.exists()]
+        missing = [parent for parent in folder.parents if not parent.exists()]
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
+            made = {parent: _identity(parent) for parent in missing}
             lock.acquire(blocking=False)
             place.mkdir()
             break
         except (OSError, NotImplementedError) as error:
             _remove(place, lock)
-            _remove_empty(made)
+            _remove_empty(missing)
             if isinstance(error, FileNotFoundError) and tries_left:
                 continue
             # A lock that nobody else can hold is said to be held when its folder does not take files.
@@ -177,7 +216,8 @@ def staging(folder: Path) -> Iterator[Path]:
         yield place
     finally:
         _remove(place, lock)
-        _remove_empty(made)
+        # What lies there now may be another: a link to somewhere, put in its place meanwhile.
+        _remove_empty([parent for parent, identity in made.items() if _identity(parent) == identity])
 
 
 @contextlib.contextmanager
@@ -197,42 +237,58 @@ def replacing(path: Path) -> Iterator[Path]:
         ) from None
 
 
-def publish(place: Path, folder: Path, record: Mapping[str, Any]) -> None:
-    """Complete a staging folder with its render.json and move it to `folder`, in place of the render that is there."""
+def publish(place: Path, folder: Path, told: Mapping[str, Any], overwrite: bool = False) -> None:
+    """Complete a staging folder with its render.json, which says what is `told`, and move it to `folder`.
+
+    It takes the place of the files of the same names in the render that is there. That render's other files stay, and
+    the new render.json vouches for them too; with `overwrite` they go, unless somebody has altered them.
+    """
     paths = sorted(place.iterdir())
     with ThreadPoolExecutor() as pool:
         files = {path.name: stamp for path, stamp in zip(paths, pool.map(_stamp, paths), strict=True)}
-    temporary = place / f".{RECORD}"
-    complete = json.loads(json.dumps({**record, "files": files}))
-    complete["checksum"] = fingerprint({RECORD: complete})[RECORD]
-    temporary.write_text(json.dumps(complete, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    temporary.replace(place / RECORD)
+    old = record.read(folder)
+    kept = (
+        {} if overwrite or old is None else {name: old.files[name].model_dump() for name in superseded(folder, files)}
+    )
+    complete = record.sealed({**told, "files": {**files, **kept}})
+    write_whole(place / RECORD, json.dumps(complete, indent=2, ensure_ascii=False) + "\n")
     _move(place, folder)
 
 
 def _move(place: Path, folder: Path) -> None:
-    old, new = read_record(folder), read_record(place)
+    """Move a complete staging folder to its place: the files that its record names, and nothing else."""
+    new = record.load(place)
+    if folder.is_symlink():
+        raise OutputError(
+            folder, "has become a link, which a render does not follow; remove it, or choose another --out"
+        )
     if not folder.exists():
         place.rename(folder)
         return
-    for name in set(old["files"] if old else ()) - set(new["files"] if new else ()):
+    for name in superseded(folder, new.files):
         (folder / name).unlink(missing_ok=True)
-    for path in sorted(place.iterdir(), key=lambda path: path.name == RECORD):
-        path.replace(folder / path.name)
+    for name in (*new.files, RECORD):
+        if smallfiles.is_regular(place / name):
+            (place / name).replace(folder / name)
 
 
 def recover(folder: Path) -> None:
-    """Finish or sweep what processes that are no more left beside `folder`."""
+    """Finish or sweep what processes that are no more left beside `folder`.
+
+    What is finished takes the place of what gbsep wrote, and of nothing else: else it is swept as well.
+    """
     import filelock
 
     prefix, swept = _prefix(folder), False
+    left = re.compile(re.escape(prefix) + r"([0-9a-f]{8}|[0-9a-f]{16})\.partial\.lock")
     for path in list(folder.parent.iterdir()) if folder.parent.is_dir() else ():
-        if not (path.name.startswith(prefix) and path.name.endswith(".partial.lock")):
+        place = path.with_suffix("")
+        if not (left.fullmatch(path.name) and smallfiles.is_regular(path)) or place.is_symlink():
             continue
-        place, lock = path.with_suffix(""), filelock.FileLock(path)
+        lock = filelock.FileLock(path)
         with contextlib.suppress(filelock.Timeout):
             lock.acquire(blocking=False)
-            if read_record(place) is not None:
+            if _may_follow(place, folder):
                 _move(place, folder)
             _remove(place, lock)
             swept = True
@@ -240,8 +296,32 @@ def recover(folder: Path) -> None:
         _remove_empty([folder.parent])
 
 
+def _may_follow(place: Path, folder: Path) -> bool:
+    """Whether a staging folder is complete, and nobody's files are in its way."""
+    new, old = record.read(place), record.read(folder)
+    if new is None or folder.is_symlink():
+        return False
+    if old is None and os.path.lexists(folder / RECORD):
+        return False
+    for name in new.files:
+        waits, there = os.path.lexists(place / name), os.path.lexists(folder / name)
+        if waits and not _is_unaltered(place / name, new.files[name]):
+            return False
+        if waits and there and not (old and name in old.files and _is_unaltered(folder / name, old.files[name])):
+            return False
+    return True
+
+
 def _prefix(folder: Path) -> str:
     return f".{folder.name}.{platform.node()}."
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """What tells a folder from any other, None where there is none; a link is what it is, not where it leads."""
+    with contextlib.suppress(OSError):
+        status = folder.lstat()
+        return status.st_dev, status.st_ino
+    return None
 
 
 def _remove(place: Path, lock: BaseFileLock) -> None:
@@ -261,12 +341,12 @@ def _stamp(path: Path) -> dict[str, Any]:
     return {"bytes": status.st_size, "modified_ns": status.st_mtime_ns, "sha256": content_hash(path)}
 
 
-def _is_unaltered(path: Path, stamp: Mapping[str, Any]) -> bool:
-    status = path.stat()
-    if status.st_size != stamp.get("bytes"):
+def _is_unaltered(path: Path, stamp: Stamp) -> bool:
+    """Whether the file itself, no link to one, is there as it was written."""
+    try:
+        status = path.lstat()
+        if not stat.S_ISREG(status.st_mode) or status.st_size != stamp.bytes:
+            return False
+        return status.st_mtime_ns == stamp.modified_ns or content_hash(path) == stamp.sha256
+    except (OSError, AudioFileError):
         return False
-    return status.st_mtime_ns == stamp.get("modified_ns") or content_hash(path) == stamp.get("sha256")
-
-
-def _hash(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()

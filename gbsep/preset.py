@@ -29,9 +29,10 @@ from typing import Annotated, Any, Literal, Union
 
 from pydantic import Field, ValidationError, create_model
 
+from . import smallfiles
 from .chain import Node, chain_schema, dump_chain, parse_chain
 from .diagnose import PARTNERS
-from .errors import PresetError, nearest
+from .errors import PresetError, SmallFileError, nearest
 from .folders import config_folder
 from .separation import BACKENDS, backend_named
 from .separation.settings import BackendSettings, StrictModel, first_problem
@@ -237,8 +238,10 @@ def parse_override(text: str, example: str = "separate.cutoff_hz=250") -> tuple[
     if not (key and equals):
         raise PresetError("--set", "", f"{text!r} is not KEY=VALUE, such as {example}")
     try:
-        return key, json.loads(value)
-    except json.JSONDecodeError:
+        return key, smallfiles.parse_json(key, value.encode("utf-8", "surrogateescape"))
+    except SmallFileError as error:
+        if not error.is_syntax:
+            raise PresetError("--set", key, error.reason) from None
         return key, value
 
 
@@ -330,19 +333,9 @@ def partners(outputs: Iterable[str]) -> list[str]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise PresetError(path, "", f"larger than {MAX_BYTES // 1000} kB: not a preset")
-        document = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=partial(_unique, path))
-    except OSError as error:
-        raise PresetError(path, "", f"cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise PresetError(path, "", "is not a text file") from None
-    except RecursionError:
-        raise PresetError(path, "", "is nested too deeply") from None
-    except json.JSONDecodeError as error:
-        raise PresetError(path, "", f"is not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from None
-    except ValueError as error:
-        raise PresetError(path, "", f"holds a number that is none: {error}") from None
+        document = smallfiles.read_json(path, MAX_BYTES, make_object=partial(_unique, path))
+    except SmallFileError as error:
+        raise PresetError(path, "", error.reason) from None
     if not isinstance(document, dict):
         raise PresetError(path, "", "is not a JSON object, such as gbsep presets show exp002 prints")
     return document

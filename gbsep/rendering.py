@@ -24,9 +24,9 @@ from typing import Any
 
 import numpy as np
 
-from . import __version__, cache, chain, diagnose, files, levels, outputs, review, separation
+from . import __version__, cache, chain, diagnose, files, levels, outputs, record, review, separation
 from .audio import Block, Reader, mix, zip_blocks
-from .errors import AudioFileError, OutputError, ParameterError, PluginError, PluginNotFound, nearest
+from .errors import AudioFileError, OutputError, ParameterError, PluginError, PluginNotFound, exact, exact_sum, nearest
 from .external import PluginReport
 from .folders import state_folder
 from .preset import Loudness, MixtureFit, Peak, Preset, exchanged, load_preset, preset_names
@@ -53,10 +53,11 @@ def _silent(stage: str, fraction: float) -> None:
 class Options:
     """How to render, beside the preset.
 
-    Files land in out/<track>/<preset>/. `name` is a template for their names, of {track}, {preset} and {stem}.
+    Files land in out/<track>/<preset>/, those of an excerpt in out/<track>/<preset>@5s-10s/. `name` is a template for
+    their names, of {track}, {preset} and {stem}.
     `start_s` and `duration_s` cut an excerpt. `models` is a folder searched first for weights; `device` is auto, cpu,
     cuda or mps; `download` lets missing weights be fetched. `allow_plugin_paths` lets presets name plug-in files, which
-    is native code of the preset's choice.
+    is native code of the preset's choice. With `dry_run` it is only planned, and nothing on the disk is touched.
     """
 
     out: Path = Path("gbsep-out")
@@ -70,6 +71,21 @@ class Options:
     use_cache: bool = True
     download: bool = True
     allow_plugin_paths: bool = False
+    dry_run: bool = False
+
+
+def folder_name(preset: Preset, options: Options) -> str:
+    """The name of a render beside the others of its song, by which reviews and reports know it: that of its folder.
+
+    >>> from .preset import load_preset
+    >>> folder_name(load_preset("exp002"), Options(start_s=5.0, duration_s=0.1))
+    'exp002@5s-5.1s'
+    """
+    start_s, duration_s = options.start_s, options.duration_s
+    if not start_s and duration_s is None:
+        return preset.folder
+    end = "end" if duration_s is None else f"{exact_sum(start_s, duration_s)}s"
+    return f"{preset.folder}@{exact(start_s)}s-{end}"
 
 
 @dataclass(frozen=True)
@@ -112,6 +128,11 @@ class Plan:
     @property
     def output(self) -> files.OutputFormat:
         return output_format(self.preset)
+
+    @property
+    def label(self) -> str:
+        """What tells the render from the others of its song; see `folder_name`."""
+        return folder_name(self.preset, self.options)
 
 
 @dataclass(frozen=True)
@@ -185,9 +206,12 @@ def plan(
     to them.
     Raises GbsepError. What a killed render left at the destination is put in place or swept.
     """
+    for name, value in (("start_s", options.start_s), ("duration_s", options.duration_s)):
+        if value is not None and value > record.MAX_SECONDS:
+            raise ParameterError(name, value, f"at most {record.MAX_SECONDS:.0f}", "s")
     info = files.probe(path)
     reader = files.open(path, options.start_s, options.duration_s)
-    track, source = track or path.stem, source or path
+    track, source = track or track_names([path])[path], source or path
     try:
         preset.settings.check(reader.sample_rate)
     except ParameterError as error:
@@ -208,16 +232,19 @@ def plan(
     identity = separation.backend_named(preset.backend).load().identity(preset.settings, context)
 
     targets_lufs = _loudness_targets(preset)
-    folder = options.out / track / preset.folder
+    label = folder_name(preset, options)
+    folder = _inside(options.out, track, label)
     with _usable(folder):
-        outputs.recover(folder)
-    options = replace(options, dry_stems=options.dry_stems or _has_dry_stems(folder))
+        if not options.dry_run:
+            outputs.recover(folder)
+        options = replace(options, dry_stems=options.dry_stems or _has_dry_stems(folder))
     names = _file_names(preset, options, track)
-    swaps = review.load(folder.parent).swaps(preset.folder)
+    swaps = review.load(folder.parent).swaps(label)
     for stem in sorted({name for pair in swaps for name in pair} - set(preset.stems)):
-        warnings.append(f"the review swaps {stem!r}, which {preset.folder} does not have{nearest(stem, preset.stems)}")
+        warnings.append(f"the review swaps {stem!r}, which {label} does not have{nearest(stem, preset.stems)}")
     swaps = tuple(pair for pair in swaps if set(pair) <= set(preset.stems))
-    input_hash = cache.remembered_hash(cache.locate(), path) if options.use_cache else files.content_hash(path)
+    remember = options.use_cache and not options.dry_run
+    input_hash = cache.remembered_hash(cache.locate(), path) if remember else files.content_hash(path)
     fingerprint = outputs.fingerprint(
         {
             "input": [input_hash, options.start_s, options.duration_s],
@@ -232,12 +259,16 @@ def plan(
         }
     )
     with _usable(folder):
-        existing = outputs.inspect(folder, fingerprint, names.values())
+        existing = outputs.inspect(folder, fingerprint, names.values(), output)
         other = outputs.other_recording(folder, source, input_hash) if existing.state == "stale" else None
         if (existing.state == "foreign" or other) and not options.overwrite:
             reason = f"holds the render of another recording, {other}" if other else existing.reason
             raise OutputError(folder, f"{reason}; give --overwrite to replace it, or another --out")
         existing = _unless_bypassed(existing, folder)
+        if options.overwrite:
+            gone = outputs.superseded(folder, names.values())
+            for project, told in outputs.referring(folder, gone, options.out).items():
+                warnings.append(f"{', '.join(told)} will be deleted, to which {project} refers: write it again")
         skip = existing.state == "same" and not options.overwrite
         samples = reader.frames * reader.channels
         spooled = 1 + len(preset.wanted) + (len(names) if files.may_clip(output) else 0)
@@ -277,18 +308,26 @@ def _usable(folder: Path) -> Iterator[None]:
         raise OutputError(folder, f"cannot be used: {error.strerror}; choose another with --out") from None
 
 
+def _inside(out: Path, track: str, label: str) -> Path:
+    """The folder of a render. Raises ParameterError for a track whose name leads out of `out`."""
+    parts = Path(track).parts
+    if not parts or not all(map(record.is_plain_name, parts)):
+        raise ParameterError("track", track, "a name of plain parts, which lie below --out")
+    return out.joinpath(*parts, label)
+
+
 def _has_dry_stems(folder: Path) -> bool:
-    record = outputs.read_record(folder)
-    return record is not None and any(stem["dry"] for stem in record["stems"].values())
+    found = record.read(folder)
+    return found is not None and any(stem.dry for stem in found.stems.values())
 
 
 def _unless_bypassed(existing: outputs.Existing, folder: Path) -> outputs.Existing:
     """A render in which a plug-in had to be bypassed is not what was asked for: it is done again."""
-    record = outputs.read_record(folder) if existing.state == "same" else None
-    for stem in record["stems"].values() if record else ():
-        for row in stem["plugins"]:
-            if "bypassed" in row:
-                return outputs.Existing("stale", f"{row['name']} was bypassed")
+    found = record.read(folder) if existing.state == "same" else None
+    for stem in found.stems.values() if found else ():
+        for row in stem.plugins:
+            if row.bypassed is not None:
+                return outputs.Existing("stale", f"{row.name} was bypassed")
     return existing
 
 
@@ -338,7 +377,7 @@ def run(plan: Plan, progress: Progress = _silent, shared: Separations | None = N
     outcome = partial(
         Outcome,
         plan.source,
-        plan.preset.folder,
+        plan.label,
         track=plan.track,
         reason=plan.reason,
         folder=plan.folder,
@@ -365,8 +404,8 @@ def run(plan: Plan, progress: Progress = _silent, shared: Separations | None = N
                 with _stage("process", seconds), _diagnosis(sources["mixture"], restored, gains_db) as diagnosis:
                     shared_db = _write(plan, jobs, restored, place, partial(progress, "process"), warnings.append)
                     findings = diagnosis.result()
-            record = _record(plan, tracks, residual, shared_db, null, findings, told, warnings, seconds)
-            outputs.publish(place, plan.folder, record)
+            document = _record(plan, tracks, residual, shared_db, null, findings, told, warnings, seconds)
+            outputs.publish(place, plan.folder, document, plan.options.overwrite)
     except OSError as error:
         reason = f"cannot be written: {error.strerror or error}; free some space, or choose another with --out"
         raise OutputError(plan.folder, reason) from None
@@ -375,7 +414,7 @@ def run(plan: Plan, progress: Progress = _silent, shared: Separations | None = N
             raise
         raise OutputError(plan.folder / error.path.name, error.reason.replace(str(place), str(plan.folder))) from None
     cached = told["from_cache"]
-    return outcome("ok", from_cache=cached, levels=record["stems"], seconds=seconds, warnings=tuple(warnings))
+    return outcome("ok", from_cache=cached, levels=document["stems"], seconds=seconds, warnings=tuple(warnings))
 
 
 @dataclass(frozen=True)
@@ -533,11 +572,17 @@ def _separate(
     if not preset.wanted:
         return {"mixture": mixture}, {"from_cache": False}
     key = separation_key(plan)
-    stems = (shared or {}).get(key) or (cache.get(store, key) if store else None)
-    told: dict[str, Any] = {"from_cache": stems is not None}
-    if stems is None and store:
-        stems = cache.put(store, key, separated(), cache.Shape(preset.wanted, rate, channels, plan.reader.frames))
-    elif stems is None:
+    shape = cache.Shape(preset.wanted, rate, channels, plan.reader.frames)
+    stems = (shared or {}).get(key)
+    try:
+        stems = stems or (cache.get(store, key, shape) if store else None)
+        told: dict[str, Any] = {"from_cache": stems is not None}
+        if stems is None and store:
+            stems = cache.put(store, key, separated(), shape)
+    except cache.Unusable as error:
+        warn(f"the stems are not kept for the next render: {error}")
+        told = {"from_cache": False}
+    if stems is None:
         # What is handed on must not lie in the staging folder, which goes when this render is done.
         spool = files.Spool(preset.wanted, rate, channels, place if shared is None else options.out)
         if shared is None:
@@ -719,7 +764,7 @@ def _write(
     def write(name: str, blocks: Iterable[Block]) -> None:
         broadcast = plan.info.broadcast and files.shift_time_reference(plan.info.broadcast, plan.start_frame)
         path = place / plan.names[name]
-        with files.create(path, output, rate, channels, frames, plan.info.tags, broadcast) as file:
+        with files.create(path, output, rate, channels, frames, files.marked(plan.info.tags), broadcast) as file:
             for block in blocks:
                 file.write(block)
 
@@ -880,12 +925,12 @@ def chosen_preset(
     if name in preset_names():
         return load(name, overrides)
     folder = out / track / name
-    record = outputs.read_record(folder) if Path(name).name == name else None
-    if record is None:
+    found = record.read(folder) if record.is_plain_name(name) else None
+    if found is None:
         path = out / track / review.FILE
         raise OutputError(path, f"preset {name!r} is neither known by name nor rendered here; choose with --preset")
-    base = record["preset"]["name"]
-    return load(base if base in preset_names() else record["preset"], (*record["overrides"].items(), *overrides))
+    base = found.preset.name
+    return load(base if base in preset_names() else found.preset.document, (*found.overrides.items(), *overrides))
 
 
 def output_format(preset: Preset) -> files.OutputFormat:
@@ -917,7 +962,16 @@ def track_names(inputs: Iterable[Path]) -> dict[Path, str]:
         known = {path for path in pending if ends[parts[path][-depth:]] == 1 or depth >= len(parts[path])}
         names |= {path: "/".join(parts[path][-depth:]) for path in known}
         pending, depth = pending - known, depth + 1
-    return names
+    return {path: plain_track(name) for path, name in names.items()}
+
+
+def plain_track(name: str) -> str:
+    """The name of a track without parts that lead elsewhere, such as what is left of `...wav` without its suffix.
+
+    >>> plain_track("album/..")
+    'album/__'
+    """
+    return "/".join("_" * len(part) if set(part) == {"."} else part for part in name.split("/"))
 
 
 def _file_names(preset: Preset, options: Options, track: str) -> dict[str, str]:

@@ -24,7 +24,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 
-from .errors import OutputError
+from . import smallfiles
+from .errors import OutputError, SmallFileError
 from .folders import write_whole
 from .separation.settings import StrictModel, first_problem
 
@@ -87,19 +88,15 @@ def load(folder: Path) -> Review:
     Raises OutputError, naming the place in the file, for one that is not as it should be.
     """
     path = folder / FILE
-    if not os.path.exists(path):  # also where the folder's name is one that no disk takes
+    if not os.path.lexists(path):  # also where the folder's name is one that no disk takes
         return Review()
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise OutputError(path, f"is larger than {MAX_BYTES // 1000} kB: not a review; move it away")
-        review = Review.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise OutputError(path, f"cannot be read: {error.strerror}") from None
+        review = Review.model_validate(smallfiles.read_json(path, MAX_BYTES))
+    except SmallFileError as error:
+        raise OutputError(path, f"{error.reason}; mend it, or move it away") from None
     except ValidationError as error:
         where, reason = first_problem(error, Review)
         raise OutputError(path, f"{where}: {reason}; mend it, or delete the file") from None
-    except (ValueError, RecursionError) as error:
-        raise OutputError(path, f"is not JSON ({error}); mend it, or delete the file") from None
     for preset, pairs in review.swap.items():
         named = [name for pair in pairs for name in pair]
         if len(set(named)) < len(named):

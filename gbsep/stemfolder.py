@@ -11,12 +11,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from . import cache, files
+from . import cache, files, record
 from .audio import Reader, mix
 from .errors import AudioFileError, OutputError
-from .outputs import RECORD, read_record
+from .record import RECORD, Excerpt, Record
 
 SUFFIXES = (
     ".wav", ".flac", ".mp3", ".ogg", ".oga", ".aif", ".aiff", ".aifc", ".w64", ".rf64", ".caf", ".au",
@@ -32,7 +31,12 @@ class StemFolder:
 
     path: Path
     files: Mapping[str, tuple[Path, ...]]
-    record: Mapping[str, Any] | None = None
+    record: Record | None = None
+
+    @property
+    def excerpt(self) -> Excerpt:
+        """The part of the recording that the stems are of."""
+        return self.record.excerpt if self.record else Excerpt()
 
     def open(self, name: str, start_s: float = 0.0, duration_s: float | None = None) -> Reader:
         """A stem, or an excerpt of it, as a Reader; the sum of its files where it has several."""
@@ -54,10 +58,14 @@ class StemFolder:
             return path, 0.0, None
         if self.record is None:
             return None
-        path, excerpt = Path(self.record["input"]["path"]), self.record["excerpt"]
-        if not path.is_file() or cache.remembered_hash(cache.locate(), path) != self.record["input"]["sha256"]:
+        made_of = self.record.recording
+        path = Path(made_of.path)
+        try:
+            if not path.is_file() or cache.remembered_hash(cache.locate(), path) != made_of.sha256:
+                return None
+        except AudioFileError:  # no longer to be read
             return None
-        return path, excerpt["start_s"], excerpt["duration_s"]
+        return path, self.excerpt.start_s, self.excerpt.duration_s
 
     def residual(self) -> Reader | None:
         """What no stem holds: a file `residual`."""
@@ -77,10 +85,10 @@ def find_stems(folder: str | Path, dry: bool = False) -> StemFolder:
     folder = Path(folder)
     if not folder.is_dir():
         raise OutputError(folder, "is not a folder" if folder.exists() else "no such folder; check the name")
-    record = read_record(folder)
-    if record is not None:
-        chosen = {name: (dry and stem.get("dry")) or stem["file"] for name, stem in record["stems"].items()}
-        return StemFolder(folder, {name: (folder / file,) for name, file in chosen.items()}, record)
+    found_record = record.read(folder)
+    if found_record is not None:
+        chosen = {name: (dry and stem.dry) or stem.file for name, stem in found_record.stems.items()}
+        return StemFolder(folder, {name: (folder / file,) for name, file in chosen.items()}, found_record)
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in SUFFIXES and path.stem not in NO_STEMS and not path.name.startswith("."):
@@ -105,7 +113,7 @@ def renders_in(folder: str | Path) -> dict[str, Path]:
     """
     folder = Path(folder)
     records = sorted(path for path in folder.rglob(RECORD) if not _is_staging(path.relative_to(folder)))
-    return {path.parent.relative_to(folder).as_posix(): path.parent for path in records if read_record(path.parent)}
+    return {path.parent.relative_to(folder).as_posix(): path.parent for path in records if record.read(path.parent)}
 
 
 def _is_staging(path: Path) -> bool:

@@ -80,7 +80,7 @@ def test_a_folder_stands_for_its_audio_at_any_depth(tmp_path: Path) -> None:
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"any")
     (tmp_path / "cover.jpg").write_bytes(b"any")
-    requests, left_out = inputs.expand([tmp_path], tmp_path / "gbsep-out")
+    requests, left_out, _ = inputs.expand([tmp_path], tmp_path / "gbsep-out")
     assert [Path(asked.input).relative_to(tmp_path).as_posix() for asked in requests] == ["a.FLAC", "b.wav", "x/c.wav"]
     assert left_out == [str(tmp_path / "cover.jpg")]
 
@@ -107,15 +107,19 @@ def test_what_gbsep_made_matches_no_pattern(
     write_song(album / "earlier/1/media/original.wav")
     write_song(album / "gbsep-out/notes/other.wav")
     write_song(album / "media/9.wav")
-    requests, _ = inputs.expand([word.format(folder=album, url=album.as_uri())], Path("gbsep-out"))
+    requests, _, _ = inputs.expand([word.format(folder=album, url=album.as_uri())], Path("gbsep-out"))
     found = [Path(asked.input).name for asked in requests]
     remote = "file:" in requests[0].input
     assert sorted(name for name in found if name[0].isdigit()) == [f"{n}.wav" for n in (*range(8), 9)]
     assert set(found) - {f"{n}.wav" for n in range(10)} <= ({"original.wav", "other.wav"} if remote else set())
     stems = list(Path("gbsep-out/1/exp002").glob("*.wav"))
-    asked, _ = inputs.expand(["gbsep-out/1/exp002/*.wav"], Path("gbsep-out"))
-    assert len(asked) == len(stems) > 1
-    (refused,), _ = inputs.expand(["gbsep-out/*/exp002/*.wav"], Path("gbsep-out"))
+    (refused,), _, made = inputs.expand(["gbsep-out/1/exp002/*.wav"], Path("gbsep-out"))
+    assert refused.problem
+    assert "stems that gbsep made; name a file itself" in str(refused.problem)
+    assert len(made) == len(stems) > 1
+    asked, _, _ = inputs.expand(stems, Path("gbsep-out"))
+    assert [one.input for one in asked] == [str(path) for path in stems]
+    (refused,), _, _ = inputs.expand(["gbsep-out/*/exp002/*.wav"], Path("gbsep-out"))
     assert "all that matches was made by gbsep" in str(refused.problem)
 
 
@@ -155,10 +159,10 @@ def test_links_are_followed_once_and_name_their_songs(tmp_path: Path) -> None:
 def test_globs_are_expanded_but_names_go_first(tmp_path: Path) -> None:
     for name in ("a1.wav", "a2.wav", "x/a3.wav", "a4.txt", "odd[1].wav"):
         write_song(tmp_path / name) if name.endswith("wav") else (tmp_path / name).write_text("")
-    found, left_out = inputs.expand([f"{tmp_path}/**/a*"], tmp_path / "out")
+    found, left_out, _ = inputs.expand([f"{tmp_path}/**/a*"], tmp_path / "out")
     assert [Path(asked.input).name for asked in found] == ["a1.wav", "a2.wav", "a3.wav"]
     assert [Path(name).name for name in left_out] == ["a4.txt"]
-    (itself,), _ = inputs.expand([tmp_path / "odd[1].wav"], tmp_path / "out")
+    (itself,), _, _ = inputs.expand([tmp_path / "odd[1].wav"], tmp_path / "out")
     assert itself.problem is None
 
 

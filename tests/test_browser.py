@@ -18,6 +18,7 @@ import soundfile
 import gbsep
 from gbsep import review
 from gbsep.audio import Audio
+from gbsep.record import FindingRow
 from gbsep.report import collect, write_report
 from gbsep.report.server import Server
 from gbsep.report.songs import Song
@@ -58,12 +59,13 @@ def report(out: Path) -> Path:
     """The report as a file beside its sound, with a note and findings."""
     songs = collect(out)
     hostile = f"</script><b>{HOSTILE}</b>"
-    finding = {"kind": "bleeding", "stem": "bass", "start_s": 12.0, "end_s": 13.5, "severity": "error"}
-    finding |= {"message": hostile, "value": 1.0, "partner": None}
+    finding = FindingRow(
+        kind="bleeding", stem="bass", start_s=12.0, end_s=13.5, severity="error", message=hostile, value=1.0
+    )
     render = songs[0].renders[0]
     songs[0].__dict__["decided"] = Review(notes=[Note(time_s=3.0, text=hostile, preset=hostile, stem=hostile)])
     render.__dict__["findings"] = (finding,)
-    render.record["preset"]["title"] = hostile
+    render.record.preset.__dict__["title"] = hostile
     render.__dict__["remarks"] = (hostile,)
     write_report(out / "report.html", HOSTILE, songs, inline_bytes=100_000)
     return out / "report.html"

@@ -1,5 +1,6 @@
 """The stem cache, also with several processes at once, killed ones, and damaged files."""
 
+import hashlib
 import json
 import multiprocessing
 import os
@@ -38,6 +39,11 @@ def cache(tmp_path):
     return Cache(tmp_path / "cache", 10**9)
 
 
+def hexed(name):
+    """A name as entries have it."""
+    return hashlib.sha256(str(name).encode()).hexdigest()
+
+
 def stems_of(seed, shape=SHAPE):
     rng = np.random.default_rng(seed)
     return {name: rng.normal(size=(shape.channels, shape.frames)).astype(np.float32) for name in shape.names}
@@ -50,16 +56,16 @@ def blocks_of(stems, block_frames=3000):
 
 
 def put(cache, name, seed=None, shape=SHAPE):
-    return stem_cache.put(cache, name, blocks_of(stems_of(name if seed is None else seed, shape)), shape)
+    return stem_cache.put(cache, hexed(name), blocks_of(stems_of(name if seed is None else seed, shape)), shape)
 
 
 def keep(cache, *numbers):
     for number in numbers:
-        stem_cache.put(cache, str(number), blocks_of(stems_of(number)), SHAPE)
+        stem_cache.put(cache, hexed(number), blocks_of(stems_of(number)), SHAPE)
 
 
 def is_there(cache, number):
-    stems = stem_cache.get(cache, str(number))
+    stems = stem_cache.get(cache, hexed(number))
     if stems is None:
         return False
     expected = stems_of(number)
@@ -87,8 +93,8 @@ def test_what_is_put_is_read_back(cache, channels, frames, block_frames, read_fr
     shape = Shape(("bass", "../guitar"), 48000, channels, frames)
     stems = stems_of(frames, shape)
     if kept:
-        written = stem_cache.put(cache, "a", blocks_of(stems, block_frames), shape)
-        read = stem_cache.get(cache, "a")
+        written = stem_cache.put(cache, hexed("a"), blocks_of(stems, block_frames), shape)
+        read = stem_cache.get(cache, hexed("a"))
         stem_cache.clear(cache)
     else:
         written = read = stem_cache.spool(blocks_of(stems, block_frames), shape)
@@ -102,7 +108,7 @@ def test_what_is_put_is_read_back(cache, channels, frames, block_frames, read_fr
 
 def test_readers_start_over_and_take_turns(cache):
     put(cache, "1", 1)
-    reader = stem_cache.get(cache, "1")["bass"]
+    reader = stem_cache.get(cache, hexed("1"))["bass"]
     first, second = reader.blocks(1000), reader.blocks(1500)
     next(first)
     expected = stems_of(1)["bass"]
@@ -113,12 +119,12 @@ def test_readers_start_over_and_take_turns(cache):
 
 def test_an_iterator_outlives_its_reader(cache):
     put(cache, "1", 1)
-    blocks = stem_cache.get(cache, "1")["bass"].blocks(1000)
+    blocks = stem_cache.get(cache, hexed("1"))["bass"].blocks(1000)
     np.testing.assert_array_equal(join(blocks), stems_of(1)["bass"])
 
 
 def test_nothing_there_is_a_miss_and_makes_no_folder(cache):
-    assert stem_cache.get(cache, "1") is None
+    assert stem_cache.get(cache, hexed("1")) is None
     assert stem_cache.usage(cache) == stem_cache.clear(cache) == Usage(0, 0)
     assert not cache.folder.exists()
 
@@ -188,9 +194,9 @@ def test_what_is_larger_than_the_cap_is_read_but_not_kept(cache):
 @pytest.mark.skipif(os.name == "nt", reason="open files cannot be removed on Windows")
 def test_an_evicted_entry_is_read_to_its_end(cache):
     put(cache, "1", 1)
-    reader = stem_cache.get(cache, "1")["bass"]
+    reader = stem_cache.get(cache, hexed("1"))["bass"]
     stem_cache.clear(cache)
-    assert stem_cache.get(cache, "1") is None
+    assert stem_cache.get(cache, hexed("1")) is None
     np.testing.assert_array_equal(reader.read().samples, stems_of(1)["bass"])
 
 
@@ -248,9 +254,9 @@ def flip(path):
 )
 def test_a_damaged_entry_is_missed_and_made_anew(cache, damage):
     keep(cache, 1, 2)
-    damage(cache.folder / "entries" / "1")
-    assert stem_cache.get(cache, "1") is None
-    assert not (cache.folder / "entries" / "1").exists()
+    damage(cache.folder / "entries" / hexed(1))
+    assert stem_cache.get(cache, hexed("1")) is None
+    assert not (cache.folder / "entries" / hexed(1)).exists()
     keep(cache, 1)
     assert is_there(cache, 1)
     assert is_there(cache, 2)
@@ -278,7 +284,7 @@ def with_nan(blocks):
 )
 @pytest.mark.parametrize(
     "store",
-    [lambda cache, *stems: stem_cache.put(cache, "1", *stems), lambda _, *stems: stem_cache.spool(*stems)],
+    [lambda cache, *stems: stem_cache.put(cache, hexed("1"), *stems), lambda _, *stems: stem_cache.spool(*stems)],
     ids=["put", "spool"],
 )
 def test_separations_gone_wrong_are_not_kept(cache, change, message, store):
@@ -293,7 +299,7 @@ def test_an_error_while_separating_passes_through_and_leaves_nothing(cache):
         raise OSError("the input went away")
 
     with pytest.raises(OSError, match="the input went away"):
-        stem_cache.put(cache, "1", blocks(), SHAPE)
+        stem_cache.put(cache, hexed("1"), blocks(), SHAPE)
     assert files_of(cache) == []
 
 
@@ -326,7 +332,7 @@ def build_slowly(folder, name, started, go):
                 go.wait(60)
             yield block
 
-    stems = stem_cache.put(Cache(Path(folder), 10**9), name, blocks(), SHAPE)
+    stems = stem_cache.put(Cache(Path(folder), 10**9), hexed(name), blocks(), SHAPE)
     np.testing.assert_array_equal(stems["bass"].read().samples, stems_of(int(name))["bass"])
 
 
@@ -335,9 +341,9 @@ def use_at_random(folder, limit_bytes, seed, failures):
     rng = np.random.default_rng(seed)
     try:
         for number in rng.integers(0, 6, 30):
-            stems = stem_cache.get(cache, str(number))
+            stems = stem_cache.get(cache, hexed(number))
             if stems is None:
-                stems = stem_cache.put(cache, str(number), blocks_of(stems_of(number)), SHAPE)
+                stems = stem_cache.put(cache, hexed(number), blocks_of(stems_of(number)), SHAPE)
             for name, expected in stems_of(number).items():
                 np.testing.assert_array_equal(stems[name].read().samples, expected)
             if rng.random() < 0.1:
@@ -354,7 +360,7 @@ def test_two_builders_of_one_entry_both_finish(cache):
         builder.start()
     for started, _ in events:
         assert started.wait(60)
-    assert stem_cache.get(cache, "1") is None
+    assert stem_cache.get(cache, hexed("1")) is None
     assert stem_cache.clear(cache) == Usage(0, 0)  # and takes nothing from under a builder that lives
     for _, go in events:
         go.set()
@@ -374,7 +380,7 @@ def test_a_killed_builder_leaves_nothing_to_see_and_is_swept(cache):
     assert started.wait(60)
     os.kill(builder.pid, signal.SIGKILL)
     builder.join(60)
-    assert stem_cache.get(cache, "1") is None
+    assert stem_cache.get(cache, hexed("1")) is None
     assert stem_cache.usage(cache) == Usage(0, 0)
     assert list((cache.folder / "building").iterdir()) != []
     keep(cache, 2)
@@ -423,9 +429,9 @@ def test_the_hash_is_sha256(cache, recording):
 def test_a_hash_is_remembered(cache, recording, later):
     assert stem_cache.remembered_hash(cache, recording) == ABC
     (record,) = files_of(cache)
-    record.write_text(record.read_text().replace(ABC, "from memory"))
-    assert stem_cache.remembered_hash(cache, recording) == "from memory"
-    assert stem_cache.remembered_hash(cache, str(recording)) == "from memory"
+    record.write_text(record.read_text().replace(ABC, hexed("from memory")))
+    assert stem_cache.remembered_hash(cache, recording) == hexed("from memory")
+    assert stem_cache.remembered_hash(cache, str(recording)) == hexed("from memory")
 
 
 @pytest.mark.parametrize(

@@ -86,13 +86,13 @@ def test_overrides_get_a_folder_of_their_own(run: Any, song: Path) -> None:
         (["--format", "mp3"], "bass.mp3", "MPEG_LAYER_III"),
         (["--bit-depth", "16"], "bass.wav", "PCM_16"),
         (["--name", "{track} - {stem}"], "song - bass.wav", "FLOAT"),
-        (["--start", "0.25", "--duration", "0.5"], "bass.wav", "FLOAT"),
+        (["--start", "0.25", "--duration", "0.5"], "../exp002@0.25s-0.75s/bass.wav", "FLOAT"),
     ],
 )
 def test_formats_names_and_excerpts(run: Any, song: Path, options: list[str], file: str, subtype: str) -> None:
     result = run("render", "song.wav", "-p", "exp002", *options)
     assert result.code == 0, result.err
-    info = soundfile.info(f"gbsep-out/song/exp002/{file}")
+    info = soundfile.info(os.path.normpath(f"gbsep-out/song/exp002/{file}"))
     assert info.subtype == subtype
     assert info.frames == (RATE // 2 if "--start" in options else RATE)
 

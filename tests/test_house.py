@@ -22,8 +22,21 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "gbsep"
 
 LAYERS = (
-    {"errors", "audio", "folders", "__init__"},
-    {"files", "framing", "filters", "levels", "effects", "automation", "ducker", "hosted", "host", "models", "cache"},
+    {"errors", "audio", "folders", "smallfiles", "__init__"},
+    {
+        "files",
+        "framing",
+        "filters",
+        "levels",
+        "effects",
+        "automation",
+        "ducker",
+        "hosted",
+        "host",
+        "models",
+        "cache",
+        "record",
+    },
     {
         "external",
         "chain",

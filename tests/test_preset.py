@@ -117,10 +117,10 @@ def test_what_is_wrong_is_named_by_its_place(document: dict[str, Any], message: 
         (b"{", "is not JSON: .* at line 1"),
         (b"[1, 2]", "is not a JSON object, such as"),
         (b'{"title": "a", "title": "b"}', "'title' stands twice in one object"),
-        (b'{"schema_version": ' + b"9" * 5000 + b"}", "holds a number that is none"),
-        (b"\xff\xfe\x00", "is not a text file"),
+        (b'{"schema_version": ' + b"9" * 5000 + b"}", "holds a number of 5000 digits"),
+        (b"\xff\xfe\x00", "is not UTF-8 text"),
         (b"[" * 100_000, "is nested too deeply|is not JSON"),
-        (b" " * 10_000_000 + b"{}", "larger than 1000 kB"),
+        (b" " * 10_000_000 + b"{}", "larger than 1 MB"),
     ],
 )
 def test_files_that_are_no_preset(tmp_path: Path, content: bytes, message: str) -> None:

@@ -325,16 +325,18 @@ def test_presets_without_a_true_stem_are_shown_without_scores(song: Path, out: P
     gbsep.render(song, "exp002_100", tmp_path / "out", use_cache=False, duration_s=2.0)
     (one,) = collect(tmp_path / "out", truth)
     scores = {render.preset: render.figures for render in one.renders}
-    assert scores["exp002_100"]["bass"]["sdr"]
-    assert "sdr" not in scores["minus_bass"]["minus_bass"]
-    assert "paired by name" in next(render.remarks for render in one.renders if render.preset == "minus_bass")[-1]
+    assert scores["exp002_100@0s-2s"]["bass"]["sdr"]
+    assert "sdr" not in scores["minus_bass@0s-2s"]["minus_bass"]
+    assert "paired by name" in next(render.remarks for render in one.renders if render.preset == "minus_bass@0s-2s")[-1]
 
 
 def test_a_sweep_has_a_folder_for_each_value(song: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     vary = ["--vary", "separate.cutoff_hz=100:300:100", "--vary", "separate.order=2,4"]
     assert run("sweep", song, "-p", "exp002", *vary, "-o", tmp_path, "--duration", 1, "--jobs", 1) == 0
     folders = sorted(path.name for path in (tmp_path / "song").iterdir() if path.is_dir() and "@" in path.name)
-    assert folders == [f"exp002@cutoff_hz={cutoff},order={order}" for cutoff in (100, 200, 300) for order in (2, 4)]
+    assert folders == [
+        f"exp002@cutoff_hz={cutoff},order={order}@0s-1s" for cutoff in (100, 200, 300) for order in (2, 4)
+    ]
     text = (tmp_path / "song/sweep.html").read_text(encoding="utf-8")
     model = json.loads(base64.b64decode(re.findall(r'data-asset="0">([^<]*)<', text)[0]))
     assert [render["overrides"]["separate.cutoff_hz"] for render in model["renders"]] == [100, 100, 200, 200, 300, 300]
@@ -391,7 +393,7 @@ def test_a_report_says_what_is_unreviewed_and_what_failed(
         "b": (None, 1),
         "broken": (None, 0),
     }
-    assert songs["broken"]["failures"]["exp002"]
+    assert songs["broken"]["failures"]["exp002@1s-2s"]
 
 
 def test_a_render_without_a_preset_takes_the_one_chosen_in_review(

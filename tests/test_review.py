@@ -13,10 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import gbsep
-from gbsep import review
+from gbsep import record, review
 from gbsep.audio import Audio
 from gbsep.errors import OutputError
-from gbsep.outputs import read_record
 from gbsep.preset import load_preset
 from gbsep.rendering import Options, chosen_preset, plan
 from gbsep.review import Note, Review
@@ -70,7 +69,7 @@ def test_swapping_twice_is_as_before() -> None:
     [
         ("{", "is not JSON"),
         ("[]", "dictionary"),
-        ("[" * 100_000, "is not JSON"),
+        ("[" * 100_000, "is nested too deeply"),
         ('{"schema_version": 2}', "schema_version"),
         ('{"stauts": "accepted"}', "did you mean 'status'"),
         ('{"status": "fine"}', "status"),
@@ -107,9 +106,9 @@ def test_the_next_render_obeys_a_swap(song: Path, tmp_path: Path, preset: str) -
     np.testing.assert_array_equal(samples(after.files["bass"]), was["guitar"])
     np.testing.assert_array_equal(samples(after.files["guitar"]), was["bass"])
     np.testing.assert_array_equal(samples(after.files["residual"]), was["residual"])
-    record = read_record(out / "song" / preset)
-    assert record
-    assert record["review"] == {"swap": [["bass", "guitar"]]}
+    told = record.read(out / "song" / preset)
+    assert told
+    assert told.review.swap == (("bass", "guitar"),)
     assert gbsep.render(song, preset, out).status == "skipped"
     review.save(out / "song", Review())
     assert gbsep.render(song, preset, out).status == "ok"

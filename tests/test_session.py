@@ -24,7 +24,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gbsep
-from gbsep import files, outputs
+from gbsep import files, record
 from gbsep.audio import Audio
 from gbsep.cli import cli, main
 from gbsep.errors import OutputError, ParameterError
@@ -279,7 +279,7 @@ def test_excerpts_lie_where_they_were_cut(tmp_path: Path, format: str) -> None:
     (written,) = write_sessions(tmp_path, format)
     project = read_project(written.path)
     start, frames = round(0.3333 * RATE), round(0.25 * RATE)
-    assert project["cross/bass"].clips[0][1] * RATE == pytest.approx(start, abs=1e-6)
+    assert project["cross@0.3333s-0.5833s/bass"].clips[0][1] * RATE == pytest.approx(start, abs=1e-6)
     parts = ("bass (dry)", "guitar (dry)", "residual")
     whole = mix(project, written.path.parent, RATE, lambda track: track.path[-1] in parts)
     original = mix(project, written.path.parent, RATE, lambda track: track.path == ("original",))
@@ -545,11 +545,8 @@ def test_embedded_audio_is_inside(out: Path) -> None:
 
 def describe(folder: Path, **changes: Any) -> None:
     """Change what render.json says, as another version of gbsep might."""
-    record = outputs.read_record(folder)
-    assert record is not None
-    record |= changes
-    record["checksum"] = outputs.fingerprint({outputs.RECORD: record})[outputs.RECORD]
-    (folder / outputs.RECORD).write_text(json.dumps(record))
+    told = json.loads((folder / record.RECORD).read_text())
+    (folder / record.RECORD).write_text(json.dumps(record.sealed(told | changes)))
 
 
 @each_format
@@ -558,11 +555,11 @@ def test_markers_stand_at_what_the_record_warns_of(tmp_path: Path, format: str) 
     for name in "ab":
         gbsep.render(song, preset(name), tmp_path, start_s=0.5)
     found = {"kind": "swap", "stem": "bass", "start_s": 0.2, "end_s": 0.4, "severity": "high", "message": 'is "low"'}
-    describe(tmp_path / "song" / "a", warnings=["everything is quieter"], diagnoses=[found])
-    describe(tmp_path / "song" / "b", warnings=["everything is quieter"])
+    describe(tmp_path / "song" / "a@0.5s-end", warnings=["everything is quieter"], diagnoses=[found])
+    describe(tmp_path / "song" / "b@0.5s-end", warnings=["everything is quieter"])
     (written,) = write_sessions(tmp_path, format)
     assert read_project(written.path).markers == [
-        (0.5, "everything is quieter"), (pytest.approx(0.7), 'a: is "low"'),
+        (0.5, "everything is quieter"), (pytest.approx(0.7), 'a@0.5s-end: is "low"'),
     ]  # fmt: skip
 
 
@@ -885,11 +882,10 @@ def test_a_plugin_that_is_not_here_keeps_the_state_of_its_preset(
     with gbsep.host.open_plugin(gbsep.host.find("ZamCompX2"), RATE, 2, {"ratio": 3.0}) as instance:
         saved = instance.save_state()
     for name, state in (("without", None), ("with", saved)):
-        record = outputs.read_record(plugged / "song" / "cross")
-        assert record is not None
-        wanted = record["preset"]["stems"]["bass"]["chain"][1]["branches"][0]["chain"][0]
+        told = json.loads((plugged / "song" / "cross" / record.RECORD).read_text())
+        wanted = told["preset"]["stems"]["bass"]["chain"][1]["branches"][0]["chain"][0]
         wanted |= {"name": "Gone"} | ({"state": base64.b64encode(state).decode()} if state else {})
-        describe(plugged / "song" / "cross", preset=record["preset"])
+        describe(plugged / "song" / "cross", preset=told["preset"])
         (written,) = write_sessions(plugged)
         track = next(track for track, _ in model.walk(written.session.tracks) if track.inserts)
         assert track.inserts[0].state == state, name

@@ -11,8 +11,14 @@ import heapq
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Annotated
 
+from pydantic import Field, RootModel
+
+from .. import smallfiles
+from ..errors import SmallFileError
 from ..folders import state_folder, write_whole
+from ..record import checked
 from ..rendering import Outcome, Plan
 from .planning import Batch, separations
 
@@ -21,6 +27,9 @@ ROUGHLY = {"crossover": 0.003, "nmf": 0.05, "compact": 0.04, "openunmix": 0.4, "
 
 ROUGHLY_AFTER = 0.006
 """Seconds per second of audio for the levels, chains and files of one preset."""
+
+Speeds = RootModel[dict[str, Annotated[float, Field(ge=0, le=1e6)]]]
+"""What is remembered, by separation and preset."""
 
 NEWEST_COUNTS = 0.5
 MOST_KEPT = 500
@@ -49,7 +58,7 @@ def estimate(batch: Batch) -> tuple[float, bool]:
 def learn(batch: Batch, outcomes: Iterable[Outcome]) -> None:
     """Remember what the renders of a batch took. Where nothing can be written, nothing is remembered."""
     known = _read()
-    plans = {(plan.source, plan.preset.folder): plan for plan in batch.plans}
+    plans = {(plan.source, plan.label): plan for plan in batch.plans}
     for outcome in outcomes:
         if outcome.status != "ok":
             continue
@@ -78,7 +87,7 @@ def _path() -> Path:
 
 
 def _read() -> dict[str, float]:
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        known = json.loads(_path().read_text(encoding="utf-8"))
-        return {key: float(value) for key, value in known.items()}
-    return {}
+    try:
+        return checked(_path(), Speeds, smallfiles.read_json(_path())).root
+    except SmallFileError:
+        return {}

@@ -3,6 +3,7 @@
 - A folder stands for the audio files in it at any depth, by suffix; links to folders are followed, each folder counts
   once. Hidden files and folders are left out, and what gbsep made: folders that hold a render (a render.json that gbsep
   wrote), the media of a project beside one, and the output folder of this batch.
+  Stems of gbsep's own are left out wherever they lie: their tags say what they are. Named by itself each counts.
 - A glob (`*`, `?`, `[...]`, `**`) is expanded here when no file of that very name exists, so it may be quoted and works
   where the shell expands nothing. Of what it finds, only audio counts, and folders as above; what gbsep made below the
   folder that the pattern begins with is left out.
@@ -29,7 +30,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .. import outputs
+from .. import files, outputs, record
 from ..errors import AudioFileError, GbsepError, ParameterError, nearest
 from ..preset import parse_override
 from . import remote
@@ -60,24 +61,25 @@ class Request:
     problem: GbsepError | None = None
 
 
-def expand(words: Iterable[str | Path], out: Path | str) -> tuple[list[Request], list[str]]:
-    """What was asked for, and the files in folders and globs that were left out because they are no audio.
+def expand(words: Iterable[str | Path], out: Path | str) -> tuple[list[Request], list[str], list[str]]:
+    """What was asked for, and the files in folders and globs that were left out: those that are no audio, and stems.
 
     A word that stands for nothing is a Request with a problem, and so is a folder that cannot be read. `out` is where
     the renders go, a folder or a URL. Raises AudioFileError or ParameterError for a manifest that cannot be read.
     """
     requests: list[Request] = []
     left_out: list[str] = []
+    stems: list[str] = []
     for word in map(str, words):
         if Path(word).suffix.lower() in MANIFESTS and not is_url(word):
             for row in read_manifest(Path(word)):
-                requests += [row] if row.problem else _expand_word(row, out, left_out)
+                requests += [row] if row.problem else _expand_word(row, out, left_out, stems)
         else:
-            requests += _expand_word(Request(word), out, left_out)
-    return requests, left_out
+            requests += _expand_word(Request(word), out, left_out, stems)
+    return requests, left_out, stems
 
 
-def _expand_word(asked: Request, out: Path | str, left_out: list[str]) -> list[Request]:
+def _expand_word(asked: Request, out: Path | str, left_out: list[str], stems: list[str]) -> list[Request]:
     word = asked.input
     unreadable: list[AudioFileError] = []
     try:
@@ -99,8 +101,13 @@ def _expand_word(asked: Request, out: Path | str, left_out: list[str]) -> list[R
     if found == [word]:
         return [asked]
     audio = [file for file in found if is_audio(file)]
+    own = [file for file in audio if not is_url(file) and files.is_stem(file)]
+    stems += own
+    audio = [file for file in audio if file not in set(own)]
     left_out += [file for file in found if not is_audio(file)]
     if not (audio or unreadable):
+        if own:
+            what = "all the audio there are stems that gbsep made; name a file itself to render it"
         return [replace(asked, problem=AudioFileError(word, what))]
     refused = [replace(asked, input=str(problem.path), problem=problem) for problem in unreadable]
     return [*(replace(asked, input=file) for file in audio), *refused]
@@ -161,10 +168,10 @@ def _files_among(matches: Iterable[str], pattern: str, out: Path | str) -> tuple
 
 def _is_made(folder: Path, own: Path) -> bool:
     """Whether gbsep made what a folder holds: it is `own`, or a render, or the media of a project beside renders."""
-    if folder.resolve() == own or outputs.read_record(folder) is not None:
+    if folder.resolve() == own or record.read(folder) is not None:
         return True
     beside = folder.parent.glob(f"*/{outputs.RECORD}") if folder.name == outputs.MEDIA else ()
-    return any(outputs.read_record(record.parent) is not None for record in beside)
+    return any(record.read(path.parent) is not None for path in beside)
 
 
 def read_manifest(path: Path) -> list[Request]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .. import cache, outputs, rendering
+from .. import cache, outputs, record, rendering
 from ..errors import GbsepError, ParameterError
 from ..preset import Preset, load_preset
 from ..rendering import Options, Outcome, Plan
@@ -32,15 +32,16 @@ AnyPreset = str | Path | Mapping[str, Any] | Preset
 class Batch:
     """A batch that can be run: a plan for each render, and an outcome for each that cannot be had.
 
-    `left_out` are files in folders and globs that are no audio. `destination` is a URL where the renders go. `jobs` is
-    the number of worker processes, and each computes on `threads` threads; both follow from what was asked for and from
-    the machine, never from what is done already, so that a batch that was cut short ends with the same bytes as one
-    that was not.
+    `left_out` are files in folders and globs that are no audio, `stems` those that gbsep made. `destination` is a URL
+    where the renders go. `jobs` is the number of worker processes, and each computes on `threads` threads; both follow
+    from what was asked for and from the machine, never from what is done already, so that a batch that was cut short
+    ends with the same bytes as one that was not.
     """
 
     plans: tuple[Plan, ...]
     refused: tuple[Outcome, ...]
     left_out: tuple[str, ...]
+    stems: tuple[str, ...]
     options: Options
     destination: str | None
     jobs: int
@@ -48,7 +49,7 @@ class Batch:
 
     def in_order(self, outcomes: Iterable[Outcome]) -> list[Outcome]:
         """Outcomes in the order of the plans, then those that were refused."""
-        place = {(plan.source, plan.preset.folder): number for number, plan in enumerate(self.plans)}
+        place = {(plan.source, plan.label): number for number, plan in enumerate(self.plans)}
         return sorted(outcomes, key=lambda one: place.get((one.input, one.preset), len(place)))
 
     @property
@@ -93,7 +94,8 @@ def plan(
     """
     options = options or Options()
     if destination is not None:
-        remote.sweep()
+        if not options.dry_run:
+            remote.sweep()
         options = replace(options, out=remote.stand_in_for(destination))
     if jobs is not None and jobs < 1:
         raise ParameterError("jobs", jobs, "1 or more")
@@ -120,7 +122,7 @@ def plan(
 
     for preset in presets or ("default",):
         load(preset)
-    requests, left_out = inputs.expand(words, destination or options.out)
+    requests, left_out, stems = inputs.expand(words, destination or options.out)
     plans: list[Plan] = []
     refused: list[Outcome] = []
     for asked, track in _with_tracks(requests, options.out, below):
@@ -136,7 +138,9 @@ def plan(
     jobs = max(1, min(jobs or min(processors(), _memory_bytes() // WORKER_BYTES), work))
     if check_space and not destination:
         _check_space(plans, options, jobs)
-    return Batch(tuple(plans), tuple(refused), tuple(left_out), options, destination, jobs, _threads(jobs, work))
+    return Batch(
+        tuple(plans), tuple(refused), tuple(left_out), tuple(stems), options, destination, jobs, _threads(jobs, work)
+    )
 
 
 def _with_tracks(requests: list[Request], out: Path, below: Path | None) -> Iterator[tuple[Request, str]]:
@@ -171,8 +175,8 @@ def _as_before(names: Mapping[Path, str], out: Path, fewer: int | None) -> dict[
 
 def _holds_render_of(folder: Path, recording: Path) -> bool:
     with suppress(OSError):
-        records = [outputs.read_record(path.parent) for path in folder.glob(f"*/{outputs.RECORD}")]
-        return any(record is not None and record["input"]["path"] == outputs.address(recording) for record in records)
+        found = [record.read(path.parent) for path in folder.glob(f"*/{outputs.RECORD}")]
+        return any(one is not None and one.recording.path == outputs.address(recording) for one in found)
     return False
 
 
@@ -182,7 +186,7 @@ def _names_below(folder: Path, places: Iterable[Path]) -> dict[Path, str]:
     beside = {path for above in {place.parent for place in places} for path in above.glob("*") if inputs.is_audio(path)}
     stems = Counter(path.with_suffix("") for path in beside | set(places))
     whole = {place: place if stems[place.with_suffix("")] > 1 else place.with_suffix("") for place in places}
-    return {place: path.relative_to(folder).as_posix() for place, path in whole.items()}
+    return {place: rendering.plain_track(path.relative_to(folder).as_posix()) for place, path in whole.items()}
 
 
 def _place(asked: Request) -> Path:
@@ -221,7 +225,7 @@ def _without_collisions(plans: Iterable[Plan], refused: list[Outcome]) -> Iterat
         if len(recordings) > 1:
             advice = f"{' and '.join(recordings)} are different recordings; rename one, or give it another --out"
         reason = f"{len(there)} renders would land in {folder}: {advice}"
-        refused += [Outcome(one.source, one.preset.folder, "failed", one.track, error=reason) for one in there.values()]
+        refused += [Outcome(one.source, one.label, "failed", one.track, error=reason) for one in there.values()]
 
 
 def _check_space(plans: Iterable[Plan], options: Options, jobs: int) -> None:

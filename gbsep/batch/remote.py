@@ -28,12 +28,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from .. import cache, outputs
-from ..errors import AudioFileError, GbsepError, OutputError
+from .. import cache, outputs, record, smallfiles
+from ..errors import AudioFileError, GbsepError, OutputError, SmallFileError
 from ..folders import cache_folder
 
 STAMPS = {"size", "mtime", "etag", "lastmodified", "last-modified", "generation", "md5hash", "crc32c", "checksum"}
 """What tells two states of a file apart, by the words that file systems have for it, in lower case."""
+
+KINDS = {"downloads": re.compile("[0-9a-f]{32}"), "uploads": re.compile("[0-9a-f]{16}-[0-9a-f]{8}")}
+"""The folders in gbsep's cache, and the names of what it keeps there: all else is somebody else's."""
 
 DAY_S = 24 * 3600
 KEPT_S = 7 * DAY_S
@@ -77,8 +80,7 @@ def find(url: str, out: str = "") -> list[str]:
 
         @functools.cache
         def is_made(folder: str) -> bool:
-            record = f"{folder}/{outputs.RECORD}"
-            return folder == own or (system.exists(record) and outputs.record_in(system.cat_file(record)) is not None)
+            return folder == own or _record(system, folder) is not None
 
         def is_wanted(name: str) -> bool:
             *folders, last = name.removeprefix(root).lstrip("/").split("/")
@@ -143,11 +145,12 @@ def clear() -> cache.Usage:
 def _kept() -> list[tuple[float, int, Path]]:
     """When each was last used (seconds since the epoch), its bytes, its folder."""
     found = []
-    for kind in ("downloads", "uploads"):
-        for folder in (cache_folder() / kind).glob("*"):
-            with contextlib.suppress(FileNotFoundError):  # another process sweeps as well
-                size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-                found.append((folder.stat().st_mtime, size, folder))
+    for kind, names in KINDS.items():
+        for folder in cache.named(cache_folder() / kind, names):
+            with contextlib.suppress(OSError):  # another process sweeps as well
+                if not folder.is_symlink() and folder.is_dir():
+                    size = sum(path.lstat().st_size for path in folder.rglob("*") if smallfiles.is_regular(path))
+                    found.append((folder.stat().st_mtime, size, folder))
     return found
 
 
@@ -159,12 +162,16 @@ def stand_in_for(url: str) -> Path:
     return cache_folder() / "uploads" / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}-{secrets.token_hex(4)}"
 
 
-def mirror(url: str, folder: Path) -> None:
-    """Make `folder` a stand-in of the render at `url`. Raises OutputError when that cannot be looked at."""
+def mirror(url: str, folder: Path, look_only: bool = False) -> None:
+    """Make `folder` a stand-in of the render at `url`, where `look_only` changes nothing.
+
+    Raises OutputError when that cannot be looked at.
+    """
     with _told(OutputError, url, "cannot be looked at"):
         system, path = _system(url)
         system.invalidate_cache()
-        _recover(system, path)
+        if not look_only:
+            _recover(system, path)
         shutil.rmtree(folder, ignore_errors=True)
         try:
             there = {Path(info["name"]).name: info for info in system.ls(path, detail=True) if info["type"] == "file"}
@@ -172,14 +179,14 @@ def mirror(url: str, folder: Path) -> None:
             return
         folder.mkdir(parents=True)
         if outputs.RECORD in there:
-            (folder / outputs.RECORD).write_bytes(system.cat_file(f"{path}/{outputs.RECORD}"))
+            (folder / outputs.RECORD).write_bytes(_cat(system, f"{path}/{outputs.RECORD}"))
             del there[outputs.RECORD]
-        record = outputs.read_record(folder)
-        listed = record["files"] if record else {}
+        found = record.read(folder)
+        listed = found.files if found else {}
         for name, info in there.items():
-            with (folder / name).open("wb") as file:
+            with (folder / name).open("xb") as file:
                 file.truncate(info["size"])
-            modified_ns = listed.get(name, {}).get("modified_ns", 0)
+            modified_ns = listed[name].modified_ns if name in listed else 0
             os.utime(folder / name, ns=(modified_ns, modified_ns))
 
 
@@ -189,21 +196,21 @@ def upload(folder: Path, url: str) -> None:
         system, path = _system(url)
         above, _, name = path.rpartition("/")
         place = f"{above}/.{name}.{secrets.token_hex(4)}.partial"
-        record = outputs.read_record(folder)
-        if record is None:
+        found = record.read(folder)
+        if found is None:
             raise OutputError(folder, "holds no finished render; render again")
         system.makedirs(place, exist_ok=True)
-        for name in (*record["files"], outputs.RECORD):
+        for name in (*found.own_files, outputs.RECORD):  # what else there is was kept there, and is not here
             system.put_file(str(folder / name), f"{place}/{name}")
         _publish(system, place, path)
 
 
-def read_bytes(url: str) -> bytes | None:
-    """A small file, None where there is none. Raises OutputError."""
+def read_bytes(url: str, max_bytes: int) -> bytes | None:
+    """A small file, None where there is none. Raises OutputError, SmallFileError for one that is larger."""
     with _told(OutputError, url, "cannot be looked at"):
         system, path = _system(url)
         system.invalidate_cache()
-        return bytes(system.cat_file(path)) if system.exists(path) else None
+        return _cat(system, path, max_bytes) if system.exists(path) else None
 
 
 def write_text(url: str, text: str) -> None:
@@ -221,24 +228,41 @@ def _recover(system: Any, path: str) -> None:
     for place in system.ls(above, detail=False) if system.exists(above) else ():
         place = place.rstrip("/")
         if left.fullmatch(place.rpartition("/")[2]):
-            if system.exists(f"{place}/{outputs.RECORD}"):
+            if _record(system, place) is not None:
                 _publish(system, place, path)
             else:
                 system.rm(place, recursive=True)
 
 
 def _publish(system: Any, place: str, path: str) -> None:
-    new = {Path(name).name for name in system.ls(place, detail=False)}
-    old = json.loads(system.cat_file(f"{path}/{outputs.RECORD}")) if system.exists(f"{path}/{outputs.RECORD}") else {}
-    new_record = json.loads(system.cat_file(f"{place}/{outputs.RECORD}"))
+    waiting = {Path(name).name for name in system.ls(place, detail=False)}
+    old, new = _record(system, path), _record(system, place)
+    assert new is not None
     system.makedirs(path, exist_ok=True)
-    for name in set(old.get("files", ())) - set(new_record["files"]):
+    for name in set(old.files if old else ()) - set(new.files):
         if system.exists(f"{path}/{name}"):
             system.rm(f"{path}/{name}")
-    for name in sorted(new, key=lambda name: name == outputs.RECORD):
-        system.mv(f"{place}/{name}", f"{path}/{name}")
+    for name in (*new.files, outputs.RECORD):
+        if name in waiting:
+            system.mv(f"{place}/{name}", f"{path}/{name}")
     if system.exists(place):
         system.rm(place, recursive=True)
+
+
+def _record(system: Any, folder: str) -> record.Record | None:
+    """The record of the render in a folder elsewhere, None where there is none that can be used."""
+    path = f"{folder}/{outputs.RECORD}"
+    try:
+        return record.parse(path, _cat(system, path)) if system.exists(path) else None
+    except SmallFileError:
+        return None
+
+
+def _cat(system: Any, path: str, max_bytes: int = record.MAX_BYTES) -> bytes:
+    """A small file. Raises SmallFileError for one that is larger."""
+    if (system.info(path).get("size") or 0) > max_bytes:
+        raise SmallFileError(path, f"is larger than {max_bytes / 1e6:g} MB")
+    return bytes(system.cat_file(path))
 
 
 def _system(url: str) -> tuple[Any, str]:

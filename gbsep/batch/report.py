@@ -9,12 +9,15 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from .. import __version__, review
-from ..errors import OutputError
+from pydantic import Field
+
+from .. import __version__, review, smallfiles
+from ..errors import OutputError, SmallFileError
 from ..folders import write_whole
-from ..rendering import RENDERING_VERSION, Outcome
+from ..record import Lenient, Place, Text, TrackName, checked
+from ..rendering import RENDERING_VERSION, Outcome, plain_track
 from . import remote
 
 if TYPE_CHECKING:
@@ -22,13 +25,35 @@ if TYPE_CHECKING:
 
 REPORT = "batch.json"
 WRITTEN_BY = "gbsep batch"
+MAX_BYTES = 64_000_000
 
 
-def read(folder: Path) -> dict[str, Any] | None:
+class Row(Lenient):
+    """What became of one render."""
+
+    input: Place
+    preset: TrackName = ""
+    status: Text
+    track: TrackName = ""
+    error: Text | None = None
+
+    @property
+    def song(self) -> str:
+        return self.track or plain_track(Path(self.input).stem)
+
+
+class Report(Lenient):
+    """What a report says, as far as it is read again."""
+
+    written_by: Literal["gbsep batch"]
+    renders: tuple[Row, ...] = Field((), strict=False)
+
+
+def read(folder: Path) -> Report | None:
     """The report in an output folder, or None where there is none that gbsep wrote."""
     try:
-        return _parse((folder / REPORT).read_bytes())
-    except OSError:
+        return _parse(folder / REPORT, smallfiles.read_bytes(folder / REPORT, MAX_BYTES, follow=False))
+    except SmallFileError:
         return None
 
 
@@ -36,10 +61,10 @@ def check(batch: Batch) -> None:
     """Raise OutputError when the report would take the place of a file that is not one."""
     path = place(batch)
     if batch.destination:
-        content = remote.read_bytes(path)
-        foreign = content is not None and _parse(content) is None
+        content = remote.read_bytes(path, MAX_BYTES)
+        foreign = content is not None and _is_foreign(path, content)
     else:
-        foreign = Path(path).exists() and read(batch.options.out) is None
+        foreign = os.path.lexists(path) and read(batch.options.out) is None
     if foreign:
         raise OutputError(path, "was not written by gbsep; move it, or choose another --out")
 
@@ -49,12 +74,15 @@ def place(batch: Batch) -> str:
     return f"{batch.destination.rstrip('/')}/{REPORT}" if batch.destination else str(batch.options.out / REPORT)
 
 
-def _parse(content: bytes) -> dict[str, Any] | None:
+def _parse(path: Path | str, content: bytes) -> Report:
+    return checked(path, Report, smallfiles.parse_json(path, content))
+
+
+def _is_foreign(path: Path | str, content: bytes) -> bool:
     try:
-        report = json.loads(content.decode("utf-8"))
-        return report if report["written_by"] == WRITTEN_BY else None
-    except (ValueError, KeyError, TypeError):
-        return None
+        return not _parse(path, content)
+    except SmallFileError:
+        return True
 
 
 def unreviewed(batch: Batch, outcomes: Sequence[Outcome]) -> list[str]:
@@ -88,11 +116,11 @@ def write(
         "counts": {status: counts[status] for status in ("ok", "skipped", "failed")},
         "renders": [outcome.as_json() for outcome in outcomes],
         "not_done": [
-            {"input": str(plan.source), "preset": plan.preset.folder}
+            {"input": str(plan.source), "preset": plan.label}
             for plan in batch.plans
-            if (str(plan.source), plan.preset.folder) not in done
+            if (str(plan.source), plan.label) not in done
         ],
-        "left_out": list(batch.left_out),
+        "left_out": [*batch.left_out, *batch.stems],
         "unreviewed": unreviewed(batch, outcomes),
     }
     text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"

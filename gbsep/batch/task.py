@@ -28,16 +28,19 @@ class Task:
     @property
     def url(self) -> str | None:
         """Where the render goes, if not on this machine."""
-        return self.destination and f"{self.destination.rstrip('/')}/{self.track}/{self.preset.folder}"
+        return (
+            self.destination
+            and f"{self.destination.rstrip('/')}/{self.track}/{rendering.folder_name(self.preset, self.options)}"
+        )
 
     def plan(self) -> Plan:
         """Fetch what is elsewhere, and plan. Raises GbsepError."""
         source = remote.fetch(self.source)
         if not self.url:
             return rendering.plan(source, self.preset, self.options, self.track, self.source)
-        folder = self.options.out / self.track / self.preset.folder
+        folder = self.options.out / self.track / rendering.folder_name(self.preset, self.options)
         try:
-            remote.mirror(self.url, folder)
+            remote.mirror(self.url, folder, look_only=self.options.dry_run)
             return rendering.plan(source, self.preset, self.options, self.track, self.source)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -59,7 +62,8 @@ class Task:
         """The outcome when `reason` is what came in the way; places that only stand in for others go by their names."""
         if self.destination:
             reason = reason.replace(str(self.options.out), self.destination.rstrip("/"))
-        return Outcome(self.source, self.preset.folder, "failed", self.track, error=reason)
+        label = rendering.folder_name(self.preset, self.options)
+        return Outcome(self.source, label, "failed", self.track, error=reason)
 
 
 @dataclass(frozen=True)

@@ -33,8 +33,8 @@ def arrivals(
     """The audio files below `folder` that are complete and were not handed over as they are now, as they come.
 
     Without an end, unless `once`: then until all that is there has been handed over. What gbsep writes below `out` is
-    left out. What cannot be read, be it a folder below or, for a while, the folder itself on a network drive, is told
-    once, and looked at again.
+    left out, and stems that gbsep made. What cannot be read, be it a folder below or, for a while, the folder itself on
+    a network drive, is told once, and looked at again.
     """
     since: dict[str, tuple[tuple[int, int], float]] = {}
     handed: dict[str, tuple[int, int]] = {}
@@ -53,9 +53,11 @@ def arrivals(
         }
         new = [path for path, stamp in there.items() if handed.get(path) != stamp]
         complete = [path for path in new if _is_complete(Path(path), now - since[path][1], settle_s)]
-        if complete:
-            handed |= {path: there[path] for path in complete}
-            yield complete
+        handed |= {path: there[path] for path in complete}
+        if recordings := [path for path in complete if not files.is_stem(path)]:
+            yield recordings
+        elif complete:
+            continue
         elif once and not new:
             return
         else:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import _thread
 import atexit
 import gc
-import json
 import signal
 import sys
 import threading
@@ -22,8 +21,8 @@ from typing import Any
 
 import click
 
-from .. import __version__
-from ..errors import GbsepError, PresetError, nearest
+from .. import __version__, smallfiles
+from ..errors import GbsepError, PresetError, SmallFileError, nearest
 from .cache import cache_group
 from .common import HELP, complain
 from .demo import demo
@@ -173,9 +172,9 @@ def _user_defaults() -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        defaults = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise PresetError(path, "", f"must be a JSON object ({error})") from None
+        defaults = smallfiles.read_json(path, 1_000_000)
+    except SmallFileError as error:
+        raise PresetError(path, "", f"must be a JSON object ({error.reason})") from None
     return _check_defaults(path, "", cli, defaults)
 
 
@@ -193,9 +192,11 @@ def _check_defaults(path: Path, where: str, command: click.Command, defaults: An
     for key, value in defaults.items():
         if key not in options:
             raise PresetError(path, f"{where}.{key}", f"no such option{nearest(key, options)}")
+        if value is None:
+            raise PresetError(path, f"{where}.{key}", "null is no value; leave the option out")
         try:
             checked[str(options[key].name)] = value
             options[key].type_cast_value(click.Context(command), value)
-        except (click.BadParameter, TypeError) as error:
+        except (click.BadParameter, TypeError, ValueError, OverflowError) as error:
             raise PresetError(path, f"{where}.{key}", str(error) or "is not a value of this option") from None
     return checked

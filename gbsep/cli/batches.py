@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import GbsepError
-from .common import complain, figure, plugin_paths_option, print_table, say
+from .common import Time, complain, figure, plugin_paths_option, print_table, say
 from .progress import batch_progress, two_stops
 
 if TYPE_CHECKING:
@@ -41,8 +41,8 @@ OPTIONS = (
     click.option(
         "--seed", type=click.IntRange(0, 2**32 - 1), help="Seed of everything random, in place of the preset's."
     ),
-    click.option("--start", "start_s", type=float, default=0.0, help="Render from this second on."),
-    click.option("--duration", "duration_s", type=float, help="Render this many seconds."),
+    click.option("--start", "start_s", type=Time(), default=0.0, help="Render from this second on, or from 1:30 on."),
+    click.option("--duration", "duration_s", type=Time(), help="Render this many seconds."),
     click.option(
         "--format", "format_", type=click.Choice(["wav", "flac", "mp3"]), help="File format, in place of the preset's."
     ),
@@ -210,10 +210,14 @@ def run_batch(planned: Batch, cluster: str | None, watching: bool = False) -> tu
     return planned.in_order(outcomes), interrupted or (stop is not None and stop.is_set())
 
 
-def tell_left_out(paths: Sequence[str]) -> None:
-    if paths:
-        named = ", ".join(paths[:3]) + (", ..." if len(paths) > 3 else "")
-        say(f"left out, as no audio by their names: {named} ({len(paths)})", err=True)
+def tell_left_out(planned: Batch) -> None:
+    for why, paths in {
+        "as no audio by their names": planned.left_out,
+        "as stems that gbsep made; name a file itself to render it": planned.stems,
+    }.items():
+        if paths:
+            named = ", ".join(paths[:3]) + (", ..." if len(paths) > 3 else "")
+            say(f"left out, {why}: {named} ({len(paths)})", err=True)
 
 
 def print_outcomes(outcomes: Sequence[Outcome], as_json: bool) -> None:

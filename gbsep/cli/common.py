@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -23,6 +23,21 @@ HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 def _set_debug(context: click.Context, parameter: click.Parameter, value: bool) -> None:
     context.obj["debug"] |= value
+
+
+class Time(click.ParamType):
+    """Seconds, or minutes and seconds with a colon between them: `90`, `1:30`, `1:02:03.5`."""
+
+    name = "time"
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> float:
+        try:
+            *above, seconds = str(value).split(":")
+            if len(above) > 2 or (above and not 0 <= float(seconds) < 60):
+                raise ValueError(value)
+            return float(seconds) + sum(60 ** (place + 1) * int(part) for place, part in enumerate(reversed(above)))
+        except (ValueError, OverflowError):
+            self.fail(f"{value!r} is no time: seconds such as 90, or 1:30", parameter, context)
 
 
 debug_option = click.option(

@@ -101,7 +101,7 @@ def _bars(batch: Batch) -> Iterator[Callable[[Event], None]]:
 
 
 def _label(plan: Plan) -> str:
-    return printable(f"{plan.track} {plan.preset.folder}")
+    return printable(f"{plan.track} {plan.label}")
 
 
 def _news(event: Event) -> str:

@@ -12,7 +12,7 @@ import click
 
 from ..errors import GbsepError, ParameterError
 from .batches import CHOSEN, batch_options, carry_out, choices_of, print_outcomes, tell_left_out
-from .common import complain, debug_option, figure, plugin_paths_option, progress_bar, say
+from .common import Time, complain, debug_option, figure, plugin_paths_option, progress_bar, say
 from .session import session_options, write_after
 
 if TYPE_CHECKING:
@@ -60,9 +60,11 @@ def render(
     \b
     Exit codes: 0 all well, 1 an input failed while running, 2 refused before anything was written, 130 interrupted.
     """
-    choices = choices_of(download=not dry_run, dry_stems=dry_stems or session_format is not None, **chosen)
+    choices = choices_of(
+        download=not dry_run, dry_run=dry_run, dry_stems=dry_stems or session_format is not None, **chosen
+    )
     planned = choices.plan(inputs, check_space=not keep_going)
-    tell_left_out(planned.left_out)
+    tell_left_out(planned)
     if planned.refused and not keep_going:
         print_outcomes(planned.refused, choices.as_json)
         return 2
@@ -104,7 +106,7 @@ def _show_plans(planned: Batch, as_json: bool) -> None:
                 json.dumps(
                     {
                         "input": str(plan.source),
-                        "preset": plan.preset.folder,
+                        "preset": plan.label,
                         "action": plan.action,
                         "reason": plan.reason,
                         "folder": str(plan.folder),
@@ -135,8 +137,8 @@ def _show_plans(planned: Batch, as_json: bool) -> None:
 )
 @click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Change one value of the preset.")
 @click.option("--sidechain", "sidechains", metavar="STEM=FILE", multiple=True, help="What a Ducker hears as that stem.")
-@click.option("--start", "start_s", type=float, default=0.0, help="Process from this second on.")
-@click.option("--duration", "duration_s", type=float, help="Process this many seconds.")
+@click.option("--start", "start_s", type=Time(), default=0.0, help="Process from this second on.")
+@click.option("--duration", "duration_s", type=Time(), help="Process this many seconds.")
 @click.option("--overwrite", is_flag=True, help="Replace the output file.")
 @plugin_paths_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, and nothing else there.")

@@ -214,7 +214,12 @@ def _show(page: Path, title: str, songs: list[Song], embed_mb: float, overwrite:
 
 def _as_json(song: Song) -> dict[str, Any]:
     renders = [
-        {"preset": one.preset, "folder": str(one.folder), "figures": one.figures, "findings": list(one.findings)}
+        {
+            "preset": one.preset,
+            "folder": str(one.folder),
+            "figures": one.figures,
+            "findings": [finding.model_dump() for finding in one.findings],
+        }
         for one in song.renders
     ]
     return {"name": song.name, "status": song.decided.status, "renders": renders, "failures": dict(song.failures)}

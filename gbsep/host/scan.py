@@ -25,7 +25,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from ..errors import PluginCrashed, PluginError, PluginNotFound, nearest, printable, sentence
+from .. import smallfiles
+from ..errors import PluginCrashed, PluginError, PluginNotFound, SmallFileError, nearest, printable, sentence
 from ..folders import cache_folder, write_whole
 from ..hosted.parameters import PluginParameter, from_row
 from ..hosted.vst3 import ClassRow
@@ -43,6 +44,7 @@ FOLDERS = {
 FORMATS = {".vst3": "VST3", ".component": "Audio Unit"}
 PATH_VARIABLE = "GBSEP_PLUGIN_PATH"
 CACHE_VERSION = "6"
+MOST_KEPT_BYTES = 2**28
 KEEP_EVERY_S = 1.0
 """So much of a scan is lost at most when it is interrupted."""
 
@@ -305,8 +307,8 @@ def _parsed(path: Path, version: tuple[int, int, int]) -> _Entry | None:
     """The same, read once for each `version` of what was kept: a bundle of 200 plug-ins is some 10 MB of it."""
     from pydantic import TypeAdapter
 
-    with contextlib.suppress(ValueError, RecursionError):
-        kept = json.loads(_entry_file(path).read_text("utf-8"))
+    with contextlib.suppress(SmallFileError, ValueError, RecursionError):
+        kept = smallfiles.read_json(_entry_file(path), MOST_KEPT_BYTES)
         if isinstance(kept, dict) and kept.pop("header", None) == _header(path):
             entry = TypeAdapter(_Entry).validate_python(kept)
             if entry.path == str(path) and all(path == info.path for info in entry.plugins.values()):

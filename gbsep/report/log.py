@@ -22,28 +22,29 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import numpy as np
 
-from .. import files
+from .. import files, smallfiles
 from ..diagnose import clock
-from ..errors import OutputError, printable
+from ..errors import OutputError, SmallFileError, printable
 from ..folders import write_whole
 from ..levels import to_amplitude
+from ..record import PresetStem
 from .picture import spectrogram_png
 from .preview import matched_gains
 from .songs import COLUMNS, Render, Song, Source, collect
 from .spectrogram import RANGE_HZ
 
+MAX_BYTES = 16_000_000
 PREVIEW_S = 30.0
 MP3_RATES_HZ = (32000, 48000, 44100)
 """Rates of MP3 that keep what is heard; others become the last."""
 
 MARK = re.compile(r"<!-- gbsep experiment ([0-9a-f]{16}) -->")
-ROW = re.compile(r"^\|\s*\**\s*0*(\d+)(?:[-_]\d+)?\s*\**\s*\|", re.MULTILINE)
-HEADING = re.compile(r"^ {0,3}#{1,6}[ \t]+Exp[ \t]+0*(\d+)", re.MULTILINE)
+ROW = re.compile(r"^\|\s*\**\s*0*(\d{1,9})(?:[-_]\d+)?\s*\**\s*\|", re.MULTILINE)
+HEADING = re.compile(r"^ {0,3}#{1,6}[ \t]+Exp[ \t]+0*(\d{1,9})(?!\d)", re.MULTILINE)
 FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})[^\n]*\n.*?^ {0,3}\1[`~]*[ \t\r]*$", re.MULTILINE | re.DOTALL)
 TABLE = re.compile(r"^\|[^\r\n]*\bExp ID\b[^\r\n]*\r?\n\|[ :|-]+\|[ \t]*(?:\r?\n\|[^\r\n]*)*", re.MULTILINE)
 SPECIAL = re.compile(r"[\\`*_{}\[\]#|~$!]")
@@ -149,7 +150,7 @@ class Experiment:
     @property
     def key(self) -> str:
         """16 hexadecimal digits of what the render was made of and with."""
-        identity = json.dumps(self.render.record["fingerprint"], sort_keys=True)
+        identity = json.dumps(self.render.record.fingerprint, sort_keys=True)
         return hashlib.sha256(identity.encode()).hexdigest()[:16]
 
 
@@ -222,11 +223,11 @@ def escaped(text: str) -> str:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_bytes().decode() if path.exists() else ""
-    except UnicodeDecodeError:
-        raise OutputError(path, "is not UTF-8 text: save it as UTF-8, or name another log with --log") from None
-    except OSError as error:
-        raise OutputError(path, f"cannot be read: {error.strerror}") from None
+        return smallfiles.read_text(path, MAX_BYTES)
+    except SmallFileError as error:
+        if error.missing:
+            return ""
+        raise OutputError(path, f"{error.reason}: save it as UTF-8, or name another log with --log") from None
 
 
 def _write(path: Path, text: str) -> None:
@@ -242,7 +243,7 @@ def _ended(text: str, newline: str) -> str:
 
 def _numbers_in(folder: Path) -> list[int]:
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    return [int(name) for name in names if name.isdigit()]
+    return [int(name) for name in names if re.fullmatch("[0-9]{1,9}", name)]
 
 
 def _table_row(cells: Iterable[str]) -> str:
@@ -265,8 +266,8 @@ def _row(number: str, experiment: Experiment, words: Words) -> list[str]:
 
 
 def _technique(render: Render) -> str:
-    separate = render.record["preset"]["separate"]
-    return separate.get("model") or separate["backend"]
+    separate = render.record.preset.separate
+    return str(separate.get("model") or separate.get("backend", ""))
 
 
 def _section(
@@ -278,13 +279,13 @@ def _section(
     previews: Mapping[str, Path],
 ) -> Iterator[str]:
     song, render = experiment.song, experiment.render
-    preset = render.record["preset"]
+    preset = render.record.preset
     yield f"### Exp {number}: {escaped(song.name)}, {escaped(render.preset)}"
     yield f"<!-- gbsep experiment {experiment.key} -->"
-    yield f"* **{words.overview}:** {escaped(preset['title'])}"
-    yield f"* **{words.source}:** {escaped(Path(render.record['input']['path']).name)}"
+    yield f"* **{words.overview}:** {escaped(preset.title)}"
+    yield f"* **{words.source}:** {escaped(Path(render.record.recording.path).name)}"
     yield f"* **{words.technique}:** {escaped(render.recipe)}"
-    for name, stem in preset["stems"].items():
+    for name, stem in preset.stems.items():
         yield f"    * {escaped(name)}: {escaped(_chain(stem))}"
     yield f"* **{words.figures}:**"
     yield ""
@@ -292,9 +293,9 @@ def _section(
     yield ""
     yield f"* **{words.diagnosis}:**{'' if render.findings else ' ' + words.nothing}"
     for finding in render.findings:
-        sentence = words.findings.get(finding["kind"])
-        text = sentence.format(**finding) if sentence else finding["message"]
-        yield f"    * {clock(finding['start_s'])} - {clock(finding['end_s'])}: {escaped(text)}"
+        sentence = words.findings.get(finding.kind)
+        text = sentence.format(**finding.model_dump()) if sentence else finding.message
+        yield f"    * {clock(finding.start_s)} - {clock(finding.end_s)}: {escaped(text)}"
     decided = song.decided
     yield f"* **{words.review}:** {words.status[decided.status] if decided.status else words.unreviewed}"
     for note in decided.notes:
@@ -317,16 +318,17 @@ def _section(
         yield ""
 
 
-def _chain(stem: Mapping[str, Any]) -> str:
+def _chain(stem: PresetStem) -> str:
     """How a stem is made: `other, mixture_fit, Compressor (ratio 2)`."""
-    parts = [" + ".join(stem["from"])]
-    if stem["restore"]["method"] != "none":
-        parts.append(stem["restore"]["method"])
-    for node in stem["chain"]:
+    parts = [" + ".join(stem.sources)]
+    if stem.restore.method != "none":
+        parts.append(stem.restore.method)
+    for node in stem.chain:
         values = [
             f"{key} {value}" for key, value in node.items() if key != "effect" and isinstance(value, (str, int, float))
         ]
-        parts.append(f"{node['effect']} ({', '.join(values)})" if values else node["effect"])
+        effect = str(node.get("effect", ""))
+        parts.append(f"{effect} ({', '.join(values)})" if values else effect)
     return ", ".join(parts)
 
 

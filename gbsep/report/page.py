@@ -11,12 +11,12 @@ Text reaches the page as JSON in which `<`, `>` and `&` are written as escapes, 
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import html
 import json
 import os
 import re
-import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,6 +30,7 @@ from .. import __version__
 from ..errors import OutputError
 from ..files import largest_sample
 from ..levels import SILENCE_DBFS, shared_gain
+from ..smallfiles import head, is_regular
 from . import preview
 from .songs import COLUMNS, Render, Song, Source
 from .spectrogram import mel_hz
@@ -85,14 +86,14 @@ def _render_model(render: Render) -> dict[str, Any]:
     record = render.record
     return {
         "name": render.preset,
-        "title": record["preset"]["title"],
+        "title": record.preset.title,
         "recipe": render.recipe,
-        "overrides": record["overrides"],
-        "stems": list(record["stems"]),
-        "swapped": record.get("review", {}).get("swap", []),
+        "overrides": record.overrides,
+        "stems": list(record.stems),
+        "swapped": record.review.swap,
         "remarks": list(render.remarks),
         "figures": render.figures,
-        "findings": list(render.findings),
+        "findings": [finding.model_dump() for finding in render.findings],
     }
 
 
@@ -253,12 +254,17 @@ def _write(path: Path, title: str, songs: Sequence[Song], limit: int, place: Pat
     document = page(title, songs, f"{quote(beside.name)}/", nonce=nonce, inline=texts)
     (place / "page.html").write_text(document, encoding="utf-8")
 
-    if beside.exists():
-        shutil.rmtree(beside)
     made = [path]
-    if any(staged.iterdir()):
-        staged.rename(beside)
+    for file in _assets(beside):
+        file.unlink()
+    if sounds := sorted(staged.iterdir()):
+        beside.mkdir(exist_ok=True)
+        for sound in sounds:
+            sound.replace(beside / sound.name)
         made.append(beside)
+    else:
+        with contextlib.suppress(OSError):
+            beside.rmdir()
     (place / "page.html").replace(path)
     return made
 
@@ -269,19 +275,28 @@ def check_free(path: Path, overwrite: bool) -> None:
         raise OutputError(path, "is a folder; name a file in it with --html")
     if path.suffix.lower() not in (".html", ".htm"):
         raise OutputError(path, "is no name of a page; let it end with .html")
+    beside = beside_of(path)
+    if beside.is_symlink():
+        raise OutputError(beside, "is a link, which a report does not follow; name another page with --html")
     if overwrite:
         return
-    if path.exists() and not _is_report(path):
+    if os.path.lexists(path) and not _is_report(path):
         raise OutputError(path, "was not written by gbsep; give --overwrite to replace it, or another name with --html")
-    beside = beside_of(path)
-    for file in beside.iterdir() if beside.is_dir() else ():
-        if not ASSET.fullmatch(file.stem) or file.suffix != ".js":
-            raise OutputError(file, "was not written by gbsep; move it away, or name another page with --html")
+    for file in sorted(set(beside.iterdir()) - set(_assets(beside))) if beside.is_dir() else ():
+        raise OutputError(file, "was not written by gbsep; move it away, or name another page with --html")
+
+
+def _assets(beside: Path) -> list[Path]:
+    """The files in the folder beside a report that are a report's."""
+    there = beside.iterdir() if beside.is_dir() else ()
+    return [file for file in there if ASSET.fullmatch(file.stem) and file.suffix == ".js" and is_regular(file)]
 
 
 def _is_report(path: Path) -> bool:
-    with path.open(encoding="utf-8", errors="replace") as file:
-        return GENERATOR in file.read(2000)
+    try:
+        return GENERATOR.encode() in head(path, 2000)
+    except OSError:
+        return False
 
 
 def beside_of(path: Path) -> Path:

@@ -37,7 +37,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 from pydantic import Field, ValidationError
 
 from .. import review
-from ..errors import GbsepError, nearest
+from ..errors import GbsepError, exact, nearest
 from ..separation.settings import StrictModel, first_problem
 from .page import asset, asset_script, page, policy
 from .songs import Song, Source, collect
@@ -79,7 +79,7 @@ class Stale(Exception):
 
 def song_id(song: Song) -> str:
     """Of a song and the sounds it has, in their order: the same as long as they are."""
-    recordings = [(render.record["input"]["sha256"], render.record["excerpt"]) for render in song.renders[:1]]
+    recordings = [(render.record.recording.sha256, render.record.excerpt.model_dump()) for render in song.renders[:1]]
     sounds = [(source.name, source.kind) for source in song.sources], [render.preset for render in song.renders]
     told = json.dumps([str(song.folder.resolve()), recordings, sounds])
     return hashlib.sha256(told.encode()).hexdigest()[:16]
@@ -166,7 +166,7 @@ def _decided(song: Song, decided: review.Review, decision: Decision) -> review.R
         _known("render", decision.swap.preset, renders)
         first, second = decision.swap.stems
         for stem in (first, second):
-            _known("stem", stem, renders[decision.swap.preset].record["stems"])
+            _known("stem", stem, renders[decision.swap.preset].record.stems)
         if first == second:
             raise LookupError(f"{first!r} cannot be swapped with itself")
         decided = decided.swapped(decision.swap.preset, first, second)
@@ -189,7 +189,7 @@ def _check_note(song: Song, note: review.Note) -> None:
     if not note.text.strip():
         raise LookupError("the note is blank: write what you heard")
     if note.time_s > seconds + 0.001:  # the page gives whole milliseconds
-        raise LookupError(f"the note is at {note.time_s:g} s, and the song ends at {seconds:.1f} s")
+        raise LookupError(f"the note is at {exact(note.time_s)} s, and the song ends at {seconds:.1f} s")
     renders = {render.preset: render for render in song.renders}
     if note.preset is not None:
         _known("render", note.preset, renders)

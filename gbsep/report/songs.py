@@ -13,12 +13,13 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from .. import files, levels, review
+from .. import files, levels, record, review
 from ..audio import Reader
 from ..batch import report as batch_report
-from ..errors import OutputError
+from ..errors import OutputError, exact, exact_sum
 from ..evaluate import evaluate_folder
 from ..levels import Levels
+from ..record import FindingRow, Record
 from ..stemfolder import StemFolder, find_stems, renders_in
 
 Open = Callable[[float, float | None], Reader]
@@ -56,18 +57,18 @@ class Render:
     `remarks` what there is to say of either."""
 
     preset: str
-    record: Mapping[str, Any]
+    record: Record
     folder: Path
     sources: tuple[Source, ...]
     figures: Mapping[str, Mapping[str, float | None]]
-    findings: tuple[Mapping[str, Any], ...] = ()
+    findings: tuple[FindingRow, ...] = ()
     remarks: tuple[str, ...] = ()
 
     @property
     def recipe(self) -> str:
         """How it was made, in a line: `crossover, cutoff_hz 200, order 4`."""
-        separate = dict(self.record["preset"]["separate"])
-        words = [str(separate.pop("backend"))]
+        separate = dict(self.record.preset.separate)
+        words = [str(separate.pop("backend", ""))]
         words += [f"{key} {value}" for key, value in separate.items() if value is not None and key != "seed"]
         return ", ".join(words)
 
@@ -125,8 +126,8 @@ def collect(out: Path, references: Path | None = None, presets: Sequence[str] = 
     for folder in found.values():
         render = find_stems(folder)
         assert render.record is not None
-        excerpt = render.record["excerpt"]
-        key = folder.parent, render.record["input"]["sha256"], excerpt["start_s"], excerpt["duration_s"]
+        excerpt = render.excerpt
+        key = folder.parent, render.record.recording.sha256, excerpt.start_s, excerpt.duration_s
         if not presets or folder.name in presets:
             groups.setdefault(key, []).append(render)
     failures = _failures(out)
@@ -157,12 +158,9 @@ def _song(
     true_stems: tuple[Source, ...] = ()
     if references:
         truth = find_stems(references)
-        assert renders[0].record is not None
-        excerpt = renders[0].record["excerpt"]
+        excerpt = renders[0].excerpt
         true_stems = tuple(
-            Source(
-                stem, "reference", partial(_part, partial(truth.open, stem), excerpt["start_s"], excerpt["duration_s"])
-            )
+            Source(stem, "reference", partial(_part, partial(truth.open, stem), excerpt.start_s, excerpt.duration_s))
             for stem in truth.files
         )
     shown = tuple(_render(render, references) for render in renders)
@@ -184,28 +182,26 @@ def _render(folder: StemFolder, references: Path | None) -> Render:
     scores = evaluate_folder(folder.path, references) if references and meets else {}
     figures: dict[str, dict[str, float | None]] = {}
     sources = []
-    for stem, told in record["stems"].items():
+    for stem, told in record.stems.items():
         score = scores[stem].as_json() if stem in scores else {}
         figures[stem] = {
             **{name: score[name] for name in COLUMNS if name in score},
-            "loudness_lufs": told["after"]["loudness_lufs"],
-            "peak_dbfs": told["after"]["peak_dbfs"],
-            "restored_gain_db": told["restored_gain_db"],
-            **({"findings": sum(one["stem"] == stem for one in record["diagnoses"])} if "diagnoses" in record else {}),
+            "loudness_lufs": told.after.loudness_lufs,
+            "peak_dbfs": told.after.peak_dbfs,
+            "restored_gain_db": told.restored_gain_db,
+            **({} if record.diagnoses is None else {"findings": sum(one.stem == stem for one in record.diagnoses)}),
         }
-        path = folder.path / told["file"]
-        sources.append(Source(stem, "stem", partial(files.open, path), path, _levels(told["after"])))
-    residual = record["residual"]
-    if residual.get("file"):
-        path = folder.path / residual["file"]
+        path = folder.path / told.file
+        sources.append(Source(stem, "stem", partial(files.open, path), path, _levels(told.after)))
+    residual = record.residual
+    if residual.file:
+        path = folder.path / residual.file
         sources.append(Source("residual", "residual", partial(files.open, path), path, _levels(residual)))
     remarks = [f"{stem}: {note}" for stem, score in scores.items() for note in score.notes]
     if references and not meets:
         remarks.append(f"none of its stems is among the true ones in {references.name}: stems are paired by name")
-    findings = tuple(record.get("diagnoses", ()))
-    return Render(
-        folder.path.name, record, folder.path, tuple(sources), figures, findings, (*record["warnings"], *remarks)
-    )
+    findings, said = record.diagnoses or (), (*record.warnings, *remarks)
+    return Render(folder.path.name, record, folder.path, tuple(sources), figures, findings, said)
 
 
 def _mixture(folder: StemFolder) -> Source | None:
@@ -225,9 +221,9 @@ def _part(
     return whole(first_s + start_s, duration_s)
 
 
-def _levels(told: Mapping[str, float | None]) -> Levels:
-    names = Levels.__dataclass_fields__
-    return Levels(*(-math.inf if (value := told[name]) is None else value for name in names))
+def _levels(told: record.Levels) -> Levels:
+    values = (told.peak_dbfs, told.rms_dbfs, told.loudness_lufs)
+    return Levels(*(-math.inf if value is None else value for value in values))
 
 
 def _name(out: Path, folder: Path) -> str:
@@ -236,14 +232,16 @@ def _name(out: Path, folder: Path) -> str:
 
 
 def _seconds(start_s: float, duration_s: float | None) -> str:
-    return f"from {start_s:g} s" if duration_s is None else f"{start_s:g} to {start_s + duration_s:g} s"
+    if duration_s is None:
+        return f"from {exact(start_s)} s"
+    return f"{exact(start_s)} to {exact_sum(start_s, duration_s)} s"
 
 
 def _failures(out: Path) -> dict[str, dict[str, str]]:
     """What the last batch into this folder could not do, by song and preset, and why."""
     failures: dict[str, dict[str, str]] = {}
-    for one in (batch_report.read(out) or {"renders": []})["renders"]:
-        if one["status"] == "failed":
-            name = one.get("track") or Path(one["input"]).stem
-            failures.setdefault(name, {})[one["preset"]] = one["error"]
+    told = batch_report.read(out)
+    for one in told.renders if told else ():
+        if one.status == "failed":
+            failures.setdefault(one.song, {})[one.preset] = one.error or ""
     return failures

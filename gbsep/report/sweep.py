@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
-from ..errors import ParameterError
+from .. import smallfiles
+from ..errors import ParameterError, SmallFileError
 
 Override = tuple[str, Any]
 
@@ -78,14 +79,23 @@ def _identity(value: Any) -> str:
 
 
 def _list(values: str) -> list[Any]:
-    try:
-        return list(json.loads(f"[{values}]"))
-    except ValueError:
-        return [_value(word) for word in values.split(",")]
+    found = _json(f"[{values}]")
+    return found if isinstance(found, list) else [_value(word) for word in values.split(",")]
 
 
 def _value(word: str) -> Any:
+    found = _json(word)
+    return word.strip() if found is _NONE else found
+
+
+_NONE = object()
+
+
+def _json(text: str) -> Any:
+    """What a text says in JSON, or _NONE. Raises ParameterError for what no preset takes, such as 5,000 digits."""
     try:
-        return json.loads(word)
-    except ValueError:
-        return word.strip()
+        return smallfiles.parse_json("vary", text.encode("utf-8", "surrogateescape"))
+    except SmallFileError as error:
+        if not error.is_syntax:
+            raise ParameterError("vary", text[:60], f"values that a preset can hold: this one {error.reason}") from None
+        return _NONE

@@ -44,6 +44,7 @@ from pydantic import Field
 from .. import files, models
 from ..audio import BLOCK_FRAMES, Block, Reader, ahead, rechunk
 from ..errors import BackendError, SeparationFailed
+from ..folders import write_whole
 from . import Context, harmonic_net
 from .compute import threads, versions
 from .harmonic_graph import Halfway, Network, Stream, load_runtime, spectrum, waves
@@ -131,9 +132,7 @@ def save(path: Path, config: Config, weights: Mapping[str, Any]) -> None:
     from safetensors.numpy import save as packed
 
     half = {name: np.ascontiguousarray(value, np.float16) for name, value in sorted(weights.items())}
-    partial = path.with_name(f"{path.name}.part")
-    partial.write_bytes(packed(half, metadata={"config": json.dumps(asdict(config), sort_keys=True)}))
-    partial.replace(path)
+    write_whole(path, packed(half, metadata={"config": json.dumps(asdict(config), sort_keys=True)}))
 
 
 def load(path: Path) -> tuple[Config, dict[str, np.ndarray]]:

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import shutil
 import tempfile
 from collections import deque
@@ -32,9 +31,9 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 import numpy as np
 from pydantic import Field
 
-from .. import files, models
+from .. import files, models, smallfiles
 from ..audio import Audio, Block, Reader
-from ..errors import BackendError, ParameterError, SeparationFailed, nearest
+from ..errors import BackendError, ParameterError, SeparationFailed, SmallFileError, nearest
 from . import Context, openunmix_network
 from .compute import find_weights, pick_device, threads, versions
 from .openunmix_network import Network
@@ -352,10 +351,12 @@ def _transform(found: models.Found) -> Transform:
     if not path.is_file():
         return Transform()
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = smallfiles.read_json(path, 1_000_000)
         sizes = {key: content[key] for key in ("sample_rate", "nfft", "nhop", "nb_channels")}
         rate, n_fft, hop_length, channels = (int(size) for size in sizes.values())
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except SmallFileError as error:
+        raise BackendError(f"{path} is not Open-Unmix's description of a model: {error.reason}") from error
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
         raise BackendError(f"{path} is not Open-Unmix's description of a model: {error!r}") from error
     if not (
         8000 <= rate <= 192000

@@ -27,6 +27,7 @@ from typing import Any
 
 from .. import __version__, outputs
 from ..errors import OutputError, ParameterError, nearest
+from ..smallfiles import is_regular
 from . import dawproject, reaper
 from .model import Marker, Session, Track, merged, moved, walk
 from .renders import Place, Render, find_renders, song_session
@@ -133,7 +134,7 @@ def projects_of(out: Path, songs: Iterable[Path], format: str = "reaper", per: s
 
 def is_altered(project: Path) -> bool:
     """Whether a project is there that gbsep did not write, or that was changed since."""
-    return project.exists() and not _is_unaltered(project)
+    return os.path.lexists(project) and not (is_regular(project) and _is_unaltered(project))
 
 
 def _file_name(name: str, suffix: str) -> str:
@@ -208,7 +209,7 @@ def _heard_before(target: Path, presets: Iterable[str]) -> str | None:
     """Which of `presets` is heard in the project that is there as gbsep wrote it, or in that of another format."""
     name = target.name.removesuffix(target.suffix)
     others = [target.with_name(name + format.SUFFIX) for format in FORMATS.values()]
-    for path in filter(_is_unaltered, dict.fromkeys([target, *others])):
+    for path in filter(lambda path: is_regular(path) and _is_unaltered(path), dict.fromkeys([target, *others])):
         tail = _tail(path)[1]
         for preset in presets:
             if _mark(preset).encode() in tail:

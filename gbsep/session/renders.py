@@ -19,7 +19,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -27,13 +27,14 @@ from typing import Any
 
 import numpy as np
 
-from .. import cache, files, host, outputs
+from .. import cache, files, host, outputs, record
 from ..automation import Automation
 from ..batch import remote
 from ..chain import Node, Parallel, parse_chain
 from ..errors import AudioFileError, GbsepError, OutputError, PluginError
 from ..external import Plugin, locate
 from ..levels import to_amplitude
+from ..record import PluginRow, Record, Recording
 from .model import Clip, Insert, Marker, Session, Track, color_of
 
 FADER_RANGE_DB = (-60.0, 6.0)
@@ -46,22 +47,22 @@ class Render:
     """A finished render: its folder and its render.json."""
 
     folder: Path
-    record: Mapping[str, Any]
+    record: Record
 
     @property
-    def recording(self) -> Mapping[str, Any]:
-        return self.record["input"]
+    def recording(self) -> Recording:
+        return self.record.recording
 
     @property
     def missing(self) -> list[str]:
         """The files that it had and has no longer."""
-        return [name for name in self.record["files"] if not (self.folder / name).exists()]
+        return [name for name in self.record.own_files if not (self.folder / name).exists()]
 
     @property
     def start_s(self) -> float:
         """Where it begins in the recording, a whole number of frames."""
-        rate = self.recording["sample_rate"]
-        return round(self.record["excerpt"]["start_s"] * rate) / rate
+        rate = self.recording.sample_rate
+        return round(self.record.excerpt.start_s * rate) / rate
 
 
 @dataclass(frozen=True)
@@ -92,9 +93,9 @@ def find_renders(out: Path) -> dict[Path, list[Render]]:
     for path in sorted(out.rglob(outputs.RECORD)):
         folder = path.parent
         hidden = any(part.startswith(".") for part in folder.relative_to(out).parts)
-        record = None if hidden else outputs.read_record(folder)
-        if record:
-            songs.setdefault(out if folder == out else folder.parent, []).append(Render(folder, record))
+        found = None if hidden else record.read(folder)
+        if found:
+            songs.setdefault(out if folder == out else folder.parent, []).append(Render(folder, found))
     songs = {song: renders for song, renders in songs.items() if not all(render.missing for render in renders)}
     if not songs:
         raise OutputError(out, "holds no finished render; make one first: gbsep render song.wav --out DIR")
@@ -115,12 +116,10 @@ def song_session(
     original, tempo_bpm = _original(name, first.recording, place)
     tracks = [original] if original else []
     for render in renders:
-        if render.recording["sha256"] != first.recording["sha256"]:
+        if render.recording.sha256 != first.recording.sha256:
             place.warn(f"{render.folder.name} is of another recording than {first.folder.name}, whose original is here")
         tracks.append(_render_track(name, render, place, mute=render.folder.name != heard, fader_gains=fader_gains))
-    bare = [
-        render.folder.name for render in renders if not any(told.get("dry") for told in render.record["stems"].values())
-    ]
+    bare = [render.folder.name for render in renders if not any(stem.dry for stem in render.record.stems.values())]
     if bare:
         place.warn(f"no dry stems of {', '.join(bare)}: gbsep render --dry-stems writes them")
     if place.copies:
@@ -128,20 +127,20 @@ def song_session(
         place.warn(
             f"{size}, are copied into {place.folder / outputs.MEDIA}: their own names have no spelling in a project"
         )
-    rate = first.recording["sample_rate"]
+    rate = first.recording.sample_rate
     return Session(
         name,
         rate,
         tuple(tracks),
         markers=tuple(_markers(renders)),
         tempo_bpm=tempo_bpm,
-        origin_s=(first.recording["time_reference"] or 0) / rate,
+        origin_s=(first.recording.time_reference or 0) / rate,
     )
 
 
-def _original(song: str, recording: Mapping[str, Any], place: Place) -> tuple[Track | None, float | None]:
+def _original(song: str, recording: Recording, place: Place) -> tuple[Track | None, float | None]:
     """The track of the original and its tempo; none and a warning when the recording is not what it was."""
-    sha256, where = recording["sha256"], recording["path"]
+    sha256, where = recording.sha256, recording.path
     kept = sorted(place.media.glob(f"original.{sha256[:12]}.*"))
     source = where if remote.is_url(where) else Path(where)
     try:
@@ -155,14 +154,14 @@ def _original(song: str, recording: Mapping[str, Any], place: Place) -> tuple[Tr
         return None, None
     tempo_bpm = files.tempo_bpm(path if there else kept[0])
     if not kept:
-        inside = path.is_relative_to(place.folder) and recording["container"] in AS_THEY_ARE
+        inside = path.is_relative_to(place.folder) and recording.container in AS_THEY_ARE
         kept = [path if inside else _copy_original(path, recording, place.media / f"original.{sha256[:12]}")]
     clip = _clip(kept[0], f"{song} original", 0.0, place)
     return Track("original", color_of("original"), (clip,), mute=True, note=remote.path_of(where).name), tempo_bpm
 
 
-def _copy_original(path: Path, recording: Mapping[str, Any], target: Path) -> Path:
-    suffix = AS_THEY_ARE.get(recording["container"])
+def _copy_original(path: Path, recording: Recording, target: Path) -> Path:
+    suffix = AS_THEY_ARE.get(recording.container)
     if suffix:
         return _copy(path, target.with_name(target.name + suffix))
     return _write_wav(target.with_name(f"{target.name}.wav"), path, 1.0)
@@ -170,22 +169,21 @@ def _copy_original(path: Path, recording: Mapping[str, Any], target: Path) -> Pa
 
 def _render_track(song: str, render: Render, place: Place, mute: bool, fader_gains: bool) -> Track:
     """The folder of a render: processed stems, dry stems, residual."""
-    record = render.record
-    pairs = [_stem_tracks(song, render, stem, place, fader_gains) for stem in record["stems"]]
+    pairs = [_stem_tracks(song, render, stem, place, fader_gains) for stem in render.record.stems]
     tracks = [processed for processed, _ in pairs] + [dry for _, dry in pairs if dry]
-    if record["residual"].get("file"):
-        clip = _clip(render.folder / record["residual"]["file"], f"{song} residual", render.start_s, place)
+    if residual := render.record.residual.file:
+        clip = _clip(render.folder / residual, f"{song} residual", render.start_s, place)
         tracks.append(Track("residual", color_of("residual"), (clip,), mute=True))
-    if record["preset"]["output"]["format"] == "mp3":
+    if render.record.preset.output.format == "mp3":
         place.warn(f"{render.folder.name} is MP3, which some programs begin milliseconds late: WAV and FLAC are exact")
     return Track(render.folder.name, tracks[0].color, tracks=tuple(tracks), mute=mute)
 
 
 def _stem_tracks(song: str, render: Render, stem: str, place: Place, fader_gains: bool) -> tuple[Track, Track | None]:
     """The processed stem and the dry one, where there is one."""
-    told, color = render.record["stems"][stem], color_of(stem)
-    gain_db = float(np.clip(told["restored_gain_db"], *FADER_RANGE_DB)) if fader_gains else 0.0
-    has_effects = bool(render.record["preset"]["stems"][stem]["chain"])
+    told, color = render.record.stems[stem], color_of(stem)
+    gain_db = float(np.clip(told.restored_gain_db, *FADER_RANGE_DB)) if fader_gains else 0.0
+    has_effects = bool(render.record.preset.effects(stem))
     inserts, note = _inserts(render, stem)
 
     def clip(name: str, file: str, gain_db: float) -> tuple[Clip]:
@@ -193,8 +191,8 @@ def _stem_tracks(song: str, render: Render, stem: str, place: Place, fader_gains
         return (_clip(path, f"{song} {name}", render.start_s, place),)
 
     fader_db = 0.0 if has_effects else gain_db
-    processed = Track(stem, color, clip(stem, told["file"], fader_db), gain_db=fader_db)
-    dry_file = told.get("dry")
+    processed = Track(stem, color, clip(stem, told.file, fader_db), gain_db=fader_db)
+    dry_file = told.dry
     if dry_file is None:
         if gain_db != fader_db:
             place.warn(f"{render.folder.name}: {stem} has effects after its gain and no dry stem to show the gain on")
@@ -209,10 +207,10 @@ def _markers(renders: list[Render]) -> Iterator[Marker]:
     said: dict[tuple[float, str], list[str]] = {}
     for render in renders:
         found = [
-            (render.start_s + (diagnosis.get("start_s") or 0.0), str(diagnosis.get("message") or diagnosis["kind"]))
-            for diagnosis in render.record.get("diagnoses", ())
+            (render.start_s + finding.start_s, finding.message or finding.kind)
+            for finding in render.record.diagnoses or ()
         ]
-        for what in [*found, *((render.start_s, warning) for warning in render.record["warnings"])]:
+        for what in [*found, *((render.start_s, warning) for warning in render.record.warnings)]:
             said.setdefault(what, []).append(render.folder.name)
     for (time_s, text), names in sorted(said.items()):
         by = "" if len(set(names)) == len(renders) else f"{', '.join(dict.fromkeys(names))}: "
@@ -284,14 +282,15 @@ def _clone(source: Path, target: Path) -> None:
 
 def _inserts(render: Render, stem: str) -> tuple[tuple[Insert, ...], str]:
     """The plug-ins of a stem's chain that a session can hold, and the whole chain in words."""
-    nodes = parse_chain(render.record["preset"]["stems"][stem]["chain"])
-    reports = {report["where"]: report for report in render.record["stems"][stem]["plugins"]}
+    of_preset = render.record.preset.stems.get(stem)
+    nodes = parse_chain(list(of_preset.chain)) if of_preset else ()
+    reports = {row.where: row for row in render.record.stems[stem].plugins}
     inserts, words = [], []
     for where, node in _flat(nodes, "chain"):
         if not isinstance(node, Plugin):
             words.append(f"{node.name} (not in the session)")
             continue
-        report = reports.get(where, {})
+        report = reports.get(where, PluginRow())
         insert, said = _insert(node, report, render)
         words.append(f"{node.label} ({said})")
         if insert:
@@ -310,9 +309,9 @@ def _flat(nodes: Iterable[Node], where: str) -> Iterator[tuple[str, Any]]:
             yield from _flat(branch.chain, f"{here}.branches[{number}].chain")
 
 
-def _insert(node: Plugin, report: Mapping[str, Any], render: Render) -> tuple[Insert | None, str]:
+def _insert(node: Plugin, report: PluginRow, render: Render) -> tuple[Insert | None, str]:
     """The plug-in as it was in the render, and what of it is in the session."""
-    class_id, version = report.get("class_id", ""), report.get("version", "")
+    class_id, version = report.class_id, report.version
     if not class_id:
         return None, "was bypassed in the render; not in the session"
     info, state, reason = None, None, ""
@@ -323,7 +322,7 @@ def _insert(node: Plugin, report: Mapping[str, Any], render: Render) -> tuple[In
         if (info.class_id, info.version) != (class_id, version):
             raise PluginError(f"version {info.version} is on this machine, the render had {version}")
         values = tuple((name, _at_start(value, render.start_s)) for name, value in node.parameters.items())
-        state = _state(info, render.recording["sample_rate"], render.recording["channels"], values, node.state)
+        state = _state(info, render.recording.sample_rate, render.recording.channels, values, node.state)
     except GbsepError as error:
         state, reason = node.state, str(error)
     if not _is_vst3(class_id) or (info and info.format != "VST3"):

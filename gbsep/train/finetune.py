@@ -23,6 +23,7 @@ import numpy as np
 from .. import files, models
 from ..audio import Audio
 from ..errors import BackendError, OutputError, ParameterError
+from ..folders import write_whole
 from ..separation import compact, demucs_network, harmonic_net
 from . import mixing
 from .loop import Job, Plan, State
@@ -100,7 +101,9 @@ def songs_job(backend: str, start: Path, songs: Path, plan: Plan, device: str = 
 
 
 def finish(job: Job, state: State, target: Path) -> None:
-    """Write the trained model, which is trusted from then on."""
+    """Write the trained model, which is trusted from then on. Raises OutputError when another came there meanwhile."""
+    if os.path.lexists(target):
+        raise OutputError(target, "has come there meanwhile; move it away, and the same command ends this training")
     job.write(target, state.averages)
     models.trust(target)
 
@@ -187,10 +190,8 @@ def write_package(path: Path, package: models.Package, state: dict[str, torch.Te
         "args": json.dumps(_encode(list(package.args))),
         "kwargs": json.dumps(_encode(package.kwargs)),
     }
-    partial = path.with_suffix(".part")
     tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
-    partial.write_bytes(packed(tensors, metadata=metadata))
-    partial.replace(path)
+    write_whole(path, packed(tensors, metadata=metadata))
 
 
 def _encode(value: Any) -> Any:

@@ -114,6 +114,7 @@ def save(state: State, path: Path) -> None:
         for name, value in getattr(state, part).items()
     }
     partial = path.with_name(f"{path.name}.part")
+    partial.unlink(missing_ok=True)  # a link would be followed
     # One entry alone: safetensors writes several in no fixed order.
     save_file(tensors, partial, metadata={"run": json.dumps({"config": state.about, "step": state.step})})
     partial.replace(path)

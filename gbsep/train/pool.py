@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import files
+from .. import files, smallfiles
 from ..audio import Audio
 from ..errors import AudioFileError
 from ..separation.harmonic_graph import spectrum
@@ -73,7 +73,7 @@ def load(folders: Sequence[Path], sample_rate: int, shards: int | None = None) -
         if not paths:
             raise AudioFileError(folder, "no rendered stems here; make some with scripts/train.py render")
         for path in paths:
-            about = json.loads(path.with_suffix(".json").read_text())
+            about = smallfiles.read_json(path.with_suffix(".json"))
             if about["sample_rate"] != sample_rate:
                 raise AudioFileError(
                     path, f"rendered at {about['sample_rate']} Hz, the network works at {sample_rate} Hz"
