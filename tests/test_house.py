@@ -23,7 +23,25 @@ PACKAGE = ROOT / "gbsep"
 
 LAYERS = (
     {"errors", "audio", "folders", "__init__"},
-    {"files", "framing", "filters", "levels", "effects", "automation", "ducker", "hosted", "host", "models", "cache"},
+    {
+        "files",
+        "framing",
+        "formats",
+        "mp3",
+        "tags",
+        "wholeness",
+        "decoding",
+        "spool",
+        "filters",
+        "levels",
+        "effects",
+        "automation",
+        "ducker",
+        "hosted",
+        "host",
+        "models",
+        "cache",
+    },
     {
         "external",
         "chain",
