@@ -32,7 +32,7 @@ CODEC_FRAMES = 8192
 _TIMED = {"mov", "matroska", "flv", "mpegts", "mpeg", "asf", "mxf", "rm"}
 """Containers whose packets carry the time at which they are heard."""
 _GAP_S = 0.1
-"""A shorter gap between two packets is what rounding of their times leaves."""
+"""A shorter gap between two packets is what rounding of their times leaves; a shorter lead is not worth a word."""
 _GAP_LIMIT_S = 3600.0
 """A longer one is a clock that was set, not silence."""
 _SLACK_S = 0.5
@@ -257,13 +257,13 @@ class _Take:
         late_s = float(begin_s - min(starts))
         if abs(late_s) < 0.002 or abs(late_s) > _GAP_LIMIT_S:
             return 0
-        if late_s < 0:
+        if late_s < -_GAP_S:
             self.found.warnings.append(f"its sound begins {-late_s:.3f} s before its picture, and so do the stems")
-            return 0
-        self.found.warnings.append(
-            f"its sound begins {late_s:.3f} s after its picture: so much silence comes first, to fit the film"
-        )
-        return round(late_s * self.found.sample_rate)
+        if late_s > _GAP_S:
+            self.found.warnings.append(
+                f"its sound begins {late_s:.3f} s after its picture: so much silence comes first, to fit the film"
+            )
+        return max(0, round(late_s * self.found.sample_rate))
 
 
 def _shortfall(take: _Take, exact: int | None, have: int) -> str:

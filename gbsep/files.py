@@ -25,7 +25,7 @@ import re
 import struct
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import decoding, formats, framing, mp3
+from . import decoding, formats, framing, hush, mp3
 from . import tags as tagging
 from .audio import (
     MAX_SAMPLE_RATE,
@@ -241,7 +241,8 @@ def _probe_sound(path: Path, kind: Kind) -> FileInfo:
         else:
             _check_log(path, sound.extra_info)
         if frames and frames == sound.frames and not last_seen:
-            _check_last_frame(path, sound)
+            with _hushed(kind):
+                _check_last_frame(path, sound)
         broadcast = _broadcast(sound) if container in ("wav", "rf64") else None
         warnings += tagging.warnings(found[1])
         about = sound.samplerate, sound.channels, frames, container, sound.subtype, found[0], broadcast
@@ -264,12 +265,17 @@ def _sound(path: Path, kind: Kind) -> Iterator[tuple[soundfile.SoundFile, mp3.Mp
     with ExitStack() as opened:
         source: Any = path
         stream = mp3.scan(path) if kind.mp3 else None
+        if kind.mp3 and (stream is None or not stream.count):
+            raise AudioFileError(
+                path, "is no audio that gbsep can read: no MPEG frames are in it; is it what its name says?"
+            )
         if stream is not None:
             source = opened.enter_context(tempfile.TemporaryFile())
             stream.copy(path, source)
             source.seek(0)
         try:
-            sound = opened.enter_context(soundfile.SoundFile(source))
+            with _hushed(kind):
+                sound = opened.enter_context(soundfile.SoundFile(source))
         except soundfile.LibsndfileError as error:
             reason = error.error_string.rstrip(" .")
             refused = _Unsupported if error.code in _UNSUPPORTED else AudioFileError
@@ -283,6 +289,10 @@ def _sound(path: Path, kind: Kind) -> Iterator[tuple[soundfile.SoundFile, mp3.Mp
             known = ", ".join(sorted(set(CONTAINERS.values())))
             raise AudioFileError(path, f"is a {sound.format} file; gbsep reads {known}: convert it to WAV first")
         yield sound, stream
+
+
+def _hushed(kind: Kind) -> AbstractContextManager[None]:
+    return hush.hushed() if kind.mp3 else nullcontext()
 
 
 def _tags(sound: soundfile.SoundFile) -> tagging.Found:
@@ -312,6 +322,8 @@ def _check_mp3(path: Path, stream: mp3.Mp3 | None) -> list[str]:
         if stated > stream.count and (stream.cut or not size or size > stream.size + _MP3_FRAME):
             raise AudioFileError(path, f"header promises {lengths}: {SHORTENED}")
         warnings.append(f"its header tells of {lengths} and used: the header is of another file or part")
+    elif stream.cut and not stated:
+        warnings.append("it ends within an MP3 frame, as a cut file or a dump of a stream does: its end may be missing")
     if stream.lost:
         warnings.append(f"{stream.lost} of its {stream.count} MP3 frames are damaged and silent")
     return warnings
@@ -429,7 +441,8 @@ def _blocks(
         buffer = np.empty((min(block_frames, end), info.channels), np.float32)
         into = ffi.cast("float *", ffi.from_buffer(buffer))
         while 0 <= at < end:
-            got = snd.sf_readf_float(handle, into, min(block_frames, (start if at < start else end) - at))
+            with _hushed(kind):
+                got = snd.sf_readf_float(handle, into, min(block_frames, (start if at < start else end) - at))
             if snd.sf_error(handle) or not got:
                 raise AudioFileError(info.path, f"cannot be read beyond frame {at} of {info.frames}: {SHORTENED}")
             if at >= start:

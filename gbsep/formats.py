@@ -125,7 +125,11 @@ def _kind(head: bytes) -> Kind:
     if _is_transport(head):
         return _TRANSPORT
     first = framing.first_mpeg_frame(head)
-    return MPEG_AUDIO[head[first + 1] >> 1 & 3] if first is not None else Kind(sound=True)
+    if first is None:
+        # What looks like MPEG audio and is not would be taken for it by libsndfile.
+        looks_like_it = head.startswith(b"ID3") or (head[0] == 0xFF and head[1:2] >= b"\xe0")
+        return Kind(sound=True, mp3=looks_like_it)
+    return MPEG_AUDIO[head[first + 1] >> 1 & 3]
 
 
 def _is_transport(head: bytes) -> bool:

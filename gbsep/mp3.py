@@ -25,6 +25,8 @@ from .framing import MPEG_RATES_HZ, first_mpeg_frame, frame_length, id3_end
 
 DECODER_DELAY = 529
 """Frames by which a layer III decoder is late; libsndfile takes them off where a header tells the encoder's delay."""
+_BIG_VALUES = 288
+"""The most pairs of big values in a granule."""
 _RESERVOIR = 511
 """The most bytes that a frame may refer back to."""
 
@@ -109,8 +111,8 @@ class _Layout:
         self.back_bits = 9 if mpeg1 else 8
         lead = self.back_bits + ((5 if self.mono else 3) + 4 * channels if mpeg1 else channels)
         parts, step = channels * (2 if mpeg1 else 1), 59 if mpeg1 else 63
-        self.shifts = [self.side_size * 8 - lead - step * part - 12 for part in range(parts)]
-        """Where the sizes of the granules are in the side information, in bits from its end."""
+        self.shifts = [self.side_size * 8 - lead - step * part - 21 for part in range(parts)]
+        """Where sizes and numbers of big values of the granules end in the side information, in bits from its end."""
         self.lengths = [
             frame_length(bytes((*self.head[:2], byte, 0, 0, 0))) if (byte ^ head[2]) & 0x0C == 0 else 0
             for byte in range(256)
@@ -167,11 +169,15 @@ class _Walk:
         side = int.from_bytes(frame[side_at : side_at + layout.side_size], "big")
         back = side >> (layout.side_size * 8 - layout.back_bits)
         main = length - side_at - layout.side_size
-        if back > self.held or sum(side >> shift & 0xFFF for shift in layout.shifts) > 8 * (back + main):
+        granules = [side >> shift for shift in layout.shifts]
+        needed = sum(granule >> 9 & 0xFFF for granule in granules)
+        if back > self.held or needed > 8 * (back + main) or any(each & 0x1FF > _BIG_VALUES for each in granules):
             self._close(at)
-            # Later frames may refer to its bytes, so these stay.
-            head = bytes((frame[0], frame[1] | 1, *frame[2:4]))
-            found.pieces.append(head + bytes(length - 4 - main) + frame[length - main :] if main > 0 else b"")
+            # Later frames may refer to its bytes and to those before, so it hands all of them on.
+            back = min(self.held, (1 << layout.back_bits) - 1)
+            about = (back << layout.side_size * 8 - layout.back_bits).to_bytes(layout.side_size, "big")
+            head = bytes((frame[0], frame[1] | 1, *frame[2:4])) + about
+            found.pieces.append(head + bytes(max(side_at - 4, 0)) + frame[length - main :] if main > 0 else b"")
             found.lost += self.begun
         else:
             self.begun = True
@@ -201,14 +207,15 @@ class _Walk:
     def _begin(self) -> None:
         """Put the header frame before the stream."""
         found, layout = self.found, self.layout
+        silent = layout.head.ljust(layout.lengths[layout.head[2]], b"\0")
         if found.header is None or found.header.delay is None:
-            silent = layout.head.ljust(layout.lengths[layout.head[2]], b"\0")
             before = [layout.header_frame(found.count + 1, found.samples - DECODER_DELAY, 0), silent]
         else:
             counted = found.header.count in (found.count, found.count + 1)
             padding = found.header.padding if counted else 0
             before = [layout.header_frame(found.count, found.header.delay, padding)]
-        found.pieces[:0] = before
+        # libsndfile does not take a single frame for a stream; what is beyond the count is not read.
+        found.pieces = [*before, *found.pieces, silent]
 
 
 def _header(frame: bytes, at: int) -> Header | None:

@@ -26,6 +26,7 @@ LAYERS = (
     {
         "files",
         "framing",
+        "hush",
         "formats",
         "mp3",
         "tags",
