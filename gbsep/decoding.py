@@ -177,6 +177,7 @@ class _Take:
         self.frames = self.lead = self.packets = self.damaged = self.filled = 0
         self.end_s: float | None = None
         self.track_end_s: float | None = None
+        self.first_s: Fraction | None = None
         self.next_s: Fraction | None = None
         self.resampler: Any = None
         self.shape: Any = None
@@ -236,12 +237,13 @@ class _Take:
 
     def _place(self, begin_s: Fraction, length_s: Fraction) -> None:
         """Silence up to where a frame begins, if it is not where the one before ended."""
-        if self.next_s is None:
-            silent = self._lead_frames(begin_s)
-            self.lead = silent
+        if self.first_s is None or self.next_s is None:
+            self.first_s = begin_s
+            self.lead = silent = self._lead_frames(begin_s)
         else:
-            gap_s = begin_s - self.next_s
-            silent = round(gap_s * self.found.sample_rate) if _GAP_S < gap_s < _GAP_LIMIT_S else 0
+            is_gap = _GAP_S < begin_s - self.next_s < _GAP_LIMIT_S
+            place = self.lead + round((begin_s - self.first_s) * self.found.sample_rate)
+            silent = max(0, place - self.frames) if is_gap else 0
             if silent and self.container.duration and self.kind.promises:
                 left = self.container.duration * self.found.sample_rate // 1_000_000 - self.frames
                 silent = silent if silent <= left + CODEC_FRAMES else 0

@@ -266,15 +266,13 @@ def _sound(path: Path, kind: Kind) -> Iterator[tuple[soundfile.SoundFile, mp3.Mp
         source: Any = path
         stream = mp3.scan(path) if kind.mp3 else None
         if kind.mp3 and (stream is None or not stream.count):
-            raise AudioFileError(
-                path, "is no audio that gbsep can read: no MPEG frames are in it; is it what its name says?"
-            )
+            raise AudioFileError(path, _NO_MPEG)
         if stream is not None:
             source = opened.enter_context(tempfile.TemporaryFile())
             stream.copy(path, source)
             source.seek(0)
         try:
-            with _hushed(kind):
+            with hush.hushed():
                 sound = opened.enter_context(soundfile.SoundFile(source))
         except soundfile.LibsndfileError as error:
             reason = error.error_string.rstrip(" .")
@@ -283,12 +281,17 @@ def _sound(path: Path, kind: Kind) -> Iterator[tuple[soundfile.SoundFile, mp3.Mp
         except TypeError:
             # soundfile takes a name that ends in .raw for headerless samples, and asks for their rate.
             raise AudioFileError(path, "raw samples state neither rate nor channels: convert it to WAV first") from None
+        if sound.format == "MP3" and stream is None:
+            raise AudioFileError(path, _NO_MPEG)
         if sound.subtype.startswith("MPEG") and sound.format != "MP3":
             raise _Unsupported(path, f"holds {sound.subtype}, whose length libsndfile guesses")
         if sound.format not in CONTAINERS:
             known = ", ".join(sorted(set(CONTAINERS.values())))
             raise AudioFileError(path, f"is a {sound.format} file; gbsep reads {known}: convert it to WAV first")
         yield sound, stream
+
+
+_NO_MPEG = "is no audio that gbsep can read: no MPEG frame is in it; is it what its name says?"
 
 
 def _hushed(kind: Kind) -> AbstractContextManager[None]:
