@@ -10,11 +10,13 @@ Conventions
 - A file appears under its name only when it is whole: it is written under a hidden name beside it, read back, and moved
   into place.
 - Equal samples, format and tags give equal bytes.
-- Other containers (m4a, mp4, mkv, webm, ...) are decoded by PyAV (`pip install gbsep[av]`) into a temporary spool;
-  the frame count that `probe` tells for them is what the container declares, that of the Reader is exact.
+- An MP3 file is as long as its frames, whatever its header counts (`mp3`); a header that counts others is told.
+- Other containers (m4a, mp4, mkv, webm, ...) are decoded by PyAV (`pip install gbsep[av]`) into a temporary spool
+  (`decoding`); the frame count that `probe` tells for them is what the container declares, that of `opened` is exact.
+- Whatever a library raises on a file is an AudioFileError: one file's trouble.
 
-References: EBU Tech 3285 (Broadcast Wave), EBU Tech 3306 (RF64), RFC 9639 (FLAC), RFC 3533 (Ogg), ISO/IEC 11172-3
-(MP3), id3.org (ID3v2.4); libsndfile's `sf_command` documentation; soxr, https://sourceforge.net/p/soxr.
+References: EBU Tech 3285 (Broadcast Wave), EBU Tech 3306 (RF64), RFC 9639 (FLAC); libsndfile's `sf_command`
+documentation; soxr, https://sourceforge.net/p/soxr.
 """
 
 from __future__ import annotations

@@ -84,14 +84,26 @@ class Mp3:
 def scan(path: Path) -> Mp3 | None:
     """The layer III frames of a file, None where there are none, or of the free bit rate."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        begin = id3_end(data)
-        while data[begin : begin + 1] == b"\0":
-            begin += 1
-        # A tag of a wrong size ends anywhere.
-        first = first_mpeg_frame(data, begin if frame_length(data[begin : begin + 6]) else 0)
+        first = _begin(data, id3_end(data))
         while first is not None and not _is_layer_3(data[first : first + 4]):
             first = first_mpeg_frame(data, first + 1)
         return None if first is None else _Walk(data, first).found
+
+
+def _begin(data: mmap.mmap, tags_end: int) -> int | None:
+    """Where the frames begin: behind the tags, or before their end where the tag tells a wrong size.
+
+    A picture in a tag may look like three frames in a row, but not like frames up to its end and beyond.
+    """
+    first = first_mpeg_frame(data)
+    while first is not None and first < tags_end < len(data):
+        at = first
+        while at < tags_end and (length := frame_length(data[at : at + 6])):
+            at += length
+        if at > tags_end and frame_length(data[at : at + 6]):
+            return first
+        first = first_mpeg_frame(data, first + 1)
+    return first
 
 
 def _is_layer_3(header: bytes) -> bool:

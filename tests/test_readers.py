@@ -169,11 +169,14 @@ def test_mp3_parts_of_different_kinds_are_told_apart(tmp_path):
 
 
 @pytest.mark.parametrize("size", [b"\0\0\0\xed", b"\0\0\0\x05", b"\0\0\x02\0"])
-def test_a_wrong_size_in_an_id3_tag_costs_the_tag_alone(tmp_path, size):
-    path = tmp_path / "a.mp3"
-    files.write(path, Audio(song().T, RATE), None, {"title": "x" * 50})
+@pytest.mark.parametrize("header", [True, False])
+def test_a_wrong_size_in_an_id3_tag_costs_the_tag_alone(tmp_path, size, header):
+    path = make_mp3(tmp_path / "a.mp3", song())
+    stream = path.read_bytes() if header else headless(path.read_bytes())
+    path.write_bytes(stream)
     whole = files.read(path).samples
-    patched(path, 6, size)
+    title = b"TIT2" + struct.pack(">IH", 51, 0) + b"\3" + b"x" * 50
+    path.write_bytes(b"ID3\x04\0\0" + size + title + stream)
     np.testing.assert_array_equal(files.read(path).samples, whole)
 
 
