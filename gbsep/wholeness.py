@@ -1,6 +1,7 @@
 """Whether a file holds the bytes that its container promises; decoders do not say so.
 
-References: EBU Tech 3306 (RF64), ISO/IEC 14496-12 (boxes of MP4), RFC 8794 (EBML), RFC 3533 (Ogg).
+References: EBU Tech 3306 (RF64), ISO/IEC 14496-12 (boxes of MP4), RFC 8794 (EBML), RFC 3533 (Ogg); Microsoft,
+Advanced Systems Format, 3.2.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ _OGG_PAGE = 65307
 """Bytes in the largest Ogg page."""
 _BOXES = (b"ftyp", b"moov", b"mdat", b"moof", b"free", b"skip", b"wide", b"uuid", b"mfra", b"sidx", b"styp")
 _SEGMENT = b"\x18\x53\x80\x67"
+_ASF_FILE = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+"""The mark of ASF's File Properties Object."""
 _TAG_BYTES = 2**24
 """The largest chunk of tags that is read."""
 
@@ -170,6 +173,17 @@ def _riff(file: IO[bytes], end: int) -> int | None:
     return last
 
 
+def _asf(file: IO[bytes], end: int) -> int | None:
+    """The size that the header of an ASF file tells (WMA, WMV); None where it was sent as a stream."""
+    file.seek(0)
+    head = file.read(2**16)
+    at = head.find(_ASF_FILE)
+    if at < 0 or len(head) < at + 92:
+        return None
+    (size,), (flags,) = struct.unpack_from("<Q", head, at + 40), struct.unpack_from("<I", head, at + 88)
+    return None if flags & 1 or not size else size
+
+
 def _caf(file: IO[bytes], end: int) -> int | None:
     """Where the last chunk of a Core Audio file ends; one of unknown size ends where the file does."""
     at = 8
@@ -187,4 +201,5 @@ _PROMISES: Mapping[str, Callable[[IO[bytes], int], int | None]] = {
     "matroska": _segment,
     "avi": _riff,
     "caf": _caf,
+    "asf": _asf,
 }

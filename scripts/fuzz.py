@@ -104,6 +104,8 @@ def _write_av(path: Path, format: str, codec: str, samples: np.ndarray, rate: in
     with av.open(str(path), "w", format=format) as container:
         container.metadata.update(TAGS)
         stream = container.add_stream(codec, rate=rate, layout="stereo")
+        if codec == "wmav2":
+            stream.bit_rate = 128_000
         frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples.T), "fltp", "stereo")
         frame.sample_rate, frame.pts = rate, 0
         wanted = stream.codec_context.format.name if stream.codec_context.format else "fltp"

@@ -69,6 +69,8 @@ def make_av(
     with av.open(str(path), "w", format=format) as container:
         container.metadata.update(metadata or {})
         audio = container.add_stream(codec, rate=rate, layout="mono" if samples.shape[1] == 1 else "stereo")
+        if codec == "wmav2":
+            audio.bit_rate = 128_000
         video = container.add_stream("mpeg4", rate=10) if picture_s else None
         if video is not None:
             video.width = video.height = 64
@@ -352,6 +354,7 @@ def test_a_raw_stream_is_as_long_as_its_packets(tmp_path, before):
     [
         ("a.mkv", "aac", 0.6), ("a.mkv", "aac", 0.99), ("a.webm", "libopus", 0.6), ("a.webm", "libopus", 0.99),
         ("a.avi", "ac3", 0.6), ("a.avi", "ac3", 0.99), ("a.flv", "aac", 0.6), ("a.tta", "tta", 0.6),
+        ("a.wma", "wmav2", 0.6), ("a.wma", "wmav2", 0.99),
     ],
 )  # fmt: skip
 def test_containers_that_are_cut_short_are_refused(tmp_path, name, codec, keep):
