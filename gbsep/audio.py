@@ -12,11 +12,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
-from .errors import AudioError
+from .errors import AudioError, NotFinite
 
 T = TypeVar("T")
 
@@ -26,13 +27,17 @@ BLOCK_FRAMES = 2**18
 Block = np.ndarray
 """float32 array, shape (channels, n)."""
 
+MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 1000, 768_000
+"""In Hz, both allowed. Effects work between them: Pedalboard's Reverb ends the process at 1 Hz, and from 1.4 MHz on."""
+
 
 @dataclass(frozen=True, eq=False)
 class Audio:
     """A signal in memory.
 
     `samples` is stored as a read-only float32 array of shape (channels, frames); a 1-D array is taken as mono.
-    Raises AudioError for other shapes, more than two channels, no frames, or samples that are not finite.
+    Raises AudioError for other shapes, more than two channels, no frames, samples that are not finite, or a sample rate
+    that is no whole number from MIN_SAMPLE_RATE to MAX_SAMPLE_RATE.
 
     >>> Audio(np.zeros((2, 441)), 44100)
     Audio(2 channels, 441 frames, 44100 Hz)
@@ -50,8 +55,10 @@ class Audio:
             raise AudioError(f"samples must have shape (channels, frames) with 1 or 2 channels, not {samples.shape}")
         if samples.shape[1] == 0:
             raise AudioError("audio has no frames")
-        if not (isinstance(self.sample_rate, (int, np.integer)) and self.sample_rate > 0):
-            raise AudioError(f"sample_rate must be a positive whole number of Hz, not {self.sample_rate!r}")
+        whole = isinstance(self.sample_rate, (int, np.integer)) and not isinstance(self.sample_rate, bool)
+        if not (whole and MIN_SAMPLE_RATE <= self.sample_rate <= MAX_SAMPLE_RATE):
+            allowed = f"a whole number of Hz from {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE}"
+            raise AudioError(f"sample_rate must be {allowed}, not {self.sample_rate!r}")
         samples = np.array(samples, dtype=np.float32, order="C")
         check_finite(samples)
         samples.flags.writeable = False
@@ -137,6 +144,15 @@ def check_finite(block: np.ndarray, first_frame: int = 0) -> None:
         raise AudioError(f"{count} sample{'s are' if count > 1 else ' is'} NaN or infinite, the first at frame {frame}")
 
 
+def check_file(path: Path, block: np.ndarray, first_frame: int, sample_rate: int) -> None:
+    """The same for what was read from a file: raise NotFinite."""
+    try:
+        check_finite(block, first_frame)
+    except AudioError as error:
+        frame = first_frame + int(np.argmin(np.isfinite(block).all(axis=0)))
+        raise NotFinite(path, f"{error}; export it again without them", frame / sample_rate) from None
+
+
 def join(blocks: Iterable[Block]) -> np.ndarray:
     """All blocks as one array, shape (channels, frames)."""
     return np.concatenate(list(blocks), axis=1)
@@ -212,3 +228,20 @@ def mix(parts: Iterable[tuple[float, Reader]]) -> Reader:
             yield total.astype(np.float32)
 
     return Reader(first.sample_rate, first.channels, first.frames, blocks)
+
+
+def part(reader: Reader, start: int, frames: int) -> Reader:
+    """`frames` frames of a Reader from `start` on."""
+
+    def blocks(block_frames: int) -> Iterator[Block]:
+        at = 0
+        for block in reader.blocks(block_frames):
+            cut = block[:, max(0, start - at) : max(0, start + frames - at)]
+            at += block.shape[1]
+            if cut.shape[1]:
+                yield cut
+            if at >= start + frames:
+                return
+
+    whole = start == 0 and frames == reader.frames
+    return reader if whole else Reader(reader.sample_rate, reader.channels, frames, blocks)

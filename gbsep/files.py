@@ -10,11 +10,13 @@ Conventions
 - A file appears under its name only when it is whole: it is written under a hidden name beside it, read back, and moved
   into place.
 - Equal samples, format and tags give equal bytes.
-- Other containers (m4a, mp4, mkv, webm, ...) are decoded by PyAV (`pip install gbsep[av]`) into a temporary spool;
-  the frame count that `probe` tells for them is what the container declares, that of the Reader is exact.
+- An MP3 file is as long as its frames, whatever its header counts (`mp3`); a header that counts others is told.
+- Other containers (m4a, mp4, mkv, webm, ...) are decoded by PyAV (`pip install gbsep[av]`) into a temporary spool
+  (`decoding`); the frame count that `probe` tells for them is what the container declares, that of `opened` is exact.
+- Whatever a library raises on a file is an AudioFileError: one file's trouble.
 
-References: EBU Tech 3285 (Broadcast Wave), EBU Tech 3306 (RF64), RFC 9639 (FLAC), RFC 3533 (Ogg), ISO/IEC 11172-3
-(MP3), id3.org (ID3v2.4); libsndfile's `sf_command` documentation; soxr, https://sourceforge.net/p/soxr.
+References: EBU Tech 3285 (Broadcast Wave), EBU Tech 3306 (RF64), RFC 9639 (FLAC); libsndfile's `sf_command`
+documentation; soxr, https://sourceforge.net/p/soxr.
 """
 
 from __future__ import annotations
@@ -22,23 +24,36 @@ from __future__ import annotations
 import io
 import os
 import re
-import shutil
 import stat
 import struct
 import tempfile
-import threading
-import weakref
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import framing
-from .audio import Audio, Block, Reader, check_finite, rechunk
-from .errors import AudioError, AudioFileError, GbsepError, NotFinite, ParameterError, nearest
+from . import decoding, formats, framing, hush, mp3
+from . import tags as tagging
+from .audio import (
+    MAX_SAMPLE_RATE,
+    MIN_SAMPLE_RATE,
+    Audio,
+    Block,
+    Reader,
+    check_file,
+    check_finite,
+    part,
+    rechunk,
+)
+from .errors import AudioError, AudioFileError, GbsepError, ParameterError, nearest, printable
+from .formats import Kind
+from .spool import Spool as Spool
+from .spool import with_room
+from .wholeness import REPAIR, SHORTENED, UNKNOWN_SIZES, check_chunks, check_last_ogg_page, ogg_streams
 
 if TYPE_CHECKING:
     import soundfile
@@ -49,55 +64,26 @@ CONTAINERS = {
 }  # fmt: skip
 """libsndfile's names of the containers that gbsep reads itself, and gbsep's."""
 
-AV_SIGNATURES = (
-    (4, b"ftyp", "mov"),
-    (0, b"\x1a\x45\xdf\xa3", "matroska"),
-    (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "asf"),
-    (8, b"AVI ", "avi"),
-    (0, b"FLV\x01", "flv"),
-    (0, b"wvpk", "wv"),
-    (0, b"MAC ", "ape"),
-    (0, b"\xff\xf1", "aac"),
-    (0, b"\xff\xf9", "aac"),
-    (0, b"\x47\x40", "mpegts"),
-    (0, b"\x00\x00\x01\xba", "mpeg"),
-)
-"""(offset, signature, demuxer) of containers left to PyAV. Naming the demuxer keeps a text file from being taken for a
-playlist that names other files."""
-
-TAGS = {
-    "title": "TIT2", "artist": "TPE1", "album": "TALB", "tracknumber": "TRCK", "date": "TDRC", "genre": "TCON",
-    "comment": "COMM", "copyright": "TCOP", "software": "TSSE", "license": "TXXX",
-}  # fmt: skip
-"""The tags that gbsep carries, as libsndfile names them, and the ID3v2.4 frame for each."""
-
 STEM_MARK = "gbsep stem"
 """What the tag `software` of a stem ends with, by which `is_stem` knows what gbsep made, wherever it lies."""
 
 SFC_SET_ADD_PEAK_CHUNK = 0x1050
 SFC_GET_BROADCAST_INFO = 0x10F0
 SFC_SET_BROADCAST_INFO = 0x10F1
-_CODEC_FRAMES = 8192
-"""More frames than a packet of any common codec holds."""
-_OGG_PAGE = 65307
-"""Bytes in the largest Ogg page."""
-_UNKNOWN_SIZES = (0xFFFFFFFF, 0x7FFFF000)
-"""The data size in a WAV header that ffmpeg and SoX write into a pipe."""
 _TIME_REFERENCE = struct.Struct("=II")
 _TIME_REFERENCE_AT = 340
 _BROADCAST_HEAD = 608
 _BROADCAST_LARGEST = _BROADCAST_HEAD + 16 * 1024
-_SHORTENED = "it is cut short or damaged: copy or export it again"
-_REPAIR = "export it again from the program that made it"
 
 
 @dataclass(frozen=True)
 class FileInfo:
     """What a file says of itself.
 
-    `frames` is exact, but for containers read through PyAV. `container` is a value of CONTAINERS, or PyAV's demuxer.
-    `tags` holds those of TAGS that the file has. `broadcast` is libsndfile's SF_BROADCAST_INFO as raw bytes (the `bext`
-    chunk of a Broadcast Wave file), or None.
+    `frames` is exact; for what is read through PyAV it is so where `opened` gives it. `container` is a value of
+    CONTAINERS, or PyAV's demuxer. `tags` holds those of `tags.NAMES` that the file has. `broadcast` is libsndfile's
+    SF_BROADCAST_INFO as raw bytes (the `bext` chunk of a Broadcast Wave file), or None. `warnings` are what the user
+    should know, such as a header that is wrong.
     """
 
     path: Path
@@ -108,6 +94,7 @@ class FileInfo:
     subtype: str
     tags: dict[str, str]
     broadcast: bytes | None = None
+    warnings: tuple[str, ...] = ()
 
     @property
     def seconds(self) -> float:
@@ -141,19 +128,18 @@ def tempo_bpm(path: str | Path) -> float | None:
     """
     import mutagen
 
-    try:
+    # mutagen meets damaged tags with exceptions of every kind.
+    with suppress(Exception):
         file = mutagen.File(path)
-    except (mutagen.MutagenError, OSError):
-        return None
-    tags = file.tags if file is not None else None
-    for name in ("TBPM", "BPM", "TEMPO", "tmpo"):
-        found = tags.get(name) if tags else None
-        if not found:
-            continue
-        with suppress(ValueError):
-            tempo = float(str(found[0]).replace(",", "."))
-            if 20 <= tempo <= 999:
-                return tempo
+        words = file.tags if file is not None else None
+        for name in ("TBPM", "BPM", "TEMPO", "tmpo"):
+            found = words.get(name) if words else None
+            if not found:
+                continue
+            with suppress(ValueError):
+                tempo = float(str(found[0]).replace(",", "."))
+                if 20 <= tempo <= 999:
+                    return tempo
     return None
 
 
@@ -161,148 +147,206 @@ def probe(path: str | Path) -> FileInfo:
     """What is in the file, and whether it is whole, in milliseconds.
 
     Raises AudioFileError for anything that is no readable mono or stereo audio file: missing, a folder, empty, not
-    audio, no frames, more than two channels, truncated, or with a header that lies about the length.
+    audio, no frames, more than two channels, a sample rate that gbsep does not take, truncated, or with a header that
+    lies about the length.
     """
-    path = Path(path)
-    demuxer = _demuxer(path)
-    info = _probe_av(path, demuxer) if demuxer else _probe_sound(path)
-    if info.channels not in (1, 2):
-        raise AudioFileError(
-            path, f"{info.channels} channels; gbsep takes mono or stereo: fold it down first, "
-            "for example with: ffmpeg -i IN -ac 2 OUT",
-        )  # fmt: skip
-    if info.frames == 0:
-        raise AudioFileError(path, "holds no audio: zero frames")
-    if info.sample_rate < 1:
-        raise AudioFileError(path, f"header says {info.sample_rate} Hz: {_REPAIR}")
-    return info
+    return _look(Path(path))[0]
 
 
-def _demuxer(path: Path) -> str | None:
-    """The PyAV demuxer for the file, None when libsndfile reads it. Raises AudioFileError when neither can."""
-    if path.is_dir():
-        raise AudioFileError(path, "is a folder, not an audio file")
-    if path.exists() and not path.is_file():
-        raise AudioFileError(path, "is not a regular file")
-    try:
-        with path.open("rb") as file:
-            head = file.read(16)
-    except FileNotFoundError:
-        raise AudioFileError(path, "no such file; check the name and the folder") from None
-    except OSError as error:
-        raise AudioFileError(path, f"cannot be read: {error.strerror or error}") from None
-    if not head:
-        raise AudioFileError(path, "is empty (0 bytes): copy or export it again")
-    return next((name for at, signature, name in AV_SIGNATURES if head[at:].startswith(signature)), None)
+Content = Callable[[], tuple[FileInfo, Callable[[int, int], Reader]]]
+"""What gives (the FileInfo, with what decoding found out; what gives the Reader of an excerpt by start and frames)."""
 
 
-def _probe_sound(path: Path) -> FileInfo:
-    with _sound(path) as sound:
-        container = CONTAINERS[sound.format]
-        frames = sound.frames
-        if container in ("wav", "rf64", "aiff"):
-            _check_chunks(path)
-        elif container == "flac":
-            frames = _flac_frames(path, sound.frames)
-        elif container == "ogg":
-            _check_last_ogg_page(path)
-        elif container != "mp3":
-            _check_log(path, sound.extra_info)
-        if frames and frames == sound.frames:
-            _check_last_frame(path, sound)
-        broadcast = _broadcast(sound) if container in ("wav", "rf64") else None
-        tags = {name: value for name, value in sound.copy_metadata().items() if value}
-        return FileInfo(path, sound.samplerate, sound.channels, frames, container, sound.subtype, tags, broadcast)
+def _look(path: Path) -> tuple[FileInfo, Content]:
+    """The file's FileInfo, and what reads it."""
+    with _reading(path):
+        kind = formats.recognise(path)
+        looks = _look_av if not kind.sound else _look_sound
+        info, content = looks(path, kind)
+        if info.channels not in (1, 2):
+            raise AudioFileError(
+                path, f"{info.channels} channels; gbsep takes mono or stereo: fold it down first, "
+                "for example with: ffmpeg -i IN -ac 2 OUT",
+            )  # fmt: skip
+        if info.frames == 0:
+            raise AudioFileError(path, "holds no audio: zero frames")
+        if not MIN_SAMPLE_RATE <= info.sample_rate <= MAX_SAMPLE_RATE:
+            raise AudioFileError(
+                path, f"header says {info.sample_rate} Hz, gbsep takes {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE} Hz: "
+                f"{REPAIR}, or convert it first",
+            )  # fmt: skip
+    return info, content
 
 
 @contextmanager
-def _sound(path: Path) -> Iterator[soundfile.SoundFile]:
-    """The file, opened by libsndfile."""
+def _reading(path: Path) -> Iterator[None]:
+    """Whatever libraries raise on a file becomes AudioFileError."""
+    import soundfile
+
+    try:
+        yield
+    except GbsepError:
+        raise
+    except soundfile.LibsndfileError as error:
+        raise AudioFileError(path, f"cannot be read ({error.error_string.rstrip(' .')}): {SHORTENED}") from error
+    except OSError as error:
+        raise AudioFileError(path, f"cannot be read: {error.strerror or error}") from error
+    except Exception as error:
+        why = printable(f"{type(error).__name__}: {error}".removesuffix(": "))
+        raise AudioFileError(path, f"cannot be read ({why}): {SHORTENED}") from error
+
+
+def _look_av(path: Path, kind: Kind) -> tuple[FileInfo, Content]:
+    def info(found: decoding.Found) -> FileInfo:
+        about = found.sample_rate, found.channels, found.frames, kind.demuxer or "", found.codec, found.tags
+        return FileInfo(path, *about, warnings=tuple(found.warnings))
+
+    def content() -> tuple[FileInfo, Callable[[int, int], Reader]]:
+        with _reading(path):
+            found, reader = decoding.decode(path, kind)
+        return info(found), partial(part, reader)
+
+    return info(decoding.look(path, kind)), content
+
+
+def _look_sound(path: Path, kind: Kind) -> tuple[FileInfo, Content]:
+    """What libsndfile reads, or PyAV where that cannot."""
+    try:
+        info = _probe_sound(path, kind)
+    except _Unsupported as unsupported:
+        if kind.demuxer is None:
+            raise
+        # A reason of PyAV's is worth less than that of the library which knows the container best.
+        try:
+            return _look_av(path, kind)
+        except AudioFileError as error:
+            raise (error if "pip install" in error.reason else unsupported) from None
+
+    def excerpt(start: int, frames: int) -> Reader:
+        return Reader(info.sample_rate, info.channels, frames, partial(_blocks, info, kind, start, frames))
+
+    return info, lambda: (info, excerpt)
+
+
+def _probe_sound(path: Path, kind: Kind) -> FileInfo:
+    with _sound(path, kind) as (sound, stream):
+        container = CONTAINERS[sound.format]
+        frames, warnings, last_seen = sound.frames, list[str](), False
+        found = _tags(sound)
+        if container in ("wav", "rf64", "aiff"):
+            found = tagging.merged(tagging.of_id3(check_chunks(path)), found)
+        elif container == "flac":
+            frames, last_seen = _flac_frames(path, kind.start, sound.frames)
+        elif container == "ogg":
+            if ogg_streams(path) > 1:
+                raise _Unsupported(path, "holds several streams, one after another or side by side")
+            check_last_ogg_page(path)
+        elif container == "mp3":
+            found = tagging.of_id3(path)
+            warnings += _check_mp3(path, stream)
+        else:
+            _check_log(path, sound.extra_info)
+        if frames and frames == sound.frames and not last_seen:
+            with _hushed(kind):
+                _check_last_frame(path, sound)
+        broadcast = _broadcast(sound) if container in ("wav", "rf64") else None
+        warnings += tagging.warnings(found[1])
+        about = sound.samplerate, sound.channels, frames, container, sound.subtype, found[0], broadcast
+        return FileInfo(path, *about, tuple(warnings))
+
+
+_UNSUPPORTED = (1, 4, 64)
+"""libsndfile's errors for a container or a codec in it that it does not know; the last one is that of WAV."""
+
+
+class _Unsupported(AudioFileError):
+    """libsndfile cannot read it, though it may be whole."""
+
+
+@contextmanager
+def _sound(path: Path, kind: Kind) -> Iterator[tuple[soundfile.SoundFile, mp3.Mp3 | None]]:
+    """The file, opened by libsndfile; an MP3 file as a stream of its frames, with what was found in it."""
     import soundfile
 
     with ExitStack() as opened:
+        source: Any = path
+        stream = mp3.scan(path) if kind.mp3 else None
+        if kind.mp3 and (stream is None or not stream.count):
+            raise AudioFileError(path, _NO_MPEG)
+        if stream is not None:
+            source = opened.enter_context(tempfile.TemporaryFile())
+            stream.copy(path, source)
+            source.seek(0)
         try:
-            sound = opened.enter_context(soundfile.SoundFile(path))
+            with hush.hushed():
+                sound = opened.enter_context(soundfile.SoundFile(source))
         except soundfile.LibsndfileError as error:
             reason = error.error_string.rstrip(" .")
-            raise AudioFileError(
-                path, f"is no audio that gbsep can read ({reason}); is it what its name says?"
-            ) from None
+            refused = _Unsupported if error.code in _UNSUPPORTED else AudioFileError
+            raise refused(path, f"is no audio that gbsep can read ({reason}); is it what its name says?") from None
         except TypeError:
             # soundfile takes a name that ends in .raw for headerless samples, and asks for their rate.
             raise AudioFileError(path, "raw samples state neither rate nor channels: convert it to WAV first") from None
+        if sound.format == "MP3" and stream is None:
+            raise AudioFileError(path, _NO_MPEG)
+        if sound.subtype.startswith("MPEG") and sound.format != "MP3":
+            raise _Unsupported(path, f"holds {sound.subtype}, whose length libsndfile guesses")
         if sound.format not in CONTAINERS:
             known = ", ".join(sorted(set(CONTAINERS.values())))
             raise AudioFileError(path, f"is a {sound.format} file; gbsep reads {known}: convert it to WAV first")
-        if sound.format == "MP3" and sound.subtype != "MPEG_LAYER_III":
-            raise AudioFileError(
-                path, f"is {sound.subtype}; of MPEG audio gbsep reads layer III: convert it to WAV first"
-            )
-        if sound.format == "MP3" and (info_frame := framing.missing_info_frame(path)):
-            at, data = info_frame
-            copy = opened.enter_context(tempfile.TemporaryFile())
-            with path.open("rb") as file:
-                copy.write(file.read(at) + data)
-                shutil.copyfileobj(file, copy)
-            copy.seek(0)
-            sound = opened.enter_context(soundfile.SoundFile(copy))
-        yield sound
+        yield sound, stream
+
+
+_NO_MPEG = "is no audio that gbsep can read: no MPEG frame is in it; is it what its name says?"
+
+
+def _hushed(kind: Kind) -> AbstractContextManager[None]:
+    return hush.hushed() if kind.mp3 else nullcontext()
+
+
+def _tags(sound: soundfile.SoundFile) -> tagging.Found:
+    """Those that libsndfile finds, as bytes: soundfile would put U+FFFD in the place of what is no UTF-8."""
+    import soundfile
+
+    snd, ffi, handle = _native(sound)
+    texts = {name: snd.sf_get_string(handle, number) for name, number in soundfile._str_types.items()}
+    return tagging.of((name, ffi.string(text)) for name, text in texts.items() if text)
+
+
+def _check_mp3(path: Path, stream: mp3.Mp3 | None) -> list[str]:
+    """Compare what the header frame promises with the frames that are there; what is to be said of them."""
+    if stream is None:
+        return []
+    if stream.changes_at is not None:
+        at_s = stream.seconds(stream.changes_at)
+        raise AudioFileError(
+            path, f"changes its sample rate or channels at {at_s:.3f} s: it is several files joined; "
+            "bring the parts to one format before joining them",
+        )  # fmt: skip
+    warnings = []
+    stated = stream.header.count if stream.header else None
+    if stated and abs(stated - stream.count) > 1:
+        size = stream.header.size if stream.header else None
+        lengths = f"{stream.seconds(stated):.3f} s of sound, {stream.seconds(stream.count):.3f} s are there"
+        if stated > stream.count and (stream.cut or not size or size > stream.size + _MP3_FRAME):
+            raise AudioFileError(path, f"header promises {lengths}: {SHORTENED}")
+        warnings.append(f"its header tells of {lengths} and used: the header is of another file or part")
+    elif stream.cut and not stated:
+        warnings.append("it ends within an MP3 frame, as a cut file or a dump of a stream does: its end may be missing")
+    if stream.lost:
+        warnings.append(f"{stream.lost} of its {stream.count} MP3 frames are damaged and silent")
+    return warnings
+
+
+_MP3_FRAME = 2881
+"""Bytes in the largest MP3 frame."""
 
 
 def _check_log(path: Path, log: str) -> None:
     """Take libsndfile's word for a size in the header that is larger than the file."""
     for stated, there in re.findall(r"(\d+) \(should be (\d+)", log):
-        if int(stated) > int(there) and int(stated) not in _UNKNOWN_SIZES:
-            raise AudioFileError(path, f"header promises {stated} bytes, {there} are there: {_SHORTENED}")
-
-
-def _check_chunks(path: Path) -> None:
-    """Compare the audio's size in a RIFF, RF64 or AIFF header with the file; libsndfile silently trusts the lesser."""
-    with path.open("rb") as file:
-        end = file.seek(0, os.SEEK_END)
-        file.seek(0)
-        form, form_size = file.read(4), file.read(4)
-        if form not in (b"RIFF", b"RIFX", b"RF64", b"FORM"):
-            return
-        u32 = struct.Struct(">I" if form in (b"FORM", b"RIFX") else "<I")
-        size_64, audio_seen, at = 0, False, 12
-        while at + 8 <= end:
-            file.seek(at)
-            name, size = file.read(4), u32.unpack(file.read(4))[0]
-            if audio_seen and not all(0x20 <= byte < 0x7F for byte in name):
-                break
-            if name == b"ds64":
-                size_64 = int.from_bytes(file.read(16)[8:], "little")
-            elif name in (b"data", b"SSND") and not audio_seen:
-                audio_seen, there = True, end - at - 8
-                if form == b"RF64" and size == 0xFFFFFFFF:
-                    size = size_64
-                elif size in _UNKNOWN_SIZES and u32.unpack(form_size)[0] >= size:
-                    return
-                if size > there:
-                    raise AudioFileError(
-                        path, f"header promises {size} bytes of audio, {there} are there: {_SHORTENED}"
-                    )
-            at += 8 + size
-            # Chunks begin at even places, but some programs forget the zero between.
-            file.seek(at)
-            if size % 2 and file.read(1) == b"\0":
-                at += 1
-        file.seek(min(at, end))
-        rest = file.read(2**16)
-        if audio_seen and rest.strip(b"\0") and not rest.startswith((b"TAG", b"ID3", b"APETAGEX")):
-            raise AudioFileError(path, f"{end - at} bytes follow the audio that the header knows nothing of: {_REPAIR}")
-
-
-def _check_last_ogg_page(path: Path) -> None:
-    """The last page of a whole Ogg stream is marked as such (RFC 3533, 6); libsndfile reads what is left of others."""
-    with path.open("rb") as file:
-        file.seek(max(0, file.seek(0, os.SEEK_END) - 2 * _OGG_PAGE))
-        tail = file.read()
-    page = tail[max(0, tail.rfind(b"OggS\0")) :]
-    segments = page[27 : 27 + page[26]] if len(page) > 27 else b""
-    if not segments or not page[5] & 4 or len(page) < 27 + len(segments) + sum(segments):
-        raise AudioFileError(path, f"the last Ogg page is missing or not whole: {_SHORTENED}")
+        if int(stated) > int(there) and int(stated) not in UNKNOWN_SIZES:
+            raise AudioFileError(path, f"header promises {stated} bytes, {there} are there: {SHORTENED}")
 
 
 def _check_last_frame(path: Path, sound: soundfile.SoundFile) -> None:
@@ -311,10 +355,10 @@ def _check_last_frame(path: Path, sound: soundfile.SoundFile) -> None:
     try:
         sound.seek(sound.frames - 1)
         whole = len(sound.read(1)) == 1
-    except soundfile.LibsndfileError:
+    except (soundfile.LibsndfileError, RuntimeError):
         whole = False
     if not whole:
-        raise AudioFileError(path, f"the last of its {sound.frames} frames cannot be read: {_SHORTENED}")
+        raise AudioFileError(path, f"the last of its {sound.frames} frames cannot be read: {SHORTENED}")
 
 
 def _broadcast(sound: soundfile.SoundFile) -> bytes | None:
@@ -337,14 +381,14 @@ _NO_LENGTH = 2**63 - 1
 """The frame count of libsndfile for a FLAC file that states none."""
 
 
-def _flac_frames(path: Path, stated: int) -> int:
-    """The number of frames, checked against the last FLAC frame in the file where that is found."""
-    end = framing.flac_end(path)
+def _flac_frames(path: Path, start: int, stated: int) -> tuple[int, bool]:
+    """The number of frames, and whether the last FLAC frame in the file was found, which it is checked against."""
+    end = framing.flac_end(path, start)
     if end is None and stated == _NO_LENGTH:
-        raise AudioFileError(path, f"states no length, and its last FLAC frame is not whole: {_SHORTENED}")
+        raise AudioFileError(path, f"states no length, and its last FLAC frame is not whole: {SHORTENED}")
     if end not in (None, stated) and stated != _NO_LENGTH:
-        raise AudioFileError(path, f"header promises {stated} frames, the audio ends at {end}: {_REPAIR}")
-    return stated if end is None else end
+        raise AudioFileError(path, f"header promises {stated} frames, the audio ends at {end}: {REPAIR}")
+    return (stated, False) if end is None else (end, True)
 
 
 # Reading
@@ -369,20 +413,19 @@ def excerpt(info: FileInfo, start_s: float = 0.0, duration_s: float | None = Non
     return start, frames
 
 
-def open(path: str | Path, start_s: float = 0.0, duration_s: float | None = None) -> Reader:
-    """The file, or an excerpt of it, as a Reader.
+def opened(path: str | Path, start_s: float = 0.0, duration_s: float | None = None) -> tuple[FileInfo, Reader]:
+    """The file's FileInfo, its `frames` those that can be read, and the file or an excerpt of it as a Reader.
 
     Raises what `probe` and `excerpt` raise; while reading, AudioFileError for samples that are not finite, or fewer
     than promised.
     """
-    info = probe(path)
-    if info.container not in CONTAINERS.values():
-        whole = _decode_av(info.path, info.container)
-        return _part(whole, *excerpt(replace(info, frames=whole.frames), start_s, duration_s))
-    start, frames = excerpt(info, start_s, duration_s)
-    return Reader(
-        info.sample_rate, info.channels, frames, lambda block_frames: _blocks(info, start, frames, block_frames)
-    )
+    info, content = _look(Path(path))[1]()
+    return info, content(*excerpt(info, start_s, duration_s))
+
+
+def open(path: str | Path, start_s: float = 0.0, duration_s: float | None = None) -> Reader:
+    """The file, or an excerpt of it, as a Reader. Raises as `opened` does."""
+    return opened(path, start_s, duration_s)[1]
 
 
 def read(path: str | Path, start_s: float = 0.0, duration_s: float | None = None) -> Audio:
@@ -390,105 +433,34 @@ def read(path: str | Path, start_s: float = 0.0, duration_s: float | None = None
     return open(path, start_s, duration_s).read()
 
 
-def _blocks(info: FileInfo, start: int, frames: int, block_frames: int) -> Iterator[Block]:
+def _blocks(
+    info: FileInfo, kind: Kind, start: int, frames: int, block_frames: int, seeks: bool = True
+) -> Iterator[Block]:
     at, end = 0, start + frames
-    with _sound(info.path) as sound:
+    with _reading(info.path), _sound(info.path, kind) as (sound, _):
         # A lossy decoder that is sent to a place does not give to the last bit what it gives in passing.
-        if info.container not in ("mp3", "ogg") and sound.frames != _NO_LENGTH:
-            at = sound.seek(start)
+        if seeks and start and info.container not in ("mp3", "ogg") and sound.frames != _NO_LENGTH:
+            try:
+                at = sound.seek(start)
+            except RuntimeError:
+                # The seek table of a FLAC file may not be true: all is decoded up to the place.
+                at = -1
         # soundfile's own read seeks after each block, which a FLAC file without a length refuses.
         snd, ffi, handle = _native(sound)
         buffer = np.empty((min(block_frames, end), info.channels), np.float32)
         into = ffi.cast("float *", ffi.from_buffer(buffer))
-        while at < end:
-            got = snd.sf_readf_float(handle, into, min(block_frames, (start if at < start else end) - at))
+        while 0 <= at < end:
+            with _hushed(kind):
+                got = snd.sf_readf_float(handle, into, min(block_frames, (start if at < start else end) - at))
             if snd.sf_error(handle) or not got:
-                raise AudioFileError(info.path, f"cannot be read beyond frame {at} of {info.frames}: {_SHORTENED}")
+                raise AudioFileError(info.path, f"cannot be read beyond frame {at} of {info.frames}: {SHORTENED}")
             if at >= start:
-                yield _checked(info.path, np.array(buffer[:got].T, order="C"), at, info.sample_rate)
+                block = np.array(buffer[:got].T, order="C")
+                check_file(info.path, block, at, info.sample_rate)
+                yield block
             at += got
-
-
-def _checked(path: Path, block: Block, first_frame: int, sample_rate: int) -> Block:
-    try:
-        check_finite(block, first_frame)
-    except AudioError as error:
-        frame = first_frame + int(np.argmin(np.isfinite(block).all(axis=0)))
-        raise NotFinite(path, f"{error}; export it again without them", frame / sample_rate) from None
-    return block
-
-
-def _part(reader: Reader, start: int, frames: int) -> Reader:
-    """`frames` frames of a Reader from `start` on."""
-
-    def blocks(block_frames: int) -> Iterator[Block]:
-        at = 0
-        for block in reader.blocks(block_frames):
-            cut = block[:, max(0, start - at) : max(0, start + frames - at)]
-            at += block.shape[1]
-            if cut.shape[1]:
-                yield cut
-            if at >= start + frames:
-                return
-
-    whole = start == 0 and frames == reader.frames
-    return reader if whole else Reader(reader.sample_rate, reader.channels, frames, blocks)
-
-
-@contextmanager
-def _av_stream(path: Path, demuxer: str) -> Iterator[tuple[Any, Any]]:
-    """(container, its first audio stream) through PyAV, whose errors become AudioFileError."""
-    try:
-        import av
-    except ImportError:
-        raise AudioFileError(path, f"is a {demuxer} file, for which gbsep needs PyAV: pip install gbsep[av]") from None
-    try:
-        with av.open(str(path), format=demuxer, metadata_errors="replace") as container:
-            if not container.streams.audio:
-                raise AudioFileError(path, "has no audio track")
-            stream = container.streams.audio[0]
-            if stream.codec_context is None or not stream.sample_rate:
-                raise AudioFileError(path, "has an audio track that PyAV cannot decode: convert it to WAV first")
-            yield container, stream
-    except av.FFmpegError as error:
-        raise AudioFileError(path, f"cannot be decoded ({error.strerror}): {_SHORTENED}") from None
-
-
-def _av_frames(stream: Any) -> int | None:
-    """The frames that the container declares for the stream."""
-    return None if stream.duration is None else round(stream.duration * stream.time_base * stream.sample_rate)
-
-
-def _probe_av(path: Path, demuxer: str) -> FileInfo:
-    with _av_stream(path, demuxer) as (container, stream):
-        frames = _av_frames(stream)
-        if frames is None:
-            frames = round((container.duration or 0) * stream.sample_rate / 1_000_000)
-        found = {name.lower(): value for name, value in {**container.metadata, **stream.metadata}.items()}
-        found.setdefault("tracknumber", found.get("track", ""))
-        tags = {name: found[name] for name in TAGS if found.get(name)}
-        return FileInfo(path, stream.sample_rate, stream.channels, frames, demuxer, stream.codec_context.name, tags)
-
-
-def _decode_av(path: Path, demuxer: str) -> Reader:
-    """The whole audio track, decoded once into a spool that lives as long as the Reader."""
-    with _av_stream(path, demuxer) as (container, stream):
-        import av
-
-        channels, sample_rate, declared = stream.channels, stream.sample_rate, _av_frames(stream)
-        spool = Spool(["audio"], sample_rate, channels)
-        to_float = av.AudioResampler("fltp", "mono" if channels == 1 else "stereo", sample_rate)
-        frames = 0
-        for decoded in container.decode(stream):
-            for part in to_float.resample(decoded):
-                block = _checked(path, part.to_ndarray(), frames, sample_rate)
-                spool.write({"audio": block})
-                frames += block.shape[1]
-    # What a codec's last packet has beyond the declared end is padding.
-    padding = 0 if declared is None else frames - declared
-    if frames == 0 or padding < -_CODEC_FRAMES:
-        raise AudioFileError(path, f"{frames} of {declared} frames could be decoded: {_SHORTENED}")
-    return _part(spool.reader("audio"), 0, frames - padding if 0 < padding <= _CODEC_FRAMES else frames)
+    if at < 0:
+        yield from _blocks(info, kind, start, frames, block_frames, seeks=False)
 
 
 def content_hash(path: str | Path) -> str:
@@ -711,11 +683,8 @@ def _writing(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, soundfile.LibsndfileError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error.error_string.rstrip(" .")
-        with suppress(OSError):
-            free = f"{shutil.disk_usage(path.parent).free / 1e6:.0f} MB free in {path.parent}"
-            reason = free if reason == "System error" else f"{reason}; {free}"
-        raise AudioFileError(path, f"cannot be written: {reason}") from None
+        reason = str(error.strerror or error) if isinstance(error, OSError) else error.error_string.rstrip(" .")
+        raise AudioFileError(path, f"cannot be written: {with_room(path, reason)}") from None
 
 
 def _check_written(path: Path, hidden: Path, frames: int) -> None:
@@ -754,7 +723,7 @@ def _describe(
     if format.container == "wav" and broadcast is not None:
         snd.sf_command(handle, SFC_SET_BROADCAST_INFO, ffi.from_buffer(broadcast), len(broadcast))
     if format.container != "mp3":
-        for name in TAGS:
+        for name in tagging.NAMES:
             if tags.get(name):
                 setattr(sound, name, tags[name])
 
@@ -764,7 +733,7 @@ def _write_id3(path: Path, tags: Mapping[str, str]) -> None:
     from mutagen import MutagenError, id3
 
     frames = id3.ID3()
-    for name, frame in TAGS.items():
+    for name, frame in tagging.NAMES.items():
         if tags.get(name):
             described = {"COMM": {"lang": "eng"}, "TXXX": {"desc": name}}.get(frame, {})
             frames.add(getattr(id3, frame)(encoding=id3.Encoding.UTF8, text=[tags[name]], **described))
@@ -839,73 +808,3 @@ def _soxr(blocks: Iterable[Block], from_rate: float, to_rate: float, channels: i
     for block in blocks:
         yield np.ascontiguousarray(stream.resample_chunk(np.ascontiguousarray(block.T)).T)
     yield np.ascontiguousarray(stream.resample_chunk(np.zeros((0, channels), np.float32), last=True).T)
-
-
-# Handing over
-
-
-class Spool:
-    """A store for named stems between a stage that makes them together and one that reads them one by one.
-
-    Held on disk: one nameless temporary file of raw float32 per stem and channel, gone when the spool is closed or no
-    longer used, or the process ends. Plain reads and writes, so that memory stays bounded by the block (pages of a
-    memory map would count).
-
-    >>> with Spool(["bass"], 44100, 1) as spool:
-    ...     spool.write({"bass": np.zeros((1, 100), np.float32)})
-    ...     spool.reader("bass").read()
-    Audio(1 channels, 100 frames, 44100 Hz)
-    """
-
-    def __init__(self, names: Iterable[str], sample_rate: int, channels: int, folder: str | Path | None = None):
-        self.sample_rate, self.channels = sample_rate, channels
-        self._path = Path(folder or tempfile.gettempdir()) / "spool"
-        self._frames = dict.fromkeys(names, 0)
-        self._lock = threading.Lock()
-        opened = ExitStack()
-        self._close = weakref.finalize(self, opened.close)
-
-        def new_file() -> Any:
-            return opened.enter_context(tempfile.TemporaryFile(dir=self._path.parent))
-
-        with _writing(self._path):
-            self._files = {name: [new_file() for _ in range(channels)] for name in self._frames}
-
-    def write(self, blocks: Mapping[str, Block]) -> None:
-        """Append a block, float (channels, n), to each of the named stems.
-
-        Raises AudioError for a wrong shape, AudioFileError when the disk is full.
-        """
-        for name, block in blocks.items():
-            if block.ndim != 2 or block.shape[0] != self.channels:
-                raise AudioError(f"stem {name!r} takes blocks of shape ({self.channels}, n), not {block.shape}")
-            with self._lock, _writing(self._path):
-                for file, channel in zip(self._files[name], block, strict=True):
-                    file.seek(4 * self._frames[name])
-                    file.write(np.ascontiguousarray(channel, np.float32).data)
-                    file.flush()
-                self._frames[name] += block.shape[1]
-
-    def reader(self, name: str) -> Reader:
-        """What was written to the stem so far; it can be read until the spool is closed."""
-        frames = self._frames[name]
-
-        def blocks(block_frames: int) -> Iterator[Block]:
-            for start in range(0, frames, block_frames):
-                block = np.empty((self.channels, min(block_frames, frames - start)), np.float32)
-                with self._lock:
-                    for file, channel in zip(self._files[name], block, strict=True):
-                        file.seek(4 * start)
-                        file.readinto(channel.data)
-                yield block
-
-        return Reader(self.sample_rate, self.channels, frames, blocks)
-
-    def close(self) -> None:
-        self._close()
-
-    def __enter__(self) -> Spool:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()

@@ -1,30 +1,30 @@
-"""How long FLAC and MP3 files are, where they do not say it or do not say the truth: libsndfile trusts them.
+"""Frames of FLAC and MPEG streams, and the ID3 tags before them.
 
-A FLAC file's last frame carries its own number. An MP3 file without a Xing, Info or VBRI frame states no length: its
-frames are counted.
-
-References: RFC 9639, section 9.1 (FLAC frame header); ISO/IEC 11172-3, 2.4.2.3 (MP3 frame header); id3.org (ID3v2.4).
+References: RFC 9639, section 9.1 (FLAC frame header); ISO/IEC 11172-3, 2.4.2.3 (MPEG audio frame header);
+ISO/IEC 13818-7, 6.2 (ADTS); id3.org (ID3v2.4).
 """
 
 from __future__ import annotations
 
 import mmap
 import os
-import re
 import struct
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 
-def flac_end(path: Path) -> int | None:
-    """Frames up to the end of the file's last FLAC frame (RFC 9639, 9.1), None where no valid one closes the file."""
+def flac_end(path: Path, start: int = 0) -> int | None:
+    """Frames up to the end of the file's last FLAC frame (RFC 9639, 9.1), None where no valid one closes the file.
+
+    `start` is the byte where the stream begins.
+    """
     with path.open("rb") as file:
+        file.seek(start)
         head = file.read(42)
         if head[:4] != b"fLaC":
             return None
         fixed_size, largest = struct.unpack(">H", head[8:10])[0], int.from_bytes(head[15:18], "big")
-        file.seek(max(42, file.seek(0, os.SEEK_END) - (largest or 2**19) - 128))
+        file.seek(max(start + 42, file.seek(0, os.SEEK_END) - (largest or 2**19) - 128))
         tail = file.read()
     if tail[-128:-125] == b"TAG":
         tail = tail[:-128]
@@ -79,55 +79,60 @@ def _crc(data: bytes, bits: int, polynomial: int) -> int:
     return crc
 
 
-_MP3_RATES_HZ = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
-_MP3_KBPS = {
-    True: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
-    False: (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+# MPEG audio
+
+MPEG_RATES_HZ = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
+_LOW_KBPS = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
+_KBPS = {
+    (True, 1): (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+    (True, 2): (0, 32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
+    (True, 3): tuple(range(0, 449, 32)),
+    (False, 1): _LOW_KBPS,
+    (False, 2): _LOW_KBPS,
+    (False, 3): (0, 32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256),
 }
+"""Bit rates by (MPEG-1, layer bits of the header: 1 is layer III, 3 is layer I)."""
 
 
-def _mp3_frame_length(header: bytes) -> int:
-    """Bytes in the layer III frame with this 4-byte header, 0 where it is none (ISO/IEC 11172-3, 2.4.2.3)."""
-    if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE6 != 0xE2:
+def frame_length(header: bytes) -> int:
+    """Bytes in the MPEG or ADTS frame with this header, 0 where it is none (ISO/IEC 11172-3, 2.4.2.3; 13818-7, 6.2)."""
+    if len(header) < 6 or header[0] != 0xFF or header[1] & 0xE0 != 0xE0:
         return 0
-    version, kbps, rate = header[1] >> 3 & 3, header[2] >> 4, header[2] >> 2 & 3
+    version, layer, kbps, rate = header[1] >> 3 & 3, header[1] >> 1 & 3, header[2] >> 4, header[2] >> 2 & 3
+    if layer == 0:
+        length = (header[3] & 3) << 11 | header[4] << 3 | header[5] >> 5
+        return length if header[1] & 0xF6 == 0xF0 and header[2] >> 2 & 15 < 13 and length > 7 else 0
     if version == 1 or kbps in (0, 15) or rate == 3:
         return 0
-    mpeg1 = version == 3
-    return (144 if mpeg1 else 72) * _MP3_KBPS[mpeg1][kbps] * 1000 // _MP3_RATES_HZ[version][rate] + (header[2] >> 1 & 1)
+    bits_per_s, padding = _KBPS[version == 3, layer][kbps] * 1000, header[2] >> 1 & 1
+    if layer == 3:
+        return (12 * bits_per_s // MPEG_RATES_HZ[version][rate] + padding) * 4
+    return (72 if layer == 1 and version != 3 else 144) * bits_per_s // MPEG_RATES_HZ[version][rate] + padding
 
 
-def _mp3_frames(data: mmap.mmap) -> Iterator[int]:
-    """Where the whole layer III frames begin, in bytes; what lies before and between them is passed over."""
-    at, found = 0, False
-    while len(tag := data[at : at + 10]) == 10 and tag[:3] == b"ID3":
+def _alike(first: bytes, header: bytes) -> bool:
+    """Whether frames with these headers can be of one stream: one version, layer and sample rate."""
+    rate = 0x0C if first[1] & 6 else 0x3C
+    return first[1] & 0xFE == header[1] & 0xFE and first[2] & rate == header[2] & rate
+
+
+def first_mpeg_frame(data: bytes | mmap.mmap, at: int = 0) -> int | None:
+    """Where the first of three MPEG or ADTS frames in a row begins, or of all there are; None where there are none."""
+    while (at := data.find(b"\xff", at)) >= 0:
+        first = data[at : at + 6]
+        place, run = at, 0
+        while run < 3 and (length := frame_length(header := data[place : place + 6])) and _alike(first, header):
+            place, run = place + length, run + 1
+        if run == 3 or (run and place + 6 > len(data)):
+            return at
+        at += 1
+    return None
+
+
+def id3_end(data: bytes | mmap.mmap) -> int:
+    """Where the ID3v2 tags end with which the data begin (ID3v2.4, 3.1); 0 where there are none, or of a wrong size."""
+    at = 0
+    while len(tag := data[at : at + 10]) == 10 and tag[:3] == b"ID3" and not any(byte & 0x80 for byte in tag[6:]):
         a, b, c, d = tag[6:]
         at += 10 + (a << 21 | b << 14 | c << 7 | d) + (10 if tag[5] & 0x10 else 0)
-    while (at := data.find(b"\xff", at)) >= 0:
-        length = _mp3_frame_length(data[at : at + 4])
-        # Four bytes look like a header by chance: the first frame must have another behind it.
-        if length and at + length <= len(data) and (found or _mp3_frame_length(data[at + length : at + length + 4])):
-            found = True
-            yield at
-            at += length
-        else:
-            at += 1
-
-
-def missing_info_frame(path: Path) -> tuple[int, bytes] | None:
-    """(place, bytes) of the Info frame that states an MP3 file's length, None where the file has one.
-
-    Without it libsndfile guesses the length from the first frame's bit rate and cuts a variable-rate file at the guess.
-    """
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        frames = _mp3_frames(data)
-        first = next(frames, None)
-        if first is None or re.search(b"Xing|Info|VBRI", data[first : first + 44]):
-            return None
-        count = 1 + sum(1 for _ in frames)
-        header = bytearray(data[first : first + 4])
-    header[1] |= 1
-    mpeg1, mono = header[1] >> 3 & 3 == 3, header[3] >> 6 == 3
-    side_info = (17 if mono else 32) if mpeg1 else (9 if mono else 17)
-    frame = bytes(header) + bytes(side_info) + b"Info" + struct.pack(">II", 1, count)
-    return first, frame.ljust(_mp3_frame_length(bytes(header)), b"\0")
+    return at

@@ -209,14 +209,14 @@ def plan(
     for name, value in (("start_s", options.start_s), ("duration_s", options.duration_s)):
         if value is not None and value > record.MAX_SECONDS:
             raise ParameterError(name, value, f"at most {record.MAX_SECONDS:.0f}", "s")
-    info = files.probe(path)
-    reader = files.open(path, options.start_s, options.duration_s)
+    info, reader = files.opened(path, options.start_s, options.duration_s)
     track, source = track or track_names([path])[path], source or path
     try:
         preset.settings.check(reader.sample_rate)
     except ParameterError as error:
         raise ParameterError(f"separate.{error.name}", error.value, error.allowed, error.unit) from None
     warnings, failure = _check_chains(preset.name, preset.chains, reader.sample_rate, preset.stems, options)
+    warnings = [*info.warnings, *warnings]
     output = output_format(preset)
     files.check_output(output, reader.sample_rate, reader.channels)
     if info.time_reference is not None and output.container != "wav":
@@ -465,7 +465,7 @@ def plan_chain(
     container = out.suffix.removeprefix(".").lower()
     same = container == preset.output.format
     output = output_format(preset) if same else files.OutputFormat(container)
-    info, reader = files.probe(path), files.open(path, options.start_s, options.duration_s)
+    info, reader = files.opened(path, options.start_s, options.duration_s)
     keys = {name: files.open(file, options.start_s, options.duration_s) for name, file in (sidechains or {}).items()}
     for name, key in keys.items():
         if key.sample_rate != reader.sample_rate:
@@ -489,6 +489,7 @@ def plan_chain(
             raise OutputError(out, "is there already; give --overwrite to replace it, or choose another with --out")
     spooled = 2 + chain.spooled_signals(nodes)
     outputs.check_place(out.parent, spooled * reader.frames * reader.channels * 4)
+    warnings = [*info.warnings, *warnings]
     return ChainPlan(path, info, reader, preset, stem, options, out, output, keys, tuple(warnings), failure)
 
 

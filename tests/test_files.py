@@ -253,7 +253,9 @@ def test_truncated_files_are_refused(tmp_path, format, subtype, keep):
 
 def test_truncated_mp3_is_refused(tmp_path):
     path = make(tmp_path / "a.mp3", noise(48_000), "MPEG_LAYER_III", "MP3", 48_000)
-    with pytest.raises(AudioFileError, match="the last of its 48000 frames cannot be read"):
+    with pytest.raises(
+        AudioFileError, match=r"header promises 1\.\d+ s of sound, 0\.4\d+ s are there: it is cut short"
+    ):
         files.probe(cut(path, 0.5))
 
 
@@ -359,8 +361,9 @@ def test_variable_rate_mp3_without_a_length_is_read_whole(tmp_path, channels):
     assert files.probe(bare).frames == read.frames
     assert all(files.probe(bare).tags.values()), "an empty ID3v1 tag tells nothing"
     assert 2 * RATE <= read.frames <= 2 * RATE + 2 * 1152
-    # The encoder's own delay, which the lost frame told, is all that remains before the audio.
-    np.testing.assert_allclose(read.samples[:, 576 + 5000 : 576 + 2 * RATE], whole.samples[:, 5000:], atol=1e-3)
+    # The delays of encoder and decoder, which the lost frame told, stay before the audio, as in other programs.
+    delay = 576 + 529
+    np.testing.assert_allclose(read.samples[:, delay + 5000 : delay + 2 * RATE], whole.samples[:, 5000:], atol=1e-3)
 
 
 # Containers for PyAV
@@ -385,14 +388,14 @@ def test_other_containers_are_decoded(tmp_path, suffix, codec, rate, channels):
     np.testing.assert_array_equal(files.read(path, 0.25, 0.5).samples, read[:, rate // 4 : rate // 4 + rate // 2])
 
 
-def test_other_layers_of_mpeg_audio_are_refused(tmp_path):
-    with pytest.raises(AudioFileError, match="is MPEG_LAYER_II; of MPEG audio gbsep reads layer III"):
-        files.probe(make_av(tmp_path / "a.mp2", noise(RATE), "mp2"))
+def test_other_layers_of_mpeg_audio_are_decoded(tmp_path):
+    path = make_av(tmp_path / "a.mp2", noise(RATE), "mp2")
+    assert RATE <= files.read(path).frames <= RATE + 1152
 
 
 def test_truncated_m4a_is_refused(tmp_path):
     path = make_av(tmp_path / "a.m4a", noise(RATE), "aac")
-    with pytest.raises(AudioFileError, match=r"cannot be decoded.*cut short or damaged"):
+    with pytest.raises(AudioFileError, match=r"header promises \d+ bytes, \d+ are there: it is cut short"):
         files.probe(cut(path, 0.5))
 
 

@@ -26,6 +26,13 @@ LAYERS = (
     {
         "files",
         "framing",
+        "hush",
+        "formats",
+        "mp3",
+        "tags",
+        "wholeness",
+        "decoding",
+        "spool",
         "filters",
         "levels",
         "effects",

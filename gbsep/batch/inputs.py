@@ -40,7 +40,8 @@ from .report import REPORT
 SUFFIXES = {
     ".wav", ".wave", ".bwf", ".rf64", ".w64", ".flac", ".aif", ".aiff", ".aifc", ".ogg", ".oga", ".opus", ".mp3",
     ".caf", ".au", ".snd", ".m4a", ".m4b", ".mp4", ".mov", ".aac", ".mka", ".mkv", ".webm", ".wma", ".asf", ".avi",
-    ".flv", ".wv", ".ape", ".mpg", ".mpeg", ".ts",
+    ".flv", ".wv", ".ape", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts", ".3gp", ".mp2", ".ac3", ".eac3", ".dts", ".tta",
+    ".tak", ".mpc", ".dsf", ".voc",
 }  # fmt: skip
 """What names of audio files, and of films that hold some, end with."""
 

@@ -1,0 +1,119 @@
+"""Tags of a recording: title, artist and the like, from ID3, from text of no stated encoding, from PyAV.
+
+Nothing is guessed. Text is what UTF-8 says, or what the encoding that a tag names says. What that makes no text is left
+out, and its name told: letters of another alphabet, or U+FFFD in a file that gbsep writes, cannot be mended any more.
+
+References: id3.org (ID3v2.4); Microsoft, "Multimedia Programming Interface" (RIFF INFO).
+"""
+
+from __future__ import annotations
+
+import io
+import unicodedata
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+NAMES = {
+    "title": "TIT2", "artist": "TPE1", "album": "TALB", "tracknumber": "TRCK", "date": "TDRC", "genre": "TCON",
+    "comment": "COMM", "copyright": "TCOP", "software": "TSSE", "license": "TXXX",
+}  # fmt: skip
+"""The tags that gbsep carries, as libsndfile names them, and the ID3v2.4 frame for each."""
+
+Found = tuple[dict[str, str], tuple[str, ...]]
+"""Tags by name, and the names of those whose text cannot be read."""
+
+
+def decoded(raw: bytes) -> str | None:
+    """The text of a tag, None where it is none: no UTF-8, control characters, or letters that were lost before.
+
+    >>> decoded("노래".encode()), decoded("노래".encode("cp949"))
+    ('노래', None)
+    """
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+    return _sound(text)
+
+
+def _sound(text: str) -> str | None:
+    text = text.strip("\0 \t\r\n")
+    bad = any(letter == "\ufffd" or unicodedata.category(letter) in ("Cc", "Cs") for letter in text.translate(_SPACES))
+    return None if bad else text
+
+
+_SPACES = {ord(space): " " for space in "\t\r\n"}
+
+
+def of(items: Iterable[tuple[str, bytes]]) -> Found:
+    """Those of NAMES among tags by name, whose text is in no stated encoding; empty ones are left out."""
+    tags, unread = {}, []
+    for name, raw in items:
+        if name not in NAMES or not raw.strip(b"\0 \t\r\n"):
+            continue
+        text = decoded(raw)
+        if text is None:
+            unread.append(name)
+        elif text:
+            tags[name] = text
+    return tags, tuple(unread)
+
+
+def of_av(*metadata: Mapping[str, str]) -> Found:
+    """The same of PyAV's metadata, in which bytes that are no UTF-8 are surrogates; the last one wins."""
+    found = {name.lower(): value for each in metadata for name, value in each.items()}
+    found.setdefault("tracknumber", found.get("track", ""))
+    return of((name, value.encode("utf-8", "surrogateescape")) for name, value in found.items())
+
+
+def of_id3(source: Path | bytes) -> Found:
+    """The tags in the ID3 tag of a file, or in a chunk that holds one.
+
+    A tag that is damaged tells nothing: its name is `ID3`.
+    """
+    from mutagen import id3
+
+    try:
+        frames = id3.ID3(io.BytesIO(source) if isinstance(source, bytes) else source)
+    except id3.ID3NoHeaderError:
+        return {}, ()
+    except Exception:
+        return {}, ("ID3",)
+    tags, unread = {}, []
+    for name, key in NAMES.items():
+        texts = _id3_texts(frames.getall(key), name)
+        text = _sound(", ".join(texts))
+        if text is None:
+            unread.append(name)
+        elif text:
+            tags[name] = text
+    return tags, tuple(unread)
+
+
+def _id3_texts(frames: Iterable[object], name: str) -> list[str]:
+    """The words of the first of a tag's frames that is meant: programs keep figures of their own in comments."""
+    for frame in frames:
+        about = getattr(frame, "desc", "")
+        if (name == "comment" and about.startswith("iTun")) or (name == "license" and about.lower() != "license"):
+            continue
+        words = getattr(frame, "genres" if name == "genre" else "text", [])
+        return [str(word).strip("\0") for word in words if str(word).strip("\0 ")]
+    return []
+
+
+def merged(*found: Found) -> Found:
+    """Several finds as one, the first one first; what one of them reads is not unread."""
+    tags: dict[str, str] = {}
+    for each, _ in found:
+        tags = {**each, **tags}
+    unread = dict.fromkeys(name for _, names in found for name in names if name not in tags)
+    return tags, tuple(unread)
+
+
+def warnings(unread: Iterable[str]) -> tuple[str, ...]:
+    """What is to be said of tags that cannot be read."""
+    return tuple(
+        "its ID3 tag is damaged and left out" if name == "ID3"
+        else f"its {name} is in an encoding that it does not tell, and is left out: save the tags in UTF-8 to keep it"
+        for name in unread
+    )  # fmt: skip

@@ -1,0 +1,474 @@
+"""Files as people have them: headers that do not tell the truth, streams without any, tags in any bytes."""
+
+from __future__ import annotations
+
+import importlib.util
+import random
+import struct
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from gbsep import files, mp3
+from gbsep.audio import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, Audio
+from gbsep.errors import AudioError, AudioFileError, GbsepError
+from gbsep.preset import load_preset
+from gbsep.rendering import Options, plan
+from tests.test_files import RATE, make, noise, patched
+
+MPEG_FRAME = 1152
+
+
+def make_mp3(path: Path, samples: np.ndarray, rate: int = RATE) -> Path:
+    """Variable in its bit rate, with a header that tells the truth."""
+    channels = samples.shape[1]
+    with soundfile.SoundFile(
+        path, "w", rate, channels, "MPEG_LAYER_III", format="MP3", bitrate_mode="VARIABLE", compression_level=0.5
+    ) as sound:
+        sound.write(samples)
+    return path
+
+
+def song(seconds: float = 2.0, channels: int = 2, rate: int = RATE) -> np.ndarray:
+    """(frames, channels): noise, then a tone, so that the bit rate at the beginning is not that of the rest."""
+    frames = round(seconds * rate)
+    tone = np.repeat(0.3 * np.sin(2 * np.pi * 440 / rate * np.arange(frames))[:, None], channels, axis=1)
+    tone[: frames // 4] += 0.5 * noise(frames // 4, channels)
+    return tone.astype(np.float32)
+
+
+def count_at(raw: bytes) -> int:
+    """Where the frame count of an MP3 file's header stands."""
+    return max(raw.find(b"Xing"), raw.find(b"Info")) + 8
+
+
+def headless(raw: bytes) -> bytes:
+    """An MP3 file without its header frame."""
+    return raw[raw.index(b"\xff\xfb", count_at(raw)) :]
+
+
+def make_av(
+    path: Path,
+    samples: np.ndarray,
+    codec: str,
+    rate: int = RATE,
+    *,
+    format: str | None = None,
+    starts: Iterable[float] = (),
+    picture_s: float = 0.0,
+    metadata: dict[str, str] | None = None,
+) -> Path:
+    """Audio in a container; `starts`: parts of equal length begin at these times; `picture_s`: so long a picture."""
+    av = pytest.importorskip("av")
+    parts = list(starts) or [0.0]
+    with av.open(str(path), "w", format=format) as container:
+        container.metadata.update(metadata or {})
+        audio = container.add_stream(codec, rate=rate, layout="mono" if samples.shape[1] == 1 else "stereo")
+        if codec == "wmav2":
+            audio.bit_rate = 128_000
+        video = container.add_stream("mpeg4", rate=10) if picture_s else None
+        if video is not None:
+            video.width = video.height = 64
+            video.pix_fmt = "yuv420p"
+            for number in range(round(picture_s * 10)):
+                picture = av.VideoFrame.from_ndarray(np.full((64, 64, 3), number % 256, np.uint8))
+                picture.pts = number
+                container.mux(video.encode(picture))
+            container.mux(video.encode(None))
+        to_codec = av.AudioResampler(audio.codec_context.format.name, audio.layout.name, rate)
+        size = audio.codec_context.frame_size or 1024
+        for part, begin in zip(np.array_split(samples, len(parts)), parts, strict=True):
+            for at in range(0, len(part) - size + 1, size):
+                block = np.ascontiguousarray(part[at : at + size].T)
+                frame = av.AudioFrame.from_ndarray(block, "fltp", audio.layout.name)
+                frame.sample_rate, frame.pts = rate, round(begin * rate) + at
+                for converted in to_codec.resample(frame):
+                    container.mux(audio.encode(converted))
+        container.mux(audio.encode(None))
+    return path
+
+
+# MP3
+
+
+@pytest.mark.parametrize("count", [0, 10, 40])
+def test_an_mp3_is_as_long_as_its_frames_whatever_the_header_counts(tmp_path, count):
+    path = make_mp3(tmp_path / "a.mp3", song())
+    whole = files.read(path)
+    patched(path, count_at(path.read_bytes()), struct.pack(">I", count))
+    info, reader = files.opened(path)
+    assert info.frames == reader.frames == files.probe(path).frames
+    assert len(song()) <= info.frames <= len(song()) + 2 * MPEG_FRAME
+    np.testing.assert_array_equal(reader.read().samples[:, : whole.frames], whole.samples)
+    told = [warning for warning in info.warnings if "its header tells of" in warning]
+    assert len(told) == bool(count)
+    if count:
+        assert f"{count * MPEG_FRAME / RATE:.3f} s of sound, 2." in told[0]
+
+
+def test_two_joined_mp3_files_are_read_whole(tmp_path):
+    path = make_mp3(tmp_path / "a.mp3", song())
+    one, raw = files.read(path), path.read_bytes()
+    path.write_bytes(raw + raw)
+    info, reader = files.opened(path)
+    both = reader.read()
+    assert 2 * one.frames <= both.frames == info.frames
+    np.testing.assert_array_equal(both.samples[:, : one.frames - 2 * MPEG_FRAME], one.samples[:, : -2 * MPEG_FRAME])
+    assert "its header tells of" in info.warnings[0]
+
+
+@pytest.mark.parametrize("rate", [44100, 22050])
+def test_an_mp3_without_a_header_begins_where_other_decoders_begin(tmp_path, rate):
+    av = pytest.importorskip("av")
+    path = make_mp3(tmp_path / "a.mp3", song(rate=rate), rate)
+    path.write_bytes(headless(path.read_bytes()) if rate == 44100 else path.read_bytes()[len_of_first_frame(path) :])
+    with av.open(str(path), format="mp3") as container:
+        other = np.concatenate([frame.to_ndarray() for frame in container.decode(audio=0)], axis=1)
+    read = files.read(path)
+    assert read.samples.shape == other.shape
+    np.testing.assert_allclose(read.samples, other, atol=1e-4)
+    raw = soundfile.read(path, dtype="float32")[0].T
+    np.testing.assert_allclose(read.samples[:, :5000], raw[:, :5000], atol=1e-6)
+
+
+def len_of_first_frame(path: Path) -> int:
+    raw = path.read_bytes()
+    header = raw.index(b"Info") if b"Info" in raw[:200] else raw.index(b"Xing")
+    return raw.index(raw[:2], header)
+
+
+def test_a_dump_of_a_stream_that_begins_within_a_frame_is_read(tmp_path):
+    path = make_mp3(tmp_path / "a.mp3", song())
+    stream = headless(path.read_bytes())
+    path.write_bytes(stream[150:])
+    whole = tmp_path / "b.mp3"
+    whole.write_bytes(stream)
+    read, other = files.read(path).samples, files.read(whole).samples
+    lost = other.shape[1] - read.shape[1]
+    assert MPEG_FRAME <= lost <= 4 * MPEG_FRAME
+    np.testing.assert_array_equal(read[:, 5 * MPEG_FRAME :], other[:, lost + 5 * MPEG_FRAME :])
+    assert not read[:, :MPEG_FRAME].any() or np.abs(read[:, :MPEG_FRAME]).max() < 1
+
+
+def test_an_mp3_that_is_shorter_than_its_header_tells_is_refused_with_both_lengths(tmp_path):
+    path = make_mp3(tmp_path / "a.mp3", song())
+    raw = path.read_bytes()
+    path.write_bytes(raw[: len(raw) * 6 // 10])
+    with pytest.raises(AudioFileError, match=r"header promises 2\.\d+ s of sound, [01]\.\d+ s are there"):
+        files.probe(path)
+
+
+def test_mp3_parts_of_different_kinds_are_told_apart(tmp_path):
+    first, second = make_mp3(tmp_path / "a.mp3", song()), make_mp3(tmp_path / "b.mp3", song(channels=1))
+    first.write_bytes(first.read_bytes() + second.read_bytes())
+    with pytest.raises(AudioFileError, match=r"changes its sample rate or channels at 2\.\d+ s: it is several files"):
+        files.probe(first)
+
+
+@pytest.mark.parametrize("size", [b"\0\0\0\xed", b"\0\0\0\x05", b"\0\0\x02\0"])
+@pytest.mark.parametrize("header", [True, False])
+def test_a_wrong_size_in_an_id3_tag_costs_the_tag_alone(tmp_path, size, header):
+    path = make_mp3(tmp_path / "a.mp3", song())
+    stream = path.read_bytes() if header else headless(path.read_bytes())
+    path.write_bytes(stream)
+    whole = files.read(path).samples
+    title = b"TIT2" + struct.pack(">IH", 51, 0) + b"\3" + b"x" * 50
+    path.write_bytes(b"ID3\x04\0\0" + size + title + stream)
+    np.testing.assert_array_equal(files.read(path).samples, whole)
+
+
+def test_damaged_mp3_frames_are_silent_and_told(tmp_path):
+    path = make_mp3(tmp_path / "a.mp3", song())
+    raw, whole = path.read_bytes(), files.read(path)
+    frames = [at for at in range(len(raw)) if raw[at : at + 2] == b"\xff\xfb"]
+    middle = frames[len(frames) // 2]
+    patched(path, middle + 4, b"\xff" * 32)
+    info, reader = files.opened(path)
+    assert reader.frames == whole.frames
+    assert any("MP3 frames are damaged and silent" in warning for warning in info.warnings)
+
+
+def test_libraries_keep_to_themselves_what_they_think_of_a_file(tmp_path):
+    path = make_mp3(tmp_path / "a.mp3", song())
+    raw = bytearray(path.read_bytes())
+    chance = random.Random(0)
+    for at in range(3000, len(raw), 97):
+        raw[at] ^= 1 << chance.randrange(8)
+    path.write_bytes(b"ID3\x04\0\0\0\0\0\xed" + bytes(200) + raw)
+    script = f"from gbsep import files\ntry: files.read({str(path)!r})\nexcept files.AudioFileError: pass"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=Path(files.__file__).parents[1]
+    )
+    assert done.stderr == ""
+
+
+def test_an_mp3_is_scanned_frame_by_frame(tmp_path):
+    path = make_mp3(tmp_path / "a.mp3", song())
+    found = mp3.scan(path)
+    assert found is not None
+    assert found.header is not None
+    assert (found.header.count, found.lost, found.cut, found.changes_at) == (found.count, 0, False, None)
+    assert found.header.delay is not None
+    total = found.count * MPEG_FRAME - found.header.delay - found.header.padding
+    assert files.probe(path).frames == len(song()) == total
+
+
+# FLAC, WAV
+
+
+def with_seek_table(raw: bytes) -> bytes:
+    """A FLAC file with a seek table that points anywhere."""
+    points = b"".join(struct.pack(">QQH", 4096 * number, 7 + 13 * number, 4096) for number in range(1, 5))
+    end = 4 + 4 + 34
+    first = raw[4] & 0x80
+    table = bytes([first | 3]) + len(points).to_bytes(3, "big") + points
+    return raw[:4] + bytes([raw[4] & 0x7F]) + raw[5:end] + table + raw[end:]
+
+
+def test_a_wrong_seek_table_in_a_flac_file_does_no_harm(tmp_path):
+    samples = noise(60_000)
+    path = make(tmp_path / "a.flac", samples, "PCM_16", "FLAC")
+    path.write_bytes(with_seek_table(path.read_bytes()))
+    np.testing.assert_array_equal(files.read(path).samples, samples.T)
+    for start in (1, 9000, 40_000, 59_999):
+        np.testing.assert_array_equal(files.read(path, start / RATE).samples, samples[start:].T)
+
+
+def test_a_flac_file_behind_an_id3_tag_is_checked_as_well(tmp_path):
+    samples = noise(20_000)
+    path = make(tmp_path / "a.flac", samples, "PCM_16", "FLAC")
+    raw = path.read_bytes()
+    path.write_bytes(b"ID3\x04\0\0\0\0\0\x20" + bytes(32) + raw)
+    np.testing.assert_array_equal(files.read(path).samples, samples.T)
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(AudioFileError, match="cut short or damaged"):
+        files.probe(path)
+
+
+@pytest.mark.parametrize("rate", [1, MIN_SAMPLE_RATE - 1, MAX_SAMPLE_RATE + 1, 10_000_000, 2**31 - 1])
+def test_sample_rates_that_effects_do_not_survive_are_refused(tmp_path, rate):
+    path = make(tmp_path / "a.wav", noise(), "PCM_16", "WAV")
+    with pytest.raises(AudioFileError, match=f"header says {rate} Hz, gbsep takes 1000 to 768000 Hz"):
+        files.probe(patched(path, 24, struct.pack("<I", rate)))
+    with pytest.raises(AudioError, match=f"a whole number of Hz from 1000 to 768000, not {rate}"):
+        Audio(noise().T, rate)
+
+
+@pytest.mark.parametrize("rate", [MIN_SAMPLE_RATE, MAX_SAMPLE_RATE])
+def test_sample_rates_at_the_bounds_are_taken(tmp_path, rate):
+    assert files.read(make(tmp_path / "a.wav", noise(), "PCM_16", "WAV", rate)).sample_rate == rate
+
+
+# Tags
+
+
+def test_an_id3_chunk_in_a_wav_is_carried(tmp_path):
+    from mutagen import id3
+    from mutagen.wave import WAVE
+
+    path = make(tmp_path / "a.wav", noise(), "PCM_16", "WAV")
+    file = WAVE(path)
+    file.add_tags()
+    for frame in (id3.TIT2(3, "제목"), id3.TPE1(1, "Renardé"), id3.TRCK(3, "7"), id3.TCON(3, "(17)")):
+        file.tags.add(frame)
+    file.tags.add(id3.COMM(3, "eng", "iTunNORM", "000"))
+    file.save()
+    expected = {"title": "제목", "artist": "Renardé", "tracknumber": "7", "genre": "Rock"}
+    assert files.probe(path).tags == expected
+    files.write(tmp_path / "b.wav", files.read(path), None, files.probe(path).tags)
+    assert files.probe(tmp_path / "b.wav").tags == expected
+
+
+@pytest.mark.parametrize("title", ["노래".encode("cp949"), b"caf\xe9", "lost \ufffd".encode()])
+def test_text_in_an_encoding_that_nothing_tells_is_left_out_with_a_word(tmp_path, title):
+    path = make(tmp_path / "a.wav", noise(), "PCM_16", "WAV")
+    size = len(title) + 1 + (len(title) + 1) % 2
+    info = b"INFO" + b"IART" + struct.pack("<I", 2) + b"B\0"
+    info += b"INAM" + struct.pack("<I", len(title) + 1) + title.ljust(size, b"\0")
+    path.write_bytes(path.read_bytes() + b"LIST" + struct.pack("<I", len(info)) + info)
+    found = files.probe(path)
+    assert found.tags == {"artist": "B"}
+    assert found.warnings == (
+        "its title is in an encoding that it does not tell, and is left out: save the tags in UTF-8 to keep it",
+    )
+
+
+@pytest.mark.parametrize("suffix", ["m4a", "mka"])
+def test_tags_that_are_no_utf_8_in_other_containers_are_left_out_with_a_word(tmp_path, suffix):
+    path = make_av(tmp_path / f"a.{suffix}", song(), "aac", metadata={"title": "cafXY", "artist": "가수"})
+    path.write_bytes(path.read_bytes().replace(b"cafXY", b"caf\xe9Y"))
+    found = files.probe(path)
+    assert found.tags["artist"] == "가수"
+    assert "title" not in found.tags
+    assert "its title is in an encoding" in found.warnings[0]
+
+
+# Containers for PyAV
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "format"),
+    [
+        ("a.oga", "flac", "ogg"), ("a.caf", "alac", "caf"), ("a.ac3", "ac3", "ac3"), ("a.tta", "tta", "tta"),
+        ("a.wv", "wavpack", "wv"), ("a.ts", "mp2", "mpegts"), ("a.mpg", "mp2", "mpeg"), ("a.flv", "aac", "flv"),
+        ("a.avi", "ac3", "avi"), ("a.aac", "aac", "adts"), ("a.mka", "aac", "matroska"), ("a.w", "ac3", "wav"),
+    ],
+)  # fmt: skip
+def test_what_pyav_reads_is_read_to_the_length_of_what_was_put_in(tmp_path, name, codec, format):
+    samples = song(3.0)
+    path = make_av(tmp_path / name, samples, codec, format=format)
+    info, reader = files.opened(path)
+    assert info.frames == reader.frames == reader.read().frames
+    assert abs(info.frames - len(samples)) <= 3 * 1536
+    assert info.warnings == ()
+    render = plan(path, load_preset("exp002"), Options(tmp_path / "out", use_cache=False))
+    assert render.info.frames == render.reader.frames == info.frames
+
+
+@pytest.mark.parametrize(("name", "codec", "format"), [("a.oga", "flac", "ogg"), ("a.caf", "alac", "caf")])
+def test_without_pyav_the_way_to_get_it_is_told(tmp_path, monkeypatch, name, codec, format):
+    path = make_av(tmp_path / name, song(), codec, format=format)
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(AudioFileError, match=r"for which gbsep needs PyAV: pip install gbsep\[av\]"):
+        files.probe(path)
+
+
+@pytest.mark.parametrize("before", [b"", b"ID3\x04\0\0\0\0\0\x20" + bytes(32)])
+def test_a_raw_stream_is_as_long_as_its_packets(tmp_path, before):
+    """Its bit rate falls from the beginning on, so that ffmpeg's guess at the length is too short by far."""
+    path = make_av(
+        tmp_path / "a.aac", np.concatenate([noise(RATE), np.zeros((6 * RATE, 2), np.float32)]), "aac", format="adts"
+    )
+    path.write_bytes(before + path.read_bytes())
+    assert abs(files.probe(path).frames - 7 * RATE) <= 3 * 1024
+    assert files.open(path).frames == files.probe(path).frames
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "keep"),
+    [
+        ("a.mkv", "aac", 0.6), ("a.mkv", "aac", 0.99), ("a.webm", "libopus", 0.6), ("a.webm", "libopus", 0.99),
+        ("a.avi", "ac3", 0.6), ("a.avi", "ac3", 0.99), ("a.flv", "aac", 0.6), ("a.tta", "tta", 0.6),
+        ("a.wma", "wmav2", 0.6), ("a.wma", "wmav2", 0.99),
+    ],
+)  # fmt: skip
+def test_containers_that_are_cut_short_are_refused(tmp_path, name, codec, keep):
+    path = make_av(tmp_path / name, song(4.0, rate=48_000), codec, 48_000)
+    raw = path.read_bytes()
+    path.write_bytes(raw[: int(len(raw) * keep)])
+    with pytest.raises(AudioFileError, match="cut short or damaged"):
+        files.open(path)
+
+
+def test_a_stream_that_tells_no_length_is_read_to_its_end(tmp_path):
+    av = pytest.importorskip("av")
+    path = tmp_path / "a.webm"
+    with path.open("wb") as file, av.open(Unseekable(file), "w", format="webm") as container:
+        stream = container.add_stream("libopus", rate=48_000, layout="stereo")
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(song(2.0, rate=48_000).T), "fltp", "stereo")
+        frame.sample_rate, frame.pts = 48_000, 0
+        for part in av.AudioResampler(stream.codec_context.format.name, "stereo", 48_000).resample(frame):
+            container.mux(stream.encode(part))
+        container.mux(stream.encode(None))
+    info, reader = files.opened(path)
+    assert abs(info.frames - 96_000) <= 1000
+    assert abs(files.probe(path).frames - 96_000) <= 2000
+    assert reader.frames == info.frames
+
+
+class Unseekable:
+    """A pipe, for a container to be written into."""
+
+    def __init__(self, file):
+        self.write = file.write
+
+
+def test_joined_ogg_streams_are_read_whole(tmp_path, monkeypatch):
+    pytest.importorskip("av")
+    path = make(tmp_path / "a.ogg", song(), "VORBIS", "OGG")
+    path.write_bytes(2 * path.read_bytes())
+    assert 0 <= files.read(path).frames - 2 * len(song()) <= 2048
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(AudioFileError, match=r"pip install gbsep\[av\]"):
+        files.probe(path)
+
+
+def lag(read: np.ndarray, samples: np.ndarray, search_from: int) -> int:
+    """The frame of `read`, (channels, frames), where `samples`, (frames, channels), begin: where they match best."""
+    found = np.correlate(read[0, search_from : search_from + 2 * RATE], samples[: RATE // 2, 0], "valid")
+    return search_from + int(np.argmax(found))
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "mp4", "mov"])
+def test_the_sound_of_a_film_lies_on_the_time_line_of_the_film(tmp_path, suffix):
+    samples = song(3.0)
+    path = make_av(tmp_path / f"a.{suffix}", samples, "aac", starts=[1.5], picture_s=5)
+    info, reader = files.opened(path)
+    read = reader.read().samples
+    assert not read[:, : round(1.4 * RATE)].any()
+    assert abs(read.shape[1] - 4.5 * RATE) <= 3 * 1024
+    assert abs(lag(read, samples, RATE) - 1.5 * RATE) < 0.002 * RATE
+    assert [warning for warning in info.warnings if "s after its picture" in warning]
+
+
+def test_gaps_in_the_sound_of_a_film_are_silent(tmp_path):
+    samples = np.concatenate([song(2.0), song(2.0)])
+    path = make_av(tmp_path / "a.mkv", samples, "pcm_s16le", starts=[0.0, 3.0])
+    info, reader = files.opened(path)
+    read = reader.read().samples
+    assert abs(read.shape[1] - 5 * RATE) <= 3 * 1024
+    assert not read[:, round(2.1 * RATE) : round(2.9 * RATE)].any()
+    assert abs(lag(read, samples[2 * RATE :], 2 * RATE) - 3 * RATE) < 0.002 * RATE
+    assert "s of sound are missing in it: they are silent" in info.warnings[0]
+
+
+def test_of_several_tracks_the_one_flagged_default_is_taken_with_a_word(tmp_path):
+    av = pytest.importorskip("av")
+    path = tmp_path / "a.mka"
+    with av.open(str(path), "w") as container:
+        streams = [container.add_stream("pcm_s16le", rate=RATE, layout=layout) for layout in ("mono", "stereo")]
+        try:
+            streams[0].disposition, streams[1].disposition = 0, av.stream.Disposition.default
+        except (AttributeError, TypeError):
+            pytest.skip("this PyAV writes no default flag")
+        for stream in streams:
+            channels = stream.codec_context.layout.nb_channels
+            codes = np.zeros((1, RATE * channels), np.int16)
+            frame = av.AudioFrame.from_ndarray(codes, "s16", stream.layout.name)
+            frame.sample_rate, frame.pts = RATE, 0
+            container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+    info = files.probe(path)
+    assert info.channels == 2
+    assert "it holds 2 audio tracks: gbsep takes number 2, flagged default" in info.warnings[0]
+
+
+# Whatever comes
+
+
+def test_thousands_of_damaged_files_give_nothing_but_errors_of_ours(tmp_path):
+    spec = importlib.util.spec_from_file_location("fuzz", Path(__file__).parents[1] / "scripts" / "fuzz.py")
+    fuzz = importlib.util.module_from_spec(spec)
+    sys.modules["fuzz"] = fuzz
+    spec.loader.exec_module(fuzz)
+    (tmp_path / "samples").mkdir()
+    target = fuzz.TARGETS["readers"]
+    target.samples(tmp_path / "samples")
+    samples = fuzz._samples(tmp_path)
+    assert len(samples) >= 12
+    refused = 0
+    for number in range(300):
+        name, data = fuzz._input(3, number, samples)
+        path = tmp_path / name
+        path.write_bytes(data)
+        try:
+            target.try_one(path)
+        except GbsepError as error:
+            refused += 1
+            assert "\n" not in str(error)
+    assert 50 < refused < 290
