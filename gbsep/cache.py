@@ -209,7 +209,7 @@ def remembered_hash(cache: Cache, path: str | Path) -> str:
     Raises AudioFileError when the file cannot be read.
     """
     path = Path(path).absolute()
-    record = cache.folder / "hashes" / f"{hashlib.sha256(str(path).encode()).hexdigest()[:32]}.json"
+    record = cache.folder / "hashes" / f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:32]}.json"
     stamp = _stamp(path)
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
         known = json.loads(record.read_text(encoding="utf-8"))

@@ -7,6 +7,7 @@
       ParameterError(ValueError)            a parameter outside its range
       PresetError(path, json_path, reason)  a preset that says something gbsep does not understand
       OutputError(path, reason)             an output folder or file that may not be touched
+      FolderUnknown                         the user has no home for one of gbsep's folders
       BackendError
         BackendNotInstalled                 an optional dependency is missing
         WeightsMissing                      model weights are nowhere to be found
@@ -23,6 +24,7 @@ Library code raises these and nothing else on bad input; the command line is the
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -75,6 +77,10 @@ class OutputError(GbsepError):
         self.path, self.reason = Path(path), reason
 
 
+class FolderUnknown(GbsepError):
+    """A folder of the user's own lies in a home that is not known."""
+
+
 class BackendError(GbsepError):
     """A separation backend cannot do its work."""
 
@@ -119,9 +125,47 @@ class WorkerDied(GbsepError):
     """A worker process ended while it rendered: out of memory, or a crash in a library."""
 
 
+def expect(name: str, value: object, *types: type) -> None:
+    """Raise TypeError with a sentence that names the argument when `value` is of none of the types.
+
+    >>> expect("preset", 3, str, dict)
+    Traceback (most recent call last):
+    TypeError: preset must be str or dict, not int (3)
+    """
+    if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+        wanted = " or ".join("None" if kind is type(None) else kind.__name__ for kind in types)
+        raise TypeError(f"{name} must be {wanted}, not {type(value).__name__} ({printable(reprlib.repr(value))})")
+
+
+def unexpected(error: BaseException) -> str:
+    """What to say of an error that no code foresaw; one of gbsep's own speaks for itself.
+
+    >>> unexpected(ModuleNotFoundError("No module named 'soxr'", name="soxr"))
+    "the package 'soxr' is not installed, which this needs; gbsep doctor says what else is missing"
+    """
+    if isinstance(error, GbsepError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return "there is not enough memory; try fewer --jobs, or a machine that has more"
+    if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("gbsep"):
+        package = error.name.split(".")[0]
+        return f"the package {package!r} is not installed, which this needs; gbsep doctor says what else is missing"
+    about = " ".join(str(error).split())[:500]
+    return f"unexpected {type(error).__name__}{': ' if about else ''}{about}; please report it, with what --debug shows"
+
+
 def printable(text: str) -> str:
     r"""One line, whatever a file put into it: `printable("a\nb")` is `a\\nb`."""
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
+def legible(text: object) -> str:
+    r"""A path or text as every file can hold it: bytes of a name that are no UTF-8 are written out.
+
+    >>> legible("caf\udce9.wav")
+    'caf\\udce9.wav'
+    """
+    return str(text).encode("utf-8", "backslashreplace").decode()
 
 
 def sentence(text: str) -> str:

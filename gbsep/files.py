@@ -211,6 +211,11 @@ def _probe_sound(path: Path) -> FileInfo:
         return FileInfo(path, sound.samplerate, sound.channels, frames, container, sound.subtype, tags, broadcast)
 
 
+def _address(path: Path) -> bytes | str:
+    """A path as soundfile opens it: where names are bytes, they may be in any encoding."""
+    return os.fsencode(path) if os.name == "posix" else str(path)
+
+
 @contextmanager
 def _sound(path: Path) -> Iterator[soundfile.SoundFile]:
     """The file, opened by libsndfile."""
@@ -218,7 +223,7 @@ def _sound(path: Path) -> Iterator[soundfile.SoundFile]:
 
     with ExitStack() as opened:
         try:
-            sound = opened.enter_context(soundfile.SoundFile(path))
+            sound = opened.enter_context(soundfile.SoundFile(_address(path)))
         except soundfile.LibsndfileError as error:
             reason = error.error_string.rstrip(" .")
             raise AudioFileError(
@@ -679,7 +684,7 @@ def create(
             # Python has words for a folder that is missing or not writable; libsndfile has "System error".
             hidden.open("xb").close()
             subtype = row.subtypes[format.bit_depth]
-            sound = soundfile.SoundFile(hidden, "w", sample_rate, channels, subtype, format=name, **best)
+            sound = soundfile.SoundFile(_address(hidden), "w", sample_rate, channels, subtype, format=name, **best)
             _describe(sound, format, tags or {}, broadcast)
         writer = Writer(path, format, sound, frames)
         yield writer

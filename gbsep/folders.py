@@ -1,6 +1,7 @@
 """The user's own folders, where the platform wants them, and small files in them.
 
-An environment variable puts a folder elsewhere.
+An environment variable puts a folder elsewhere. Raised is FolderUnknown, where a folder would lie in a home that is not
+known.
 """
 
 from __future__ import annotations
@@ -8,10 +9,20 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from .errors import FolderUnknown
 
-def config_folder() -> Path:
-    """Presets and defaults.json: GBSEP_CONFIG."""
-    return _folder("GBSEP_CONFIG", "user_config_path")
+ESCAPED = "backslashreplace"
+"""For text with names in it that are no UTF-8: in JSON they become escapes that give the very name back."""
+
+
+def config_folder() -> Path | None:
+    """Presets and defaults.json: GBSEP_CONFIG. A user without a home has none, and does without."""
+    try:
+        return _folder("GBSEP_CONFIG", "user_config_path")
+    except FolderUnknown:
+        if os.environ.get("GBSEP_CONFIG"):
+            raise
+        return None
 
 
 def cache_folder() -> Path:
@@ -34,7 +45,7 @@ def write_whole(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.tmp")
     try:
-        beside.write_text(text, encoding="utf-8")
+        beside.write_text(text, encoding="utf-8", errors=ESCAPED)
         beside.replace(path)
     except OSError:
         beside.unlink(missing_ok=True)
@@ -42,8 +53,17 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def _folder(variable: str, kind: str) -> Path:
-    if os.environ.get(variable):
-        return Path(os.environ[variable]).expanduser().absolute()
-    import platformdirs
+    """Raises FolderUnknown when it is to lie in the home of a user who has none."""
+    given = os.environ.get(variable, "")
+    path = Path(os.path.expanduser(given))
+    if not given:
+        import platformdirs
 
-    return getattr(platformdirs, kind)("gbsep", appauthor=False)
+        try:
+            path = getattr(platformdirs, kind)("gbsep", appauthor=False)
+        except RuntimeError:  # newer releases raise it, older ones leave the ~
+            path = Path("~")
+    if str(path).startswith("~"):
+        where = f"{variable}={given}: there is no such user" if given else "HOME is not set, and this user has no home"
+        raise FolderUnknown(f"{where}; name a folder in {variable}")
+    return path.absolute()

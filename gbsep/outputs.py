@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import OutputError, nearest
 from .files import content_hash
+from .folders import ESCAPED
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -205,7 +206,7 @@ def publish(place: Path, folder: Path, record: Mapping[str, Any]) -> None:
     temporary = place / f".{RECORD}"
     complete = json.loads(json.dumps({**record, "files": files}))
     complete["checksum"] = fingerprint({RECORD: complete})[RECORD]
-    temporary.write_text(json.dumps(complete, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    temporary.write_text(json.dumps(complete, indent=2, ensure_ascii=False) + "\n", "utf-8", ESCAPED)
     temporary.replace(place / RECORD)
     _move(place, folder)
 

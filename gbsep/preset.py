@@ -191,7 +191,8 @@ def load_preset(
 
 def preset_folders() -> tuple[Path, ...]:
     """Where presets are found by name: the user's own folder, then those shipped with gbsep."""
-    return config_folder() / "presets", _shipped()
+    own = config_folder()
+    return (own / "presets", _shipped()) if own else (_shipped(),)
 
 
 def preset_names() -> dict[str, Path]:
@@ -335,6 +336,8 @@ def _read(path: Path) -> dict[str, Any]:
         document = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=partial(_unique, path))
     except OSError as error:
         raise PresetError(path, "", f"cannot be read: {error.strerror}") from None
+    except UnicodeEncodeError:
+        raise PresetError(path, "", "cannot be the name of a file") from None
     except UnicodeDecodeError:
         raise PresetError(path, "", "is not a text file") from None
     except RecursionError:

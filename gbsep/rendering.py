@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import os
 import platform
+import re
 import string
 import threading
 import time
@@ -26,7 +27,8 @@ import numpy as np
 
 from . import __version__, cache, chain, diagnose, files, levels, outputs, review, separation
 from .audio import Block, Reader, mix, zip_blocks
-from .errors import AudioFileError, OutputError, ParameterError, PluginError, PluginNotFound, nearest
+from .effects import Param
+from .errors import AudioFileError, OutputError, ParameterError, PluginError, PluginNotFound, expect, legible, nearest
 from .external import PluginReport
 from .folders import state_folder
 from .preset import Loudness, MixtureFit, Peak, Preset, exchanged, load_preset, preset_names
@@ -37,6 +39,15 @@ PACKAGES = ("numpy", "scipy", "soundfile", "soxr", "pedalboard", "pyloudnorm", "
 
 RENDERING_VERSION = 1
 """Raised whenever the same request would give other files than before."""
+
+START_S = Param("start_s", "s", 0.0, 1e7, 0.0)
+DURATION_S = replace(START_S, name="duration_s", default=None)
+"""An excerpt lies within the first four months of a recording."""
+
+MAX_NAME_BYTES = 200
+
+RESERVED = frozenset('/\\:*?"<>|')
+"""Letters that not every system takes in the name of a file, besides those that are not printed."""
 
 Progress = Callable[[str, float], None]
 """Told the stage and how much of it is done, 0 to 1."""
@@ -70,6 +81,19 @@ class Options:
     use_cache: bool = True
     download: bool = True
     allow_plugin_paths: bool = False
+
+    def __post_init__(self) -> None:
+        expect("out", self.out, str, Path)
+        object.__setattr__(self, "out", Path(self.out))
+        for switch in ("overwrite", "dry_stems", "use_cache", "download", "allow_plugin_paths"):
+            expect(switch, getattr(self, switch), bool)
+        START_S.check(self.start_s)
+        if self.duration_s is not None:
+            DURATION_S.check(self.duration_s)
+        expect("name", self.name, str)
+        expect("device", self.device, str)
+        expect("models", self.models, str, Path, type(None))
+        object.__setattr__(self, "models", self.models and Path(self.models))
 
 
 @dataclass(frozen=True)
@@ -119,7 +143,8 @@ class Outcome:
     """What became of one input: status "ok", "skipped" or "failed", and the files by stem name.
 
     `reason` says why it was rendered again, or not: "unchanged", "preset changed". `from_cache`: it was not separated
-    again. `input`, `folder` and `files` are URLs where a batch reads or writes those.
+    again. `input`, `folder` and `files` are URLs where a batch reads or writes those. `error` is for the user, and
+    `traceback` for whoever mends it.
     """
 
     input: Path | str
@@ -134,6 +159,7 @@ class Outcome:
     seconds: Mapping[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     error: str | None = None
+    traceback: str = field(default="", repr=False)
 
     def as_json(self) -> dict[str, Any]:
         """The same as one JSON object."""
@@ -187,7 +213,7 @@ def plan(
     """
     info = files.probe(path)
     reader = files.open(path, options.start_s, options.duration_s)
-    track, source = track or path.stem, source or path
+    track, source = _checked_track(track or track_names([path])[path]), source or path
     try:
         preset.settings.check(reader.sample_rate)
     except ParameterError as error:
@@ -213,6 +239,11 @@ def plan(
         outputs.recover(folder)
     options = replace(options, dry_stems=options.dry_stems or _has_dry_stems(folder))
     names = _file_names(preset, options, track)
+    called = Path(track).name
+    if legible(path.name) != path.name:
+        warnings.append(f"the name of the file is not in UTF-8; in names that gbsep makes it is {called}")
+    if "{track}" in options.name and portable(called) != called:
+        warnings.append(f"not every system takes {called!r} in the name of a file: the files say {portable(called)!r}")
     swaps = review.load(folder.parent).swaps(preset.folder)
     for stem in sorted({name for pair in swaps for name in pair} - set(preset.stems)):
         warnings.append(f"the review swaps {stem!r}, which {preset.folder} does not have{nearest(stem, preset.stems)}")
@@ -902,31 +933,67 @@ def track_names(inputs: Iterable[Path]) -> dict[Path, str]:
     """
     paths: dict[Path, Path] = {}
     for path in inputs:
-        paths.setdefault(path.resolve(), path)
+        paths.setdefault(Path(os.path.realpath(path)), path)
     places = {path: Path(os.path.abspath(path)) for path in paths.values()}
-    stems = Counter(place.with_suffix("") for place in places.values())
-    alike = {place for place in places.values() if stems[place.with_suffix("")] > 1}
+    stems = Counter(map(without_suffix, places.values()))
+    alike = {place for place in places.values() if stems[without_suffix(place)] > 1}
     parts = {}
     for path, place in places.items():
-        stem = place.with_suffix("")
+        stem = without_suffix(place)
         parts[path] = (place if place in alike or stem in alike else stem).parts
     names = dict.fromkeys(parts, "")
     pending, depth = set(parts), 1
     while pending:
         ends = Counter(own[-depth:] for own in parts.values())
         known = {path for path in pending if ends[parts[path][-depth:]] == 1 or depth >= len(parts[path])}
-        names |= {path: "/".join(parts[path][-depth:]) for path in known}
+        names |= {path: "/".join(map(_in_utf8, parts[path][-depth:])) for path in known}
         pending, depth = pending - known, depth + 1
     return names
 
 
+def without_suffix(path: Path) -> Path:
+    """A path as tracks are named by; a name that would be none without its suffix, such as `...wav`, keeps it."""
+    bare = path.with_suffix("") if path.name else path
+    return path if bare.name in ("", ".", "..") else bare
+
+
+def portable(name: str) -> str:
+    """A name as every system takes it in the name of a file.
+
+    >>> portable("What's Up?")
+    "What's Up_"
+    """
+    safe = "".join("_" if letter in RESERVED or not letter.isprintable() else letter for letter in name)
+    return f"_{safe[1:]}" if safe.startswith(".") else safe
+
+
+def _in_utf8(name: str) -> str:
+    """The name of a file as that of a folder; bytes that are no UTF-8 become `%E9`, as in a URL."""
+    return re.sub("[\udc80-\udcff]", lambda byte: f"%{ord(byte[0]) - 0xDC00:02X}", name)
+
+
+def _checked_track(track: str) -> str:
+    """The name of a track, if it lies inside the output folder."""
+    expect("track", track, str)
+    path = Path(track)
+    if path.is_absolute() or ".." in path.parts or not path.parts or "\0" in track:
+        raise ParameterError("track", track, "the name of a folder in the output folder")
+    return track
+
+
 def _file_names(preset: Preset, options: Options, track: str) -> dict[str, str]:
     """The file name of every track that is written, by the template."""
-    words = {"track": Path(track).name, "preset": preset.name, "stem": ""}
+    words = {"track": portable(Path(track).name), "preset": preset.name, "stem": ""}
+    template = "a template such as '{track} - {stem}'"
+    if len(options.name) > MAX_NAME_BYTES:
+        raise ParameterError("name", f"{options.name[:20]}...", f"at most {MAX_NAME_BYTES} letters")
     try:
-        fields = {name for _, name, _, _ in string.Formatter().parse(options.name) if name is not None}
+        parsed = list(string.Formatter().parse(options.name))
     except ValueError as error:
-        raise ParameterError("name", options.name, f"a template such as '{{track}} - {{stem}}' ({error})") from None
+        raise ParameterError("name", options.name, f"{template} ({error})") from None
+    if any(form or conversion for _, _, form, conversion in parsed):
+        raise ParameterError("name", options.name, f"{template}, without ':' or '!' in braces")
+    fields = {name for _, name, _, _ in parsed if name is not None}
     for unknown in fields - set(words):
         raise ParameterError("name", options.name, f"no field {{{unknown}}}{nearest(unknown, words)}")
     if "stem" not in fields:
@@ -936,10 +1003,11 @@ def _file_names(preset: Preset, options: Options, track: str) -> dict[str, str]:
     suffix = output_format(preset).suffix
     names = {name: options.name.format(**{**words, "stem": name}) + suffix for name in tracks}
     for name in names.values():
-        if set(name) & set('/\\\0:*?"<>|') or name.startswith("."):
+        if name != portable(name):
             raise ParameterError("name", options.name, f"{name!r} cannot be the name of a file everywhere")
-        if len(name.encode()) > 200:
-            raise ParameterError("name", options.name, "a template that makes names of at most 200 bytes")
+        if len(name.encode()) > MAX_NAME_BYTES:
+            allowed = f"a template that makes names of at most {MAX_NAME_BYTES} bytes"
+            raise ParameterError("name", options.name, allowed)
     return names
 
 

@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
+from ..errors import FolderUnknown
 from ..folders import state_folder, write_whole
 from ..rendering import Outcome, Plan
 from .planning import Batch, separations
@@ -61,7 +62,7 @@ def learn(batch: Batch, outcomes: Iterable[Outcome]) -> None:
             seen[_separation(plan, batch.threads)] = outcome.seconds["separate"] / audio_s
         for key, value in seen.items():
             known[key] = value + (1 - NEWEST_COUNTS) * (known.pop(key, value) - value)
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, FolderUnknown):
         write_whole(_path(), json.dumps(dict(list(known.items())[-MOST_KEPT:])))
 
 
@@ -78,7 +79,7 @@ def _path() -> Path:
 
 
 def _read() -> dict[str, float]:
-    with contextlib.suppress(OSError, ValueError, AttributeError):
+    with contextlib.suppress(OSError, ValueError, AttributeError, FolderUnknown):
         known = json.loads(_path().read_text(encoding="utf-8"))
         return {key: float(value) for key, value in known.items()}
     return {}
