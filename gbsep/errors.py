@@ -24,9 +24,11 @@ Library code raises these and nothing else on bad input; the command line is the
 from __future__ import annotations
 
 import difflib
-import reprlib
 from collections.abc import Iterable
 from pathlib import Path
+
+SHOWN = 500
+"""Letters of a value that a message shows."""
 
 
 class GbsepError(Exception):
@@ -57,7 +59,7 @@ class ParameterError(GbsepError, ValueError):
     """A parameter has a value that is not allowed."""
 
     def __init__(self, name: str, value: object, allowed: str, unit: str = ""):
-        super().__init__(f"{name} = {value!r}{' ' + unit if unit else ''} is not allowed: {allowed}")
+        super().__init__(f"{name} = {shown(value)}{' ' + unit if unit else ''} is not allowed: {allowed}")
         self.name, self.value, self.allowed, self.unit = name, value, allowed, unit
 
 
@@ -125,6 +127,19 @@ class WorkerDied(GbsepError):
     """A worker process ended while it rendered: out of memory, or a crash in a library."""
 
 
+def shown(value: object) -> str:
+    """A value in a message, however long it is.
+
+    >>> shown("x" * 1000), len(shown(10**5000)) < 100
+    ("'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx...xxxxxxxxxxxxxxxxxxx'", True)
+    """
+    try:
+        text = repr(value)
+    except Exception:  # a number of thousands of digits, or somebody's own class
+        return f"{type(value).__name__} that cannot be shown"
+    return printable(text if len(text) <= SHOWN else f"{text[:60]}...{text[-20:]}")
+
+
 def expect(name: str, value: object, *types: type) -> None:
     """Raise TypeError with a sentence that names the argument when `value` is of none of the types.
 
@@ -134,7 +149,7 @@ def expect(name: str, value: object, *types: type) -> None:
     """
     if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
         wanted = " or ".join("None" if kind is type(None) else kind.__name__ for kind in types)
-        raise TypeError(f"{name} must be {wanted}, not {type(value).__name__} ({printable(reprlib.repr(value))})")
+        raise TypeError(f"{name} must be {wanted}, not {type(value).__name__} ({shown(value)})")
 
 
 def unexpected(error: BaseException) -> str:

@@ -36,6 +36,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import framing
+from .arguments import checked
 from .audio import Audio, Block, Reader, check_finite, rechunk
 from .errors import AudioError, AudioFileError, NotFinite, ParameterError, nearest
 
@@ -153,6 +154,7 @@ def tempo_bpm(path: str | Path) -> float | None:
     return None
 
 
+@checked
 def probe(path: str | Path) -> FileInfo:
     """What is in the file, and whether it is whole, in milliseconds.
 
@@ -176,9 +178,9 @@ def probe(path: str | Path) -> FileInfo:
 
 def _demuxer(path: Path) -> str | None:
     """The PyAV demuxer for the file, None when libsndfile reads it. Raises AudioFileError when neither can."""
-    if path.is_dir():
+    if os.path.isdir(path):
         raise AudioFileError(path, "is a folder, not an audio file")
-    if path.exists() and not path.is_file():
+    if os.path.exists(path) and not os.path.isfile(path):
         raise AudioFileError(path, "is not a regular file")
     try:
         with path.open("rb") as file:
@@ -358,7 +360,7 @@ def excerpt(info: FileInfo, start_s: float = 0.0, duration_s: float | None = Non
     begins beyond the end.
     """
     for name, value in (("start_s", start_s), ("duration_s", duration_s)):
-        if value is not None and not (np.isfinite(value) and value >= 0):
+        if value is not None and not 0 <= value < 1e9:
             raise ParameterError(name, value, "a finite time, 0 or later", "s")
     start = round(start_s * info.sample_rate)
     if start >= info.frames:
@@ -370,6 +372,7 @@ def excerpt(info: FileInfo, start_s: float = 0.0, duration_s: float | None = Non
     return start, frames
 
 
+@checked
 def open(path: str | Path, start_s: float = 0.0, duration_s: float | None = None) -> Reader:
     """The file, or an excerpt of it, as a Reader.
 
@@ -386,6 +389,7 @@ def open(path: str | Path, start_s: float = 0.0, duration_s: float | None = None
     )
 
 
+@checked
 def read(path: str | Path, start_s: float = 0.0, duration_s: float | None = None) -> Audio:
     """The file, or an excerpt of it, in memory. Raises as `open` does."""
     return open(path, start_s, duration_s).read()
@@ -729,6 +733,7 @@ def _check_written(path: Path, hidden: Path, frames: int) -> None:
         raise AudioFileError(path, f"was not written whole: {found} of {frames} frames")
 
 
+@checked
 def write(
     path: str | Path,
     audio: Audio,

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from . import __version__, cache, chain, diagnose, files, levels, outputs, review, separation
+from .arguments import checked
 from .audio import Block, Reader, mix, zip_blocks
 from .effects import Param
 from .errors import AudioFileError, OutputError, ParameterError, PluginError, PluginNotFound, expect, legible, nearest
@@ -179,6 +180,7 @@ class Outcome:
         }
 
 
+@checked
 def render(
     path: str | Path,
     preset: str | Path | Mapping[str, Any] | Preset = "default",
@@ -201,6 +203,7 @@ def render(
     return run(plan(Path(path), loaded, Options(Path(out), **options)), progress)
 
 
+@checked
 def plan(
     path: Path, preset: Preset, options: Options, track: str | None = None, source: Path | str | None = None
 ) -> Plan:
@@ -923,6 +926,7 @@ def output_format(preset: Preset) -> files.OutputFormat:
     return files.OutputFormat(preset.output.format, preset.output.bit_depth)
 
 
+@checked
 def track_names(inputs: Iterable[Path]) -> dict[Path, str]:
     """A name for each input, that of its file; inputs of one name are told apart by as many folders as it takes.
 
@@ -985,8 +989,9 @@ def _file_names(preset: Preset, options: Options, track: str) -> dict[str, str]:
     """The file name of every track that is written, by the template."""
     words = {"track": portable(Path(track).name), "preset": preset.name, "stem": ""}
     template = "a template such as '{track} - {stem}'"
+    too_long = f"a template that makes names of at most {MAX_NAME_BYTES} bytes"
     if len(options.name) > MAX_NAME_BYTES:
-        raise ParameterError("name", f"{options.name[:20]}...", f"at most {MAX_NAME_BYTES} letters")
+        raise ParameterError("name", f"{options.name[:20]}...", too_long)
     try:
         parsed = list(string.Formatter().parse(options.name))
     except ValueError as error:
@@ -1006,8 +1011,7 @@ def _file_names(preset: Preset, options: Options, track: str) -> dict[str, str]:
         if name != portable(name):
             raise ParameterError("name", options.name, f"{name!r} cannot be the name of a file everywhere")
         if len(name.encode()) > MAX_NAME_BYTES:
-            allowed = f"a template that makes names of at most {MAX_NAME_BYTES} bytes"
-            raise ParameterError("name", options.name, allowed)
+            raise ParameterError("name", options.name, too_long)
     return names
 
 

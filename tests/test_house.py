@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "gbsep"
 
 LAYERS = (
-    {"errors", "privacy", "audio", "folders", "__init__"},
+    {"errors", "arguments", "privacy", "audio", "folders", "__init__"},
     {"files", "framing", "filters", "levels", "effects", "automation", "ducker", "hosted", "host", "models", "cache"},
     {
         "external",

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__, outputs
+from ..arguments import checked
 from ..errors import OutputError, ParameterError, nearest
 from . import dawproject, reaper
 from .model import Marker, Session, Track, merged, moved, walk
@@ -66,6 +67,7 @@ class Written:
         }
 
 
+@checked
 def write_sessions(
     out: str | Path,
     format: str = "reaper",
