@@ -11,6 +11,10 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from .privacy import tell_nobody
+
+tell_nobody()
+
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from .errors import AudioError, NotFinite
+from .errors import AudioError, NotFinite, expect, shown
 
 T = TypeVar("T")
 
@@ -125,7 +125,10 @@ class Stems:
     settings: Mapping[str, Any]
 
     def __post_init__(self) -> None:
+        expect("mixture", self.mixture, Audio)
+        expect("stems", self.stems, Mapping)
         for name, stem in self.stems.items():
+            expect(f"stems[{shown(name)}]", stem, Audio)
             if stem.samples.shape != self.mixture.samples.shape or stem.sample_rate != self.mixture.sample_rate:
                 raise AudioError(f"stem {name!r} is {stem}, but the mixture is {self.mixture}")
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from .arguments import checked
 from .effects import Param
 from .errors import ParameterError, nearest, similar
 
@@ -51,6 +52,7 @@ class Automation:
         return tuple(value for _, value in self.points)
 
 
+@checked
 def parse_automation(value: Mapping[str, Any], param: Param) -> Automation:
     """The lane that the JSON object describes, or ParameterError: for a value outside the parameter's range, times that
     do not increase or are not finite, an exponential that meets zero, a parameter that cannot change while it runs."""

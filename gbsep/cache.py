@@ -257,7 +257,7 @@ def remembered_hash(cache: Cache, path: str | Path) -> str:
     Raises AudioFileError when the file cannot be read.
     """
     path = Path(path).absolute()
-    record = cache.folder / "hashes" / f"{hashlib.sha256(str(path).encode()).hexdigest()[:32]}.json"
+    record = cache.folder / "hashes" / f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:32]}.json"
     stamp = _stamp(path)
     with contextlib.suppress(SmallFileError):
         known = checked(record, _Known, smallfiles.read_json(record, follow=False))

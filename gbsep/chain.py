@@ -43,12 +43,14 @@ from typing import Any, Protocol
 import numpy as np
 
 from . import host
+from .arguments import checked
 from .audio import Audio, Block, Reader, check_finite, join, rechunk
 from .automation import Automation, automation_schema, dump_automation, parse_automation
 from .ducker import ducker_gains
 from .effects import (
     EFFECTS,
     MIX_DB,
+    SAMPLE_RATE,
     WET,
     Builtin,
     Changes,
@@ -151,6 +153,7 @@ class _Run:
 # --- JSON -------------------------------------------------------------------------------------------------------------
 
 
+@checked
 def parse_chain(items: object, where: str = "chain", folder: Path | None = None) -> tuple[Node, ...]:
     """The chain that a preset's JSON describes, defaults filled in.
 
@@ -366,6 +369,7 @@ def chain_schema() -> dict[str, Any]:
 # --- planning ---------------------------------------------------------------------------------------------------------
 
 
+@checked
 def check_chain(
     nodes: Iterable[Node],
     sample_rate: int,
@@ -379,6 +383,7 @@ def check_chain(
     that is missing or no audio, and, when the names of the `sidechains` are given, for a key that is not among them;
     for plug-ins what `external.check_plugin` raises.
     """
+    SAMPLE_RATE.check(sample_rate)
     warnings = []
     for index, node in enumerate(nodes):
         here = f"{where}[{index}]"
@@ -467,9 +472,10 @@ def _passes_through(node: Effect, sample_rate: int) -> bool:
 # --- running ----------------------------------------------------------------------------------------------------------
 
 
+@checked
 def apply_chain(
     audio: Audio,
-    chain: tuple[Node, ...] | list[dict[str, Any]],
+    chain: tuple[Node, ...] | list[Any],
     tail_s: float = 0.0,
     warn: Callable[[str], None] = lambda message: None,
     sidechains: Mapping[str, Audio] | None = None,

@@ -10,14 +10,14 @@ import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from packaging.requirements import Requirement
 
 from . import cache, folders, host, models
-from .errors import BackendNotInstalled, GbsepError
+from .errors import BackendNotInstalled, GbsepError, unexpected
 from .separation import compute, harmonic_graph
 
 EXTRAS = ("fast", "av", "cluster")
@@ -43,8 +43,11 @@ def examine() -> Iterator[Check]:
     yield from _packages()
     yield _device()
     yield _runtime()
-    yield from _weights()
-    yield _plugins()
+    for subject, look in (("weights", _weights), ("plug-ins", _plugins)):
+        try:
+            yield from look()
+        except Exception as error:
+            yield Check(subject, "problem", unexpected(error))
     yield from _places()
 
 
@@ -102,24 +105,31 @@ def _weights() -> Iterator[Check]:
             yield Check(model.name, "ok", str(found.files[0].parent))
 
 
-def _plugins() -> Check:
+def _plugins() -> Iterator[Check]:
     found = host.plugins()
     broken = sum(bool(one.reason) for one in found)
     detail = f"{len(found) - broken} usable, {broken} in quarantine"
     if found:
-        return Check("plug-ins", "ok", detail, "gbsep plugins list" if broken else "")
+        yield Check("plug-ins", "ok", detail, "gbsep plugins list" if broken else "")
+        return
     places = ", ".join(map(str, host.folders()))
-    return Check("plug-ins", "missing", f"none in {places}", "name their folder in GBSEP_PLUGIN_PATH")
+    yield Check("plug-ins", "missing", f"none in {places}", "name their folder in GBSEP_PLUGIN_PATH")
 
 
 def _places() -> Iterator[Check]:
-    for subject, folder, variable in (
-        ("cache", cache.locate().folder, "GBSEP_CACHE"),
-        ("own models", folders.data_folder(), "GBSEP_HOME"),
-        ("state", folders.state_folder(), "GBSEP_STATE"),
-        ("temporary files", Path(tempfile.gettempdir()), "TMPDIR"),
-        ("working folder", Path.cwd(), ""),
-    ):
+    locations: tuple[tuple[str, Callable[[], Path], str], ...] = (
+        ("cache", lambda: cache.locate().folder, "GBSEP_CACHE"),
+        ("own models", folders.data_folder, "GBSEP_HOME"),
+        ("state", folders.state_folder, "GBSEP_STATE"),
+        ("temporary files", lambda: Path(tempfile.gettempdir()), "TMPDIR"),
+        ("working folder", Path.cwd, ""),
+    )
+    for subject, locate, variable in locations:
+        try:
+            folder = locate()
+        except (GbsepError, OSError) as error:
+            yield Check(subject, "problem", str(error), f"name a folder in {variable}" if variable else "")
+            continue
         there = next(place for place in (folder, *folder.parents) if place.exists())
         remedy = f"name another folder in {variable}" if variable else "work in another folder, or name one with --out"
         if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):

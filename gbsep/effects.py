@@ -22,8 +22,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from .arguments import checked
 from .audio import Block
-from .errors import ParameterError, nearest, similar
+from .errors import AudioError, ParameterError, nearest, similar
 
 FINITE = sys.float_info.max
 """The range of a number that may be any, except NaN and infinity, is from -FINITE to FINITE."""
@@ -69,11 +70,12 @@ class Param:
             fits = isinstance(value, bool)
         elif self.kind in ("float", "int"):
             is_number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-            fits = is_number and self.low <= value <= self.high and (self.kind == "float" or value == int(value))
+            fits = bool(is_number and self.low <= value <= self.high and (self.kind == "float" or value == int(value)))
             if fits:
                 return int(value) if self.kind == "int" else float(value)
         else:
-            fits = isinstance(value, (str, Path)) and str(value) != "" and (not self.choices or value in self.choices)
+            fits = isinstance(value, (str, Path)) and str(value) != "" and "\0" not in str(value)
+            fits = fits and (not self.choices or value in self.choices)
             if fits:
                 return str(value)
         if not fits:
@@ -304,10 +306,17 @@ EFFECTS = {
 }
 
 
+SAMPLE_RATE = Param("sample_rate", "Hz", 1000.0, 768_000.0, kind="int")
+"""Rates at which every effect works; at some beyond, Pedalboard takes the process with it."""
+
+BUFFER = Param("buffer_frames", "frames", 3.0, 2.0**20, kind="int")
+
+
 Changes = Sequence[tuple[int, Mapping[str, float]]]
 """Automation within a block: (frame of the block, parameters that hold from there on), in order of the frames."""
 
 
+@checked
 def spec_of(name: str) -> EffectSpec:
     """The row of that name; ParameterError with the nearest name when there is none."""
     if name not in EFFECTS:
@@ -330,10 +339,11 @@ class Builtin:
 
     latency_frames = 0
 
+    @checked
     def __init__(self, name: str, params: Mapping[str, Any], sample_rate: int, buffer_frames: int):
+        self._sample_rate, self._buffer_frames = SAMPLE_RATE.check(sample_rate), BUFFER.check(buffer_frames)
         self._pedal = _make(name, params)
         self._pedal.reset()
-        self._sample_rate, self._buffer_frames = sample_rate, buffer_frames
 
     def process(self, block: Block, changes: Changes = ()) -> Block:
         return in_pieces(block, changes, self._process, self._set)
@@ -361,8 +371,14 @@ def in_pieces(
     return pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=1)
 
 
+@checked
 def render_whole(name: str, params: Mapping[str, Any], samples: np.ndarray, sample_rate: int) -> np.ndarray:
     """A built-in over a whole signal, shape kept: for the effects that do not stream."""
+    SAMPLE_RATE.check(sample_rate)
+    if samples.ndim != 2 or samples.dtype.kind != "f":
+        raise AudioError(
+            f"samples must be floating point of shape (channels, frames), not {samples.dtype} {samples.shape}"
+        )
     padded = np.pad(samples, ((0, 0), (0, max(0, 3 - samples.shape[1]))))
     return _make(name, params).process(padded, sample_rate)[:, : samples.shape[1]]
 
@@ -375,13 +391,15 @@ def check_files(name: str, params: Mapping[str, Any]) -> None:
         if param.kind == "path":
             try:
                 AudioFile(params[param.name]).close()
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, RuntimeError) as error:
                 raise ParameterError(param.name, params[param.name], f"an audio file ({error})") from error
 
 
 def _make(name: str, params: Mapping[str, Any]) -> Any:
     import pedalboard
 
+    spec = spec_of(name)
+    params = {key: spec.param(key).check(value) for key, value in params.items()}
     enumerations = {"quality": pedalboard.Resample.Quality, "mode": pedalboard.LadderFilter.Mode}
     arguments = {
         key: getattr(enumerations[key], value) if key in enumerations else value for key, value in params.items()

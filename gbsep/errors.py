@@ -8,6 +8,7 @@
       PresetError(path, json_path, reason)  a preset that says something gbsep does not understand
       OutputError(path, reason)             an output folder or file that may not be touched
       SmallFileError(path, reason)          a small file of JSON, YAML or text that cannot be read as that
+      FolderUnknown                         the user has no home for one of gbsep's folders
       BackendError
         BackendNotInstalled                 an optional dependency is missing
         WeightsMissing                      model weights are nowhere to be found
@@ -27,6 +28,9 @@ import difflib
 from collections.abc import Iterable
 from decimal import Decimal
 from pathlib import Path
+
+SHOWN = 500
+"""Letters of a value that a message shows."""
 
 
 class GbsepError(Exception):
@@ -57,7 +61,7 @@ class ParameterError(GbsepError, ValueError):
     """A parameter has a value that is not allowed."""
 
     def __init__(self, name: str, value: object, allowed: str, unit: str = ""):
-        super().__init__(f"{name} = {value!r}{' ' + unit if unit else ''} is not allowed: {allowed}")
+        super().__init__(f"{name} = {shown(value)}{' ' + unit if unit else ''} is not allowed: {allowed}")
         self.name, self.value, self.allowed, self.unit = name, value, allowed, unit
 
 
@@ -86,6 +90,10 @@ class SmallFileError(GbsepError):
     def __init__(self, path: str | Path, reason: str, missing: bool = False, is_syntax: bool = False):
         super().__init__(f"{path}: {reason}")
         self.path, self.reason, self.missing, self.is_syntax = path, reason, missing, is_syntax
+
+
+class FolderUnknown(GbsepError):
+    """A folder of the user's own lies in a home that is not known."""
 
 
 class BackendError(GbsepError):
@@ -132,6 +140,48 @@ class WorkerDied(GbsepError):
     """A worker process ended while it rendered: out of memory, or a crash in a library."""
 
 
+def shown(value: object) -> str:
+    """A value in a message, however long it is.
+
+    >>> shown("x" * 1000), len(shown(10**5000)) < 100
+    ("'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx...xxxxxxxxxxxxxxxxxxx'", True)
+    """
+    try:
+        text = repr(value)
+    except Exception:  # a number of thousands of digits, or somebody's own class
+        return f"{type(value).__name__} that cannot be shown"
+    return printable(text if len(text) <= SHOWN else f"{text[:60]}...{text[-20:]}")
+
+
+def expect(name: str, value: object, *types: type) -> None:
+    """Raise TypeError with a sentence that names the argument when `value` is of none of the types.
+
+    >>> expect("preset", 3, str, dict)
+    Traceback (most recent call last):
+    TypeError: preset must be str or dict, not int (3)
+    """
+    if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+        wanted = " or ".join("None" if kind is type(None) else kind.__name__ for kind in types)
+        raise TypeError(f"{name} must be {wanted}, not {type(value).__name__} ({shown(value)})")
+
+
+def unexpected(error: BaseException) -> str:
+    """What to say of an error that no code foresaw; one of gbsep's own speaks for itself.
+
+    >>> unexpected(ModuleNotFoundError("No module named 'soxr'", name="soxr"))
+    "the package 'soxr' is not installed, which this needs; gbsep doctor says what else is missing"
+    """
+    if isinstance(error, GbsepError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return "there is not enough memory; try fewer --jobs, or a machine that has more"
+    if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("gbsep"):
+        package = error.name.split(".")[0]
+        return f"the package {package!r} is not installed, which this needs; gbsep doctor says what else is missing"
+    about = " ".join(str(error).split())[:500]
+    return f"unexpected {type(error).__name__}{': ' if about else ''}{about}; please report it, with what --debug shows"
+
+
 def printable(text: str) -> str:
     r"""One line, whatever a file put into it: `printable("a\nb")` is `a\\nb`."""
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
@@ -150,6 +200,15 @@ def exact_sum(first: float, second: float) -> str:
     """As `exact`, of the sum of two numbers as they are written: `exact_sum(0.1, 0.2)` is `"0.3"`."""
     text = f"{Decimal(repr(float(first))) + Decimal(repr(float(second))):f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def legible(text: object) -> str:
+    r"""A path or text as every file can hold it: bytes of a name that are no UTF-8 are written out.
+
+    >>> legible("caf\udce9.wav")
+    'caf\\udce9.wav'
+    """
+    return str(text).encode("utf-8", "backslashreplace").decode()
 
 
 def sentence(text: str) -> str:

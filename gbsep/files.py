@@ -38,6 +38,7 @@ import numpy as np
 
 from . import decoding, formats, framing, hush, mp3
 from . import tags as tagging
+from .arguments import checked
 from .audio import (
     MAX_SAMPLE_RATE,
     MIN_SAMPLE_RATE,
@@ -143,6 +144,7 @@ def tempo_bpm(path: str | Path) -> float | None:
     return None
 
 
+@checked
 def probe(path: str | Path) -> FileInfo:
     """What is in the file, and whether it is whole, in milliseconds.
 
@@ -176,6 +178,11 @@ def _look(path: Path) -> tuple[FileInfo, Content]:
                 f"{REPAIR}, or convert it first",
             )  # fmt: skip
     return info, content
+
+
+def _address(path: Path) -> bytes | str:
+    """A path as soundfile opens it: where names are bytes, they may be in any encoding."""
+    return os.fsencode(path) if os.name == "posix" else str(path)
 
 
 @contextmanager
@@ -269,7 +276,7 @@ def _sound(path: Path, kind: Kind) -> Iterator[tuple[soundfile.SoundFile, mp3.Mp
     import soundfile
 
     with ExitStack() as opened:
-        source: Any = path
+        source: Any = _address(path)
         stream = mp3.scan(path) if kind.mp3 else None
         if kind.mp3 and (stream is None or not stream.count):
             raise AudioFileError(path, _NO_MPEG)
@@ -401,7 +408,7 @@ def excerpt(info: FileInfo, start_s: float = 0.0, duration_s: float | None = Non
     begins beyond the end.
     """
     for name, value in (("start_s", start_s), ("duration_s", duration_s)):
-        if value is not None and not (np.isfinite(value) and value >= 0):
+        if value is not None and not 0 <= value < 1e9:
             raise ParameterError(name, value, "a finite time, 0 or later", "s")
     start = round(start_s * info.sample_rate)
     if start >= info.frames:
@@ -413,6 +420,7 @@ def excerpt(info: FileInfo, start_s: float = 0.0, duration_s: float | None = Non
     return start, frames
 
 
+@checked
 def opened(path: str | Path, start_s: float = 0.0, duration_s: float | None = None) -> tuple[FileInfo, Reader]:
     """The file's FileInfo, its `frames` those that can be read, and the file or an excerpt of it as a Reader.
 
@@ -428,6 +436,7 @@ def open(path: str | Path, start_s: float = 0.0, duration_s: float | None = None
     return opened(path, start_s, duration_s)[1]
 
 
+@checked
 def read(path: str | Path, start_s: float = 0.0, duration_s: float | None = None) -> Audio:
     """The file, or an excerpt of it, in memory. Raises as `open` does."""
     return open(path, start_s, duration_s).read()
@@ -655,7 +664,7 @@ def create(
             # Python has words for a folder that is missing or not writable; libsndfile has "System error".
             hidden.open("xb").close()
             subtype = row.subtypes[format.bit_depth]
-            sound = soundfile.SoundFile(hidden, "w", sample_rate, channels, subtype, format=name, **best)
+            sound = soundfile.SoundFile(_address(hidden), "w", sample_rate, channels, subtype, format=name, **best)
             _describe(sound, format, tags or {}, broadcast)
         writer = Writer(path, format, sound, frames)
         yield writer
@@ -697,6 +706,7 @@ def _check_written(path: Path, hidden: Path, frames: int) -> None:
         raise AudioFileError(path, f"was not written whole: {found} of {frames} frames")
 
 
+@checked
 def write(
     path: str | Path,
     audio: Audio,

@@ -24,7 +24,9 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from .arguments import checked
 from .audio import BLOCK_FRAMES, Block, rechunk
+from .effects import SAMPLE_RATE
 from .errors import ParameterError, nearest
 
 Mode = Literal["lowpass", "highpass"]
@@ -32,6 +34,7 @@ MODES: tuple[Mode, ...] = get_args(Mode)
 MAX_ORDER = 8
 
 
+@checked
 def butterworth_sos(order: int, cutoff_hz: float, mode: Mode, sample_rate: int) -> np.ndarray:
     """The Butterworth filter of `order` 1 to 8 and `mode` "lowpass" or "highpass", as second-order sections.
 
@@ -44,7 +47,8 @@ def butterworth_sos(order: int, cutoff_hz: float, mode: Mode, sample_rate: int) 
         raise ParameterError("order", order, f"a whole number from 1 to {MAX_ORDER}")
     if mode not in MODES:
         raise ParameterError("mode", mode, f"one of {', '.join(MODES)}{nearest(str(mode), MODES)}")
-    if not 0 < cutoff_hz < sample_rate / 2:
+    SAMPLE_RATE.check(sample_rate)
+    if not (cutoff_hz < sample_rate / 2 and cutoff_hz / sample_rate > 0):
         allowed = f"above 0 and below {sample_rate / 2:g} Hz, half the sample rate"
         raise ParameterError("cutoff_hz", cutoff_hz, allowed, "Hz")
     from scipy import signal

@@ -1,6 +1,7 @@
 """The user's own folders, where the platform wants them, and small files in them.
 
-An environment variable puts a folder elsewhere.
+An environment variable puts a folder elsewhere. Raised is FolderUnknown, where a folder would lie in a home that is not
+known.
 """
 
 from __future__ import annotations
@@ -9,12 +10,20 @@ import os
 import secrets
 from pathlib import Path
 
-from .errors import ParameterError
+from .errors import FolderUnknown
+
+ESCAPED = "backslashreplace"
+"""For text with names in it that are no UTF-8: in JSON they become escapes that give the very name back."""
 
 
-def config_folder() -> Path:
-    """Presets and defaults.json: GBSEP_CONFIG."""
-    return _folder("GBSEP_CONFIG", "user_config_path")
+def config_folder() -> Path | None:
+    """Presets and defaults.json: GBSEP_CONFIG. A user without a home has none, and does without."""
+    try:
+        return _folder("GBSEP_CONFIG", "user_config_path")
+    except FolderUnknown:
+        if os.environ.get("GBSEP_CONFIG"):
+            raise
+        return None
 
 
 def cache_folder() -> Path:
@@ -44,7 +53,7 @@ def write_whole(path: Path, content: str | bytes) -> None:
     handle = os.open(beside, flags | getattr(os, "O_CLOEXEC", 0), 0o666)
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(content if isinstance(content, bytes) else content.encode("utf-8", "backslashreplace"))
+            file.write(content if isinstance(content, bytes) else content.encode("utf-8", ESCAPED))
         beside.replace(path)
     except BaseException:
         beside.unlink(missing_ok=True)
@@ -52,12 +61,17 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 
 def _folder(variable: str, kind: str) -> Path:
-    if os.environ.get(variable):
-        try:
-            return Path(os.environ[variable]).expanduser().absolute()
-        except RuntimeError:
-            allowed = "a folder; there is no home folder of that user"
-            raise ParameterError(variable, os.environ[variable], allowed) from None
-    import platformdirs
+    """Raises FolderUnknown when it is to lie in the home of a user who has none."""
+    given = os.environ.get(variable, "")
+    path = Path(os.path.expanduser(given))
+    if not given:
+        import platformdirs
 
-    return getattr(platformdirs, kind)("gbsep", appauthor=False)
+        try:
+            path = getattr(platformdirs, kind)("gbsep", appauthor=False)
+        except RuntimeError:  # newer releases raise it, older ones leave the ~
+            path = Path("~")
+    if str(path).startswith("~"):
+        where = f"{variable}={given}: there is no such user" if given else "HOME is not set, and this user has no home"
+        raise FolderUnknown(f"{where}; name a folder in {variable}")
+    return path.absolute()

@@ -278,8 +278,8 @@ def find(
 
 def check_name(name: str, parameter: str = "model", instead: str = "") -> None:
     """Raise ParameterError, which may say what can stand `instead`, for what cannot be the name of a model."""
-    if not re.fullmatch(r"\w[\w.+ -]*", name):
-        raise ParameterError(parameter, name, f"letters, digits and . _ + - only, no folder{instead}")
+    if not re.fullmatch(r"\w[\w.+ -]{0,99}", name):
+        raise ParameterError(parameter, name, f"at most 100 letters, digits and . _ + - only, no folder{instead}")
 
 
 def _embedded() -> Found:

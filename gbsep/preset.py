@@ -7,8 +7,9 @@
                "guitar": {"from": ["mixture", "-bass"]}},
      "output": {"format": "wav", "bit_depth": "float32", "residual": true, "tail_s": 0.0}}
 
-`from` adds outputs of the separator up. A term with a minus is taken away; it names a stem of the preset (with its
-restored gain) if there is one of that name, else an output of the separator. "mixture" is the recording itself.
+`from` adds outputs of the separator up; a term with a minus is taken away. "mixture" is the recording itself: in such a
+complement a term with a minus names a stem of the preset that is none (with its restored gain) if there is one of that
+name, else an output of the separator.
 
 Reading is strict: an unknown key, a wrong type, NaN, an unknown effect or a value outside its range is a PresetError
 that names the JSON path. A loaded Preset is complete: `document` holds every default it implies.
@@ -30,6 +31,7 @@ from typing import Annotated, Any, Literal, Union
 from pydantic import Field, ValidationError, create_model
 
 from . import smallfiles
+from .arguments import checked
 from .chain import Node, chain_schema, dump_chain, parse_chain
 from .diagnose import PARTNERS
 from .errors import PresetError, SmallFileError, nearest
@@ -39,6 +41,8 @@ from .separation.settings import BackendSettings, StrictModel, first_problem
 
 SCHEMA_VERSION = 1
 MAX_BYTES = 1_000_000
+MAX_STEMS = 32
+"""Stems of a preset, and sources of a stem: each is a file, a chain and a signal on disk while it renders."""
 NAME = r"^[\w][\w .+-]{0,63}$"
 
 Seed = Annotated[int, Field(ge=0, lt=2**32, description="the only source of chance")]
@@ -78,7 +82,7 @@ Restore = Annotated[NoRestore | MixtureFit | Loudness | Peak, Field(discriminato
 class Stem(StrictModel):
     """One stem of the render: what it is made of, how its level is restored, what it is sent through."""
 
-    sources: list[str] = Field(alias="from", min_length=1)
+    sources: list[str] = Field(alias="from", min_length=1, max_length=MAX_STEMS)
     restore: Restore = NoRestore()
     chain: list[Any] = Field([])
 
@@ -107,7 +111,7 @@ class _Document(StrictModel):
     description: str = ""
     separate: dict[str, Any]
     swap: Literal["auto"] | list[Annotated[list[str], Field(min_length=2, max_length=2)]] = Field([])
-    stems: dict[Annotated[str, Field(pattern=NAME)], Stem] = Field(min_length=1)
+    stems: dict[Annotated[str, Field(pattern=NAME)], Stem] = Field(min_length=1, max_length=MAX_STEMS)
     output: Output = Output()
 
 
@@ -145,7 +149,7 @@ class Preset:
             term.removeprefix("-")
             for stem in self.stems.values()
             for term in stem.sources
-            if not (term.startswith("-") and term[1:] in self.stems)
+            if not (stem.is_complement and term.startswith("-") and term[1:] in self.stems)
         }
         if self.swap == "auto":
             asked |= {"bass", *partners(self.outputs)}
@@ -160,6 +164,7 @@ def exchanged(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
     return {**dict(pairs), **{second: first for first, second in pairs}}
 
 
+@checked
 def load_preset(
     preset: str | Path | Mapping[str, Any],
     overrides: Iterable[tuple[str, Any]] = (),
@@ -178,7 +183,11 @@ def load_preset(
     """
     overrides = tuple(overrides)
     if isinstance(preset, Mapping):
-        label, folder, document = str(preset.get("name", "preset")), Path(), copy.deepcopy(dict(preset))
+        label, folder = _title(preset.get("name")), Path()
+        try:
+            document = copy.deepcopy(dict(preset))
+        except RecursionError:
+            raise PresetError(label, "", "is nested too deeply") from None
     else:
         path = find_preset(str(preset))
         label, folder, document = str(preset), path.parent, _read(path)
@@ -190,9 +199,14 @@ def load_preset(
     return _parse(label, folder, document, overrides, models)
 
 
+def _title(name: object) -> str:
+    return name if isinstance(name, str) and len(name) < 100 else "preset"
+
+
 def preset_folders() -> tuple[Path, ...]:
     """Where presets are found by name: the user's own folder, then those shipped with gbsep."""
-    return config_folder() / "presets", _shipped()
+    own = config_folder()
+    return (own / "presets", _shipped()) if own else (_shipped(),)
 
 
 def preset_names() -> dict[str, Path]:
@@ -201,6 +215,7 @@ def preset_names() -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
+@checked
 def find_preset(preset: str) -> Path:
     """The file of a preset given by name or path."""
     if preset.endswith(".json") or os.sep in preset or "/" in preset:
@@ -228,6 +243,7 @@ def preset_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
+@checked
 def parse_override(text: str, example: str = "separate.cutoff_hz=250") -> tuple[str, Any]:
     """`separate.cutoff_hz=250` as a pair; the value is JSON, or else plain text. `example` is for the message.
 
@@ -243,6 +259,10 @@ def parse_override(text: str, example: str = "separate.cutoff_hz=250") -> tuple[
         if not error.is_syntax:
             raise PresetError("--set", key, error.reason) from None
         return key, value
+    except RecursionError:
+        raise PresetError("--set", key, "is nested too deeply") from None
+    except ValueError:
+        raise PresetError("--set", key, "is a number of too many digits") from None
 
 
 def _parse(
@@ -315,9 +335,18 @@ def _check_sources(label: str, document: _Document, outputs: tuple[str, ...]) ->
         known = {"mixture", *outputs, *(f"-{output}" for output in outputs)}
         if stem.is_complement:
             known |= {f"-{other}" for other in plain}
+        if all(source.startswith("-") for source in stem.sources):
+            raise PresetError(label, f"{where}.from", "takes away only: name what it is taken from, such as mixture")
         for source in stem.sources:
             if source not in known:
                 raise PresetError(label, f"{where}.from", f"no source {source!r}{nearest(source, known)}")
+            taken = source.removeprefix("-")
+            if stem.is_complement and source != taken and taken in document.stems and taken not in plain:
+                raise PresetError(
+                    label,
+                    f"{where}.from",
+                    f"{taken!r} is a complement of the mixture, and of those none can be taken away",
+                )
         if stem.is_complement and stem.restore.method != "none":
             raise PresetError(
                 label, f"{where}.restore", "a complement of the mixture has its level already: restore the others"
@@ -349,7 +378,7 @@ def _unique(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return document
 
 
-_STEP = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
+_STEP = re.compile(r"([^.\[\]]+)|\[(\d{1,9})\]")
 
 
 def _set(label: str, document: dict[str, Any], key: str, value: Any) -> None:

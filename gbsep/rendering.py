@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import os
 import platform
+import re
 import string
 import threading
 import time
@@ -25,8 +26,21 @@ from typing import Any
 import numpy as np
 
 from . import __version__, cache, chain, diagnose, files, levels, outputs, record, review, separation
+from .arguments import checked
 from .audio import Block, Reader, mix, zip_blocks
-from .errors import AudioFileError, OutputError, ParameterError, PluginError, PluginNotFound, exact, exact_sum, nearest
+from .effects import Param
+from .errors import (
+    AudioFileError,
+    OutputError,
+    ParameterError,
+    PluginError,
+    PluginNotFound,
+    exact,
+    exact_sum,
+    expect,
+    legible,
+    nearest,
+)
 from .external import PluginReport
 from .folders import state_folder
 from .preset import Loudness, MixtureFit, Peak, Preset, exchanged, load_preset, preset_names
@@ -37,6 +51,15 @@ PACKAGES = ("numpy", "scipy", "soundfile", "soxr", "pedalboard", "pyloudnorm", "
 
 RENDERING_VERSION = 1
 """Raised whenever the same request would give other files than before."""
+
+START_S = Param("start_s", "s", 0.0, 1e7, 0.0)
+DURATION_S = replace(START_S, name="duration_s", default=None)
+"""An excerpt lies within the first four months of a recording."""
+
+MAX_NAME_BYTES = 200
+
+RESERVED = frozenset('/\\:*?"<>|')
+"""Letters that not every system takes in the name of a file, besides those that are not printed."""
 
 Progress = Callable[[str, float], None]
 """Told the stage and how much of it is done, 0 to 1."""
@@ -86,6 +109,19 @@ def folder_name(preset: Preset, options: Options) -> str:
         return preset.folder
     end = "end" if duration_s is None else f"{exact_sum(start_s, duration_s)}s"
     return f"{preset.folder}@{exact(start_s)}s-{end}"
+
+    def __post_init__(self) -> None:
+        expect("out", self.out, str, Path)
+        object.__setattr__(self, "out", Path(self.out))
+        for switch in ("overwrite", "dry_stems", "use_cache", "download", "allow_plugin_paths"):
+            expect(switch, getattr(self, switch), bool)
+        START_S.check(self.start_s)
+        if self.duration_s is not None:
+            DURATION_S.check(self.duration_s)
+        expect("name", self.name, str)
+        expect("device", self.device, str)
+        expect("models", self.models, str, Path, type(None))
+        object.__setattr__(self, "models", self.models and Path(self.models))
 
 
 @dataclass(frozen=True)
@@ -140,7 +176,8 @@ class Outcome:
     """What became of one input: status "ok", "skipped" or "failed", and the files by stem name.
 
     `reason` says why it was rendered again, or not: "unchanged", "preset changed". `from_cache`: it was not separated
-    again. `input`, `folder` and `files` are URLs where a batch reads or writes those.
+    again. `input`, `folder` and `files` are URLs where a batch reads or writes those. `error` is for the user, and
+    `traceback` for whoever mends it.
     """
 
     input: Path | str
@@ -155,6 +192,7 @@ class Outcome:
     seconds: Mapping[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     error: str | None = None
+    traceback: str = field(default="", repr=False)
 
     def as_json(self) -> dict[str, Any]:
         """The same as one JSON object."""
@@ -174,6 +212,7 @@ class Outcome:
         }
 
 
+@checked
 def render(
     path: str | Path,
     preset: str | Path | Mapping[str, Any] | Preset = "default",
@@ -196,6 +235,7 @@ def render(
     return run(plan(Path(path), loaded, Options(Path(out), **options)), progress)
 
 
+@checked
 def plan(
     path: Path, preset: Preset, options: Options, track: str | None = None, source: Path | str | None = None
 ) -> Plan:
@@ -206,11 +246,8 @@ def plan(
     to them.
     Raises GbsepError. What a killed render left at the destination is put in place or swept.
     """
-    for name, value in (("start_s", options.start_s), ("duration_s", options.duration_s)):
-        if value is not None and value > record.MAX_SECONDS:
-            raise ParameterError(name, value, f"at most {record.MAX_SECONDS:.0f}", "s")
     info, reader = files.opened(path, options.start_s, options.duration_s)
-    track, source = track or track_names([path])[path], source or path
+    track, source = _checked_track(track or track_names([path])[path]), source or path
     try:
         preset.settings.check(reader.sample_rate)
     except ParameterError as error:
@@ -239,6 +276,11 @@ def plan(
             outputs.recover(folder)
         options = replace(options, dry_stems=options.dry_stems or _has_dry_stems(folder))
     names = _file_names(preset, options, track)
+    called = Path(track).name
+    if legible(path.name) != path.name:
+        warnings.append(f"the name of the file is not in UTF-8; in names that gbsep makes it is {called}")
+    if "{track}" in options.name and portable(called) != called:
+        warnings.append(f"not every system takes {called!r} in the name of a file: the files say {portable(called)!r}")
     swaps = review.load(folder.parent).swaps(label)
     for stem in sorted({name for pair in swaps for name in pair} - set(preset.stems)):
         warnings.append(f"the review swaps {stem!r}, which {label} does not have{nearest(stem, preset.stems)}")
@@ -938,6 +980,7 @@ def output_format(preset: Preset) -> files.OutputFormat:
     return files.OutputFormat(preset.output.format, preset.output.bit_depth)
 
 
+@checked
 def track_names(inputs: Iterable[Path]) -> dict[Path, str]:
     """A name for each input, that of its file; inputs of one name are told apart by as many folders as it takes.
 
@@ -948,20 +991,20 @@ def track_names(inputs: Iterable[Path]) -> dict[Path, str]:
     """
     paths: dict[Path, Path] = {}
     for path in inputs:
-        paths.setdefault(path.resolve(), path)
+        paths.setdefault(Path(os.path.realpath(path)), path)
     places = {path: Path(os.path.abspath(path)) for path in paths.values()}
-    stems = Counter(place.with_suffix("") for place in places.values())
-    alike = {place for place in places.values() if stems[place.with_suffix("")] > 1}
+    stems = Counter(map(without_suffix, places.values()))
+    alike = {place for place in places.values() if stems[without_suffix(place)] > 1}
     parts = {}
     for path, place in places.items():
-        stem = place.with_suffix("")
+        stem = without_suffix(place)
         parts[path] = (place if place in alike or stem in alike else stem).parts
     names = dict.fromkeys(parts, "")
     pending, depth = set(parts), 1
     while pending:
         ends = Counter(own[-depth:] for own in parts.values())
         known = {path for path in pending if ends[parts[path][-depth:]] == 1 or depth >= len(parts[path])}
-        names |= {path: "/".join(parts[path][-depth:]) for path in known}
+        names |= {path: "/".join(map(_in_utf8, parts[path][-depth:])) for path in known}
         pending, depth = pending - known, depth + 1
     return {path: plain_track(name) for path, name in names.items()}
 
@@ -975,13 +1018,50 @@ def plain_track(name: str) -> str:
     return "/".join("_" * len(part) if set(part) == {"."} else part for part in name.split("/"))
 
 
+def without_suffix(path: Path) -> Path:
+    """A path as tracks are named by; a name that would be none without its suffix, such as `...wav`, keeps it."""
+    bare = path.with_suffix("") if path.name else path
+    return path if bare.name in ("", ".", "..") else bare
+
+
+def portable(name: str) -> str:
+    """A name as every system takes it in the name of a file.
+
+    >>> portable("What's Up?")
+    "What's Up_"
+    """
+    safe = "".join("_" if letter in RESERVED or not letter.isprintable() else letter for letter in name)
+    return f"_{safe[1:]}" if safe.startswith(".") else safe
+
+
+def _in_utf8(name: str) -> str:
+    """The name of a file as that of a folder; bytes that are no UTF-8 become `%E9`, as in a URL."""
+    return re.sub("[\udc80-\udcff]", lambda byte: f"%{ord(byte[0]) - 0xDC00:02X}", name)
+
+
+def _checked_track(track: str) -> str:
+    """The name of a track, if it lies inside the output folder."""
+    expect("track", track, str)
+    path = Path(track)
+    if path.is_absolute() or ".." in path.parts or not path.parts or "\0" in track:
+        raise ParameterError("track", track, "the name of a folder in the output folder")
+    return track
+
+
 def _file_names(preset: Preset, options: Options, track: str) -> dict[str, str]:
     """The file name of every track that is written, by the template."""
-    words = {"track": Path(track).name, "preset": preset.name, "stem": ""}
+    words = {"track": portable(Path(track).name), "preset": preset.name, "stem": ""}
+    template = "a template such as '{track} - {stem}'"
+    too_long = f"a template that makes names of at most {MAX_NAME_BYTES} bytes"
+    if len(options.name) > MAX_NAME_BYTES:
+        raise ParameterError("name", f"{options.name[:20]}...", too_long)
     try:
-        fields = {name for _, name, _, _ in string.Formatter().parse(options.name) if name is not None}
+        parsed = list(string.Formatter().parse(options.name))
     except ValueError as error:
-        raise ParameterError("name", options.name, f"a template such as '{{track}} - {{stem}}' ({error})") from None
+        raise ParameterError("name", options.name, f"{template} ({error})") from None
+    if any(form or conversion for _, _, form, conversion in parsed):
+        raise ParameterError("name", options.name, f"{template}, without ':' or '!' in braces")
+    fields = {name for _, name, _, _ in parsed if name is not None}
     for unknown in fields - set(words):
         raise ParameterError("name", options.name, f"no field {{{unknown}}}{nearest(unknown, words)}")
     if "stem" not in fields:
@@ -991,10 +1071,10 @@ def _file_names(preset: Preset, options: Options, track: str) -> dict[str, str]:
     suffix = output_format(preset).suffix
     names = {name: options.name.format(**{**words, "stem": name}) + suffix for name in tracks}
     for name in names.values():
-        if set(name) & set('/\\\0:*?"<>|') or name.startswith("."):
+        if name != portable(name):
             raise ParameterError("name", options.name, f"{name!r} cannot be the name of a file everywhere")
-        if len(name.encode()) > 200:
-            raise ParameterError("name", options.name, "a template that makes names of at most 200 bytes")
+        if len(name.encode()) > MAX_NAME_BYTES:
+            raise ParameterError("name", options.name, too_long)
     return names
 
 

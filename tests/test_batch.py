@@ -645,8 +645,9 @@ def test_an_error_of_our_own_is_an_outcome(album: Path, tmp_path: Path, monkeypa
 
     monkeypatch.setattr(rendering, "run", wrong)
     done = task.perform(task.task_of(plan, None), lambda stage, fraction: None, {})
-    assert done.outcome.status == "failed"
-    assert done.outcome.error == "unexpected TypeError: something is not what it should be; --debug shows where"
+    assert done.status == "failed"
+    reason = "unexpected TypeError: something is not what it should be; please report it, with what --debug shows"
+    assert done.error == reason
     assert "def wrong" in done.traceback or "in wrong" in done.traceback
 
 

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "gbsep"
 
 LAYERS = (
-    {"errors", "audio", "folders", "smallfiles", "__init__"},
+    {"errors", "arguments", "privacy", "audio", "folders", "smallfiles", "__init__"},
     {
         "files",
         "framing",

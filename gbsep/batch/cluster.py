@@ -24,7 +24,7 @@ from ..rendering import RENDERING_VERSION, Outcome, Plan
 from ..separation import SEPARATION_VERSION
 from . import remote
 from .planning import Batch, separations
-from .task import Done, Event, Results, Task, failed, perform, task_of
+from .task import Event, Results, Task, perform, task_of
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -37,7 +37,7 @@ CONNECT_S = 10.0
 _turn = threading.Lock()
 
 
-def render(tasks: Sequence[Task], version: str) -> list[Done]:
+def render(tasks: Sequence[Task], version: str) -> list[Outcome]:
     """What a worker does: render tasks that share a separation. Raises GbsepError when it has another version."""
     if version != VERSION:
         raise GbsepError(f"a worker of the cluster has gbsep {VERSION}, not {version}: install the same everywhere")
@@ -95,7 +95,7 @@ def _in_turn(
         client.cancel(list(running), force=True)
 
 
-def _results(future: Future, plans: Sequence[Plan], batch: Batch) -> list[Done]:
+def _results(future: Future, plans: Sequence[Plan], batch: Batch) -> list[Outcome]:
     from distributed.scheduler import KilledWorker
 
     try:
@@ -104,7 +104,7 @@ def _results(future: Future, plans: Sequence[Plan], batch: Batch) -> list[Done]:
         problem: Exception = WorkerDied(" ".join(str(error).split()))
     except Exception as error:
         problem = error
-    return [failed(task_of(plan, batch.destination), problem) for plan in plans]
+    return [task_of(plan, batch.destination).failed(problem) for plan in plans]
 
 
 # The same task on another machine
@@ -118,7 +118,7 @@ def _portable(task: Task) -> Task:
     return replace(task, options=options, source=source.absolute() if isinstance(source, Path) else source)
 
 
-def _perform(task: Task, shared: dict[str, Mapping[str, Reader]]) -> Done:
+def _perform(task: Task, shared: dict[str, Mapping[str, Reader]]) -> Outcome:
     """Perform a task with a stand-in of its destination on this machine."""
     perform_here = functools.partial(perform, progress=lambda stage, fraction: None, shared=shared)
     if task.destination is None:
@@ -130,16 +130,16 @@ def _perform(task: Task, shared: dict[str, Mapping[str, Reader]]) -> Done:
         shutil.rmtree(home, ignore_errors=True)
 
 
-def _in_words(done: Done, plan: Plan, batch: Batch) -> Done:
+def _in_words(done: Outcome, plan: Plan, batch: Batch) -> Outcome:
     """What a worker answered, with the paths as they were given here."""
-    told: Outcome = replace(done.outcome, input=plan.source)
+    told: Outcome = replace(done, input=plan.source)
     if told.error is not None:
         task = _portable(task_of(plan, batch.destination))
         error = told.error.replace(str(task.source), str(plan.source))
         told = replace(told, error=error.replace(str(task.options.out), str(plan.options.out)))
     if told.folder is not None and not batch.destination:
         told = replace(told, folder=plan.folder, files={name: plan.folder / plan.names[name] for name in told.files})
-    return Done(told, done.traceback)
+    return told
 
 
 # The cluster

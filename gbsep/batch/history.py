@@ -16,7 +16,7 @@ from typing import Annotated
 from pydantic import Field, RootModel
 
 from .. import smallfiles
-from ..errors import SmallFileError
+from ..errors import FolderUnknown, SmallFileError
 from ..folders import state_folder, write_whole
 from ..record import checked
 from ..rendering import Outcome, Plan
@@ -70,7 +70,7 @@ def learn(batch: Batch, outcomes: Iterable[Outcome]) -> None:
             seen[_separation(plan, batch.threads)] = outcome.seconds["separate"] / audio_s
         for key, value in seen.items():
             known[key] = value + (1 - NEWEST_COUNTS) * (known.pop(key, value) - value)
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, FolderUnknown):
         write_whole(_path(), json.dumps(dict(list(known.items())[-MOST_KEPT:])))
 
 
@@ -89,5 +89,5 @@ def _path() -> Path:
 def _read() -> dict[str, float]:
     try:
         return checked(_path(), Speeds, smallfiles.read_json(_path())).root
-    except SmallFileError:
+    except (SmallFileError, FolderUnknown):
         return {}

@@ -18,6 +18,7 @@ The order is that of the words, and sorted within each.
 from __future__ import annotations
 
 import csv
+import errno
 import functools
 import glob
 import io
@@ -31,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import files, outputs, record
-from ..errors import AudioFileError, GbsepError, ParameterError, nearest
+from ..errors import AudioFileError, GbsepError, ParameterError, legible, nearest
 from ..preset import parse_override
 from . import remote
 from .remote import is_url
@@ -59,7 +60,7 @@ class Request:
     preset: str | None = None
     overrides: tuple[tuple[str, Any], ...] = ()
     row: str = ""
-    problem: GbsepError | None = None
+    problem: Exception | None = None
 
 
 def expand(words: Iterable[str | Path], out: Path | str) -> tuple[list[Request], list[str], list[str]]:
@@ -77,7 +78,19 @@ def expand(words: Iterable[str | Path], out: Path | str) -> tuple[list[Request],
                 requests += [row] if row.problem else _expand_word(row, out, left_out, stems)
         else:
             requests += _expand_word(Request(word), out, left_out, stems)
-    return requests, left_out, stems
+    return [replace(one, problem=one.problem or _fault_of_name(one.input)) for one in requests], left_out, stems
+
+
+def _fault_of_name(word: str) -> GbsepError | None:
+    """What makes a path or URL one that no file can have."""
+    try:
+        remote.path_of(word) if is_url(word) else os.lstat(word)
+    except (UnicodeError, ValueError) as error:
+        return AudioFileError(legible(word), f"cannot be the name of a file: {error}")
+    except OSError as error:
+        if error.errno in (errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL):
+            return AudioFileError(legible(word), f"cannot be read: {error.strerror}")
+    return None
 
 
 def _expand_word(asked: Request, out: Path | str, left_out: list[str], stems: list[str]) -> list[Request]:
@@ -97,7 +110,7 @@ def _expand_word(asked: Request, out: Path | str, left_out: list[str], stems: li
                 what = "no audio file matches" if found else "all that matches was made by gbsep"
         else:
             return [asked]
-    except GbsepError as error:
+    except Exception as error:
         return [replace(asked, problem=error)]
     if found == [word]:
         return [asked]
@@ -186,6 +199,8 @@ def read_manifest(path: Path) -> list[Request]:
         raise AudioFileError(path, f"cannot be read: {error.strerror or error}") from None
     except UnicodeDecodeError:
         raise AudioFileError(path, "is not a text file: save it as CSV in UTF-8, or as JSON lines") from None
+    except ValueError as error:
+        raise AudioFileError(legible(path), f"cannot be the name of a file: {error}") from None
     is_json = path.suffix.lower() in JSON_LINES
     if is_json and text.lstrip().startswith("["):
         raise AudioFileError(
@@ -202,7 +217,7 @@ def _json_rows(text: str) -> Iterator[tuple[int, Any]]:
         if line.strip():
             try:
                 yield number, json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 yield number, ValueError(f"is not JSON: {error}")
 
 

@@ -23,11 +23,11 @@ from typing import Any
 
 from .. import outputs, rendering
 from ..audio import Reader
-from ..errors import GbsepError, WorkerDied
+from ..errors import WorkerDied
 from ..host.sandbox import how_it_ended
-from ..rendering import Plan
+from ..rendering import Outcome, Plan
 from .planning import Batch, separations
-from .task import Done, Event, Results, failed, task_of
+from .task import Event, Results, task_of
 from .worker import Step
 
 LAUNCH = "import sys; sys.path[:] = sys.argv[1:]; from gbsep.batch.worker import main; main()"
@@ -45,9 +45,9 @@ def here(plans: Iterable[Plan], batch: Batch, on_event: Callable[[Event], None],
         on_event(Event("started", plan))
         task = task_of(plan, batch.destination)
         try:
-            yield plan, Done(task.run(plan, partial(_progress, on_event, plan), shared))
-        except GbsepError as error:
-            yield plan, failed(task, error)
+            yield plan, task.run(plan, partial(_progress, on_event, plan), shared)
+        except Exception as error:
+            yield plan, task.failed(error)
 
 
 def _progress(on_event: Callable[[Event], None], plan: Plan, stage: str, fraction: float) -> None:
@@ -60,7 +60,7 @@ def in_workers(
     """In `batch.jobs` processes; renders that share a separation go to one of them, one after the other."""
     waiting = deque(map(deque, separations(plans)))
     tries: Counter[Path] = Counter()
-    answers: queue.SimpleQueue[tuple[_Worker, Done | Step | None]] = queue.SimpleQueue()
+    answers: queue.SimpleQueue[tuple[_Worker, Outcome | Step | None]] = queue.SimpleQueue()
     idle: list[_Worker] = []
     busy: set[_Worker] = set()
 
@@ -92,7 +92,7 @@ def in_workers(
                     worker.rest.appendleft(plan)
                     on_event(Event("retried", plan, message=reason))
                 else:
-                    answer = failed(task_of(plan, batch.destination), WorkerDied(f"{reason}, {TRIES} times"))
+                    answer = task_of(plan, batch.destination).failed(WorkerDied(f"{reason}, {TRIES} times"))
             if worker.rest:
                 waiting.appendleft(worker.rest)  # taken by the worker that became idle last: this one, if it lives
             begin()

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from .. import cache, outputs, record, rendering
-from ..errors import GbsepError, ParameterError
+from ..errors import ParameterError, unexpected
 from ..preset import Preset, load_preset
 from ..rendering import Options, Outcome, Plan
 from ..separation import backend_named
 from ..separation.compute import processors, threads
 from . import inputs, remote
 from .inputs import Request
-from .task import Task
+from .task import Task, in_place, traceback_of
 
 WORKER_BYTES = 3 * 2**30
 """Memory that a worker may come to need: a large network, or NMF with a song of some minutes."""
@@ -129,8 +129,9 @@ def plan(
         try:
             for preset in chosen(asked, track):
                 plans += _plan_one(asked, preset, options, track, destination, refused)
-        except GbsepError as error:
-            refused.append(Outcome(asked.input, asked.preset or "", "failed", track, error=_in_row(asked, error)))
+        except Exception as error:
+            reason, origin = in_place(asked.row, unexpected(error)), traceback_of(error)
+            refused.append(Outcome(asked.input, asked.preset or "", "failed", track, error=reason, traceback=origin))
     if destination:
         shutil.rmtree(options.out, ignore_errors=True)
     plans = list(_without_collisions(plans, refused))
@@ -145,12 +146,14 @@ def plan(
 
 def _with_tracks(requests: list[Request], out: Path, below: Path | None) -> Iterator[tuple[Request, str]]:
     """Each request and the name of its track; the name of one that has a problem does not matter."""
-    places = [_place(asked) for asked in requests]
-    good = [place for place, asked in zip(places, requests, strict=True) if not asked.problem]
+    places = [None if asked.problem else _place(asked) for asked in requests]
+    good = [place for place in places if place]
     names = _names_below(below, good) if below else rendering.track_names(good)
     names = _as_before(names, out, 0 if below else None)
-    tracks = {place.resolve(): track for place, track in names.items()}
-    return ((asked, tracks.get(place.resolve(), "")) for place, asked in zip(places, requests, strict=True))
+    tracks = {os.path.realpath(place): track for place, track in names.items()}
+    return (
+        (asked, tracks[os.path.realpath(place)] if place else "") for place, asked in zip(places, requests, strict=True)
+    )
 
 
 def _as_before(names: Mapping[Path, str], out: Path, fewer: int | None) -> dict[Path, str]:
@@ -164,7 +167,7 @@ def _as_before(names: Mapping[Path, str], out: Path, fewer: int | None) -> dict[
             continue
         parts = Path(name).parts
         tails = [Path(*parts[first:]) for first in range(len(parts) if fewer is None else fewer + 1)]
-        shorter = dict.fromkeys(path.as_posix() for tail in tails for path in (tail, tail.with_suffix("")))
+        shorter = dict.fromkeys(path.as_posix() for tail in tails for path in (tail, rendering.without_suffix(tail)))
         for earlier in shorter:
             if earlier not in taken and _holds_render_of(out / earlier, place):
                 kept[place] = earlier
@@ -184,8 +187,9 @@ def _names_below(folder: Path, places: Iterable[Path]) -> dict[Path, str]:
     """The whole place of each file in a folder; with its suffix where files beside it differ in nothing else."""
     places = list(places)
     beside = {path for above in {place.parent for place in places} for path in above.glob("*") if inputs.is_audio(path)}
-    stems = Counter(path.with_suffix("") for path in beside | set(places))
-    whole = {place: place if stems[place.with_suffix("")] > 1 else place.with_suffix("") for place in places}
+    stems = Counter(map(rendering.without_suffix, beside | set(places)))
+    whole = {place: rendering.without_suffix(place) for place in places}
+    whole = {place: place if stems[bare] > 1 else bare for place, bare in whole.items()}
     return {place: rendering.plain_track(path.relative_to(folder).as_posix()) for place, path in whole.items()}
 
 
@@ -203,12 +207,8 @@ def _plan_one(
         if asked.problem:
             raise asked.problem
         yield task.plan()
-    except GbsepError as error:
-        refused.append(task.failed(_in_row(asked, error)))
-
-
-def _in_row(asked: Request, error: GbsepError) -> str:
-    return f"{asked.row}: {error}" if asked.row and not str(error).startswith(asked.row) else str(error)
+    except Exception as error:
+        refused.append(task.failed(error, asked.row))
 
 
 def _without_collisions(plans: Iterable[Plan], refused: list[Outcome]) -> Iterator[Plan]:
@@ -233,8 +233,8 @@ def _check_space(plans: Iterable[Plan], options: Options, jobs: int) -> None:
     todo = [one for one in plans if one.action == "render"]
     needed = sum(one.output_bytes for one in todo)
     needed += sum(sorted((one.scratch_bytes for one in todo), reverse=True)[:jobs])
-    store = cache.locate()
-    if options.use_cache and _disk(store.folder) == _disk(options.out):
+    store = cache.locate() if options.use_cache else None
+    if store and _disk(store.folder) == _disk(options.out):
         kept = {rendering.separation_key(one): one for one in todo if not backend_named(one.preset.backend).quick}
         stems = sum(4 * one.reader.frames * one.reader.channels * len(one.preset.wanted) for one in kept.values())
         needed += max(0, min(stems, store.limit_bytes - cache.usage(store).bytes))

@@ -39,9 +39,9 @@ def run(
     yield from batch.refused
     try:
         with contextlib.closing(_results(batch, cluster, apart, on_event, stop)) as results:
-            for plan, done in results:
-                on_event(Event("finished", plan, outcome=done.outcome, message=done.traceback))
-                yield done.outcome
+            for plan, outcome in results:
+                on_event(Event("finished", plan, outcome=outcome))
+                yield outcome
     finally:
         if batch.destination:
             shutil.rmtree(batch.options.out, ignore_errors=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .. import rendering
-from ..errors import GbsepError
+from ..errors import unexpected
 from ..preset import Preset
 from ..rendering import Options, Outcome, Plan, Progress, Separations
 from . import remote
@@ -58,20 +58,13 @@ class Task:
         files = {name: f"{self.url}/{plan.names[name]}" for name in outcome.files}
         return replace(outcome, folder=self.url, files=files)
 
-    def failed(self, reason: str) -> Outcome:
-        """The outcome when `reason` is what came in the way; places that only stand in for others go by their names."""
+    def failed(self, error: Exception, where: str = "") -> Outcome:
+        """The outcome when `error` came in the way; places that only stand in for others go by their names."""
+        reason = in_place(where, unexpected(error))
         if self.destination:
             reason = reason.replace(str(self.options.out), self.destination.rstrip("/"))
         label = rendering.folder_name(self.preset, self.options)
-        return Outcome(self.source, label, "failed", self.track, error=reason)
-
-
-@dataclass(frozen=True)
-class Done:
-    """The outcome of a task, and the traceback of its error."""
-
-    outcome: Outcome
-    traceback: str = ""
+        return Outcome(self.source, label, "failed", self.track, error=reason, traceback=traceback_of(error))
 
 
 @dataclass(frozen=True)
@@ -79,7 +72,7 @@ class Event:
     """What happens to a render.
 
     `kind` is "started", "progress" (with stage and fraction), "retried" (with the reason as message) or "finished"
-    (with the outcome, and the traceback of its error as message).
+    (with the outcome).
     """
 
     kind: str
@@ -90,23 +83,25 @@ class Event:
     message: str = ""
 
 
-Results = Generator[tuple[Plan, Done], None, None]
+Results = Generator[tuple[Plan, Outcome], None, None]
+
+
+def in_place(where: str, reason: str) -> str:
+    """What is wrong, with the row of the manifest where it is."""
+    return f"{where}: {reason}" if where and not reason.startswith(where) else reason
+
+
+def traceback_of(error: Exception) -> str:
+    return "".join(traceback.format_exception(error))
 
 
 def task_of(plan: Plan, destination: str | None) -> Task:
     return Task(plan.source, plan.preset, plan.options, plan.track, destination)
 
 
-def perform(task: Task, progress: Progress, shared: Separations) -> Done:
+def perform(task: Task, progress: Progress, shared: Separations) -> Outcome:
     """Plan and render. Whatever goes wrong is the outcome of this task, be it an error of gbsep's own making."""
     try:
-        return Done(task.run(task.plan(), progress, shared))
+        return task.run(task.plan(), progress, shared)
     except Exception as error:
-        return failed(task, error)
-
-
-def failed(task: Task, error: Exception) -> Done:
-    reason = str(error)
-    if not isinstance(error, GbsepError):
-        reason = f"unexpected {type(error).__name__}: {error}; --debug shows where"
-    return Done(task.failed(reason), "".join(traceback.format_exception(error)))
+        return task.failed(error)

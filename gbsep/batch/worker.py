@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from ..audio import Reader
-from .task import Done, Task, perform
+from ..rendering import Outcome
+from .task import Task, perform
 
 _TELL_EVERY_S = 0.1
 
@@ -53,7 +54,7 @@ def _receive(stream: BinaryIO, tasks: queue.SimpleQueue[tuple[str, Task]]) -> No
         os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
 
 
-def _send(answers: BinaryIO, answer: Done | Step) -> None:
+def _send(answers: BinaryIO, answer: Outcome | Step) -> None:
     pickle.dump(answer, answers)
     answers.flush()
 

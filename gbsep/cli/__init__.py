@@ -1,7 +1,8 @@
 """The command line: parse, call, print, exit code. It alone prints, and it alone catches GbsepError.
 
 Exit codes: 0 all well; 1 at least one input failed while running; 2 refused in planning, before anything was written;
-130 interrupted; 143 ended by SIGTERM, as tidily. Results go to stdout; progress, messages and errors to stderr.
+130 interrupted; 143 ended by SIGTERM and 129 by SIGHUP, as tidily. Results go to stdout; progress, messages and errors
+to stderr.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import _thread
 import atexit
 import gc
+import os
 import signal
 import sys
 import threading
@@ -22,7 +24,8 @@ from typing import Any
 import click
 
 from .. import __version__, smallfiles
-from ..errors import GbsepError, PresetError, SmallFileError, nearest
+from ..errors import GbsepError, PresetError, SmallFileError, nearest, unexpected
+from . import streams
 from .cache import cache_group
 from .common import HELP, complain
 from .demo import demo
@@ -37,15 +40,22 @@ from .session import session
 from .train import train
 from .watch import watch
 
+LIBRARIES_BYTES = 2**29
+"""Address space that the libraries of a quick render take."""
+BLAS_BYTES = 2**25 + 2**12
+"""What OpenBLAS takes for each of its threads."""
+
 # At the end Python would search all that was loaded for cycles, which takes a third of a second.
 atexit.register(gc.freeze)
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """The `gbsep` command."""
+def main(arguments: list[str] | None = None, interruptible: bool = False) -> None:
+    """The `gbsep` command. `interruptible`: SIGINT, which now ends the process at once, is to end it tidily."""
     state = {"debug": False}
+    streams.prepare()
     try:
-        with _ending_tidily():
+        _check_memory()
+        with _ending_tidily(interruptible):
             code = cli.main(
                 arguments, prog_name="gbsep", standalone_mode=False, obj=state, default_map=_user_defaults()
             )
@@ -60,15 +70,47 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         complain(str(error))
         code = 2
-    except BrokenPipeError:
-        sys.stderr.close()
+    except Exception as error:
+        if state["debug"]:
+            raise
         code = 1
+        if not (isinstance(error, OSError) and _is_unprintable()):
+            complain(unexpected(error))
+    else:
+        code = code or int(_is_unprintable())
     sys.exit(code or 0)
 
 
+def _check_memory() -> None:
+    """Raise GbsepError under a limit on memory (`ulimit -v`) that is too low to load what a render needs.
+
+    OpenBLAS, which scipy and numpy each bring, would try without an end to get its buffers, and hear of no signal.
+    """
+    try:
+        import resource
+    except ImportError:  # Windows knows no such limit
+        return
+    limits = [resource.getrlimit(which)[0] for which in (resource.RLIMIT_AS, resource.RLIMIT_DATA)]
+    least = min(limit for limit in (*limits, sys.maxsize) if limit != resource.RLIM_INFINITY)
+    needed = LIBRARIES_BYTES + 2 * BLAS_BYTES * (os.cpu_count() or 1)
+    if least < needed:
+        raise GbsepError(
+            f"this process may have {least / 1e6:.0f} MB of memory, and loading what a render needs takes"
+            f" {needed / 1e6:.0f} MB: raise the limit (ulimit -v)"
+        )
+
+
+def _is_unprintable() -> bool:
+    """Whether stdout does not take the results; unless that is because the reader has gone, it is told."""
+    fault = streams.fault_of_stdout()
+    if fault is not None and not isinstance(fault, BrokenPipeError):
+        complain(f"the results cannot be printed: {fault.strerror}; whatever was to be written to files is there")
+    return fault is not None
+
+
 @contextmanager
-def _ending_tidily() -> Iterator[None]:
-    """SIGTERM and SIGINT end the command through its `finally` clauses, so that nothing partial is left.
+def _ending_tidily(interruptible: bool) -> Iterator[None]:
+    """SIGTERM, SIGHUP and SIGINT end the command through its `finally` clauses, so that nothing partial is left.
 
     Where Python loses an exception, the signal comes again: amid an import, whose compiler and extension modules may
     swallow it or make another of it, and amid a finaliser or the callback of a weak reference.
@@ -89,7 +131,7 @@ def _ending_tidily() -> Iterator[None]:
         if issubclass(unraisable.exc_type, KeyboardInterrupt):
             _send_again(signal.SIGINT)
         elif code and issubclass(unraisable.exc_type, SystemExit):
-            _send_again(signal.SIGTERM)
+            _send_again(code - 128)
         else:
             hook_before(unraisable)
 
@@ -98,8 +140,10 @@ def _ending_tidily() -> Iterator[None]:
         return
     hook_before, sys.unraisablehook = sys.unraisablehook, ignored
     taken = [signal.SIGTERM]
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    if interruptible or signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         taken.append(signal.SIGINT)
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # not under nohup
+        taken.append(signal.SIGHUP)
     before = {number: signal.signal(number, end) for number in taken}
     try:
         yield
@@ -168,11 +212,16 @@ def _user_defaults() -> dict[str, Any]:
     """Options from the user's defaults.json, by command. Raises PresetError for what no command knows."""
     from ..folders import config_folder
 
-    path = config_folder() / "defaults.json"
-    if not path.exists():
+    folder = config_folder()
+    if folder is None:
         return {}
+    path = folder / "defaults.json"
     try:
+        if not path.exists():
+            return {}
         defaults = smallfiles.read_json(path, 1_000_000)
+    except OSError as error:
+        raise PresetError(path, "", f"cannot be read ({error.strerror})") from None
     except SmallFileError as error:
         raise PresetError(path, "", f"must be a JSON object ({error.reason})") from None
     return _check_defaults(path, "", cli, defaults)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import textwrap
 import time
@@ -15,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import GbsepError
-from .common import Time, complain, figure, plugin_paths_option, print_table, say
+from .common import Time, complain, figure, plugin_paths_option, print_json, print_table, say
 from .progress import batch_progress, two_stops
 
 if TYPE_CHECKING:
-    from ..batch import Batch, Event
+    from ..batch import Batch
     from ..rendering import Options, Outcome
 
 CHOSEN = "the one chosen in review, or default"
@@ -192,19 +191,13 @@ def run_batch(planned: Batch, cluster: str | None, watching: bool = False) -> tu
     """
     from .. import batch
 
-    debug = click.get_current_context().obj["debug"]
     outcomes: list[Outcome] = []
     interrupted = False
-
-    def tell(event: Event) -> None:
-        show(event)
-        if debug and event.kind == "finished" and event.message:
-            click.echo(event.message, err=True)
 
     here = planned.alone and not cluster and not watching
     with batch_progress(planned) as show, nullcontext() if here else two_stops() as stop:
         try:
-            outcomes.extend(batch.run(planned, cluster=cluster, apart=watching, on_event=tell, stop=stop))
+            outcomes.extend(batch.run(planned, cluster=cluster, apart=watching, on_event=show, stop=stop))
         except KeyboardInterrupt:
             interrupted = True
     return planned.in_order(outcomes), interrupted or (stop is not None and stop.is_set())
@@ -224,9 +217,11 @@ def print_outcomes(outcomes: Sequence[Outcome], as_json: bool) -> None:
     """Results on stdout: a table, or one JSON object per line. Warnings and errors on stderr."""
     for outcome in outcomes:
         if as_json:
-            click.echo(json.dumps(outcome.as_json(), ensure_ascii=False))
+            print_json(outcome.as_json())
         for warning in outcome.warnings:
             say(f"{outcome.input}: warning: {warning}", err=True)
+        if outcome.traceback and click.get_current_context().obj["debug"]:
+            click.echo(outcome.traceback, err=True)
     about: dict[str, list[Path | str]] = {}
     for outcome in outcomes:
         if outcome.error and outcome.input not in about.setdefault(outcome.error, []):

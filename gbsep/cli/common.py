@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import sys
 import time
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import printable
+from . import streams
 
 if TYPE_CHECKING:
     from ..rendering import Progress
@@ -92,6 +94,11 @@ def figure(value: float | None, unit: str) -> str:
 def say(text: str, err: bool = False) -> None:
     """One line to be read, whatever the names of files in it hold: a terminal obeys some letters."""
     click.echo(printable(text), err=err)
+
+
+def print_json(value: Any, indent: int | None = None) -> None:
+    """One JSON value on stdout, on a line of its own; in ASCII where stdout has not all letters."""
+    click.echo(json.dumps(value, indent=indent, ensure_ascii=not streams.takes_any_letter()))
 
 
 def print_table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 
 import click
 
-from .common import debug_option, print_table
+from .common import debug_option, print_json, print_table
 
 
 @click.command(short_help="Look at this installation: what works, what is missing.")
@@ -23,7 +22,8 @@ def doctor(as_json: bool) -> int:
 
     checks = list(examine())
     if as_json:
-        click.echo("\n".join(json.dumps(asdict(check), ensure_ascii=False) for check in checks))
+        for check in checks:
+            print_json(asdict(check))
     else:
         print_table(
             ("subject", "state", "found", "next step"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import OutputError
-from .common import debug_option, print_table, say
+from .common import debug_option, print_json, print_table, say
 
 if TYPE_CHECKING:
     from ..diagnose import Finding
@@ -45,7 +44,7 @@ def evaluate(folder: Path, reference: Path, dry: bool, as_json: bool) -> int:
     scores = {name: evaluate_folder(place, reference, dry) for name, place in _folders(folder).items()}
     if as_json:
         found = {name: {stem: score.as_json() for stem, score in stems.items()} for name, stems in scores.items()}
-        click.echo(json.dumps(_alone(found), ensure_ascii=False))
+        print_json(_alone(found))
         return 0
     print_table(("", "stem", *COLUMNS.values()), [row for name, stems in scores.items() for row in _rows(name, stems)])
     for name, stems in scores.items():
@@ -82,7 +81,7 @@ def diagnose(folder: Path, mixture: Path | None, as_json: bool) -> int:
     found = {name: diagnose_folder(place, mixture) for name, place in _folders(folder).items()}
     if as_json:
         listed = {name: [finding.as_json() for finding in findings] for name, findings in found.items()}
-        click.echo(json.dumps(_alone(listed), ensure_ascii=False))
+        print_json(_alone(listed))
         return 0
     for name, findings in found.items():
         _show_findings(name, findings)
@@ -120,7 +119,7 @@ def log(outs: tuple[Path, ...], path: Path | None, language: str, reference: Pat
     path = path or outs[0] / "experiment-log.md"
     numbers, written = write_log(outs, path, language, reference)
     if as_json:
-        click.echo(json.dumps({"log": str(path), "added": numbers, "files": [str(file) for file in written]}))
+        print_json({"log": str(path), "added": numbers, "files": [str(file) for file in written]})
     else:
         say(f"{path}: {'Exp ' + ', '.join(numbers) + ' added' if numbers else 'nothing new'}")
     return 0

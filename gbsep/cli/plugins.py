@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import OutputError, PluginError, printable
-from .common import HELP, debug_option, print_table, say
+from .common import HELP, debug_option, print_json, print_table, say
 
 if TYPE_CHECKING:
     from ..host import PluginInfo
@@ -72,7 +71,7 @@ def _list_plugins(refresh: bool, retry: bool, as_json: bool) -> None:
         for info in found:
             row = info.as_json() | {"shadowed": not info.reason and used[info.name] is not info}
             del row["parameters"]
-            click.echo(json.dumps(row))
+            print_json(row)
     else:
         _print_plugins(found, used)
     if not found:
@@ -146,7 +145,7 @@ def show_plugin(name: str, vendor: str | None, format_: str | None, probe: bool,
         raise PluginError(f"{info.name} is an instrument: no sound goes through it, so there is nothing to compare")
     nondeterministic = not host.repeats(info) if probe else None
     if as_json:
-        click.echo(json.dumps(info.as_json() | {"nondeterministic": nondeterministic}))
+        print_json(info.as_json() | {"nondeterministic": nondeterministic})
         return
     say(f"{info.name} {info.version}, {info.vendor}, {info.format}, {info.category}")
     say(f"{info.path}, class {info.class_id}")

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 from ..errors import GbsepError
-from .common import HELP, complain, debug_option, print_table, say
+from .common import HELP, complain, debug_option, print_json, print_table, say
 
 
 @click.group(context_settings=HELP)
@@ -40,7 +38,7 @@ def show(preset: str, overrides: tuple[str, ...]) -> None:
     from ..preset import load_preset, parse_override
 
     document = load_preset(preset, [parse_override(text) for text in overrides]).document
-    click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+    print_json(document, indent=2)
 
 
 @presets.command()
@@ -69,4 +67,4 @@ def schema() -> None:
     """Print the JSON Schema of presets, for editors and validators."""
     from ..preset import preset_schema
 
-    click.echo(json.dumps(preset_schema(), indent=2))
+    print_json(preset_schema(), indent=2)

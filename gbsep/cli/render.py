@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -12,7 +11,7 @@ import click
 
 from ..errors import GbsepError, ParameterError
 from .batches import CHOSEN, batch_options, carry_out, choices_of, print_outcomes, tell_left_out
-from .common import Time, complain, debug_option, figure, plugin_paths_option, progress_bar, say
+from .common import Time, complain, debug_option, figure, plugin_paths_option, print_json, progress_bar, say
 from .session import session_options, write_after
 
 if TYPE_CHECKING:
@@ -102,18 +101,16 @@ def _show_plans(planned: Batch, as_json: bool) -> None:
 
     for plan in planned.plans:
         if as_json:
-            click.echo(
-                json.dumps(
-                    {
-                        "input": str(plan.source),
-                        "preset": plan.label,
-                        "action": plan.action,
-                        "reason": plan.reason,
-                        "folder": str(plan.folder),
-                        "files": list(plan.names.values()),
-                        "warnings": list(plan.warnings),
-                    }
-                )
+            print_json(
+                {
+                    "input": str(plan.source),
+                    "preset": plan.label,
+                    "action": plan.action,
+                    "reason": plan.reason,
+                    "folder": str(plan.folder),
+                    "files": list(plan.names.values()),
+                    "warnings": list(plan.warnings),
+                }
             )
             continue
         say(f"{plan.action:6} {plan.source} -> {plan.folder}{' (' + plan.reason + ')' if plan.reason else ''}")
@@ -194,7 +191,7 @@ def apply_chain(
     after = done["after"]
     figures = f"{figure(after['loudness_lufs'], 'LUFS')}, {figure(after['peak_dbfs'], 'dBFS')}"
     if as_json:
-        click.echo(json.dumps(done, ensure_ascii=False))
+        print_json(done)
     else:
         say(f"{done['file']}: {figures}")
     return 0

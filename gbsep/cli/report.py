@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import webbrowser
 from collections.abc import Callable, Sequence
@@ -14,7 +13,7 @@ import click
 
 from ..errors import ParameterError
 from .batches import Choices, batch_options, choices_of, run_batch
-from .common import complain, debug_option, print_table, progress_bar, say
+from .common import complain, debug_option, print_json, print_table, progress_bar, say
 
 if TYPE_CHECKING:
     from ..report.songs import Song
@@ -205,7 +204,7 @@ def _show(page: Path, title: str, songs: list[Song], embed_mb: float, overwrite:
             "files": [str(path) for path in written],
             "songs": [_as_json(one) for one in songs],
         }
-        click.echo(json.dumps(told, ensure_ascii=False))
+        print_json(told)
         return
     _print_figures(songs)
     for path in written:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import GbsepError, OutputError
-from .common import complain, debug_option, say
+from .common import complain, debug_option, print_json, say
 
 if TYPE_CHECKING:
     from ..rendering import Outcome
@@ -74,7 +73,8 @@ def session(
         more = f"; so are {len(written) - 1} more, and there is no other" if len(written) > 1 else ""
         raise OutputError(written[0].path, LEFT + more)
     if as_json:
-        click.echo("\n".join(json.dumps(project.as_json(), ensure_ascii=False) for project in written))
+        for project in written:
+            print_json(project.as_json())
     _report(written, quiet=as_json)
 
 

@@ -24,6 +24,7 @@ import json
 import mimetypes
 import re
 import secrets
+import socketserver
 import sys
 import threading
 from collections.abc import Collection, Mapping, Sequence
@@ -96,6 +97,11 @@ class Server(ThreadingHTTPServer):
         self.out, self.songs, self.token = out, _by_id(collect(out)), secrets.token_urlsafe(24)
         self.deciding = threading.Lock()
         super().__init__((HOST, port), Handler)
+
+    def server_bind(self) -> None:
+        """As HTTPServer binds, but nobody is asked for a name of this machine."""
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = HOST, self.server_address[1]
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A browser that goes away in the middle of an answer is no error."""

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
 from .. import smallfiles
+from ..arguments import checked
 from ..errors import ParameterError, SmallFileError
 
 Override = tuple[str, Any]
 
 MAX_VALUES = 10_000
+LARGEST = 10**12
+"""The largest number of a range."""
 INAUDIBLE = ("schema_version", "name", "title", "description")
 """Keys of a preset that say what it is called, and change nothing in a render."""
 
 
+@checked
 def parse_vary(text: str) -> tuple[str, list[Any]]:
     """A key of a preset and its values: a range start:stop:step with both ends in it, or a list.
 
@@ -51,6 +56,9 @@ def grid(variations: Iterable[tuple[str, list[Any]]]) -> list[tuple[Override, ..
     for key in keys:
         if keys.count(key) > 1:
             raise ParameterError("vary", key, "each key once; give its values in one list")
+    renders = math.prod(len(values) for _, values in variations)
+    if renders > MAX_VALUES:
+        raise ParameterError("vary", f"{renders} combinations", f"at most {MAX_VALUES}: give fewer values")
     return list(itertools.product(*([(key, value) for value in values] for key, values in variations)))
 
 
@@ -61,7 +69,7 @@ def _range(text: str, values: str) -> list[Any]:
         count = (stop - start) / step
     except (ValueError, ArithmeticError):
         count = Decimal("NaN")
-    if not count.is_finite():
+    if not count.is_finite() or max(abs(start), abs(stop)) > LARGEST:
         raise ParameterError("vary", text, "three numbers START:STOP:STEP with a step other than 0, such as 100:300:50")
     if count < 0:
         raise ParameterError("vary", text, f"a step that leads from {start} to {stop}: {-step}")

@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
+from ..arguments import checked
 from ..audio import Audio, Block, Reader, Stems, check_finite, join
 from ..errors import AudioError, ParameterError, SeparationFailed, nearest
 from .settings import BackendSettings, first_problem
@@ -88,6 +89,7 @@ class Context:
         return np.random.default_rng(self.seed)
 
 
+@checked
 def backend_named(name: str) -> Backend:
     """The row of BACKENDS; ParameterError with the nearest name when there is none."""
     if name not in BACKENDS:
@@ -119,6 +121,7 @@ def stem_blocks(
         raise SeparationFailed(f"{backend} gave {frames} frames for a mixture of {reader.frames}")
 
 
+@checked
 def separate(
     audio: Audio,
     backend: str = "crossover",
@@ -152,6 +155,7 @@ def separate(
     return Stems(audio, stems, backend, checked.model_dump())
 
 
+@checked
 def parse_settings(backend: str, settings: Mapping[str, Any]) -> BackendSettings:
     """The backend's checked settings; ParameterError names the key and what is allowed."""
     model = backend_named(backend).load().Settings

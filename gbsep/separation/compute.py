@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
+MISSING = "missing"
+"""What stands for the version of a package that is not installed."""
+
 
 def pick_device(requested: str) -> str:
     """The device that `requested` (one of DEVICES) means on this machine: cpu, cuda or mps.
@@ -83,14 +86,17 @@ def _blas() -> ThreadpoolController:
 
 
 def versions(*packages: str) -> dict[str, str]:
-    """Installed version of each package."""
+    """Installed version of each package; MISSING for one that is not there, as gbsep may do without it."""
     return {package: _version(package) for package in packages}
 
 
 @cache
 def _version(package: str) -> str:
     """Looked up once: it means reading a file of the package, for every render of a batch."""
-    return importlib.metadata.version(package)
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return MISSING
 
 
 def find_weights(model: str, backend: str, context: Context) -> models.Found:

@@ -13,7 +13,6 @@ import copy
 import hashlib
 import json
 import os
-import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -41,8 +40,6 @@ def forward(network: Any, weights: Path, threads: int) -> Callable[[np.ndarray, 
     (1, len(rows), 2, frames). Exporting takes half a minute, the first time. Raises BackendError when OpenVINO would
     not compute in float32 or not the same, and whatever OpenVINO and torch raise at a network they cannot export.
     """
-    # Importing openvino reports that to its makers unless this package, which it can do without, is missing.
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino
 
     length = int(network.segment * network.samplerate)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import reprlib
 import typing
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ..errors import nearest
+from ..errors import nearest, shown
 
 
 class StrictModel(BaseModel):
@@ -41,7 +40,7 @@ def first_problem(error: ValidationError, model: type[BaseModel]) -> tuple[str, 
         known = [tag.strip(" '") for tag in context["expected_tags"].split(",")]
         key = context["discriminator"].strip("'")
         return f"{path}.{key}", f"{context['tag']!r} is unknown{nearest(context['tag'], known)}"
-    return path, f"{problem['msg'][:1].lower()}{problem['msg'][1:]}, not {reprlib.repr(problem['input'])}"
+    return path, f"{problem['msg'][:1].lower()}{problem['msg'][1:]}, not {shown(problem['input'])}"
 
 
 def _follow(model: type[BaseModel], location: tuple[int | str, ...]) -> tuple[str, list[str]]:

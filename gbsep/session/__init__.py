@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__, outputs
+from ..arguments import checked
 from ..errors import OutputError, ParameterError, nearest
 from ..smallfiles import is_regular
 from . import dawproject, reaper
@@ -67,6 +68,7 @@ class Written:
         }
 
 
+@checked
 def write_sessions(
     out: str | Path,
     format: str = "reaper",

@@ -1,0 +1,142 @@
+#!/usr/bin/env python3
+"""gbsep's public functions with arguments that make no sense: wrong types, wild numbers, empty and endless things.
+
+A wrong type may be a TypeError with a sentence that names the argument; everything else is one of gbsep's own errors,
+or a result. The calls are made in this process: one that takes it down is found by its seed.
+
+    scripts/fuzz_api.py --seed 3 --inputs 2000 --seconds 60
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import random
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import gbsep
+from gbsep import automation, chain, effects, files, filters, preset, rendering, separation
+from gbsep.audio import Audio
+from gbsep.errors import GbsepError, shown
+from gbsep.report import sweep
+
+
+def public(folder: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
+    """Every public function, and arguments with which it works."""
+    tone = Audio(np.sin(np.arange(4410) / 20)[np.newaxis] * 0.1, 44100)
+    song = folder / "song.wav"
+    files.write(song, tone)
+    rendering.render(song, "exp002", folder / "made", use_cache=False)
+    loaded = preset.load_preset("exp002")
+    calls: tuple[tuple[Callable[..., Any], dict[str, Any]], ...] = (
+        (Audio, {"samples": np.zeros((1, 100)), "sample_rate": 44100}),
+        (gbsep.Stems, {"mixture": tone, "stems": {"bass": tone}, "backend": "crossover", "settings": {}}),
+        (gbsep.apply_chain, {"audio": tone, "chain": [{"effect": "Reverb"}], "tail_s": 0.0, "sidechains": {}}),
+        (gbsep.load_preset, {"preset": "exp002", "overrides": (), "seed": None, "format": None, "bit_depth": None}),
+        (gbsep.read, {"path": song, "start_s": 0.0, "duration_s": None}),
+        (gbsep.write, {"path": folder / "w.wav", "audio": tone}),
+        (gbsep.render, {"path": song, "preset": "exp002", "out": folder / "out", "name": "{stem}", "start_s": 0.0,
+                        "duration_s": None, "device": "auto", "overwrite": True, "use_cache": False, "models": None}),
+        (gbsep.separate, {"audio": tone, "backend": "crossover", "seed": 0, "wanted": None, "device": "auto",
+                          "models": None, "cutoff_hz": 200.0}),
+        (gbsep.write_sessions, {"out": folder / "made", "format": "reaper", "per": "song"}),
+        (rendering.Options, {"out": folder / "out", "start_s": 0.0, "duration_s": None, "name": "{stem}"}),
+        (rendering.plan, {"path": song, "preset": loaded, "options": rendering.Options(folder / "out"), "track": "x"}),
+        (chain.parse_chain, {"items": [{"effect": "Gain"}], "where": "chain"}),
+        (chain.check_chain, {"nodes": chain.parse_chain([{"effect": "Reverb"}]), "sample_rate": 44100}),
+        (effects.spec_of, {"name": "Gain"}),
+        (effects.Builtin, {"name": "Reverb", "params": {"room_size": 0.5}, "sample_rate": 44100,
+                            "buffer_frames": 8192}),
+        (effects.render_whole, {"name": "PitchShift", "params": {"semitones": 1.0},
+                                "samples": np.zeros((1, 4410), np.float32), "sample_rate": 44100}),
+        (filters.butterworth_sos, {"order": 4, "cutoff_hz": 200.0, "mode": "lowpass", "sample_rate": 44100}),
+        (automation.parse_automation, {"value": {"points": [[0, 1]]}, "param": effects.WET}),
+        (separation.parse_settings, {"backend": "crossover", "settings": {"cutoff_hz": 200.0}}),
+        (separation.backend_named, {"name": "crossover"}),
+        (preset.parse_override, {"text": "a=1"}),
+        (preset.find_preset, {"preset": "exp002"}),
+        (sweep.parse_vary, {"text": "a=1:2:1"}),
+        (rendering.track_names, {"inputs": [song]}),
+    )  # fmt: skip
+    return {function.__qualname__: (function, arguments) for function, arguments in calls}
+
+
+def garbage(rng: random.Random) -> Any:
+    """A value that is hardly what was asked for."""
+    shape = rng.choice(((), (0,), (1,), (2, 2), (1, 5), (3, 4), (2, 0), (1, 2, 3), (4410,)))
+    return rng.choice((
+        None, True, 0, -1, 1, 7, 2**31, 2**63, -(2**70), 10**5000, 1e308, 5e-324, -0.0, float("nan"), float("inf"),
+        1e-9, "", "x", "\0", "\ud800", "../x", "~nosuch/x", "exp002", "a" * 5000, "{stem:>999999999}", "{0}",
+        "{stem.__class__}", b"x",
+        b"\xff", (), [], {}, [[]], [None], {"a": 1}, {1: 2}, {"points": []}, [{"effect": "Gain"}], [("a", 1)],
+        [("a",)], ["a=1"],
+        {"effect": "Nothing"}, {"semitones": 10**400}, {"bass": 3}, set(), object(), object, len,
+        Path("."), Path("/dev/null"), Path("\0"),
+        1j, range(5), np.float32(3), np.int64(-5), np.zeros(shape, rng.choice(("f4", "f8", "i2", "c8", "O", "U3"))),
+        np.full((1, 8), np.nan), Audio(np.ones((2, 8)), 8000), effects.WET, rendering.Options(), lambda *_: 1 / 0,
+    ))  # fmt: skip
+
+
+def run(seed: int = 0, inputs: int = 2000, seconds: float = 60.0) -> list[str]:
+    """Make so many calls, or for so long; what did not end as it must: the call, and the traceback."""
+    rng, failures, until = random.Random(seed), [], time.monotonic() + seconds
+    with tempfile.TemporaryDirectory() as folder:
+        functions = public(Path(folder))
+        for _ in range(inputs):
+            if time.monotonic() > until:
+                break
+            name = rng.choice(list(functions))
+            function, right = functions[name]
+            arguments = dict(right)
+            for key in rng.sample(list(right), rng.choice((1, 1, 1, 2, len(right))) if len(right) > 1 else 1):
+                arguments[key] = garbage(rng)
+            if outside(arguments, right):
+                continue
+            told = f"{name}({', '.join(f'{key}={shown(value)[:80]}' for key, value in arguments.items())})"
+            try:
+                function(**arguments)
+            except GbsepError:
+                pass
+            except TypeError as error:
+                if not names_an_argument(str(error), function):
+                    failures.append(f"{told}\n{traceback.format_exc()}")
+            except Exception:
+                failures.append(f"{told}\n{traceback.format_exc()}")
+    return failures
+
+
+def outside(arguments: Mapping[str, Any], right: Mapping[str, Any]) -> bool:
+    """Whether the call would write where nothing may be written: a path was changed to one that can be made."""
+    return any(
+        key in ("out", "path") and isinstance(arguments[key], (str, Path)) and arguments[key] != right[key]
+        and "\0" not in str(arguments[key]) and len(str(arguments[key])) < 1000
+        for key in right
+    )  # fmt: skip
+
+
+def names_an_argument(message: str, function: Callable[..., Any]) -> bool:
+    """Whether a sentence says which argument must be what."""
+    known = {*inspect.signature(function).parameters, *rendering.Options.__dataclass_fields__}
+    return " must be " in message and message.split()[0].split("[")[0].split(".")[0] in known
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--inputs", type=int, default=2000)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    failures = run(**vars(parser.parse_args()))
+    print("\n".join(failures) or "no failures")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,194 @@
+#!/usr/bin/env python3
+"""Presets, `--set` and `--vary` texts and manifests as nobody would write them, through gbsep's public functions.
+
+Each input must be taken, or refused with one of gbsep's own errors; a preset that is taken must render a second of
+sound or fail with one of them.
+
+    scripts/fuzz_presets.py --seed 3 --inputs 2000 --seconds 60
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import random
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gbsep import batch, rendering
+from gbsep.audio import Audio
+from gbsep.batch import inputs as words
+from gbsep.effects import EFFECTS
+from gbsep.errors import GbsepError, shown
+from gbsep.files import write
+from gbsep.preset import load_preset, parse_override, preset_names
+from gbsep.rendering import Options
+from gbsep.report.sweep import grid, parse_vary
+
+STRANGE: tuple[Any, ...] = (
+    None, True, False, 0, -1, 1, 3, 10**30, 10**4000, 1e308, -1e308, 5e-324, float("nan"), float("inf"), 0.5, "", " ",
+    "bass", "-bass", "mixture", "-mixture", "guitar", "-guitar", "auto", "\0", "\ud800", "../x",
+    "/etc/passwd", "~nobody/x",
+    "x" * 5000, "노래", "{}", "%s", "-", "a\nb", [], {}, [[]], [None], {"": None}, ["bass"], ["-bass"],
+    ["mixture", "-bass"], ["mixture", "-guitar"], {"points": [[0, 1]]}, {"points": [[0, 1], [0, 2]]},
+    {"method": "loudness"}, {"effect": "Gain"},
+)  # fmt: skip
+
+TEXTS = (
+    "", "=", "a", "a=", "=1", "separate.cutoff_hz=", "separate.cutoff_hz=1e308", "separate.cutoff_hz=" + "9" * 5000,
+    "stems.bass.chain[" + "9" * 5000 + "]=1", "stems.bass.chain[0].x=1", "separate=1", "stems=[]", "stems.bass.from=[]",
+    "a=" + "[" * 5000, "..=1", "[0]=1", "separate.seed=-1", "separate.backend=nmf", "name=\0", "name=../x",
+    "output.tail_s=NaN",
+    "a=1:1e999999:1", "a=1:2:1e-999999", "a=1:2", "a=NaN:1:1", "a=0:9e99:9e98", "a=" + ",".join("123456789" * 9),
+    "separate.cutoff_hz=100:300:50", "a=sNaN:1:1", "a=[1,2", "a=Infinity", "title=1,2", "a=0:9999:1",
+)  # fmt: skip
+
+
+def strange(rng: random.Random, depth: int = 0) -> Any:
+    """A value of any kind; now and then a nest of them."""
+    roll = rng.random()
+    if roll < 0.1 and depth < 4:
+        return [strange(rng, depth + 1) for _ in range(rng.randrange(4))]
+    if roll < 0.2 and depth < 4:
+        return {text_of(strange(rng, 9))[:50]: strange(rng, depth + 1) for _ in range(rng.randrange(4))}
+    if roll < 0.3:
+        effect = rng.choice(list(EFFECTS.values()))
+        params = {param.name: rng.choice([param.low, param.high, param.default]) for param in effect.params}
+        return {"effect": effect.name, **params}
+    if roll < 0.35:
+        nest: Any = []
+        for _ in range(rng.choice((3, 50, 3000))):
+            nest = [nest] if rng.random() < 0.5 else {"effect": "Parallel", "branches": [{"chain": nest}]}
+        return nest
+    return copy.deepcopy(rng.choice(STRANGE))
+
+
+def text_of(value: Any) -> str:
+    return value if isinstance(value, str) else shown(value)
+
+
+def mutated(rng: random.Random, document: Any) -> Any:
+    """The document with a few of its values, keys or elements changed, taken out or added."""
+    for _ in range(rng.randrange(1, 4)):
+        place, key = document, None
+        while isinstance(place, (dict, list)) and place and (key is None or rng.random() < 0.75):
+            parent, key = place, rng.choice(list(place) if isinstance(place, dict) else range(len(place)))
+            place = parent[key]
+        if key is None:
+            return strange(rng)
+        roll = rng.random()
+        if roll < 0.15:
+            del parent[key]
+        elif roll < 0.3 and isinstance(parent, dict):
+            parent[text_of(strange(rng, 9))[:70]] = strange(rng)
+        elif roll < 0.4 and isinstance(parent, list):
+            parent += [place] * rng.choice((1, 3, 100))
+        else:
+            parent[key] = strange(rng)
+    return document
+
+
+def cases(rng: random.Random, folder: Path) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """What is tried, without an end: a description, and the call."""
+    song = folder / "a.wav"
+    write(song, Audio(0.1 * np.random.default_rng(0).standard_normal((2, 4410)), 44100))
+    shipped = [json.loads(path.read_text(encoding="utf-8")) for path in preset_names().values()]
+    light = [document for document in shipped if document["separate"]["backend"] in ("crossover", "compact")]
+    options = Options(folder / "out", overwrite=True, use_cache=False, download=False)
+    while True:
+        kind = rng.choice(("preset", "preset", "render", "set", "vary", "manifest"))
+        if kind in ("preset", "render"):
+            document = mutated(rng, copy.deepcopy(rng.choice(light if kind == "render" else shipped)))
+            if kind == "render":
+                yield f"render {shown(document)}", lambda document=document: render(song, document, options)
+            else:
+                yield f"preset {shown(document)}", lambda document=document: load_preset(document)
+        elif kind == "set":
+            text = rng.choice(TEXTS) if rng.random() < 0.5 else f"{rng.choice(TEXTS)}={shown(strange(rng))}"
+            yield f"set {text[:200]!r}", lambda text=text: load_preset("exp002", [parse_override(text)])
+        elif kind == "vary":
+            texts = rng.choices(TEXTS, k=rng.randrange(1, 4))
+            yield f"vary {str(texts)[:200]}", lambda texts=texts: grid(map(parse_vary, texts))
+        else:
+            path = folder / rng.choice(("m.csv", "m.jsonl"))
+            path.write_bytes(manifest(rng, path.suffix))
+            yield f"manifest {path.read_bytes()[:300]!r}", lambda path=path: plan(path, options)
+
+
+def manifest(rng: random.Random, suffix: str) -> bytes:
+    keys = ["input", "preset", "overrides", *(text_of(strange(rng, 9))[:20] for _ in range(rng.randrange(2)))]
+    values = [["a.wav", "exp002", "separate.cutoff_hz=250"], *([strange(rng) for _ in keys] for _ in range(3))]
+    if suffix == ".jsonl":
+        text = "\n".join(
+            json.dumps(dict(zip(keys, row, strict=False)), default=str) for row in values if _is_plain(row)
+        )
+    else:
+        text = "\n".join(",".join(text_of(cell)[:9000] for cell in row) for row in [keys, *values])
+    content = bytearray(text.encode("utf-8", "surrogatepass"))
+    for _ in range(rng.randrange(3)):
+        content[rng.randrange(len(content))] = rng.randrange(256)
+    return bytes(content)
+
+
+def _is_plain(row: list[Any]) -> bool:
+    try:
+        json.dumps(row, default=str)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def plan(path: Path, options: Options) -> None:
+    requests, _ = words.expand([path], options.out)
+    for outcome in batch.plan([path], ["exp002"], options).refused:
+        if "unexpected" in (outcome.error or ""):
+            raise AssertionError(outcome.traceback)
+    assert requests
+
+
+def render(song: Path, document: Any, options: Options) -> None:
+    preset = load_preset(document)
+    if preset.output.tail_s > 5:
+        return
+    rendering.run(rendering.plan(song, preset, options))
+
+
+def run(seed: int = 0, inputs: int = 2000, seconds: float = 60.0) -> list[str]:
+    """Try so many inputs, or for so long; what did not end as it must: the input, and the traceback."""
+    rng, failures, until = random.Random(seed), [], time.monotonic() + seconds
+    with tempfile.TemporaryDirectory() as folder:
+        for (told, call), _ in zip(cases(rng, Path(folder)), range(inputs), strict=False):
+            if time.monotonic() > until:
+                break
+            try:
+                call()
+            except GbsepError:
+                pass
+            except TypeError as error:
+                if "must be" not in str(error):
+                    failures.append(f"{told}\n{traceback.format_exc()}")
+            except Exception:
+                failures.append(f"{told}\n{traceback.format_exc()}")
+    return failures
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--inputs", type=int, default=2000)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    failures = run(**vars(parser.parse_args()))
+    print("\n".join(failures) or "no failures")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
