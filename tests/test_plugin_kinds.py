@@ -90,6 +90,7 @@ def saved(bundle: Path, values: dict) -> bytes:
 SETTINGS = [
     ({"gain_db": -12.34}, 10 ** (-12.34 / 20)),
     ({"gain_db": "-inf"}, 0.0),
+    ({"gain_db": -59.9}, 10 ** (-59.9 / 20)),
     ({"trim_db": 2.5}, 10 ** (2.5 / 20)),
     ({"mode": "Half"}, 0.5),
     ({"mode": "Mute"}, 0.0),
@@ -355,6 +356,17 @@ def test_every_choice_that_is_listed_can_be_set(names: list[str], data: st.DataO
         for choice in about.choices or about.steps:
             parameters.write(known, {"thing": choice})
             assert known["thing"].read() == choice
+
+
+@pytest.mark.parametrize("answer", WRONG_ANSWERS)
+def test_what_lies_next_to_a_word_at_the_end_can_be_set(answer: Callable[[str], float | None]) -> None:
+    """As LSP's gains show them: "-inf" at the very end, then numbers from -80 dB on."""
+    known = parameters.known_parameters(Texts(lambda raw: "-inf" if raw < 1e-4 else f"{100 * raw - 80:.2f}", answer))
+    about = known["thing"].describe()
+    assert (about.low, about.high, about.choices) == (pytest.approx(-79.99), 20.0, ("-inf",))
+    for value in (about.low, "-inf", -79.95, 20.0):
+        parameters.write(known, {"thing": value})
+        assert known["thing"].read() == value
 
 
 def test_a_continuous_parameter_is_a_range_not_a_thousand_choices() -> None:

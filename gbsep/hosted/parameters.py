@@ -343,7 +343,8 @@ def _shape(knob: Knob, step_count: int, unit: str) -> Shape:
     if numbers and (not words or len(numbers) > max(MOST_LISTED, len(words))):
         steps = tuple(numbers) if 0 < step_count < MOST_STEPS and len(numbers) > 1 else ()
         if not steps:
-            numbers = sorted([*numbers, *_ends(knob, shape)])
+            shape = replace(shape, table=tuple(sorted({*table, *_ends(knob, shape)})))
+            numbers = sorted(number for _, text in shape.table if (number := shape.number(text)) is not None)
         words = words if len(words) <= MOST_CHOICES else ()
         return replace(shape, low=numbers[0], high=numbers[-1], choices=words, steps=steps)
     if few or 0 < step_count < MOST_STEPS:
@@ -351,17 +352,15 @@ def _shape(knob: Knob, step_count: int, unit: str) -> Shape:
     return replace(shape, factors=None, low=0.0, high=1.0, travel=True)
 
 
-def _ends(knob: Knob, shape: Shape) -> Iterator[float]:
-    """The numbers next to a word at an end of the range ("-inf", "off"), which the table passes over."""
+def _ends(knob: Knob, shape: Shape) -> Iterator[tuple[float, str]]:
+    """Where a word at an end of the range ("-inf", "off") gives way to numbers, which the table passes over."""
     for (raw, text), (beside, other) in (shape.table[:2], shape.table[:-3:-1]):
         if shape.number(text) is not None or shape.number(other) is None:
             continue
         for _ in range(SEARCHES):
             middle = (raw + beside) / 2
             raw, beside = (middle, beside) if shape.number(knob.text(middle)) is None else (raw, middle)
-        number = shape.number(knob.text(beside))
-        if number is not None:
-            yield number
+        yield beside, knob.text(beside)
 
 
 def _table(knob: Knob, count: int) -> tuple[tuple[float, str], ...]:
