@@ -8,6 +8,7 @@ the recording, and the spools and half-written files lie in a staging folder tha
 from __future__ import annotations
 
 import importlib
+import math
 import os
 import platform
 import re
@@ -436,7 +437,7 @@ def run(plan: Plan, progress: Progress = _silent, shared: Separations | None = N
                     stage = _loading_meters(partial(progress, "separate"))
                     sources, told = _separate(plan, place, spools, stage, warnings.append, shared)
                 with _stage("restore", seconds):
-                    tracks = _tracks(plan, sources)
+                    tracks = _tracks(plan, sources, warnings.append)
                     null = levels.NullTest()
                     residual = Track("residual", _residual(sources["mixture"], tracks, null))
                 restored = {name: track.restored for name, track in tracks.items()}
@@ -677,7 +678,7 @@ def separation_key(plan: Plan) -> str:
     )
 
 
-def _tracks(plan: Plan, sources: Mapping[str, Reader]) -> dict[str, Track]:
+def _tracks(plan: Plan, sources: Mapping[str, Reader], warn: Callable[[str], None]) -> dict[str, Track]:
     """The stems of the preset with their restored gains; a complement is what the restored others leave.
 
     Stems that the review swaps exchange what they are made of, at the level it was restored to.
@@ -688,7 +689,7 @@ def _tracks(plan: Plan, sources: Mapping[str, Reader]) -> dict[str, Track]:
         for name, stem in preset.stems.items()
         if not stem.is_complement
     }
-    for name, gain_db in _restored_gains(plan, sources["mixture"], tracks).items():
+    for name, gain_db in _restored_gains(plan, sources["mixture"], tracks, warn).items():
         tracks[name].gain_db = gain_db
     known = {**sources, **{name: track.restored for name, track in tracks.items()}}
     for name, stem in preset.stems.items():
@@ -703,7 +704,9 @@ def _sum(terms: list[str], known: Mapping[str, Reader]) -> Reader:
     return mix([(-1.0 if term.startswith("-") else 1.0, known[term.removeprefix("-")]) for term in terms])
 
 
-def _restored_gains(plan: Plan, mixture: Reader, tracks: Mapping[str, Track]) -> dict[str, float]:
+def _restored_gains(
+    plan: Plan, mixture: Reader, tracks: Mapping[str, Track], warn: Callable[[str], None]
+) -> dict[str, float]:
     """The gain in dB for each stem, from one pass over mixture and stems where a method asks for one."""
     methods = {name: _method(plan, name) for name in tracks}
     if all(how.method == "none" for how in methods.values()):
@@ -716,7 +719,16 @@ def _restored_gains(plan: Plan, mixture: Reader, tracks: Mapping[str, Track]) ->
         gram.add(whole, stems)
         for name, piece in stems.items():
             meters[name].add(piece)
-    return levels.restoration_gains(methods, {name: meter.levels() for name, meter in meters.items()}, gram)
+    measured = {name: meter.levels() for name, meter in meters.items()}
+    for name, how in methods.items():
+        heard = measured[name].peak_dbfs > levels.SILENCE_DBFS
+        if how.method == "loudness" and heard and not math.isfinite(measured[name].loudness_lufs):
+            why = "too short" if mixture.frames < 0.4 * mixture.sample_rate else "too quiet"
+            warn(
+                f"stems.{name}: {why} for its loudness to be measured (BS.1770: 400 ms above -70 LUFS), so it keeps "
+                "the level that it came with"
+            )
+    return levels.restoration_gains(methods, measured, gram)
 
 
 def _method(plan: Plan, name: str) -> levels.Restore:

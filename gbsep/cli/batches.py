@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import GbsepError
-from .common import Time, complain, figure, plugin_paths_option, print_json, print_table, say
+from .common import Time, complain, figure, loudness, plugin_paths_option, print_json, print_table, say
 from .progress import batch_progress, two_stops
 
 if TYPE_CHECKING:
@@ -262,7 +262,7 @@ def _rows(outcome: Outcome) -> Iterator[tuple[str, ...]]:
             *head,
             name,
             f"{stem['restored_gain_db']:+.1f} dB",
-            figure(after["loudness_lufs"], "LUFS"),
+            loudness(after),
             figure(after["peak_dbfs"], "dBFS"),
             seconds,
         )

@@ -6,7 +6,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,6 +89,18 @@ def progress_bar(label: str, line_s: float = math.inf) -> Iterator[Progress]:
 
 def figure(value: float | None, unit: str) -> str:
     return "silent" if value is None else f"{round(value, 1) + 0.0:.1f} {unit}"
+
+
+LOUD_RMS_DBFS = -60.0
+"""What is louder and has no loudness yet is shorter than the 400 ms that BS.1770 measures by."""
+
+
+def loudness(levels: Mapping[str, float | None]) -> str:
+    """The loudness of a stem, or why it has none: it is silent, too short or too quiet for BS.1770."""
+    rms_dbfs = levels["rms_dbfs"]
+    if levels["loudness_lufs"] is not None or rms_dbfs is None:
+        return figure(levels["loudness_lufs"], "LUFS")
+    return "too short" if rms_dbfs > LOUD_RMS_DBFS else "too quiet"
 
 
 def say(text: str, err: bool = False) -> None:

@@ -11,7 +11,7 @@ import click
 
 from ..errors import GbsepError, ParameterError
 from .batches import CHOSEN, batch_options, carry_out, choices_of, print_outcomes, tell_left_out
-from .common import Time, complain, debug_option, figure, plugin_paths_option, print_json, progress_bar, say
+from .common import Time, complain, debug_option, figure, loudness, plugin_paths_option, print_json, progress_bar, say
 from .session import session_options, write_after
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ def apply_chain(
     for warning in done["warnings"]:
         say(f"{path}: warning: {warning}", err=True)
     after = done["after"]
-    figures = f"{figure(after['loudness_lufs'], 'LUFS')}, {figure(after['peak_dbfs'], 'dBFS')}"
+    figures = f"{loudness(after)}, {figure(after['peak_dbfs'], 'dBFS')}"
     if as_json:
         print_json(done)
     else:
