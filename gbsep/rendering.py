@@ -97,6 +97,19 @@ class Options:
     allow_plugin_paths: bool = False
     dry_run: bool = False
 
+    def __post_init__(self) -> None:
+        expect("out", self.out, str, Path)
+        object.__setattr__(self, "out", Path(self.out))
+        for switch in ("overwrite", "dry_stems", "use_cache", "download", "allow_plugin_paths", "dry_run"):
+            expect(switch, getattr(self, switch), bool)
+        START_S.check(self.start_s)
+        if self.duration_s is not None:
+            DURATION_S.check(self.duration_s)
+        expect("name", self.name, str)
+        expect("device", self.device, str)
+        expect("models", self.models, str, Path, type(None))
+        object.__setattr__(self, "models", self.models and Path(self.models))
+
 
 def folder_name(preset: Preset, options: Options) -> str:
     """The name of a render beside the others of its song, by which reviews and reports know it: that of its folder.
@@ -110,19 +123,6 @@ def folder_name(preset: Preset, options: Options) -> str:
         return preset.folder
     end = "end" if duration_s is None else f"{exact_sum(start_s, duration_s)}s"
     return f"{preset.folder}@{exact(start_s)}s-{end}"
-
-    def __post_init__(self) -> None:
-        expect("out", self.out, str, Path)
-        object.__setattr__(self, "out", Path(self.out))
-        for switch in ("overwrite", "dry_stems", "use_cache", "download", "allow_plugin_paths"):
-            expect(switch, getattr(self, switch), bool)
-        START_S.check(self.start_s)
-        if self.duration_s is not None:
-            DURATION_S.check(self.duration_s)
-        expect("name", self.name, str)
-        expect("device", self.device, str)
-        expect("models", self.models, str, Path, type(None))
-        object.__setattr__(self, "models", self.models and Path(self.models))
 
 
 @dataclass(frozen=True)

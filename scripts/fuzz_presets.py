@@ -147,7 +147,7 @@ def _is_plain(row: list[Any]) -> bool:
 
 
 def plan(path: Path, options: Options) -> None:
-    requests, _ = words.expand([path], options.out)
+    requests, _, _ = words.expand([path], options.out)
     for outcome in batch.plan([path], ["exp002"], options).refused:
         if "unexpected" in (outcome.error or ""):
             raise AssertionError(outcome.traceback)

@@ -506,8 +506,8 @@ def test_what_is_hardly_heard_is_not_looked_at(gain, hiss, rng):
 
 @pytest.mark.parametrize(("minutes", "count"), [(0.5, 4), (2, 5), (10, 6), (30, 6)])
 def test_pieces_that_are_looked_at_are_spread_over_the_song(minutes, count):
-    frames = round(minutes * 60 * 100)
-    ramp = Audio(np.sin(np.arange(frames) * 2.2)[np.newaxis] * np.linspace(0.9, 1, frames), 100)
+    frames = round(minutes * 60 * 1000)
+    ramp = Audio(np.sin(np.arange(frames) * 2.2)[np.newaxis] * np.linspace(0.9, 1, frames), 1000)
     starts = [piece[0].std() for piece in compact._first_reading(ramp.reader()).pieces]
     assert len(starts) == count
     steps = np.diff(starts[:-1] if minutes < 1 else starts)
@@ -517,9 +517,9 @@ def test_pieces_that_are_looked_at_are_spread_over_the_song(minutes, count):
 
 @pytest.mark.parametrize(("at_s", "found"), [(640, 1), (700, 6)])
 def test_one_sound_in_a_long_silence_is_looked_at_or_else_the_silence(at_s, found):
-    samples = np.zeros((1, 100 * 60 * 20), np.float32)
-    samples[0, 100 * at_s] = 1.0
-    pieces = compact._first_reading(Audio(samples, 100).reader()).pieces
+    samples = np.zeros((1, 1000 * 60 * 20), np.float32)
+    samples[0, 1000 * at_s] = 1.0
+    pieces = compact._first_reading(Audio(samples, 1000).reader()).pieces
     assert len(pieces) == found
     assert sum(bool(piece.any()) for piece in pieces) == (found == 1)
 

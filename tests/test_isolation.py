@@ -39,7 +39,7 @@ def rows(out: str) -> dict[str, dict[str, Any]]:
     return {row["track"]: row for row in map(json.loads, out.splitlines())}
 
 
-@pytest.mark.parametrize("stage", ["probe", "open"])
+@pytest.mark.parametrize("stage", ["opened"])
 def test_a_library_that_breaks_on_one_song_is_that_songs_failure(
     typed: Any, song: Path, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:

@@ -892,10 +892,10 @@ def test_a_training_on_songs_goes_on_with_what_it_was_begun_with_alone(other, em
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
-        ("out", "a/b", "letters, digits and . _ + - only, no folder; or a file that ends in .safetensors"),
-        ("out", "", "letters, digits and . _ + - only, no folder"),
+        ("out", "a/b", "at most 100 letters, digits and . _ + - only, no folder; or a file that ends in .safetensors"),
+        ("out", "", "at most 100 letters, digits and . _ + - only, no folder"),
         ("from", "songs/one/bass.wav", "a weight file ends in .safetensors or .th"),
-        ("from", "no/such", "letters, digits and . _ + - only, no folder"),
+        ("from", "no/such", "at most 100 letters, digits and . _ + - only, no folder"),
     ],
 )
 def test_names_that_will_not_do_are_told_by_their_option(option, value, message, songs, tmp_path, capsys, monkeypatch):

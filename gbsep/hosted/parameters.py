@@ -223,12 +223,20 @@ class Knob:
         plain = np.format_float_positional(value, trim="-")
         for text in dict.fromkeys((plain, f"{plain} {self.shape.unit}".strip())):
             raw = self._plugin.raw_of(self.parameter, text)
-            # Float32 must not carry it over to another text.
-            if raw is not None and all(
-                self.shows(min(max(raw + e, 0.0), 1.0), value) for e in (0.0, -EPSILON, EPSILON)
-            ):
+            if raw is not None and self._is_answer(raw, value):
                 return raw
         return self._search(value)
+
+    def _is_answer(self, raw: float, value: float) -> bool:
+        """Whether a raw value that the plug-in gave for a number is true: it shows that, also in float32, and where it
+        shows fewer digits, the number that it shows has another raw value."""
+        if not all(self.shows(min(max(raw + off, 0.0), 1.0), value) for off in (0.0, -EPSILON, EPSILON)):
+            return False
+        text = self.text(raw)
+        shown, (low, high) = self.shape.number(text), self._range
+        return (shown is not None and is_near(value, shown, low, high)) or self._plugin.raw_of(
+            self.parameter, text
+        ) != raw
 
     def shows(self, raw: float, value: float) -> bool:
         """Whether the text at a raw value is that number, or what it is rounded or cut to."""
