@@ -2,6 +2,7 @@
 """Throws damaged input at a part of gbsep and tells what came out but a GbsepError: a traceback, a crash, a hang.
 
     python scripts/fuzz.py readers --seconds 60 --seed 1
+    python scripts/fuzz.py records --inputs 1000
 
 Inputs are numbered: input N of a seed is the same every time, however many processes work. What fails is kept in the
 folder of --keep, for a test to be made of it. Exit code 1 when something failed.
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import faulthandler
+import importlib
 import multiprocessing
 import random
 import sys
@@ -131,6 +133,9 @@ def read_audio(path: Path) -> None:
 
 
 TARGETS = {"readers": Target(audio_samples, read_audio)}
+
+SCRIPTS = ("api", "presets", "records")
+"""What scripts/fuzz_*.py try: inputs that are made up rather than damaged."""
 
 
 # Damage
@@ -273,13 +278,17 @@ def _named(sample: tuple[str, bytes], what: str) -> tuple[str, str, bytes]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("target", choices=sorted(TARGETS))
+    parser.add_argument("target", choices=sorted({*TARGETS, *SCRIPTS}))
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--inputs", type=int, default=10**9)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--keep", type=Path, help="folder for the inputs that fail")
     given = parser.parse_args()
+    if given.target in SCRIPTS:
+        told = importlib.import_module(f"fuzz_{given.target}").run(given.seed, given.inputs, given.seconds)
+        print("\n".join([*told, f"{given.target}: {len(told)} failed"]))
+        return 1 if told else 0
     tried, failures = fuzz(given.target, given.seconds, given.inputs, given.seed, given.jobs)
     for failure in failures:
         print(f"--- input {failure.number}, {failure.name}\n{failure.what}")

@@ -188,7 +188,7 @@ def _try_parameters(
     made, refused = {}, []
     for parameter, value in spread(usable):
         out, reason = render("set", parameters={parameter["name"]: value})
-        rounded = re.search(r"the plug-in makes it (-?[0-9.]+);", reason)
+        rounded = re.search(r"the plug-in makes it (-?[0-9.]+)[; ]", reason)
         if out is None and rounded:  # it is told what there is: the nearest value
             value = float(rounded.group(1))
             out, reason = render("set", parameters={parameter["name"]: value})
