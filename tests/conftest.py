@@ -17,9 +17,12 @@ DATA = Path(os.environ.get("GBSEP_DATA", Path(__file__).parents[2] / "shared" / 
 
 @pytest.fixture(scope="session", autouse=True)
 def interruptible() -> None:
-    """A suite that is run in the background ignores SIGINT, and so would every process that a test starts."""
+    """A suite that is run in the background ignores SIGINT, under nohup SIGHUP, and so would every process that a test
+    starts."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")
