@@ -384,19 +384,10 @@ def check_chain(
     for plug-ins what `external.check_plugin` raises.
     """
     SAMPLE_RATE.check(sample_rate)
-    warnings = []
-    for index, node in enumerate(nodes):
-        here = f"{where}[{index}]"
-        if isinstance(node, Parallel):
-            for number, branch in enumerate(node.branches):
-                inner = f"{here}.branches[{number}].chain"
-                warnings += check_chain(branch.chain, sample_rate, sidechains, inner, allow_plugin_paths)
-            continue
+    nodes = tuple(nodes)
+    warnings = check_references(nodes, sidechains, where, allow_plugin_paths)
+    for here, node in placed(nodes, where):
         if isinstance(node, Plugin):
-            warnings += check_plugin(node, here, allow_plugin_paths)
-            if node.sidechain is not None and sidechains is not None and node.sidechain not in sidechains:
-                allowed = f"no such stem{nearest(node.sidechain, sidechains)}"
-                raise ParameterError(f"{here}.sidechain", node.sidechain, allowed)
             continue
         spec = spec_of(node.name)
         if spec.sample_rates and sample_rate not in spec.sample_rates:
@@ -413,11 +404,45 @@ def check_chain(
             if param.cutoff and not max(_values(value)) < sample_rate / 2:
                 allowed = f"below {sample_rate / 2:g} Hz, half the sample rate"
                 raise ParameterError(f"{here}.{param.name}", max(_values(value)), allowed, param.unit)
-            if param.kind == "stem" and sidechains is not None and value not in sidechains:
-                raise ParameterError(f"{here}.{param.name}", value, f"no such stem{nearest(str(value), sidechains)}")
             if node.params.get("zero_phase") and isinstance(value, Automation):
                 raise ParameterError(f"{here}.{param.name}", "automated", "a fixed value, as the filter is zero-phase")
     return warnings
+
+
+def check_references(
+    nodes: Iterable[Node], stems: Iterable[str] | None, where: str, allow_plugin_paths: bool
+) -> list[str]:
+    """Warnings about what a chain names beyond itself, at any sample rate: plug-ins, and stems that it hears.
+
+    Raises ParameterError for a key that is not among the `stems`, when they are given; for plug-ins what
+    `external.check_plugin` raises.
+    """
+    warnings = []
+    for here, node in placed(nodes, where):
+        if isinstance(node, Plugin):
+            warnings += check_plugin(node, here, allow_plugin_paths)
+        for name, key in _keys(node).items():
+            if stems is not None and key not in stems:
+                raise ParameterError(f"{here}.{name}", key, f"no such stem{nearest(key, stems)}")
+    return warnings
+
+
+def placed(nodes: Iterable[Node], where: str) -> Iterator[tuple[str, Effect | Plugin]]:
+    """Every effect of a chain and its JSON path, those in parallel one after the other."""
+    for index, node in enumerate(nodes):
+        here = f"{where}[{index}]"
+        if not isinstance(node, Parallel):
+            yield here, node
+            continue
+        for number, branch in enumerate(node.branches):
+            yield from placed(branch.chain, f"{here}.branches[{number}].chain")
+
+
+def _keys(node: Effect | Plugin) -> dict[str, str]:
+    """The stems that an effect hears, by the name of the parameter."""
+    if isinstance(node, Plugin):
+        return {} if node.sidechain is None else {"sidechain": node.sidechain}
+    return {param.name: str(node.params[param.name]) for param in spec_of(node.name).params if param.kind == "stem"}
 
 
 def chain_files(chains: Iterable[Iterable[Node]]) -> list[Path]:
@@ -448,15 +473,7 @@ def spooled_signals(nodes: Iterable[Node]) -> int:
 
 def sidechains_of(nodes: Iterable[Node]) -> set[str]:
     """The stems that a chain listens to."""
-    found: set[str] = set()
-    for node in nodes:
-        if isinstance(node, Parallel):
-            found = found.union(*(sidechains_of(branch.chain) for branch in node.branches))
-        elif isinstance(node, Effect):
-            found.update(node.params[param.name] for param in spec_of(node.name).params if param.kind == "stem")
-        elif node.sidechain is not None:
-            found.add(node.sidechain)
-    return found
+    return {key for _, node in placed(nodes, "chain") for key in _keys(node).values()}
 
 
 def _values(value: Any) -> tuple[float, ...]:

@@ -23,7 +23,7 @@ from typing import Any, Literal
 import numpy as np
 
 from .arguments import checked
-from .audio import Block
+from .audio import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, Block
 from .errors import AudioError, ParameterError, nearest, similar
 
 FINITE = sys.float_info.max
@@ -306,7 +306,7 @@ EFFECTS = {
 }
 
 
-SAMPLE_RATE = Param("sample_rate", "Hz", 1000.0, 768_000.0, kind="int")
+SAMPLE_RATE = Param("sample_rate", "Hz", float(MIN_SAMPLE_RATE), float(MAX_SAMPLE_RATE), kind="int")
 """Rates at which every effect works; at some beyond, Pedalboard takes the process with it."""
 
 BUFFER = Param("buffer_frames", "frames", 3.0, 2.0**20, kind="int")

@@ -259,10 +259,6 @@ def parse_override(text: str, example: str = "separate.cutoff_hz=250") -> tuple[
         if not error.is_syntax:
             raise PresetError("--set", key, error.reason) from None
         return key, value
-    except RecursionError:
-        raise PresetError("--set", key, "is nested too deeply") from None
-    except ValueError:
-        raise PresetError("--set", key, "is a number of too many digits") from None
 
 
 def _parse(

@@ -519,9 +519,9 @@ def plan_chain(
     for name in sorted(set(keys) - heard):
         allowed = f"hears no such stem{nearest(name, heard)}" if heard else "hears no other stem"
         raise ParameterError("sidechain", name, f"the chain of {stem} {allowed}")
+    warnings, failure = _check_chains(preset.name, {stem: nodes}, reader.sample_rate, heard, options)
     for name in sorted(heard - set(keys)):
         raise ParameterError("sidechain", None, f"the chain of {stem} hears {name}; give --sidechain {name}=FILE")
-    warnings, failure = _check_chains(preset.name, {stem: nodes}, reader.sample_rate, keys, options)
     files.check_output(output, reader.sample_rate, reader.channels)
     if out.exists():
         read = {"the input": path, **{f"the side-chain {name}": file for name, file in (sidechains or {}).items()}}

@@ -1,18 +1,15 @@
-#!/usr/bin/env python3
 """gbsep's public functions with arguments that make no sense: wrong types, wild numbers, empty and endless things.
 
 A wrong type may be a TypeError with a sentence that names the argument; everything else is one of gbsep's own errors,
 or a result. The calls are made in this process: one that takes it down is found by its seed.
 
-    scripts/fuzz_api.py --seed 3 --inputs 2000 --seconds 60
+    python scripts/fuzz.py api --inputs 2000 --seconds 300
 """
 
 from __future__ import annotations
 
-import argparse
 import inspect
 import random
-import sys
 import tempfile
 import time
 import traceback
@@ -126,17 +123,3 @@ def names_an_argument(message: str, function: Callable[..., Any]) -> bool:
     """Whether a sentence says which argument must be what."""
     known = {*inspect.signature(function).parameters, *rendering.Options.__dataclass_fields__}
     return " must be " in message and message.split()[0].split("[")[0].split(".")[0] in known
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--inputs", type=int, default=2000)
-    parser.add_argument("--seconds", type=float, default=60.0)
-    failures = run(**vars(parser.parse_args()))
-    print("\n".join(failures) or "no failures")
-    return 1 if failures else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,19 +1,16 @@
-#!/usr/bin/env python3
 """Presets, `--set` and `--vary` texts and manifests as nobody would write them, through gbsep's public functions.
 
 Each input must be taken, or refused with one of gbsep's own errors; a preset that is taken must render a second of
 sound or fail with one of them.
 
-    scripts/fuzz_presets.py --seed 3 --inputs 2000 --seconds 60
+    python scripts/fuzz.py presets --inputs 2000 --seconds 300
 """
 
 from __future__ import annotations
 
-import argparse
 import copy
 import json
 import random
-import sys
 import tempfile
 import time
 import traceback
@@ -178,17 +175,3 @@ def run(seed: int = 0, inputs: int = 2000, seconds: float = 60.0) -> list[str]:
             except Exception:
                 failures.append(f"{told}\n{traceback.format_exc()}")
     return failures
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--inputs", type=int, default=2000)
-    parser.add_argument("--seconds", type=float, default=60.0)
-    failures = run(**vars(parser.parse_args()))
-    print("\n".join(failures) or "no failures")
-    return 1 if failures else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,17 +1,15 @@
 """Forged output folders: records changed at any place to any value and sealed again, and everything run over them.
 
-    python scripts/fuzz_records.py --inputs 2000 --seconds 300
+    python scripts/fuzz.py records --inputs 2000 --seconds 300
 
 Nothing but a GbsepError may come of it, and nothing outside the output folder may change. `run` is for other scripts.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import shutil
-import sys
 import tempfile
 import time
 import traceback
@@ -179,18 +177,3 @@ def run(seed: int, inputs: int, seconds: float) -> list[str]:
                 break
             failures += [f"seed {seed}, input {number}: {failure}" for failure in ground.attack(draw)]
     return failures
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--inputs", type=int, default=1000)
-    parser.add_argument("--seconds", type=float, default=300.0)
-    args = parser.parse_args()
-    failures = run(args.seed, args.inputs, args.seconds)
-    print(*failures, f"{len(failures)} failures", sep="\n")
-    return 1 if failures else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

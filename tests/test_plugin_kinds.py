@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import os
+import re
 import shutil
 import struct
 import subprocess
@@ -420,3 +422,36 @@ def test_a_module_that_is_none_is_refused_in_words(tmp_path: Path) -> None:
     library.write_bytes(b"\x7fELF but no more")
     with pytest.raises(PluginError, match="plug-in 'x' failed during load"):
         host.names(tmp_path / "x.vst3")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({}, ""),
+        ({"sidechain": "drums"}, r"stems\.bass\.chain\[0\]\.sidechain = 'drums' .*no such stem"),
+        ({"parameters": {"gain_db": 99}}, r"parameters\.gain_db = 99.*-60 to 12"),
+        ({"parameters": {"gane_db": 1}}, "did you mean 'gain_db'"),
+        ({"name": "gbsep JUCE tost"}, "did you mean 'gbsep JUCE test'"),
+        ({"state": "AAAA"}, "neither a .vstpreset nor"),
+    ],
+)
+def test_validate_looks_at_plugins_and_at_what_they_hear(
+    typed: Callable[..., tuple[int, str, str]],
+    tmp_path: Path,
+    juce: Path,
+    found: Callable[[Path], str],
+    change: dict,
+    said: str,
+) -> None:
+    node = {"effect": "Plugin", "name": found(juce), "sidechain": "guitar", **change}
+    document = {
+        "schema_version": 1,
+        "name": "mine",
+        "title": "Mine",
+        "separate": {"backend": "crossover", "cutoff_hz": 200},
+        "stems": {"bass": {"from": ["bass"], "chain": [node]}, "guitar": {"from": ["guitar"]}},
+    }
+    (tmp_path / "mine.json").write_text(json.dumps(document))
+    code, out, err = typed("presets", "validate", "mine.json")
+    assert (code, out) == ((2, "") if said else (0, "mine.json: valid\n"))
+    assert re.search(said, err)

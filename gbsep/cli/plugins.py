@@ -40,7 +40,7 @@ def plugins() -> None:
 )
 @json_option
 @debug_option
-def scan_plugins(retry: bool, refresh: bool, as_json: bool) -> None:
+def scan_plugins(retry: bool, refresh: bool, as_json: bool) -> int:
     """Look at the plug-ins that are new or have changed, and list them all.
 
     Each is kept as soon as it is known: a scan that was interrupted goes on where it was. A plug-in that crashes, hangs
@@ -50,7 +50,12 @@ def scan_plugins(retry: bool, refresh: bool, as_json: bool) -> None:
     gbsep plugins scan
     gbsep plugins scan --retry       after mending what kept a plug-in from loading
     """
-    _list_plugins(refresh, retry, as_json)
+    try:
+        _list_plugins(refresh, retry, as_json)
+    except KeyboardInterrupt:
+        say("interrupted; what was found is kept, and the next scan goes on from there", err=True)
+        return 130
+    return 0
 
 
 @plugins.command("list")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from ..errors import GbsepError
-from .common import HELP, complain, debug_option, print_json, print_table, say
+from .common import HELP, complain, debug_option, plugin_paths_option, print_json, print_table, say
 
 
 @click.group(context_settings=HELP)
@@ -43,21 +43,28 @@ def show(preset: str, overrides: tuple[str, ...]) -> None:
 
 @presets.command()
 @click.argument("presets", metavar="NAME|FILE...", nargs=-1, required=True)
+@plugin_paths_option
 @debug_option
-def validate(presets: tuple[str, ...]) -> int:
+def validate(presets: tuple[str, ...], allow_plugin_paths: bool) -> int:
     """Check presets; exit code 2 when one is not valid.
 
-    Plug-ins are not looked at: whether they are there and take their parameters is checked by render and chain.
+    That includes the plug-ins of this machine that their chains name, with parameters and states, and the stems that
+    their side chains hear. What depends on a recording, such as a cut-off at its sample rate, is checked by render.
     """
+    from ..chain import check_references
     from ..preset import load_preset
 
     bad = 0
     for preset in presets:
         try:
-            load_preset(preset)
+            loaded = load_preset(preset)
+            for stem, nodes in loaded.chains.items():
+                for warning in check_references(nodes, loaded.stems, f"stems.{stem}.chain", allow_plugin_paths):
+                    say(f"{preset}: warning: {warning}", err=True)
             say(f"{preset}: valid")
         except GbsepError as error:
-            complain(str(error))
+            said = str(error)
+            complain(said if said.startswith(preset) else f"{preset}: {said}")
             bad += 1
     return 2 if bad else 0
 

@@ -133,7 +133,13 @@ def _show_plans(planned: Batch, as_json: bool) -> None:
     "--out", "-o", metavar="FILE", type=click.Path(path_type=Path), help="Output file. [default: INPUT.<stem>.wav]"
 )
 @click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Change one value of the preset.")
-@click.option("--sidechain", "sidechains", metavar="STEM=FILE", multiple=True, help="What a Ducker hears as that stem.")
+@click.option(
+    "--sidechain",
+    "sidechains",
+    metavar="STEM=FILE",
+    multiple=True,
+    help="What a Ducker or a plug-in's side chain hears as that stem.",
+)
 @click.option("--start", "start_s", type=Time(), default=0.0, help="Process from this second on.")
 @click.option("--duration", "duration_s", type=Time(), help="Process this many seconds.")
 @click.option("--overwrite", is_flag=True, help="Replace the output file.")

@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..hosted.loader import library
-from ..hosted.parameters import PluginParameter, Value, is_near
+from ..hosted.parameters import PluginParameter, Value
 from ..hosted.state import preset_chunks, read_state, state_file, unpack
 from .instance import Changes, PluginInstance, open_plugin
 from .sandbox import TIMEOUT_S
@@ -33,7 +33,6 @@ __all__ = [
     "examine",
     "find",
     "folders",
-    "is_near",
     "library",
     "matching",
     "names",

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,13 +150,17 @@ def _core_foundation_bundle(bundle: Path) -> int:
     return framework.CFBundleCreate(None, url) or 0
 
 
+Create = Callable[[bytes, abi.Interface], "abi.Remote | None"]
+"""Makes an object of a class id, seen by an interface; None when the bundle does not give it."""
+
+
 class Vst3Plugin:
     """One instance. `row` is what the bundle says of it, `parameters` all of them in the plug-in's order."""
 
-    def __init__(self, create: object, host: abi.HostApplication, row: ClassRow):
+    def __init__(self, create: Create, host: abi.HostApplication, row: ClassRow):
         self.row = row
         self._handler = abi.ComponentHandler()
-        component = create(bytes.fromhex(row.class_id), abi.COMPONENT)  # type: ignore[operator]
+        component = create(bytes.fromhex(row.class_id), abi.COMPONENT)
         if component is None:
             raise PluginError("it cannot be made: the bundle lists it and does not give it")
         self._component: abi.Remote = component
@@ -179,7 +183,7 @@ class Vst3Plugin:
         self._active = False
         self._buffers: _Buffers | None = None
 
-    def _find_controller(self, create: object, host: abi.HostApplication) -> abi.Remote | None:
+    def _find_controller(self, create: Create, host: abi.HostApplication) -> abi.Remote | None:
         """The controller: the component itself, or an object of its own, which starts by itself."""
         same = self._component.query(abi.CONTROLLER)
         self._is_single = same is not None
@@ -188,7 +192,7 @@ class Vst3Plugin:
         class_id = (ctypes.c_uint8 * 16)()
         if self._component.get_controller_class_id(ctypes.addressof(class_id)) != abi.OK:
             return None
-        controller: abi.Remote | None = create(bytes(class_id), abi.CONTROLLER)  # type: ignore[operator]
+        controller = create(bytes(class_id), abi.CONTROLLER)
         if controller and controller.initialize(host.address) != abi.OK:
             raise PluginError("its controller refuses to start")
         return controller

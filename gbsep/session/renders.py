@@ -19,7 +19,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -30,7 +30,7 @@ import numpy as np
 from .. import cache, files, host, outputs, record
 from ..automation import Automation
 from ..batch import remote
-from ..chain import Node, Parallel, parse_chain
+from ..chain import parse_chain, placed
 from ..errors import AudioFileError, GbsepError, OutputError, PluginError
 from ..external import Plugin, locate
 from ..levels import to_amplitude
@@ -286,7 +286,7 @@ def _inserts(render: Render, stem: str) -> tuple[tuple[Insert, ...], str]:
     nodes = parse_chain(list(of_preset.chain)) if of_preset else ()
     reports = {row.where: row for row in render.record.stems[stem].plugins}
     inserts, words = [], []
-    for where, node in _flat(nodes, "chain"):
+    for where, node in placed(nodes, "chain"):
         if not isinstance(node, Plugin):
             words.append(f"{node.name} (not in the session)")
             continue
@@ -296,17 +296,6 @@ def _inserts(render: Render, stem: str) -> tuple[tuple[Insert, ...], str]:
         if insert:
             inserts.append(insert)
     return tuple(inserts), f"chain: {', '.join(words)}" if words else ""
-
-
-def _flat(nodes: Iterable[Node], where: str) -> Iterator[tuple[str, Any]]:
-    """Every effect and where it stands, those in parallel one after the other."""
-    for index, node in enumerate(nodes):
-        here = f"{where}[{index}]"
-        if not isinstance(node, Parallel):
-            yield here, node
-            continue
-        for number, branch in enumerate(node.branches):
-            yield from _flat(branch.chain, f"{here}.branches[{number}].chain")
 
 
 def _insert(node: Plugin, report: PluginRow, render: Render) -> tuple[Insert | None, str]:
