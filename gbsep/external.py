@@ -186,7 +186,7 @@ def _check_value(where: str, value: host.Value | Automation, parameter: host.Plu
     allowed = f"{parameter.allowed} ({label})"
     if not isinstance(value, Automation):
         if not parameter.allows(value):
-            raise ParameterError(where, value, allowed, parameter.unit)
+            raise ParameterError(where, value, f"{parameter.allowed_beside(value)} ({label})", parameter.unit)
         return
     if parameter.low is None:
         raise ParameterError(where, "automated", f"only numbers can be; {allowed}")

@@ -245,7 +245,7 @@ def preset_schema() -> dict[str, Any]:
 
 @checked
 def parse_override(text: str, example: str = "separate.cutoff_hz=250") -> tuple[str, Any]:
-    """`separate.cutoff_hz=250` as a pair; the value is JSON, or else plain text. `example` is for the message.
+    """`separate.cutoff_hz=250` as a pair; the value is JSON, a number, or plain text. `example` is for the message.
 
     >>> parse_override("separate.cutoff_hz=250"), parse_override("separate.model=htdemucs")
     (('separate.cutoff_hz', 250), ('separate.model', 'htdemucs'))
@@ -258,7 +258,11 @@ def parse_override(text: str, example: str = "separate.cutoff_hz=250") -> tuple[
     except SmallFileError as error:
         if not error.is_syntax:
             raise PresetError("--set", key, error.reason) from None
-        return key, value
+        return key, float(value) if _NUMBER.fullmatch(value) else value
+
+
+_NUMBER = re.compile(r"[+-]?(\d{1,15}\.?\d{0,15}|\.\d{1,15})")
+"""Numbers as people type them and JSON does not have them: .3, +0.3, 3."""
 
 
 def _parse(

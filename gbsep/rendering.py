@@ -36,6 +36,7 @@ from .errors import (
     ParameterError,
     PluginError,
     PluginNotFound,
+    PresetError,
     exact,
     exact_sum,
     expect,
@@ -381,6 +382,8 @@ def _naming(place: str) -> Iterator[None]:
         yield
     except ParameterError as error:
         raise ParameterError(f"{place}{error.name}", error.value, error.allowed, error.unit) from None
+    except PresetError as error:
+        raise PresetError(error.path or place.removesuffix(": "), error.json_path, error.reason) from None
     except PluginError as error:
         raise type(error)(f"{place}{error}") from None
 
@@ -521,7 +524,7 @@ def plan_chain(
         raise ParameterError("sidechain", name, f"the chain of {stem} {allowed}")
     warnings, failure = _check_chains(preset.name, {stem: nodes}, reader.sample_rate, heard, options)
     for name in sorted(heard - set(keys)):
-        raise ParameterError("sidechain", None, f"the chain of {stem} hears {name}; give --sidechain {name}=FILE")
+        raise PresetError(preset.name, f"stems.{stem}.chain", f"it hears the {name}; give --sidechain {name}=FILE")
     files.check_output(output, reader.sample_rate, reader.channels)
     if out.exists():
         read = {"the input": path, **{f"the side-chain {name}": file for name, file in (sidechains or {}).items()}}

@@ -655,7 +655,7 @@ def test_a_state_is_base64_or_a_file_beside_the_preset(tmp_path):
     (tmp_path / "my.vstpreset").write_bytes(b"VST3 from a file")
     assert read_state("my.vstpreset", tmp_path) == b"VST3 from a file"
     assert read_state(base64.b64encode(b"VST3 inline" * 300).decode(), tmp_path) == b"VST3 inline" * 300
-    with pytest.raises(PluginError, match=r"'other\.vstpreset' is neither a file in .* nor base64"):
+    with pytest.raises(PluginError, match=r"'other\.vstpreset' is no file in .*, nor a state in base64"):
         read_state("other.vstpreset", tmp_path)
 
 

@@ -10,6 +10,7 @@ import re
 import shutil
 import struct
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -213,7 +214,32 @@ def test_a_plugin_with_one_channel_in_and_two_out_takes_mono_and_stereo(sdk: Pat
     np.testing.assert_allclose(through(sdk, mono), mono, rtol=1e-6)
     (info,) = host.examine(sdk, [host.names(sdk)[0].name])
     assert info.layouts == ((1, 2),)
-    assert [(p.name, p.read_only) for p in info.parameters] == [("level_db", False), ("spread", False), ("heard", True)]
+    read_only = {parameter.name: parameter.read_only for parameter in info.parameters}
+    assert read_only == {"level_db": False, "spread": False, "dust": False, "heard": True}
+
+
+def test_a_state_that_is_lost_as_the_plugin_starts_is_told_again(sdk: Path) -> None:
+    """What is set, the state saved of it, and the state of that state give the same bytes."""
+    values = {"dust": 1.0, "spread": "half"}
+    with host.open_plugin(sdk, RATE, 2, values) as instance:
+        out, state = instance.process(noise()), instance.save_state()
+    with host.open_plugin(sdk, RATE, 2, state=state) as instance:
+        assert values.items() <= instance.values.items()
+        np.testing.assert_array_equal(instance.process(noise()), out)
+        again = instance.save_state()
+    np.testing.assert_array_equal(through(sdk, noise(), state=again), out)
+    louder = through(sdk, noise(), {"spread": "none"}, state)
+    np.testing.assert_allclose(louder[0], out[0], atol=1e-6)
+    np.testing.assert_allclose(louder[1], out[0], atol=1e-6)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the GNU C library gives zeroed memory")
+def test_memory_that_a_plugin_never_wrote_and_its_random_numbers_do_not_change_a_render(sdk: Path) -> None:
+    first, second = (through(sdk, noise(), {"dust": 1.0}) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    added = first[0] - noise().mean(axis=0)
+    assert 0 < added.mean() <= 0.1
+    np.testing.assert_allclose(added, added.mean(), atol=1e-6)
 
 
 def test_a_preset_as_a_daw_writes_it_is_restored(sdk: Path) -> None:

@@ -139,7 +139,7 @@ ARMED_AFTER_A_SECOND = {"armed": {"points": [[0, 0], [1.0, 1]], "shape": "hold"}
             "chain[0].parameters.gain.points[1]",
             "a finite number",
         ),
-        ({"name": "A", "state": "no such file!"}, "chain[0].state", "neither a file"),
+        ({"name": "A", "state": "no such file!"}, "chain[0].state", "is no file in"),
         ({"name": "A", "wet": 2}, "chain[0].wet", "from 0 to 1"),
         ({"name": "A", "vendor": 3}, "chain[0].vendor", "a text, not a number"),
         ({"name": "A", "load_timeout_s": 0}, "chain[0].load_timeout_s", "from 0.1 to 3600 s"),
@@ -718,6 +718,26 @@ def test_a_state_that_was_saved_here_is_what_a_preset_restores(
     audio = noise(RATE // 10)
     out = apply_chain(audio, parse_chain([plugin(TEST_PLUGIN, state="warm.vstpreset")], folder=tmp_path))
     np.testing.assert_allclose(out.samples, -(10 ** (-12.34 / 20)) * audio.samples, rtol=1e-5)
+    code, out, _ = run("plugins", "show", TEST_PLUGIN, "--state", "warm.vstpreset", "--json")
+    shown = {row["name"]: row["value"] for row in json.loads(out)["parameters"]}
+    assert (code, shown["gain_db"], shown["polarity"]) == (0, pytest.approx(-12.34), "inverted")
+    (tmp_path / "odd.vstpreset").write_bytes(b"VST3")
+    for file, said in (("none.vstpreset", "there is no file"), ("odd.vstpreset", "odd.vstpreset")):
+        code, _, err = run("plugins", "show", TEST_PLUGIN, "--state", file)
+        assert (code, len(err.splitlines())) == (2, 1)
+        assert said in err or "state" in err
+
+
+@pytest.mark.parametrize("text", ["-3.5", "-03.5", "+.25", "2."])
+def test_a_number_may_be_typed_as_people_do(
+    run: Any, tmp_path: Path, installed: Callable[..., Path], text: str
+) -> None:
+    installed()
+    assert run("plugins", "save", TEST_PLUGIN, "a.vstpreset", "--set", f"gain_db={text}")[0] == 0
+    _, out, _ = run("plugins", "show", TEST_PLUGIN, "--state", "a.vstpreset", "--json")
+    assert {row["name"]: row["value"] for row in json.loads(out)["parameters"]}["gain_db"] == pytest.approx(float(text))
+    code, _, err = run("plugins", "save", TEST_PLUGIN, "b.vstpreset", "--set", f"gain_db={text} dB")
+    assert (code, "a number without its unit, -60 to 24" in err) == (2, True)
 
 
 def test_plugins_with_one_name_are_told_apart(

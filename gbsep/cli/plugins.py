@@ -139,16 +139,32 @@ def _channels(layouts: Iterable[tuple[int, int]]) -> str:
 @click.option("--vendor", help="Of several plug-ins with that name, the one of this vendor.")
 @click.option("--format", "format_", help="Of several plug-ins with that name, the one in this format.")
 @click.option("--probe", is_flag=True, help="Render twice, to tell whether the plug-in repeats itself.")
+@click.option("--state", type=click.Path(path_type=Path), metavar="FILE", help="Show what is set in a .vstpreset.")
 @json_option
 @debug_option
-def show_plugin(name: str, vendor: str | None, format_: str | None, probe: bool, as_json: bool) -> None:
-    """One plug-in and its parameters, by the names that presets use; --json gives every choice of each."""
+def show_plugin(
+    name: str, vendor: str | None, format_: str | None, probe: bool, state: Path | None, as_json: bool
+) -> None:
+    """One plug-in and its parameters, by the names that presets use; --json gives every choice of each.
+
+    \b
+    gbsep plugins show ZamCompX2                          what it has, and its defaults
+    gbsep plugins show ZamCompX2 --state warm.vstpreset   what a saved state sets
+    """
+    from dataclasses import replace
+
     from .. import host
 
     info = host.find(name, vendor, format_)
     if probe and not info.is_effect:
         raise PluginError(f"{info.name} is an instrument: no sound goes through it, so there is nothing to compare")
     nondeterministic = not host.repeats(info) if probe else None
+    if state is not None:
+        with host.open_plugin(
+            info, host.PROBE_SAMPLE_RATE, max(info.channels, default=2), state=host.read_file(state)
+        ) as instance:
+            values = instance.values
+        info = replace(info, parameters=tuple(replace(p, value=values.get(p.name, p.value)) for p in info.parameters))
     if as_json:
         print_json(info.as_json() | {"nondeterministic": nondeterministic})
         return
@@ -181,12 +197,12 @@ def save_state(
     from .. import host, outputs
     from ..preset import parse_override
 
-    if path.exists() and not overwrite:
-        raise OutputError(path, "is there already; give --overwrite to replace it")
     info = host.find(name, vendor, format_)
     if not info.is_effect:
         raise PluginError(f"{info.name} is an instrument: no sound goes through it, and presets take effects only")
     parameters = dict(parse_override(text, "ratio=12.34") for text in settings)
+    if path.exists() and not overwrite:
+        raise OutputError(path, "is there already; give --overwrite to replace it")
     with host.open_plugin(info, host.PROBE_SAMPLE_RATE, max(info.channels, default=2), parameters) as instance:
         state = instance.save_state()
     with outputs.replacing(path) as file:

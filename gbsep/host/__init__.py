@@ -16,7 +16,7 @@ import numpy as np
 
 from ..hosted.loader import library
 from ..hosted.parameters import PluginParameter, Value
-from ..hosted.state import preset_chunks, read_state, state_file, unpack
+from ..hosted.state import preset_chunks, read_file, read_state, state_file, unpack
 from .instance import Changes, PluginInstance, open_plugin
 from .sandbox import TIMEOUT_S
 from .scan import PluginInfo, Stamp, examine, find, folders, matching, names, plugins, stamp
@@ -39,6 +39,7 @@ __all__ = [
     "open_plugin",
     "plugins",
     "preset_chunks",
+    "read_file",
     "read_state",
     "repeats",
     "stamp",

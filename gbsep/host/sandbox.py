@@ -40,6 +40,7 @@ from ..hosted import channel
 MEMORY_LIMIT_BYTES = 8 * 2**30
 
 TIMEOUT_S = Param("timeout_s", "s", 0.1, 3600.0, 30.0)
+ZEROED_MEMORY = "glibc.malloc.perturb=255:glibc.malloc.tcache_count=0"
 TIMEOUT_VARIABLE = "GBSEP_PLUGIN_TIMEOUT"
 
 ANSWER_S = 0.2
@@ -317,6 +318,12 @@ def _anonymous_file(size: int) -> int:
 
 
 def _environment(folder: str) -> dict[str, str]:
-    """The environment of a worker: no display, one thread for linear algebra, temporary files in `folder`."""
+    """The environment of a worker: no display, one thread for linear algebra, temporary files in `folder`.
+
+    New memory is zero (in the GNU C library, as its `perturb` says): plug-ins that read what they have not written
+    would sound different each time, or give NaN.
+    """
     kept = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "WAYLAND_DISPLAY")}
-    return kept | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "TMPDIR": folder}
+    tunables = ":".join(filter(None, (kept.get("GLIBC_TUNABLES"), ZEROED_MEMORY)))
+    one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    return kept | one_thread | {"TMPDIR": folder, "GLIBC_TUNABLES": tunables}

@@ -93,6 +93,11 @@ class PluginParameter:
             numbers = f"{self.low:g} to {self.high:g}" + f" in {len(self.steps) - 1} steps" * bool(self.steps)
         return numbers + f", or {words}" * bool(words) + ", or a text that it shows" * self.travel
 
+    def allowed_beside(self, value: object) -> str:
+        """What it can be, for the message about a value that it cannot be: a word for a number is told apart."""
+        is_word_for_number = isinstance(value, str) and self.low is not None and not self.travel
+        return "a number without its unit, " * is_word_for_number + self.allowed
+
     def allows(self, value: object) -> bool:
         """Whether a value can be set, as far as can be told without the plug-in."""
         if self.read_only:
@@ -188,14 +193,18 @@ class Knob:
         """Set it to a value that the plug-in may round. Raises ParameterError for one that it cannot have."""
         self._plugin.set(self.parameter, self._raw_for(value))
 
+    def set_raw(self, raw: float) -> None:
+        """Set it to a raw value that it had before."""
+        self._plugin.set(self.parameter, raw)
+
     def _raw_for(self, value: Value) -> float:
         shape, about = self.shape, self.describe()
         if not replace(about, steps=()).allows(value):
-            raise ParameterError(self.name, value, about.allowed, about.unit)
+            raise ParameterError(self.name, value, about.allowed_beside(value), about.unit)
         if isinstance(value, (bool, str)):
             raw = self._raw_for_word(value)
             if raw is None:
-                raise ParameterError(self.name, value, about.allowed, about.unit)
+                raise ParameterError(self.name, value, about.allowed_beside(value), about.unit)
             return raw
         if shape.travel:
             return float(value)
@@ -431,6 +440,22 @@ def write(known: Known, values: Mapping[str, Value]) -> dict[str, float]:
     for name, value in values.items():
         _check_is(known[name], value, "another of the parameters given here changes it; leave one of them out")
     return {name: known[name].raw for name in values}
+
+
+def raws(known: Known) -> dict[str, float]:
+    """The raw value of every parameter that is not read-only."""
+    return {name: knob.raw for name, knob in known.items() if not knob.parameter.read_only}
+
+
+def lost(known: Known, wanted: Mapping[str, float]) -> dict[str, float]:
+    """Those of the raw values `wanted` that the parameters do not have."""
+    return {name: raw for name, raw in wanted.items() if abs(known[name].raw - raw) > RAW_RESOLUTION}
+
+
+def write_raws(known: Known, raws: Mapping[str, float]) -> None:
+    """Set parameters to raw values that `raws` gave."""
+    for name, raw in raws.items():
+        known[name].set_raw(raw)
 
 
 def check_kept(known: Known, values: Mapping[str, Value], raws: Mapping[str, float]) -> None:

@@ -29,6 +29,7 @@ HEADER = struct.Struct("<4si32sq")
 LIST = struct.Struct("<4si")
 ENTRY = struct.Struct("<4sqq")
 PRESET_VERSION = 1
+MAX_BYTES = 2**28
 RAW_MAGIC = b"gbsep-plugin-state "
 
 
@@ -36,12 +37,21 @@ def read_state(text: str, folder: Path) -> bytes:
     """The state that a preset names: base64, or the path of a file relative to the preset's `folder`."""
     file = state_file(text, folder)
     if file is not None:
-        return file.read_bytes()
+        return read_file(file)
     try:
         return base64.b64decode(text, validate=True)
     except binascii.Error as error:
         shown = text if len(text) <= 60 else f"{text[:57]}..."
-        raise PluginError(f"state {shown!r} is neither a file in {folder} nor base64") from error
+        raise PluginError(f"{shown!r} is no file in {folder}, nor a state in base64") from error
+
+
+def read_file(file: Path) -> bytes:
+    """The state in a file. Raises PluginError for one that is no regular file, or larger than any state."""
+    if not file.is_file():
+        raise PluginError(f"there is no file {file}")
+    if (size := file.stat().st_size) > MAX_BYTES:
+        raise PluginError(f"{file} has {size} bytes, more than any state ({MAX_BYTES})")
+    return file.read_bytes()
 
 
 def state_file(text: str, folder: Path) -> Path | None:

@@ -11,6 +11,7 @@ starts from that state, and what it shows then is what it makes heard.
 from __future__ import annotations
 
 import base64
+import ctypes
 import mmap
 import os
 import resource
@@ -126,56 +127,70 @@ def start(voice: Voice, values: Values) -> dict[str, Any]:
     """Set the parameters, make instances that have heard nothing yet, and read them."""
     trial = voice.plugins[0]
     known = parameters.known_parameters(trial)
-    raws = parameters.write(known, values)
+    wanted = parameters.raws(known) if any(voice.kept) else {}
+    wanted |= parameters.write(known, values)
     hear_silence(voice, trial)
     voice.kept = trial.state()
     prepare(voice, trial)  # a latency that follows a parameter counts from then on
     latency_frames = trial.latency_frames
     trial.close()
-    resend = settle(voice, values, raws) if values else False
+    again = settle(voice, values, wanted) if wanted else {}
+    restart_random_numbers()
     voice.plugins = [fresh(voice) for _ in range(voice.layout.instances)]
-    voice.known = [set_up(voice, plugin, values, raws, resend) for plugin in voice.plugins]
+    voice.known = [set_up(voice, plugin, values, wanted, again) for plugin in voice.plugins]
     for plugin in voice.plugins:
         prepare(voice, plugin)
     shown = {**parameters.read(voice.known[0]), **values}
     return {"latency_frames": latency_frames, "values": shown}
 
 
-def settle(voice: Voice, values: Values, raws: Mapping[str, float]) -> bool:
-    """Find the state that an instance keeps once it has heard a block; whether the values have to be set besides.
+def settle(voice: Voice, values: Values, wanted: Mapping[str, float]) -> dict[str, float]:
+    """Find the state that an instance keeps once it has heard a block, and the raw values to be set besides.
 
     Some plug-ins take a state with a block only, one parameter may change another as they are restored, and some forget
-    their state as they start to work, or have none. Raises ParameterError for a value that is not kept either way.
+    their state as they start to work, or have none. `wanted` are the raw values to be had: those of `values`, and those
+    of a state that was given. Raises ParameterError for one of `values` that is not kept either way.
     """
-    kept = voice.kept
-    for resend in (False, True) if any(kept) else (True,):
+    start = voice.kept
+    again = {} if any(start) else dict(wanted)
+    for last in (False, True) if any(start) else (True,):
         try:
-            voice.kept = kept
+            voice.kept = start
             for _ in range(2):
                 plugin = fresh(voice)
-                set_up(voice, plugin, values, raws, resend)
+                set_up(voice, plugin, values, wanted, again)
                 hear_silence(voice, plugin)
                 voice.kept = plugin.state()
                 plugin.close()
             plugin = fresh(voice)
-            set_up(voice, plugin, values, raws, resend)
+            known = set_up(voice, plugin, values, wanted, {})  # which checks `values`
+            lost = parameters.lost(known, {name: raw for name, raw in wanted.items() if name not in values})
             plugin.close()
-            return resend
         except ParameterError:
-            if resend:
+            if last:
                 raise
-    return True
+            lost = dict(wanted)
+        if last or not lost:
+            break
+        again = lost
+    return again
 
 
-def set_up(voice: Voice, plugin: Any, values: Values, raws: Mapping[str, float], resend: bool) -> parameters.Known:
-    """Give an instance the state, and check that it has the values then; with `resend` set them, too."""
+def set_up(
+    voice: Voice, plugin: Any, values: Values, wanted: Mapping[str, float], again: Mapping[str, float]
+) -> parameters.Known:
+    """Give an instance the state, check that it has the values then, and set the raw values of `again` besides."""
     restore(voice, plugin, voice.kept)
     known = parameters.known_parameters(plugin)
     if any(voice.kept):
-        parameters.check_kept(known, values, raws)
-    if resend:
-        parameters.write(known, values)
+        parameters.check_kept(known, values, wanted)
+    parameters.write_raws(known, again)
     return known
+
+
+def restart_random_numbers() -> None:
+    """Begin the C library's random numbers anew, so that what was tried before does not change what is heard."""
+    ctypes.CDLL(None).srand(1)
 
 
 def hear_silence(voice: Voice, plugin: Any) -> None:

@@ -2,7 +2,8 @@
 // the host, and the component takes parameters with a block. One channel goes in, two come out.
 //
 // "Level" is in dB and gives the plain value instead of the normalized one for a text; "Spread" gives the choice before
-// the one that is asked for (both seen in plug-ins that people own); "Heard" is a meter.
+// the one that is asked for (both seen in plug-ins that people own); "Heard" is a meter. "Dust" is lost as the plug-in starts to work, and adds to the
+// sound what lies in memory that was never written, and a random number drawn by the C library (all three seen, too).
 
 #include "base/source/fstreamer.h"
 #include "pluginterfaces/gui/iplugview.h"
@@ -14,6 +15,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 
 using namespace Steinberg;
@@ -27,7 +29,8 @@ namespace {
 
 const FUID COMPONENT_ID(0x67627365, 0x70534B44, 0x74657374, 0x00000001);
 const FUID CONTROLLER_ID(0x67627365, 0x70534B44, 0x74657374, 0x00000002);
-enum : ParamID { LEVEL, SPREAD, HEARD };
+enum : ParamID { LEVEL, SPREAD, DUST, HEARD };
+constexpr int DUST_FRAMES = 4096;
 constexpr double LOWEST_DB = -40.0;
 
 } // namespace
@@ -59,6 +62,12 @@ public:
     tresult PLUGIN_API canProcessSampleSize(int32 size) override { return size == kSample32 ? kResultTrue : kResultFalse; }
     uint32 PLUGIN_API getLatencySamples() override { return 0; }
     tresult PLUGIN_API setupProcessing(ProcessSetup&) override { return kResultOk; }
+    tresult PLUGIN_API setActive(TBool active) override
+    {
+        if (active)
+            values[DUST] = 0.0;
+        return Component::setActive(active);
+    }
     tresult PLUGIN_API setProcessing(TBool) override { return kNotImplemented; }
     uint32 PLUGIN_API getTailSamples() override { return 0; }
 
@@ -76,7 +85,8 @@ public:
         const float gain = static_cast<float>(std::pow(10.0, LOWEST_DB * (1.0 - values[LEVEL]) / 20.0));
         float peak = 0.0f;
         for (int32 frame = 0; frame < data.numSamples; ++frame) {
-            const float out = gain * data.inputs[0].channelBuffers32[0][frame];
+            const float dust = static_cast<float>(values[DUST]) * (unwritten[frame % DUST_FRAMES] + drawn);
+            const float out = gain * data.inputs[0].channelBuffers32[0][frame] + dust;
             data.outputs[0].channelBuffers32[0][frame] = out;
             data.outputs[0].channelBuffers32[1][frame] = out * static_cast<float>(1.0 - values[SPREAD]);
             peak = std::max(peak, std::fabs(out));
@@ -91,13 +101,13 @@ public:
     tresult PLUGIN_API getState(IBStream* stream) override
     {
         IBStreamer streamer(stream, kLittleEndian);
-        return streamer.writeDoubleArray(values, 2) ? kResultOk : kResultFalse;
+        return streamer.writeDoubleArray(values, 3) ? kResultOk : kResultFalse;
     }
 
     tresult PLUGIN_API setState(IBStream* stream) override
     {
         IBStreamer streamer(stream, kLittleEndian);
-        return streamer.readDoubleArray(values, 2) ? kResultOk : kResultFalse;
+        return streamer.readDoubleArray(values, 3) ? kResultOk : kResultFalse;
     }
 
     OBJ_METHODS(TestComponent, Component)
@@ -113,7 +123,9 @@ private:
         audioOutputs.push_back(IPtr<Bus>(new AudioBus(USTRING("Out"), kMain, BusInfo::kDefaultActive, SpeakerArr::kStereo), false));
     }
 
-    double values[2] = {1.0, 0.0};
+    double values[3] = {1.0, 0.0, 0.0};
+    float drawn = 0.1f * static_cast<float>(std::rand()) / static_cast<float>(RAND_MAX);
+    float* unwritten = static_cast<float*>(std::malloc(DUST_FRAMES * sizeof(float)));
 };
 
 class Level : public RangeParameter
@@ -154,6 +166,7 @@ public:
         const tresult result = EditController::initialize(context);
         parameters.addParameter(new Level());
         parameters.addParameter(new Spread());
+        parameters.addParameter(USTRING("Dust"), nullptr, 0, 0.0, ParameterInfo::kCanAutomate, DUST);
         parameters.addParameter(USTRING("Heard"), nullptr, 0, 0.0, ParameterInfo::kIsReadOnly, HEARD);
         return result;
     }
@@ -161,10 +174,10 @@ public:
     tresult PLUGIN_API setComponentState(IBStream* stream) override
     {
         IBStreamer streamer(stream, kLittleEndian);
-        double values[2];
-        if (!streamer.readDoubleArray(values, 2))
+        double values[3];
+        if (!streamer.readDoubleArray(values, 3))
             return kResultFalse;
-        for (ParamID id = LEVEL; id <= SPREAD; ++id)
+        for (ParamID id = LEVEL; id <= DUST; ++id)
             setParamNormalized(id, values[id]);
         return kResultOk;
     }
