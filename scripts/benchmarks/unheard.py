@@ -3,7 +3,8 @@
 Every trio of one bass and two guitars among them plays the generator's songs (scores, sizes, amps and rooms at random,
 harmonics as recorded), each its own, bass and guitars equally loud, folded to mono and panned by level at random. As in
 training, one guitar may play both parts, and now and then a guitar an octave down the bass's.
-None of them is one of the generator's plain songs (see `gbsep.train.scores`), unless `--plain` says so.
+None of them is one of the generator's agile songs (see `gbsep.train.scores`) and none a plain one, unless `--plain`
+says so.
 Beside it the cut-off of a Butterworth filter (order 4, zero phase) that is best for each song, and the ideal ratio
 mask. Medians over a trio's songs, and quartiles over all: scores differ by more than instruments. Medians by how much
 of the bass's power is low end, too: amps at random leave some basses little of it.
@@ -51,7 +52,7 @@ def songs(
     names = tuple(sorted({one.name for one in band}))
     with_both = (
         take
-        for take in generator.takes(seed, band, seconds, revoiced=False, plain=plain)
+        for take in generator.takes(seed, band, seconds, revoiced=False, plain=plain, agile=0.0)
         if take.stems[0].any() and take.stems[1:].any()
     )
     for number, take in enumerate(itertools.islice(with_both, count)):
