@@ -292,6 +292,14 @@ def test_agile_songs_leave_the_registers_and_share_riffs_and_silences():
     assert np.mean([not any(song.parts[1:]) for song in songs]) == pytest.approx(0.17, abs=0.1)
 
 
+def test_parts_play_in_the_styles_that_are_asked_for():
+    song = scores.compose(np.random.default_rng(1), 16, 2, "agile", ("slap", "chug", None))
+    bass, guitar, other = song.parts
+    assert min(note.snap for note in bass) > 0
+    assert max(note.pitch for note in guitar if note.mute) <= 41
+    assert len(other) > 0
+
+
 def test_manners_are_shares_of_all(monkeypatch):
     manners: list[str] = []
 

@@ -66,8 +66,11 @@ class Song:
     parts: Sequence[tuple[Note, ...]]
 
 
-def compose(rng: np.random.Generator, seconds: float, guitars: int, manner: str = "any") -> Song:
-    """A song of `seconds` for one bass and `guitars` guitars, in one of MANNERS."""
+def compose(
+    rng: np.random.Generator, seconds: float, guitars: int, manner: str = "any", styles: Sequence[str | None] = ()
+) -> Song:
+    """A song of `seconds` for one bass and `guitars` guitars, in one of MANNERS; `styles` are what the parts play
+    throughout, the bass first, None for what comes up."""
     beat_s = 60.0 / rng.uniform(65, 175)
     tonality = Tonality(int(rng.integers(12)), SCALES[str(rng.choice(list(SCALES)))])
     degrees = [0] + [int(rng.choice(7, p=[0.28, 0.08, 0.1, 0.18, 0.18, 0.12, 0.06])) for _ in range(3)]
@@ -75,12 +78,15 @@ def compose(rng: np.random.Generator, seconds: float, guitars: int, manner: str 
     bars = int(np.ceil(seconds / (4 * beat_s)))
     chords = [degrees[bar // bars_a_chord % len(degrees)] for bar in range(bars)]
     riff = _riff(rng)
-    unison = manner == "agile" and rng.random() < UNISON
-    parts = [_part(rng, "bass", BASS_STYLES, manner, tonality, chords, riff, "low riff" if unison else None)]
-    for number in range(guitars):
-        together = "low riff" if unison and number == 0 else None
-        parts.append(_part(rng, "guitar", GUITAR_STYLES, manner, tonality, chords, riff, together))
-    if manner == "agile" and not unison and rng.random() < ALONE:
+    free = manner == "agile" and not styles
+    unison = free and rng.random() < UNISON
+    wanted = [*(("low riff",) * 2 if unison else styles), *[None] * (1 + guitars)]
+    roles = [("bass", BASS_STYLES), *[("guitar", GUITAR_STYLES)] * guitars]
+    parts = [
+        _part(rng, role, table, manner, tonality, chords, riff, style)
+        for (role, table), style in zip(roles, wanted, strict=False)
+    ]
+    if free and not unison and rng.random() < ALONE:
         parts = [parts[0], *([] for _ in parts[1:])] if rng.random() < 0.6 else [[], *parts[1:]]
     return Song(seconds, tuple(_in_seconds(rng, part, beat_s, seconds) for part in parts))
 

@@ -56,14 +56,18 @@ def songs(
         if take.stems[0].any() and take.stems[1:].any()
     )
     for number, take in enumerate(itertools.islice(with_both, count)):
-        rng = np.random.default_rng([seed, number])
-        angles = np.full(len(take.stems), np.pi / 4) if mono else rng.uniform(0.1, np.pi / 2 - 0.1, len(take.stems))
-        gains = np.stack([np.cos(angles), np.sin(angles)])[: 1 if mono else 2]
-        placed = take.stems[:, np.newaxis] * gains.T[:, :, np.newaxis]
-        bass, guitar = (part / np.sqrt(np.mean(part**2)) for part in (placed[0], placed[1:].sum(axis=0)))
-        scale = 0.5 / np.abs(bass + guitar).max()
-        bass, guitar = (np.float32(scale * part) for part in (bass, guitar))
-        yield Jam(", ".join(names), instruments.SAMPLE_RATE, bass + guitar, bass, guitar, names)
+        yield mixed(take.stems, np.random.default_rng([seed, number]), mono, ", ".join(names), names)
+
+
+def mixed(stems: np.ndarray, rng: np.random.Generator, mono: bool, name: str, names: tuple[str, ...]) -> Jam:
+    """`stems` (parts, frames), the bass first, as a song: bass and guitars equally loud, each part at its place."""
+    angles = np.full(len(stems), np.pi / 4) if mono else rng.uniform(0.1, np.pi / 2 - 0.1, len(stems))
+    gains = np.stack([np.cos(angles), np.sin(angles)])[: 1 if mono else 2]
+    placed = stems[:, np.newaxis] * gains.T[:, :, np.newaxis]
+    bass, guitar = (part / (np.sqrt(np.mean(part**2)) or 1.0) for part in (placed[0], placed[1:].sum(axis=0)))
+    scale = 0.5 / np.abs(bass + guitar).max()
+    bass, guitar = (np.float32(scale * part) for part in (bass, guitar))
+    return Jam(name, instruments.SAMPLE_RATE, bass + guitar, bass, guitar, names)
 
 
 def low_end(jam: Jam) -> float:
