@@ -287,7 +287,8 @@ def test_mono_is_the_networks_mean_estimate_of_the_plain_signal_and_of_later_one
             again = harmonic_net.waves(SMALL, estimate, plain.shape[1] - hop + late)[:, late:]
             total += harmonic_net.spectrum(SMALL, again)[:, : SMALL.bins]
     mixture, mean = (one[0].numpy().T for one in (spectra[:, : SMALL.bins], total / shifts))
-    made = timbre.by_timbre(mixture, compact.rests_settled(mixture, mean), song.timbres)
+    settled = compact.rests_settled(mixture, compact.lows_kept(SMALL, mixture, mean))
+    made = timbre.by_timbre(mixture, settled, song.timbres)
     wanted = harmonic_graph.waves(SMALL, made[None], plain.shape[1])[:, before:-after] * level
     np.testing.assert_allclose(separated(audio, weights, shifts=shifts)["bass"], wanted, atol=1e-5)
 
@@ -388,6 +389,17 @@ def test_a_quiet_player_is_left_alone():
     bass, guitar = two_players(60)
     guitar *= np.float32(10 ** ((compact.OPEN_DB + 1) / 20))
     np.testing.assert_allclose(compact.rests_settled(bass + guitar, bass), bass, atol=1e-6)
+
+
+@pytest.mark.parametrize("playing", [True, False])
+def test_what_is_surely_low_is_the_basss_while_it_plays(playing):
+    config = Config()
+    mixture = np.concatenate(two_players(60), axis=1)[:, np.arange(config.bins) % 160]
+    bass = mixture * np.float32(0.5 if playing else 0.1)
+    made = compact.lows_kept(config, mixture, bass)
+    low, high = (int(edge * config.n_fft / config.sample_rate) for edge in compact.LOW_HZ)
+    np.testing.assert_array_equal(made[:, : low + 1], (mixture if playing else bass)[:, : low + 1])
+    np.testing.assert_array_equal(made[:, high + 1 :], bass[:, high + 1 :])
 
 
 # The contract

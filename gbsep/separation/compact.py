@@ -11,6 +11,8 @@ Conventions
   estimates counts: where frames fall on a note is chance, and so are the errors that hang on it.
 - What is heard first of a song also tells how its bass and its guitars sound, by which every estimate is made better
   (see `timbre`).
+- What is surely low stays with a bass that plays (`lows_kept`), and a line that sounds alone with one instrument (see
+  `lines`), whatever register it goes to.
 - Where one of the two is estimated to be no more than a trace of the other for a while, it is taken to rest: its trace
   goes to the other's stem (`rests_settled`).
 - The reader is read twice, first for the tuning (see `tuning`), for places, for timbres and for the levels that the
@@ -45,7 +47,7 @@ from .. import files, models
 from ..audio import BLOCK_FRAMES, Block, Reader, ahead, rechunk
 from ..errors import BackendError, SeparationFailed
 from ..folders import write_whole
-from . import Context, harmonic_net
+from . import Context, harmonic_net, lines
 from .compute import threads, versions
 from .harmonic_graph import Halfway, Network, Stream, load_runtime, spectrum, waves
 from .harmonic_net import Config
@@ -69,6 +71,12 @@ SHUT_DB, OPEN_DB = -16.0, -12.0
 
 REST_FRAMES = 16
 """Spectra on either side that such a power is a weighted mean of."""
+
+LOW_HZ = 65.0, 85.0
+"""Below the first of them all is the bass's while it plays, above the second what the network says."""
+
+PLAYS = 0.05, 0.1
+"""Part of the power below which the bass is not taken to play, and above which it is."""
 
 QUIET_DB = -20.0
 """Pieces that far below the mean power are not looked at."""
@@ -323,11 +331,11 @@ def _bass(low: Reader, network: Network, song: Song, shifts: int, progress: Call
 
     at = -end.shape[1]
     blocks = rechunk(estimated(), PLACED * _piece_frames(config) * bins)
-    margin = 2 * edge + REST_FRAMES + (LOOK if song.places else 0)
-    for whole, inside in _with_margins(blocks, margin * bins):
+    margin = 2 * edge + 2 * REST_FRAMES + (LOOK if song.places else 0)
+    for whole, inside in _with_margins(blocks, (margin + lines.MARGIN) * bins):
         spectra = whole.reshape(len(whole), -1, bins)
-        start, stop = inside.start // bins, inside.stop // bins
-        settled = _settled(config, spectra, shifts)
+        start, stop = margin, margin + (inside.stop - inside.start) // bins
+        settled = _settled(config, spectra, shifts)[:, lines.MARGIN : -lines.MARGIN]
         settled[0] = by_timbre(settled[1], settled[0], song.timbres, threads())
         bass = _placed(settled, song.places)[:, start - edge : stop + edge]
         made = waves(config, bass, (bass.shape[1] - 1) * hop)
@@ -390,7 +398,9 @@ def _settled(config: Config, spectra: np.ndarray, shifts: int) -> np.ndarray:
         late = number * hop // shifts
         wave = waves(config, spectra[number : number + 1], length + late)[:, late:]
         bass = bass + spectrum(config, wave)[0, :, : config.bins]
-    return np.concatenate([rests_settled(mixture[0], bass / np.float32(shifts))[np.newaxis], mixture])
+    bass = lows_kept(config, mixture[0], bass / np.float32(shifts))
+    bass = rests_settled(mixture[0], lines.followed(config, mixture[0], bass))
+    return np.concatenate([bass[np.newaxis], mixture])
 
 
 def _placed(spectra: np.ndarray, places: Places | None) -> np.ndarray:
@@ -431,22 +441,34 @@ def _with_margins(blocks: Iterator[np.ndarray], margin: int) -> Iterator[tuple[n
         coming.pop(0)
 
 
+def lows_kept(config: Config, mixture: np.ndarray, bass: np.ndarray) -> np.ndarray:
+    """`bass` (frames, bins), and all of `mixture` at the lowest frequencies while it plays: no guitar is there."""
+    hz = np.arange(config.bins) * config.sample_rate / config.n_fft
+    playing = _gradual(_shares(mixture, bass)[0], *PLAYS)[:, np.newaxis]
+    return bass + (1 - _gradual(hz, *LOW_HZ)) * playing * (mixture - bass)
+
+
 def rests_settled(mixture: np.ndarray, bass: np.ndarray) -> np.ndarray:
     """`bass` (frames, bins): all of `mixture` in its bins where the guitar rests, none where the bass does.
 
     Between SHUT_DB and OPEN_DB of the mixture's power in these bins the change is gradual.
     """
-    guitar = mixture - bass
+    share_db = 10 * np.log10(_shares(mixture, bass) + 1e-30)
+    bass_open, guitar_open = _gradual(share_db, SHUT_DB, OPEN_DB)[..., np.newaxis]
+    return bass_open * (bass + (1 - guitar_open) * (mixture - bass))
+
+
+def _gradual(value: np.ndarray, low: float, high: float) -> np.ndarray:
+    """From 0 at `low` to 1 at `high`."""
+    return np.clip((value - low) / (high - low), 0, 1).astype(np.float32)
+
+
+def _shares(mixture: np.ndarray, bass: np.ndarray) -> np.ndarray:
+    """Parts of the power that bass and guitar have around every frame, (2, frames)."""
     window = np.hanning(2 * REST_FRAMES + 3)[1:-1]
-
-    def power(spectra: np.ndarray) -> np.ndarray:
-        by_frame = power_of(spectra).sum(axis=1)
-        return np.convolve(by_frame, window)[REST_FRAMES : REST_FRAMES + len(by_frame)]
-
-    powers = np.stack([power(bass), power(guitar)])
-    share_db = 10 * np.log10(powers / (powers.sum(axis=0) + 1e-12) + 1e-30)
-    bass_open, guitar_open = np.clip((share_db - SHUT_DB) / (OPEN_DB - SHUT_DB), 0, 1).astype(np.float32)[..., None]
-    return bass_open * (bass + (1 - guitar_open) * guitar)
+    powers = [power_of(spectra).sum(axis=1) for spectra in (bass, mixture - bass)]
+    smooth = np.stack([np.convolve(one, window)[REST_FRAMES : REST_FRAMES + len(one)] for one in powers])
+    return smooth / (smooth.sum(axis=0) + 1e-12)
 
 
 def _mid_side(block: Block) -> np.ndarray:

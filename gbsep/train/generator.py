@@ -18,8 +18,8 @@ from .scores import Note, compose
 GUITARS = 2
 """Guitar parts of every song; one of them is silent in a quarter of the songs."""
 
-PLAIN = 0.6
-"""How often a song is a plain one."""
+AGILE, PLAIN = 0.5, 0.6
+"""How often a song is an agile one, and how often one of the others is a plain one (see `scores`)."""
 
 BENT, BEND = 0.5, 5.0
 """How often an instrument is made another size, and by up to how many semitones."""
@@ -33,8 +33,12 @@ DAMPED = 0.4
 BARITONE = 0.08
 """How often the bass is a guitar an octave lower, as a Bass VI is."""
 
-PHRASED = 0.08
-"""How often a guitar part is played phrases instead of a score, where there are phrases."""
+PHRASED, PHRASE_UP = 0.12, 4
+"""How often a guitar part is played phrases instead of a score, where there are phrases, and by up to how many
+semitones each is moved."""
+
+SLUR_S = 0.005, 0.1
+"""How long a hand takes from one pitch of a stroke to the next: from hammering to sliding and bending."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,17 +56,19 @@ def takes(
     phrases: Sequence[np.ndarray] = (),
     revoiced: bool = True,
     plain: float = PLAIN,
+    agile: float = AGILE,
 ) -> Iterator[Take]:
     """Endless music. Take number n depends on `seed`, n and all that follows alone.
 
-    Without `revoiced` the instruments keep the harmonics and the decay that they have. `plain` is how often a song is a
-    plain one (see `scores`).
+    Without `revoiced` the instruments keep the harmonics and the decay that they have. `agile` is how often a song is
+    an agile one, `plain` how often one of the others is a plain one (see `scores`).
     """
     bands = {role: [one for one in instruments if one.role == role] for role in RANGES}
     number = 0
     while True:
         rng = np.random.default_rng([seed, number])
-        song = compose(rng, seconds, GUITARS, plain > 0 and rng.random() < plain)
+        manner = next((name for name, share in (("agile", agile), ("plain", plain)) if _happens(rng, share)), "any")
+        song = compose(rng, seconds, GUITARS, manner)
         low = rng.random() < BARITONE and bool(bands["guitar"])
         bass = _choose(rng, bands["guitar" if low else "bass"])
         players = [replace(bass, role="bass", bend=bass.bend - 12.0) if low else bass]
@@ -78,14 +84,19 @@ def takes(
         number += 1
 
 
+def _happens(rng: np.random.Generator, share: float) -> bool:
+    """Whether something that happens in this part of all cases does; what never does draws nothing."""
+    return share > 0 and bool(rng.random() < share)
+
+
 def _string_together(rng: np.random.Generator, phrases: Sequence[np.ndarray], frames: int) -> np.ndarray:
-    """Phrases in any order, with rests between them, float32 (frames,)."""
+    """Phrases in any order, each moved by some semitones, with rests between them, float32 (frames,)."""
     parts: list[np.ndarray] = []
     while sum(map(len, parts)) < frames:
-        parts += [
-            phrases[int(rng.integers(len(phrases)))],
-            np.zeros(int(rng.uniform(0, 1.5) * SAMPLE_RATE), np.float32),
-        ]
+        phrase = phrases[int(rng.integers(len(phrases)))]
+        speed = 2 ** (int(rng.integers(-PHRASE_UP, PHRASE_UP + 1)) / 12)
+        moved = np.interp(np.arange(0, len(phrase) - 1, speed), np.arange(len(phrase)), phrase).astype(np.float32)
+        parts += [moved, np.zeros(int(rng.uniform(0, 1.5) * SAMPLE_RATE), np.float32)]
     return np.concatenate(parts)[:frames]
 
 
@@ -118,9 +129,15 @@ def play(
             continue
         time = np.arange(length) / SAMPLE_RATE
         glide = note.slide_from * np.exp(-time / 0.04) if note.slide_from else np.zeros(length)
+        for after_s, up in note.then:
+            glide += (up - glide[-1]) * np.clip((time - after_s) / rng.uniform(*SLUR_S), 0, 1)
         tone = player.tone(note.pitch + tuning + rng.normal(0, 0.03) + glide, note.velocity)
         if voice is not None:
             tone = _revoiced(rng, tone, note.pitch + tuning, voice)
+        if note.harmonic > 1:
+            tone = _touched(player, note, tuning, length)
+        if note.snap:
+            tone = _snapped(rng, tone, note.snap)
         if damping:
             tone = tone * np.exp(-time * damping).astype(np.float32)
         if note.mute:
@@ -131,6 +148,27 @@ def play(
         tone[-fade:] *= np.linspace(1, 0, fade)
         dry[start : start + length] += tone * (0.3 + 0.7 * note.velocity)
     return dry
+
+
+def _touched(player: Instrument, note: Note, tuning: float, length: int) -> np.ndarray:
+    """A string touched at a node, so that only every so many of its partials sound: the mean of its tone at as many
+    places of its period."""
+    string = note.pitch + tuning - 12 * np.log2(note.harmonic)
+    delay = SAMPLE_RATE / (440.0 * 2 ** ((string - 69) / 12)) / note.harmonic
+    tone = player.tone(np.full(length + round(delay * note.harmonic), string), note.velocity)
+    at = np.arange(length)
+    turns = [np.interp(at + number * delay, np.arange(len(tone)), tone) for number in range(note.harmonic)]
+    return np.mean(turns, axis=0).astype(np.float32)
+
+
+def _snapped(rng: np.random.Generator, tone: np.ndarray, snap: float) -> np.ndarray:
+    """A tone whose string hits the frets: bright at first, with a click, and as loud as before."""
+    time = np.arange(len(tone)) / SAMPLE_RATE
+    bright = np.diff(tone, prepend=tone[:1]) * rng.uniform(1, 5) * np.exp(-time / rng.uniform(0.03, 0.2))
+    click = rng.standard_normal(len(tone)) * np.exp(-time / rng.uniform(0.001, 0.006)) * np.abs(tone).max()
+    made = tone + snap * (bright + rng.uniform(0.1, 0.6) * click)
+    strength, made_strength = (float(np.sqrt(np.mean(one**2))) for one in (tone, made))
+    return (made * (strength / (made_strength + 1e-9))).astype(np.float32)
 
 
 def _voice(rng: np.random.Generator) -> np.ndarray | None:

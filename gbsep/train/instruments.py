@@ -30,8 +30,8 @@ from ..errors import AudioFileError, BackendNotInstalled
 SAMPLE_RATE = 22050
 """Rate of all notes and of the music made from them, in Hz."""
 
-RANGES = {"bass": (26, 57), "guitar": (40, 86)}
-"""Pitches that a role may be asked to play, lowest and highest."""
+RANGES = {"bass": (26, 67), "guitar": (33, 86)}
+"""Pitches that a role may be asked to play, lowest and highest: a bass up to G4, a guitar tuned down to A1."""
 
 NOTE_S = 3.0
 PROGRAMS = {"guitar": range(25, 33), "bass": range(33, 41)}

@@ -3,7 +3,10 @@
 A song has one tempo, one scale and one chord for a bar or two. Every four bars each part picks a way of playing from
 its table and keeps it, with one rhythm, as players do. The bass may follow the roots, walk, or double a guitar's riff
 one octave down or in unison, which are the cases that make separation hard. Whole bars of rest come up for every part.
-Plain songs have fewer of these cases: mostly a bass on the tones of the chord below guitars that strum, pick or lead.
+Songs come in three manners (MANNERS). Plain songs have fewer of these cases: mostly a bass on the tones of the chord
+below guitars that strum, pick or lead. In agile songs players leave their register: the bass runs up the whole neck and
+back, slaps, plays chords, harmonics and legato, guitars run down or are tuned down, one side is alone, or both play one
+low riff in unison.
 In a song times are in seconds, while it is made up they are in beats; pitches are MIDI note numbers, velocities 0..1.
 """
 
@@ -24,6 +27,15 @@ SCALES = {
     "phrygian": (0, 1, 3, 5, 7, 8, 10),
 }
 
+MANNERS = ("any", "plain", "agile")
+
+COMPASS = {"bass": (26, 57), "guitar": (40, 86)}
+"""Where the parts of all but agile songs stay, lowest and highest pitch."""
+
+TUNED_DOWN, UNISON, ALONE = 0.5, 0.3, 0.4
+"""Of agile songs: how often a guitar's lowest string is below E2, how often bass and first guitar share a low riff, and
+how often one side plays alone, mostly the bass."""
+
 SECTION_BARS = 4
 REST = 0.1
 """How often a part rests for a bar."""
@@ -31,7 +43,9 @@ REST = 0.1
 
 @dataclass(frozen=True)
 class Note:
-    """`slide_from` is where the pitch comes from, in semitones; `mute` 0 rings, 1 is a tight palm mute."""
+    """`slide_from` is where the pitch comes from, in semitones; `mute` 0 rings, 1 is a tight palm mute; `snap` 1 is a
+    string that is slapped or popped; `harmonic` is the partial that a touched string sounds from, which is at `pitch`;
+    `then` are later pitches of the same stroke (hammered, pulled off, slid to or bent), as (after_s, semitones up)."""
 
     start_s: float
     duration_s: float
@@ -39,6 +53,9 @@ class Note:
     velocity: float
     slide_from: float = 0.0
     mute: float = 0.0
+    snap: float = 0.0
+    harmonic: int = 1
+    then: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -49,8 +66,11 @@ class Song:
     parts: Sequence[tuple[Note, ...]]
 
 
-def compose(rng: np.random.Generator, seconds: float, guitars: int, plain: bool = False) -> Song:
-    """A song of `seconds` for one bass and `guitars` guitars; `plain` picks ways of playing by Way.plain."""
+def compose(
+    rng: np.random.Generator, seconds: float, guitars: int, manner: str = "any", styles: Sequence[str | None] = ()
+) -> Song:
+    """A song of `seconds` for one bass and `guitars` guitars, in one of MANNERS; `styles` are what the parts play
+    throughout, the bass first, None for what comes up."""
     beat_s = 60.0 / rng.uniform(65, 175)
     tonality = Tonality(int(rng.integers(12)), SCALES[str(rng.choice(list(SCALES)))])
     degrees = [0] + [int(rng.choice(7, p=[0.28, 0.08, 0.1, 0.18, 0.18, 0.12, 0.06])) for _ in range(3)]
@@ -58,8 +78,16 @@ def compose(rng: np.random.Generator, seconds: float, guitars: int, plain: bool 
     bars = int(np.ceil(seconds / (4 * beat_s)))
     chords = [degrees[bar // bars_a_chord % len(degrees)] for bar in range(bars)]
     riff = _riff(rng)
-    parts = [_part(rng, "bass", BASS_STYLES, plain, tonality, chords, riff)]
-    parts += [_part(rng, "guitar", GUITAR_STYLES, plain, tonality, chords, riff) for _ in range(guitars)]
+    free = manner == "agile" and not styles
+    unison = free and rng.random() < UNISON
+    wanted = [*(("low riff",) * 2 if unison else styles), *[None] * (1 + guitars)]
+    roles = [("bass", BASS_STYLES), *[("guitar", GUITAR_STYLES)] * guitars]
+    parts = [
+        _part(rng, role, table, manner, tonality, chords, riff, style)
+        for (role, table), style in zip(roles, wanted, strict=False)
+    ]
+    if free and not unison and rng.random() < ALONE:
+        parts = [parts[0], *([] for _ in parts[1:])] if rng.random() < 0.6 else [[], *parts[1:]]
     return Song(seconds, tuple(_in_seconds(rng, part, beat_s, seconds) for part in parts))
 
 
@@ -71,7 +99,10 @@ def _in_seconds(rng: np.random.Generator, part: Sequence[Note], beat_s: float, s
         start_s = max(0.0, note.start_s * beat_s + rng.normal(0, loose_s))
         if start_s < seconds - 0.02:
             velocity = float(np.clip(note.velocity + rng.normal(0, 0.08), 0.05, 1.0))
-            made.append(replace(note, start_s=start_s, duration_s=note.duration_s * beat_s, velocity=velocity))
+            then = tuple((after * beat_s, up) for after, up in note.then)
+            made.append(
+                replace(note, start_s=start_s, duration_s=note.duration_s * beat_s, velocity=velocity, then=then)
+            )
     return tuple(made)
 
 
@@ -88,6 +119,11 @@ class Tonality:
     def pitch(self, step: int, near: int) -> int:
         """A step of the scale (negative and above seven in other octaves), step 0 at or just below `near`."""
         return near - (near - self.key) % 12 + 12 * (step // 7) + self.scale[step % 7]
+
+    def snapped(self, pitch: float) -> int:
+        """The highest pitch of the scale at or below `pitch`."""
+        whole = int(np.floor(pitch))
+        return next(whole - down for down in range(12) if (whole - down - self.key) % 12 in self.scale)
 
 
 def _rhythm(rng: np.random.Generator) -> list[tuple[float, float]]:
@@ -121,7 +157,8 @@ def _riff(rng: np.random.Generator) -> list[list[tuple[float, float, int]]]:
 class Bar:
     """One bar as its player sees it. Times are in beats from the song's beginning.
 
-    `near` places the register of lines, `voicing` stands for the player's way of taking chords.
+    `near` places the register of lines, `voicing` stands for the player's way of taking chords; `compass` is the lowest
+    and the highest pitch that the player has.
     """
 
     rng: np.random.Generator
@@ -137,10 +174,11 @@ class Bar:
     velocity: float
     mute: float
     voicing: int
+    compass: tuple[int, int]
 
     def note(self, start: float, length: float, pitch: float, slide_from: float = 0.0, high: int | None = None) -> Note:
-        """A note of this player, moved by octaves into the range of the instrument (up to `high`)."""
-        lowest, highest = RANGES[self.role]
+        """A note of this player, moved by octaves into its compass (up to `high`)."""
+        lowest, highest = self.compass
         highest = highest if high is None else high
         pitch += 12 * np.ceil(max(0.0, lowest - pitch) / 12)
         pitch -= 12 * np.ceil(max(0.0, pitch - highest) / 12)
@@ -271,12 +309,124 @@ def _arpeggio(bar: Bar) -> list[Note]:
 
 
 def _power_chords(bar: Bar) -> list[Note]:
-    root = bar.tonality.pitch(bar.degree, 46)
+    root = bar.tonality.pitch(bar.degree, bar.near)
     return [
         bar.note(start, length, root + up, high=64)
         for number, (start, length) in enumerate(bar.rhythm)
         for up in (0, 7, 12)[: 2 + number % 2]
     ]
+
+
+def _chug(bar: Bar) -> list[Note]:
+    """The lowest string palm-muted in semiquavers or quavers, with a ringing power chord here and there."""
+    lowest, made = bar.compass[0] + int(bar.voicing % 3 == 0), []
+    grid = 0.25 if bar.voicing % 2 else 0.5
+    for slot in range(round(4 / grid)):
+        if bar.rng.random() < 0.15:
+            root = bar.tonality.pitch(bar.degree, lowest + 8)
+            made += [
+                replace(note, mute=0.0) for note in bar.struck(slot * grid, 1.5 * grid, (root, root + 7, root + 12))
+            ]
+        elif bar.rng.random() < 0.8:
+            made.append(replace(bar.note(slot * grid, 0.9 * grid, lowest), mute=float(bar.rng.uniform(0.6, 1.0))))
+    return made
+
+
+def _run(bar: Bar) -> list[Note]:
+    """A run over the neck that takes a section: the bass climbs out of its register, a guitar falls out of its own, and
+    mostly both come back."""
+    rng = np.random.default_rng(bar.voicing)
+    up = 1 if bar.role == "bass" else -1
+    room = bar.compass[1] - bar.near if up > 0 else bar.near - bar.compass[0] - 4
+    far = up * int(rng.integers(10, max(11, room + 1)))
+    there, back = np.sort(rng.uniform(0.25, 1.1, 2))
+    grid, chromatic, held = float(rng.choice([1.0, 0.5, 0.5, 1 / 3, 0.25])), rng.random() < 0.3, rng.uniform(0.6, 1.0)
+    made = []
+    for slot in range(round(4 / grid)):
+        place = (bar.number + slot * grid / 4) / SECTION_BARS
+        at = float(bar.near + np.interp(place, [0.0, there, back, 1.15], [0.0, far, far, 0.0]))
+        pitch = round(at) if chromatic else bar.tonality.snapped(at + float(bar.rng.choice([0.0, 0.0, 0.0, 2.0])))
+        made.append(bar.note(slot * grid, held * grid, pitch))
+    return made
+
+
+def _fill(bar: Bar) -> list[Note]:
+    """Roots, and at the end of every other bar a quick run up and back."""
+    made = [note for note in _pattern(0)(bar) if note.start_s - bar.start < 2.0 or bar.number % 2 == 0]
+    if bar.number % 2:
+        step, grid = 0, float(bar.rng.choice([0.25, 0.25, 1 / 3]))
+        count = round(2 / grid)
+        top = int(bar.rng.integers(count // 3, count + 1))
+        for slot in range(count):
+            made.append(bar.note(2.0 + slot * grid, 0.9 * grid, bar.tonality.pitch(bar.degree + step, bar.near)))
+            step += int(bar.rng.integers(1, 4)) if slot < top else -2
+    return made
+
+
+def _slap(bar: Bar) -> list[Note]:
+    """Thumb on the root, pops an octave or a seventh up, and dead notes, in semiquavers."""
+    made = []
+    for slot in range(16):
+        what = str(
+            bar.rng.choice(["thumb", "pop", "ghost", "rest"], p=[0.3, 0.2, 0.15, 0.35] if slot else [1, 0, 0, 0])
+        )
+        if what == "ghost":
+            made.append(_ghost(bar, slot / 4))
+        elif what != "rest":
+            pitch = bar.root() + (int(bar.rng.choice([10, 12, 12, 14])) if what == "pop" else 0)
+            made.append(replace(bar.note(slot / 4, 0.22, pitch), snap=1.0 if what == "pop" else 0.5))
+    return made
+
+
+def _ghost(bar: Bar, start: float) -> Note:
+    """A string that is struck while it is held mute."""
+    return replace(bar.note(start, 0.1, bar.root()), mute=1.0, snap=0.3, velocity=0.5 * bar.velocity)
+
+
+def _ghosts(bar: Bar) -> list[Note]:
+    """Roots, octaves and fifths in semiquavers, a third of them dead."""
+    made = []
+    for slot in range(16):
+        if bar.rng.random() < 0.65 or not slot:
+            up = int(bar.rng.choice([0, 0, 7, 10, 12]))
+            note = bar.note(slot / 4, float(bar.rng.choice([0.2, 0.45])), bar.root() + up)
+            made.append(_ghost(bar, slot / 4) if slot and bar.rng.random() < 0.35 else note)
+    return made
+
+
+def _double_stops(bar: Bar) -> list[Note]:
+    """The root with its fifth, octave, tenth or seventh above."""
+    made = []
+    for start, length in bar.rhythm:
+        upper = bar.rng.choice([4, 7, 9, 6], int(bar.rng.integers(1, 3)), replace=False)
+        pitches = [bar.tonality.pitch(bar.degree + int(step), bar.near) for step in (0, *upper)]
+        made += bar.struck(start, max(length, 0.5), pitches)
+    return made
+
+
+def _touched(bar: Bar) -> list[Note]:
+    """Natural harmonics of the open strings."""
+    made = []
+    for start, length in bar.rhythm:
+        harmonic, string = int(bar.rng.choice([2, 3, 4])), 28 + 5 * int(bar.rng.integers(4))
+        pitch = string + (12, 19, 24)[harmonic - 2]
+        made.append(replace(bar.note(start, max(length, 1.0), pitch), harmonic=harmonic))
+    return made
+
+
+def _legato(bar: Bar) -> list[Note]:
+    """A line of which only some notes are struck: others are hammered, pulled off, slid to or bent on the string."""
+    made: list[Note] = []
+    for note in _line(bar):
+        last = made[-1] if made else None
+        if last and abs(note.pitch - last.pitch) <= 5 and bar.rng.random() < 0.6:
+            after = note.start_s - last.start_s
+            made[-1] = replace(
+                last, duration_s=after + note.duration_s, then=(*last.then, (after, note.pitch - last.pitch))
+            )
+        else:
+            made.append(note)
+    return made
 
 
 def _octaves(bar: Bar) -> list[Note]:
@@ -289,11 +439,12 @@ def _octaves(bar: Bar) -> list[Note]:
 
 @dataclass(frozen=True)
 class Way:
-    """A row of a table of ways of playing: how often it is picked, relative to the others, in songs of any kind and in
-    plain ones, where its lines lie (chords have places of their own), and how often it is palm-muted."""
+    """A row of a table of ways of playing: how often it is picked, relative to the others, in songs of each manner,
+    where its lines lie (chords have places of their own), and how often it is palm-muted."""
 
-    weight: float
+    any: float
     plain: float
+    agile: float
     play: Style
     registers: tuple[int, ...]
     muted: float = 0.1
@@ -302,28 +453,43 @@ class Way:
 LOW_BASS = (28, 28, 31, 33, 36, 40, 43)
 
 BASS_STYLES: Mapping[str, Way] = {
-    "roots": Way(5, 3, _pattern(0), LOW_BASS, 0.2),
-    "octaves": Way(2, 1, _pattern(0, 12), LOW_BASS, 0.2),
-    "fifths": Way(2, 1, _pattern(0, 7, 12, 7), LOW_BASS, 0.2),
-    "held": Way(2, 2, _held_root, LOW_BASS),
-    "walk": Way(3, 2, _walk, LOW_BASS),
-    "riff": Way(3, 1, _double_riff, LOW_BASS, 0.2),
-    "chord tones": Way(4, 2, _chord_tones, LOW_BASS, 0.2),
-    "melody": Way(3, 1, _line, (33, 38, 43, 47)),
-    "quavers": Way(0, 12, _quavers, (30, 32, 33, 35, 37)),
+    "roots": Way(5, 3, 1, _pattern(0), LOW_BASS, 0.2),
+    "octaves": Way(2, 1, 1, _pattern(0, 12), LOW_BASS, 0.2),
+    "fifths": Way(2, 1, 0, _pattern(0, 7, 12, 7), LOW_BASS, 0.2),
+    "held": Way(2, 2, 0, _held_root, LOW_BASS),
+    "walk": Way(3, 2, 1, _walk, LOW_BASS),
+    "riff": Way(3, 1, 1, _double_riff, LOW_BASS, 0.2),
+    "chord tones": Way(4, 2, 1, _chord_tones, LOW_BASS, 0.2),
+    "melody": Way(3, 1, 2, _line, (33, 38, 43, 47)),
+    "quavers": Way(0, 12, 0, _quavers, (30, 32, 33, 35, 37)),
+    "run": Way(0, 0, 6, _run, (28, 28, 30, 33, 36)),
+    "fill": Way(0, 0, 3, _fill, (28, 31, 33, 36, 40)),
+    "solo": Way(0, 0, 2, _line, (48, 52, 57)),
+    "low riff": Way(0, 0, 1, _double_riff, (28, 31, 33, 36, 38), 0.2),
+    "slap": Way(0, 0, 2, _slap, (28, 31, 33, 36, 40)),
+    "ghosts": Way(0, 0, 2, _ghosts, (28, 31, 33, 36)),
+    "double stops": Way(0, 0, 1.5, _double_stops, (33, 36, 40, 45)),
+    "harmonics": Way(0, 0, 1, _touched, (28,)),
+    "legato": Way(0, 0, 2, _legato, (31, 36, 40, 45, 50)),
 }
 
 GUITAR_STYLES: Mapping[str, Way] = {
-    "strum": Way(4, 2, _strum(4.0), (52,)),
-    "stabs": Way(1, 1, _strum(0.25), (52,)),
-    "held": Way(2, 2, _held_chord, (52,)),
-    "arpeggio": Way(3, 3, _arpeggio, (52,)),
-    "power": Way(3, 3, _power_chords, (46,), 0.5),
-    "riff": Way(3, 2, _double_riff, (45, 52, 57), 0.5),
-    "low line": Way(2, 1, _line, (42, 45, 50), 0.5),
-    "lead": Way(4, 6, _line, (57, 64, 69)),
-    "octaves": Way(1, 1, _octaves, (52,)),
-    "barre": Way(0, 4, _barre, (52,)),
+    "strum": Way(4, 2, 2, _strum(4.0), (52,)),
+    "stabs": Way(1, 1, 0, _strum(0.25), (52,)),
+    "held": Way(2, 2, 1, _held_chord, (52,)),
+    "arpeggio": Way(3, 3, 2, _arpeggio, (52,)),
+    "power": Way(3, 3, 2, _power_chords, (46,), 0.5),
+    "riff": Way(3, 2, 1, _double_riff, (45, 52, 57), 0.5),
+    "low line": Way(2, 1, 1, _line, (42, 45, 50), 0.5),
+    "lead": Way(4, 6, 2, _line, (57, 64, 69)),
+    "octaves": Way(1, 1, 0, _octaves, (52,)),
+    "barre": Way(0, 4, 1, _barre, (52,)),
+    "run": Way(0, 0, 4, _run, (59, 64, 64, 69, 76)),
+    "low riff": Way(0, 0, 2, _double_riff, (33, 36, 38, 40, 43), 0.6),
+    "lowest line": Way(0, 0, 2, _line, (36, 38, 40, 43), 0.3),
+    "low power": Way(0, 0, 2, _power_chords, (33, 36, 40), 0.5),
+    "chug": Way(0, 0, 2, _chug, (40,)),
+    "legato": Way(0, 0, 2, _legato, (45, 52, 57, 64, 69)),
 }
 
 
@@ -331,16 +497,20 @@ def _part(
     rng: np.random.Generator,
     role: str,
     styles: Mapping[str, Way],
-    plain: bool,
+    manner: str,
     tonality: Tonality,
     chords: Sequence[int],
     riff: list[list[tuple[float, float, int]]],
+    style: str | None = None,
 ) -> list[Note]:
-    """A whole part, in beats."""
-    weights = np.array([way.plain if plain else way.weight for way in styles.values()])
+    """A whole part, in beats; `style` is what it plays throughout, None what comes up."""
+    weights = np.array([getattr(way, manner) for way in styles.values()])
+    compass = RANGES[role] if manner == "agile" else COMPASS[role]
+    if manner == "agile" and role == "guitar":
+        compass = int(rng.integers(compass[0], COMPASS[role][0])) if rng.random() < TUNED_DOWN else 40, compass[1]
     part: list[Note] = []
     for first in range(0, len(chords), SECTION_BARS):
-        way = styles[str(rng.choice(list(styles), p=weights / weights.sum()))]
+        way = styles[style or str(rng.choice(list(styles), p=weights / weights.sum()))]
         rhythm, near, voicing = _rhythm(rng), int(rng.choice(way.registers)), int(rng.integers(2**31))
         velocity, mute = rng.uniform(0.4, 0.95), rng.uniform(0.2, 1.0) * (rng.random() < way.muted)
         section = chords[first : first + SECTION_BARS]
@@ -348,7 +518,7 @@ def _part(
             following = section[(number + 1) % len(section)]
             bar = Bar(
                 rng, role, 4.0 * (first + number), number, tonality, degree, following,
-                rhythm, riff, near, velocity, mute, voicing,
+                rhythm, riff, near, velocity, mute, voicing, compass,
             )  # fmt: skip
             if rng.random() >= REST:
                 part += way.play(bar)

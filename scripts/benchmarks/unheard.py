@@ -3,7 +3,8 @@
 Every trio of one bass and two guitars among them plays the generator's songs (scores, sizes, amps and rooms at random,
 harmonics as recorded), each its own, bass and guitars equally loud, folded to mono and panned by level at random. As in
 training, one guitar may play both parts, and now and then a guitar an octave down the bass's.
-None of them is one of the generator's plain songs (see `gbsep.train.scores`), unless `--plain` says so.
+None of them is one of the generator's agile songs (see `gbsep.train.scores`) and none a plain one, unless `--plain`
+says so.
 Beside it the cut-off of a Butterworth filter (order 4, zero phase) that is best for each song, and the ideal ratio
 mask. Medians over a trio's songs, and quartiles over all: scores differ by more than instruments. Medians by how much
 of the bass's power is low end, too: amps at random leave some basses little of it.
@@ -51,18 +52,22 @@ def songs(
     names = tuple(sorted({one.name for one in band}))
     with_both = (
         take
-        for take in generator.takes(seed, band, seconds, revoiced=False, plain=plain)
+        for take in generator.takes(seed, band, seconds, revoiced=False, plain=plain, agile=0.0)
         if take.stems[0].any() and take.stems[1:].any()
     )
     for number, take in enumerate(itertools.islice(with_both, count)):
-        rng = np.random.default_rng([seed, number])
-        angles = np.full(len(take.stems), np.pi / 4) if mono else rng.uniform(0.1, np.pi / 2 - 0.1, len(take.stems))
-        gains = np.stack([np.cos(angles), np.sin(angles)])[: 1 if mono else 2]
-        placed = take.stems[:, np.newaxis] * gains.T[:, :, np.newaxis]
-        bass, guitar = (part / np.sqrt(np.mean(part**2)) for part in (placed[0], placed[1:].sum(axis=0)))
-        scale = 0.5 / np.abs(bass + guitar).max()
-        bass, guitar = (np.float32(scale * part) for part in (bass, guitar))
-        yield Jam(", ".join(names), instruments.SAMPLE_RATE, bass + guitar, bass, guitar, names)
+        yield mixed(take.stems, np.random.default_rng([seed, number]), mono, ", ".join(names), names)
+
+
+def mixed(stems: np.ndarray, rng: np.random.Generator, mono: bool, name: str, names: tuple[str, ...]) -> Jam:
+    """`stems` (parts, frames), the bass first, as a song: bass and guitars equally loud, each part at its place."""
+    angles = np.full(len(stems), np.pi / 4) if mono else rng.uniform(0.1, np.pi / 2 - 0.1, len(stems))
+    gains = np.stack([np.cos(angles), np.sin(angles)])[: 1 if mono else 2]
+    placed = stems[:, np.newaxis] * gains.T[:, :, np.newaxis]
+    bass, guitar = (part / (np.sqrt(np.mean(part**2)) or 1.0) for part in (placed[0], placed[1:].sum(axis=0)))
+    scale = 0.5 / np.abs(bass + guitar).max()
+    bass, guitar = (np.float32(scale * part) for part in (bass, guitar))
+    return Jam(name, instruments.SAMPLE_RATE, bass + guitar, bass, guitar, names)
 
 
 def low_end(jam: Jam) -> float:
