@@ -37,8 +37,8 @@ def with_room(path: Path, reason: str, advice: str = ELSEWHERE) -> str:
     """A reason of the disk's, with the room that is left in the folder of `path`, and what to do."""
     with suppress(OSError):
         free = f"{shutil.disk_usage(path.parent).free / 1e6:.0f} MB free in {path.parent}"
-        reason = free if reason == "System error" else f"{reason}; {free}"
-    return f"{reason}; {advice}"
+        return f"{free}; {advice}" if reason == "System error" else f"{reason}; {free}; {advice}"
+    return f"{reason}; choose another place"
 
 
 def shut(file: Any) -> None:
