@@ -80,9 +80,9 @@ def decode(path: Path, kind: Kind) -> tuple[Found, Reader]:
         take = _Take(path, kind, container, stream, found, spool)
         take.all()
         if not take.frames or take.damaged > take.packets // 2:
-            raise AudioFileError(
-                path, f"{take.damaged} of {take.packets} packets cannot be decoded: {wholeness.SHORTENED}"
-            )
+            undecoded = take.damaged if take.frames else take.packets
+            what = f"{undecoded} of {take.packets} packets of {found.codec} in {kind.demuxer} cannot be decoded"
+            raise AudioFileError(path, f"{what}: {wholeness.UNDECODED if whole else wholeness.SHORTENED}")
         if take.damaged:
             found.warnings.append(f"{take.damaged} of its {take.packets} packets are damaged and left out or silent")
         exact = _exact_frames(stream) if kind.promises else None
@@ -94,7 +94,8 @@ def decode(path: Path, kind: Kind) -> tuple[Found, Reader]:
         short = _shortfall(take, exact, have)
         if short:
             if not whole or take.damaged:
-                raise AudioFileError(path, f"{short} could be decoded: {wholeness.SHORTENED}")
+                why = wholeness.UNDECODED if whole else wholeness.SHORTENED
+                raise AudioFileError(path, f"{short} of {found.codec} could be decoded: {why}")
             found.warnings.append(f"{short} are there, though no byte is missing: what is there is used")
     found.frames = take.lead + have
     return found, part(spool.reader("audio"), 0, found.frames)

@@ -253,7 +253,7 @@ def _probe_sound(path: Path, kind: Kind) -> FileInfo:
             warnings += _check_mp3(path, stream)
         else:
             _check_log(path, sound.extra_info)
-        if frames and frames == sound.frames and not last_seen:
+        if frames and frames == sound.frames and not last_seen and sound.seekable():
             with _hushed(kind):
                 _check_last_frame(path, sound)
         broadcast = _broadcast(sound) if container in ("wav", "rf64") else None

@@ -330,6 +330,42 @@ def test_what_pyav_reads_is_read_to_the_length_of_what_was_put_in(tmp_path, name
     assert render.info.frames == render.reader.frames == info.frames
 
 
+def in_wav(path: Path, sound: bytes, code: int) -> Path:
+    """Compressed audio in a WAV file, under the number of its codec."""
+    head = b"WAVEfmt " + struct.pack("<IHHIIHHH", 18, code, 2, RATE, 16000, 1, 0, 0)
+    body = head + b"data" + struct.pack("<I", len(sound)) + sound + bytes(len(sound) % 2)
+    path.write_bytes(b"RIFF" + struct.pack("<I", len(body)) + body)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("codec", "format", "code"), [("aac", "adts", 0x1600), ("aac", "adts", 0xFF), ("libmp3lame", "mp3", 0x55)]
+)
+def test_compressed_audio_in_wav_is_read(tmp_path, codec, format, code):
+    whole = make_av(tmp_path / "a.x", song(3.0), codec, format=format).read_bytes()
+    info, reader = files.opened(in_wav(tmp_path / "a.wav", whole, code))
+    assert abs(info.frames - 3 * RATE) <= 3 * 1152
+    assert reader.read().frames == info.frames
+
+
+def test_a_codec_in_wav_that_cannot_be_told_is_not_called_damaged(tmp_path):
+    """ffmpeg writes AAC without the description that decoders need, and cannot read it itself."""
+    path = make_av(tmp_path / "a.wav", song(3.0), "aac", format="wav")
+    with pytest.raises(AudioFileError, match=r"packets of aac in wav cannot be decoded: no byte is missing, so it is"):
+        files.open(path)
+
+
+def test_a_wav_in_which_nobody_can_jump_is_whole_all_the_same(tmp_path):
+    """libsndfile goes through GSM from its beginning alone."""
+    path = tmp_path / "a.wav"
+    soundfile.write(path, song(3.0)[:, 0], 8000, subtype="GSM610")
+    info, reader = files.opened(path)
+    whole = reader.read().samples
+    assert info.frames == whole.shape[1] >= 3 * RATE
+    late = files.open(path, 2.0, 1.0).read().samples
+    np.testing.assert_array_equal(late, whole[:, 16000:24000])
+
+
 @pytest.mark.parametrize(("name", "codec", "format"), [("a.oga", "flac", "ogg"), ("a.caf", "alac", "caf")])
 def test_without_pyav_the_way_to_get_it_is_told(tmp_path, monkeypatch, name, codec, format):
     path = make_av(tmp_path / name, song(), codec, format=format)
