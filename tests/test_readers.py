@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import random
 import struct
 import subprocess
 import sys
+import weakref
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -14,7 +16,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from gbsep import files, mp3
+from gbsep import decoding, files, mp3
 from gbsep.audio import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, Audio
 from gbsep.errors import AudioError, AudioFileError, GbsepError
 from gbsep.preset import load_preset
@@ -328,6 +330,39 @@ def test_what_pyav_reads_is_read_to_the_length_of_what_was_put_in(tmp_path, name
     assert info.warnings == ()
     render = plan(path, load_preset("exp002"), Options(tmp_path / "out", use_cache=False))
     assert render.info.frames == render.reader.frames == info.frames
+
+
+def test_of_many_decoded_files_few_take_up_room(tmp_path, monkeypatch):
+    spools = weakref.WeakSet()
+
+    class Counted(decoding.Spool):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            spools.add(self)
+
+    monkeypatch.setattr(decoding, "Spool", Counted)
+    gc.collect()
+    names = [f"{number}.m4a" for number in range(decoding.HELD + 3)]
+    opened = [files.opened(make_av(tmp_path / name, noise(RATE // 2), "aac")) for name in names]
+    assert len(spools) <= decoding.HELD
+    first = [reader.read().samples for _, reader in opened]
+    for (_, reader), samples in zip(opened, first, strict=True):
+        np.testing.assert_array_equal(reader.read().samples, samples)
+        assert len(spools) <= decoding.HELD + 1
+    late = files.open(tmp_path / "0.m4a", 0.25).read().samples
+    np.testing.assert_array_equal(late, first[0][:, -late.shape[1] :])
+    del opened, reader
+    gc.collect()
+    assert not spools
+
+
+def test_a_film_that_changes_between_planning_and_rendering_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(decoding, "HELD", 0)
+    path = make_av(tmp_path / "a.m4a", noise(RATE), "aac")
+    reader = files.open(path)
+    make_av(path, noise(2 * RATE), "aac")
+    with pytest.raises(AudioFileError, match="has changed since it was looked at"):
+        reader.read()
 
 
 def in_wav(path: Path, sound: bytes, code: int) -> Path:
