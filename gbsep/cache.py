@@ -46,6 +46,7 @@ from .errors import AudioError, AudioFileError, OutputError, ParameterError, Sep
 from .files import content_hash
 from .folders import cache_folder, write_whole
 from .record import Lenient, Sha256, Text, checked
+from .spool import shut, temporary_path
 
 ENTRY = re.compile(r"[0-9a-f]{64}")
 BUILD = re.compile(r"[0-9a-f]{16}")
@@ -221,7 +222,7 @@ def put(cache: Cache, key: str, blocks: Iterable[Mapping[str, Block]], shape: Sh
 
 def spool(blocks: Iterable[Mapping[str, Block]], shape: Shape) -> dict[str, Reader]:
     """Like `put`, but kept only as long as the Readers are: in unnamed temporary files."""
-    folder = Path(tempfile.gettempdir())
+    folder = temporary_path().parent
     with _writing(folder):
         files = [_File(tempfile.TemporaryFile()) for _ in shape.names]  # noqa: SIM115 - closed by _File
     _write(blocks, shape, [held.file for held in files], folder)
@@ -434,7 +435,7 @@ class _File:
 
     def __init__(self, file: IO[bytes]):
         self.file, self._lock = file, threading.Lock()
-        weakref.finalize(self, file.close)
+        weakref.finalize(self, shut, file)
 
     def read(self, first_byte: int, into: np.ndarray) -> None:
         with self._lock:

@@ -12,12 +12,16 @@ References: FFmpeg, libavformat/avformat.h (`AVStream.start_time`, `AV_DISPOSITI
 
 from __future__ import annotations
 
+import itertools
+import threading
+import weakref
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -29,6 +33,8 @@ from .spool import Spool
 
 CODEC_FRAMES = 8192
 """More frames than a packet of any common codec holds."""
+HELD = 4
+"""So many decoded files at most take up room on the disk while a batch is planned and rendered."""
 _TIMED = {"mov", "matroska", "flv", "mpegts", "mpeg", "asf", "mxf", "rm"}
 """Containers whose packets carry the time at which they are heard."""
 _GAP_S = 0.1
@@ -70,19 +76,62 @@ def look(path: Path, kind: Kind) -> Found:
 
 
 def decode(path: Path, kind: Kind) -> tuple[Found, Reader]:
-    """The whole track, decoded once into a spool that lives as long as the Reader.
+    """The whole track, decoded into a spool that lives as long as the Reader, unless HELD others have come since: then
+    it is decoded again when it is read.
 
     Raises AudioFileError where less could be decoded than the container promises.
     """
+    found, whole = _decoded(path, kind)
+    shape = found.sample_rate, found.channels, found.frames
+    place = _Place()
+    place.put(whole)
+
+    def blocks(block_frames: int) -> Iterator[Block]:
+        reader = place.take()
+        if reader is None:
+            again, reader = _decoded(path, kind)
+            if (again.sample_rate, again.channels, again.frames) != shape:
+                raise AudioFileError(path, "has changed since it was looked at: start again")
+            place.put(reader)
+        yield from reader.blocks(block_frames)
+
+    return found, Reader(*shape, blocks)
+
+
+class _Place:
+    """A place for what was decoded, which the HELD places used last have; it is given up with the last reference."""
+
+    _lock = threading.RLock()
+    _held: ClassVar[OrderedDict[int, Reader]] = OrderedDict()
+    _numbers = itertools.count()
+
+    def __init__(self) -> None:
+        self._number = next(self._numbers)
+        weakref.finalize(self, self._held.pop, self._number, None)
+
+    def put(self, reader: Reader) -> None:
+        with self._lock:
+            self._held[self._number] = reader
+            while len(self._held) > HELD:
+                self._held.popitem(last=False)
+
+    def take(self) -> Reader | None:
+        with self._lock:
+            if self._number in self._held:
+                self._held.move_to_end(self._number)
+            return self._held.get(self._number)
+
+
+def _decoded(path: Path, kind: Kind) -> tuple[Found, Reader]:
     whole = wholeness.check_promise(path, kind.demuxer or "")
     with _opened(path, kind) as (container, stream, found):
         spool = Spool(["audio"], found.sample_rate, found.channels)
         take = _Take(path, kind, container, stream, found, spool)
         take.all()
         if not take.frames or take.damaged > take.packets // 2:
-            raise AudioFileError(
-                path, f"{take.damaged} of {take.packets} packets cannot be decoded: {wholeness.SHORTENED}"
-            )
+            undecoded = take.damaged if take.frames else take.packets
+            what = f"{undecoded} of {take.packets} packets of {found.codec} in {kind.demuxer} cannot be decoded"
+            raise AudioFileError(path, f"{what}: {wholeness.UNDECODED if whole else wholeness.SHORTENED}")
         if take.damaged:
             found.warnings.append(f"{take.damaged} of its {take.packets} packets are damaged and left out or silent")
         exact = _exact_frames(stream) if kind.promises else None
@@ -94,7 +143,8 @@ def decode(path: Path, kind: Kind) -> tuple[Found, Reader]:
         short = _shortfall(take, exact, have)
         if short:
             if not whole or take.damaged:
-                raise AudioFileError(path, f"{short} could be decoded: {wholeness.SHORTENED}")
+                why = wholeness.UNDECODED if whole else wholeness.SHORTENED
+                raise AudioFileError(path, f"{short} of {found.codec} could be decoded: {why}")
             found.warnings.append(f"{short} are there, though no byte is missing: what is there is used")
     found.frames = take.lead + have
     return found, part(spool.reader("audio"), 0, found.frames)

@@ -52,8 +52,8 @@ from .audio import (
 )
 from .errors import AudioError, AudioFileError, GbsepError, ParameterError, nearest, printable
 from .formats import Kind
+from .spool import TEMPORARY, shut, temporary_path, with_room, writing
 from .spool import Spool as Spool
-from .spool import with_room
 from .wholeness import REPAIR, SHORTENED, UNKNOWN_SIZES, check_chunks, check_last_ogg_page, ogg_streams
 
 if TYPE_CHECKING:
@@ -253,7 +253,7 @@ def _probe_sound(path: Path, kind: Kind) -> FileInfo:
             warnings += _check_mp3(path, stream)
         else:
             _check_log(path, sound.extra_info)
-        if frames and frames == sound.frames and not last_seen:
+        if frames and frames == sound.frames and not last_seen and sound.seekable():
             with _hushed(kind):
                 _check_last_frame(path, sound)
         broadcast = _broadcast(sound) if container in ("wav", "rf64") else None
@@ -281,9 +281,11 @@ def _sound(path: Path, kind: Kind) -> Iterator[tuple[soundfile.SoundFile, mp3.Mp
         if kind.mp3 and (stream is None or not stream.count):
             raise AudioFileError(path, _NO_MPEG)
         if stream is not None:
-            source = opened.enter_context(tempfile.TemporaryFile())
-            stream.copy(path, source)
-            source.seek(0)
+            with writing(temporary_path(), TEMPORARY):
+                source = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `opened`
+                opened.callback(shut, source)
+                stream.copy(path, source)
+                source.seek(0)
         try:
             with hush.hushed():
                 sound = opened.enter_context(soundfile.SoundFile(source))

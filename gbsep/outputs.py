@@ -195,29 +195,44 @@ def staging(folder: Path) -> Iterator[Path]:
 
     place = folder.parent / f"{_prefix(folder)}{secrets.token_hex(8)}.partial"
     lock = filelock.FileLock(f"{place}.lock")
-    for tries_left in reversed(range(STAGING_TRIES)):
-        missing = [parent for parent in folder.parents if not parent.exists()]
-        try:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            made = {parent: _identity(parent) for parent in missing}
-            lock.acquire(blocking=False)
-            place.mkdir()
-            break
-        except (OSError, NotImplementedError) as error:
-            _remove(place, lock)
-            _remove_empty(missing)
-            if isinstance(error, FileNotFoundError) and tries_left:
-                continue
-            # A lock that nobody else can hold is said to be held when its folder does not take files.
-            refused = isinstance(error, filelock.Timeout)
-            reason = "no file can be made there" if refused else getattr(error, "strerror", None) or error
-            raise OutputError(folder.parent, f"cannot be written to: {reason}; choose another place") from None
+    made: dict[Path, tuple[int, int] | None] = {}
     try:
+        for tries_left in reversed(range(STAGING_TRIES)):
+            missing = [parent for parent in folder.parents if not parent.exists()]
+            try:
+                place.parent.mkdir(parents=True, exist_ok=True)
+                made = {parent: _identity(parent) for parent in missing}
+                lock.acquire(blocking=False)
+                place.mkdir()
+                break
+            except (OSError, NotImplementedError) as error:
+                _remove(place, lock)
+                _remove_empty(missing)
+                if isinstance(error, FileNotFoundError) and tries_left:
+                    continue
+                # A lock that nobody else can hold is said to be held when its folder does not take files.
+                refused = isinstance(error, filelock.Timeout)
+                reason = "no file can be made there" if refused else getattr(error, "strerror", None) or error
+                raise OutputError(folder.parent, f"cannot be written to: {reason}; choose another place") from None
         yield place
     finally:
-        _remove(place, lock)
+        if _is_half_moved(place):
+            lock.release()
+        else:
+            _remove(place, lock)
         # What lies there now may be another: a link to somewhere, put in its place meanwhile.
         _remove_empty([parent for parent, identity in made.items() if _identity(parent) == identity])
+
+
+@contextlib.contextmanager
+def standing_in(place: Path, folder: Path) -> Iterator[None]:
+    """Errors of files in a staging folder, which is gone when they are read, become OutputError of `folder`."""
+    try:
+        yield
+    except AudioFileError as error:
+        if place not in error.path.parents:
+            raise
+        raise OutputError(folder, error.reason.replace(str(place), str(folder.parent))) from None
 
 
 @contextlib.contextmanager
@@ -228,7 +243,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     try:
         recover(path)
-        with staging(path) as place:
+        with staging(path) as place, standing_in(place, path):
             yield place / path.name
             (place / path.name).replace(path)
     except OSError as error:
@@ -256,7 +271,10 @@ def publish(place: Path, folder: Path, told: Mapping[str, Any], overwrite: bool 
 
 
 def _move(place: Path, folder: Path) -> None:
-    """Move a complete staging folder to its place: the files that its record names, and nothing else."""
+    """Move a complete staging folder to its place: the files that its record names, and nothing else.
+
+    What stops in the middle of it is completed by the next `recover`.
+    """
     new = record.load(place)
     if folder.is_symlink():
         raise OutputError(
@@ -272,6 +290,12 @@ def _move(place: Path, folder: Path) -> None:
             (place / name).replace(folder / name)
 
 
+def _is_half_moved(place: Path) -> bool:
+    """Whether some files of a complete staging folder are at their place already, and some are not."""
+    new = record.read(place)
+    return new is not None and not all(os.path.lexists(place / name) for name in new.own_files)
+
+
 def recover(folder: Path) -> None:
     """Finish or sweep what processes that are no more left beside `folder`.
 
@@ -282,7 +306,7 @@ def recover(folder: Path) -> None:
     prefix, swept = _prefix(folder), False
     left = re.compile(re.escape(prefix) + r"([0-9a-f]{8}|[0-9a-f]{16})\.partial\.lock")
     for path in list(folder.parent.iterdir()) if folder.parent.is_dir() else ():
-        place = path.with_suffix("")
+        place = folder.parent / path.name.removesuffix(".lock")
         if not (left.fullmatch(path.name) and smallfiles.is_regular(path)) or place.is_symlink():
             continue
         lock = filelock.FileLock(path)

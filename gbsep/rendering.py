@@ -31,7 +31,6 @@ from .arguments import checked
 from .audio import Block, Reader, mix, zip_blocks
 from .effects import Param
 from .errors import (
-    AudioFileError,
     OutputError,
     ParameterError,
     PluginError,
@@ -46,7 +45,7 @@ from .errors import (
 from .external import PluginReport
 from .folders import state_folder
 from .preset import Loudness, MixtureFit, Peak, Preset, exchanged, load_preset, preset_names
-from .separation.compute import threads, versions
+from .separation.compute import find_blas, threads, versions
 
 PACKAGES = ("numpy", "scipy", "soundfile", "soxr", "pedalboard", "pyloudnorm", "onnxruntime", "torch", "demucs")
 """Those whose version may change a render, recorded in render.json."""
@@ -434,7 +433,7 @@ def run(plan: Plan, progress: Progress = _silent, shared: Separations | None = N
     seconds: dict[str, float] = {}
     warnings = list(plan.warnings)
     try:
-        with outputs.staging(plan.folder) as place:
+        with outputs.staging(plan.folder) as place, outputs.standing_in(place, plan.folder):
             with ExitStack() as spools:
                 with _stage("separate", seconds):
                     stage = _loading_meters(partial(progress, "separate"))
@@ -455,10 +454,6 @@ def run(plan: Plan, progress: Progress = _silent, shared: Separations | None = N
     except OSError as error:
         reason = f"cannot be written: {error.strerror or error}; free some space, or choose another with --out"
         raise OutputError(plan.folder, reason) from None
-    except AudioFileError as error:
-        if place not in error.path.parents:
-            raise
-        raise OutputError(plan.folder / error.path.name, error.reason.replace(str(place), str(plan.folder))) from None
     cached = told["from_cache"]
     return outcome("ok", from_cache=cached, levels=document["stems"], seconds=seconds, warnings=tuple(warnings))
 
@@ -586,6 +581,7 @@ def _loading_meters(progress: Callable[[float], None]) -> Callable[[float], None
 
     def told(fraction: float) -> None:
         if loading.ident is None:
+            find_blas()
             loading.start()
         progress(fraction)
 
@@ -1035,8 +1031,7 @@ def plain_track(name: str) -> str:
 
 def without_suffix(path: Path) -> Path:
     """A path as tracks are named by; a name that would be none without its suffix, such as `...wav`, keeps it."""
-    bare = path.with_suffix("") if path.name else path
-    return path if bare.name in ("", ".", "..") else bare
+    return path if path.stem in ("", ".", "..") else path.with_name(path.stem)
 
 
 def portable(name: str) -> str:

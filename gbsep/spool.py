@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import threading
@@ -16,22 +17,34 @@ import numpy as np
 from .audio import Block, Reader
 from .errors import AudioError, AudioFileError
 
+ELSEWHERE = "free some space, or choose another place"
+TEMPORARY = "free some space, or set TMPDIR to another folder"
+"""What to do when a disk is full, and when it is that of temporary files."""
+
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Errors of the disk become AudioFileError, with the room that is left."""
+def writing(path: Path, advice: str = ELSEWHERE) -> Iterator[None]:
+    """Errors of the disk become AudioFileError, with the room that is left and what to do."""
     try:
         yield
     except OSError as error:
-        raise AudioFileError(path, f"cannot be written: {with_room(path, error.strerror or str(error))}") from None
+        raise AudioFileError(
+            path, f"cannot be written: {with_room(path, error.strerror or str(error), advice)}"
+        ) from None
 
 
-def with_room(path: Path, reason: str) -> str:
-    """A reason of the disk's, with the room that is left in the folder of `path`."""
+def with_room(path: Path, reason: str, advice: str = ELSEWHERE) -> str:
+    """A reason of the disk's, with the room that is left in the folder of `path`, and what to do."""
     with suppress(OSError):
         free = f"{shutil.disk_usage(path.parent).free / 1e6:.0f} MB free in {path.parent}"
-        return free if reason == "System error" else f"{reason}; {free}"
-    return reason
+        return f"{free}; {advice}" if reason == "System error" else f"{reason}; {free}; {advice}"
+    return f"{reason}; choose another place"
+
+
+def shut(file: Any) -> None:
+    """Close a temporary file; what a full disk did not take of it is no more needed."""
+    with suppress(OSError):
+        file.close()
 
 
 class Spool:
@@ -49,16 +62,19 @@ class Spool:
 
     def __init__(self, names: Iterable[str], sample_rate: int, channels: int, folder: str | Path | None = None):
         self.sample_rate, self.channels = sample_rate, channels
-        self._path = Path(folder or tempfile.gettempdir()) / "spool"
+        self._advice = TEMPORARY if folder is None else ELSEWHERE
+        self._path = temporary_path() if folder is None else Path(folder) / "spool"
         self._frames = dict.fromkeys(names, 0)
         self._lock = threading.Lock()
         opened = ExitStack()
         self._close = weakref.finalize(self, opened.close)
 
         def new_file() -> Any:
-            return opened.enter_context(tempfile.TemporaryFile(dir=self._path.parent))
+            file = tempfile.TemporaryFile(dir=self._path.parent)  # noqa: SIM115 - closed by `opened`
+            opened.callback(shut, file)
+            return file
 
-        with writing(self._path):
+        with writing(self._path, self._advice):
             self._files = {name: [new_file() for _ in range(channels)] for name in self._frames}
 
     def write(self, blocks: Mapping[str, Block]) -> None:
@@ -69,7 +85,7 @@ class Spool:
         for name, block in blocks.items():
             if block.ndim != 2 or block.shape[0] != self.channels:
                 raise AudioError(f"stem {name!r} takes blocks of shape ({self.channels}, n), not {block.shape}")
-            with self._lock, writing(self._path):
+            with self._lock, writing(self._path, self._advice):
                 for file, channel in zip(self._files[name], block, strict=True):
                     file.seek(4 * self._frames[name])
                     file.write(np.ascontiguousarray(channel, np.float32).data)
@@ -99,3 +115,14 @@ class Spool:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+
+def temporary_path() -> Path:
+    """What errors call a nameless temporary file. Raises AudioFileError where none can be made."""
+    try:
+        return Path(tempfile.gettempdir()) / "gbsep"
+    except OSError as error:
+        place = os.environ.get("TMPDIR", "TMPDIR")
+        raise AudioFileError(
+            place, f"no temporary file can be made: {error.strerror}; set TMPDIR to a folder"
+        ) from None

@@ -15,6 +15,7 @@ from typing import IO
 from .errors import AudioFileError
 
 SHORTENED = "it is cut short or damaged: copy or export it again"
+UNDECODED = "no byte is missing, so it is damaged within, or of a form that PyAV does not know: export it as PCM"
 REPAIR = "export it again from the program that made it"
 UNKNOWN_SIZES = (0xFFFFFFFF, 0x7FFFF000)
 """The data size in a WAV header that ffmpeg and SoX write into a pipe."""

@@ -220,7 +220,7 @@ def moved(samples: Samples, semitones: int) -> Samples:
 
 def excerpts(data: Path, which: str, step_s: float) -> Iterator[Excerpt]:
     """Each bass of a set with each guitar, in each tuning, every `step_s` seconds where both play."""
-    jams = sorted((data / "jams").glob("*/"))
+    jams = sorted(path for path in (data / "jams").iterdir() if path.is_dir())
     songs = {
         jam.name[:2]: {stem: files.read(jam / f"{stem}.flac").samples for stem in ("bass", "guitar")}
         for jam in (jams[:2] if which == "calibration" else jams[2:])

@@ -179,6 +179,12 @@ def test_songs_come_from_a_web_server_and_are_fetched_once(album: Path, tmp_path
         threading.Thread(target=server.serve_forever, daemon=True).start()
         base = f"http://127.0.0.1:{server.server_port}"
         urls = [f"{base}/1.wav", f"{base}/2.wav?token=3"]
+        looked = batch.plan([*urls, f"{base}/none.wav"], ["exp002"], Options(tmp_path / "out", dry_run=True))
+        assert (looked.plans, looked.unseen) == ((), tuple(urls))
+        assert "/1.wav" not in fetched, "a dry run downloads nothing"
+        fetched.clear()
+        assert [one.input for one in looked.refused] == [f"{base}/none.wav"]
+        assert not remote.usage().entries
         for status in ("ok", "skipped"):
             planned = batch.plan(urls, ["exp002"], Options(tmp_path / "out"), jobs=2)
             outcomes = list(batch.run(planned))

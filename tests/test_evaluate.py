@@ -61,7 +61,7 @@ def test_the_edges() -> None:
 def separated(data: Path) -> list[tuple[dict[str, Audio], dict[str, Audio]]]:
     """(true stems, estimates) of ten seconds of each jam: a crossover leaks both ways and loses nothing."""
     pairs = []
-    for jam in sorted(data.glob("jams/*/")):
+    for jam in sorted(path for path in data.glob("jams/*") if path.is_dir()):
         truth = {name: files.read(jam / f"{name}.flac", 5.0, 10.3) for name in ("bass", "guitar")}
         mixture = Audio(truth["bass"].samples + truth["guitar"].samples, truth["bass"].sample_rate)
         pairs.append((truth, dict(gbsep.separate(mixture, "crossover", cutoff_hz=200.0).stems)))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import random
 import struct
 import subprocess
 import sys
+import weakref
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -14,7 +16,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from gbsep import files, mp3
+from gbsep import decoding, files, mp3
 from gbsep.audio import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, Audio
 from gbsep.errors import AudioError, AudioFileError, GbsepError
 from gbsep.preset import load_preset
@@ -328,6 +330,75 @@ def test_what_pyav_reads_is_read_to_the_length_of_what_was_put_in(tmp_path, name
     assert info.warnings == ()
     render = plan(path, load_preset("exp002"), Options(tmp_path / "out", use_cache=False))
     assert render.info.frames == render.reader.frames == info.frames
+
+
+def test_of_many_decoded_files_few_take_up_room(tmp_path, monkeypatch):
+    spools = weakref.WeakSet()
+
+    class Counted(decoding.Spool):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            spools.add(self)
+
+    monkeypatch.setattr(decoding, "Spool", Counted)
+    gc.collect()
+    names = [f"{number}.m4a" for number in range(decoding.HELD + 3)]
+    opened = [files.opened(make_av(tmp_path / name, noise(RATE // 2), "aac")) for name in names]
+    assert len(spools) <= decoding.HELD
+    first = [reader.read().samples for _, reader in opened]
+    for (_, reader), samples in zip(opened, first, strict=True):
+        np.testing.assert_array_equal(reader.read().samples, samples)
+        assert len(spools) <= decoding.HELD + 1
+    late = files.open(tmp_path / "0.m4a", 0.25).read().samples
+    np.testing.assert_array_equal(late, first[0][:, -late.shape[1] :])
+    del opened, reader
+    gc.collect()
+    assert not spools
+
+
+def test_a_film_that_changes_between_planning_and_rendering_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(decoding, "HELD", 0)
+    path = make_av(tmp_path / "a.m4a", noise(RATE), "aac")
+    reader = files.open(path)
+    make_av(path, noise(2 * RATE), "aac")
+    with pytest.raises(AudioFileError, match="has changed since it was looked at"):
+        reader.read()
+
+
+def in_wav(path: Path, sound: bytes, code: int) -> Path:
+    """Compressed audio in a WAV file, under the number of its codec."""
+    head = b"WAVEfmt " + struct.pack("<IHHIIHHH", 18, code, 2, RATE, 16000, 1, 0, 0)
+    body = head + b"data" + struct.pack("<I", len(sound)) + sound + bytes(len(sound) % 2)
+    path.write_bytes(b"RIFF" + struct.pack("<I", len(body)) + body)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("codec", "format", "code"), [("aac", "adts", 0x1600), ("aac", "adts", 0xFF), ("libmp3lame", "mp3", 0x55)]
+)
+def test_compressed_audio_in_wav_is_read(tmp_path, codec, format, code):
+    whole = make_av(tmp_path / "a.x", song(3.0), codec, format=format).read_bytes()
+    info, reader = files.opened(in_wav(tmp_path / "a.wav", whole, code))
+    assert abs(info.frames - 3 * RATE) <= 3 * 1152
+    assert reader.read().frames == info.frames
+
+
+def test_a_codec_in_wav_that_cannot_be_told_is_not_called_damaged(tmp_path):
+    """ffmpeg writes AAC without the description that decoders need, and cannot read it itself."""
+    path = make_av(tmp_path / "a.wav", song(3.0), "aac", format="wav")
+    with pytest.raises(AudioFileError, match=r"packets of aac in wav cannot be decoded: no byte is missing, so it is"):
+        files.open(path)
+
+
+def test_a_wav_in_which_nobody_can_jump_is_whole_all_the_same(tmp_path):
+    """libsndfile goes through GSM from its beginning alone."""
+    path = tmp_path / "a.wav"
+    soundfile.write(path, song(3.0)[:, 0], 8000, subtype="GSM610")
+    info, reader = files.opened(path)
+    whole = reader.read().samples
+    assert info.frames == whole.shape[1] >= 3 * RATE
+    late = files.open(path, 2.0, 1.0).read().samples
+    np.testing.assert_array_equal(late, whole[:, 16000:24000])
 
 
 @pytest.mark.parametrize(("name", "codec", "format"), [("a.oga", "flac", "ogg"), ("a.caf", "alac", "caf")])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import shutil
 import struct
 import subprocess
@@ -24,7 +25,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gbsep
-from gbsep import files, record
+from gbsep import files, record, rendering
 from gbsep.audio import Audio
 from gbsep.cli import cli, main
 from gbsep.errors import OutputError, ParameterError
@@ -650,7 +651,35 @@ def test_an_original_that_came_by_url_is_there(
     assert (again.warnings, project.read_bytes()) == ((), before), "the copy in media serves"
     shutil.rmtree(project.parent / "media")
     (again,) = write_sessions(out)
-    assert again.warnings == (f"file://{song}: no such file; check the URL: the session has no original",)
+    gone = "is gone or has changed since it was rendered: the session has no original"
+    assert again.warnings == (f"file://{song} {gone}",)
+
+
+def test_a_session_asks_no_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The URL in a render.json may be a stranger's; a copy that is here serves."""
+    from gbsep.batch import remote
+
+    def refuse(url: str) -> None:
+        raise AssertionError(f"{url} is asked for")
+
+    song, url = make_song(tmp_path / "song.wav"), "https://stranger.invalid/album/song.wav?key=1"
+    plan = rendering.plan(
+        song, gbsep.load_preset("exp002"), rendering.Options(tmp_path / "out", dry_stems=True), "song", url
+    )
+    assert rendering.run(plan).status == "ok"
+    monkeypatch.setattr(remote, "_system", refuse)
+    (written,) = write_sessions(tmp_path / "out")
+    assert f"{url} is not kept here any more, and a session downloads nothing" in written.warnings[0]
+    copy = Path(os.environ["GBSEP_CACHE"]) / "downloads" / ("0" * 32) / "song.wav"
+    copy.parent.mkdir(parents=True)
+    copy.write_bytes(b"another")
+    right = copy.parent.with_name("1" * 32) / "song.wav"
+    right.parent.mkdir()
+    shutil.copy(song, right)
+    (written,) = write_sessions(tmp_path / "out")
+    assert written.warnings == ()
+    media = read_rpp(written.path)["original"].clips[0][0]
+    assert (written.path.parent / media).read_bytes() == song.read_bytes()
 
 
 def test_a_changed_original_is_left_out(out: Path, tmp_path: Path) -> None:

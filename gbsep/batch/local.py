@@ -26,6 +26,7 @@ from ..audio import Reader
 from ..errors import WorkerDied
 from ..host.sandbox import how_it_ended
 from ..rendering import Outcome, Plan
+from ..spool import TEMPORARY, temporary_path, writing
 from .planning import Batch, separations
 from .task import Event, Results, task_of
 from .worker import Step
@@ -118,7 +119,8 @@ class _Worker:
     rest: deque[Plan]
 
     def __init__(self, threads: int, answers: queue.SimpleQueue[Any]):
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `end`
+        with writing(temporary_path(), TEMPORARY):
+            self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `end`
         count = str(threads)
         self._process = subprocess.Popen(
             [sys.executable, "-c", LAUNCH, *map(os.path.abspath, sys.path)],

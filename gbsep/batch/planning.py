@@ -33,9 +33,10 @@ class Batch:
     """A batch that can be run: a plan for each render, and an outcome for each that cannot be had.
 
     `left_out` are files in folders and globs that are no audio, `stems` those that gbsep made. `destination` is a URL
-    where the renders go. `jobs` is the number of worker processes, and each computes on `threads` threads; both follow
-    from what was asked for and from the machine, never from what is done already, so that a batch that was cut short
-    ends with the same bytes as one that was not.
+    where the renders go. `unseen` are URLs of which a dry run has no copy: it downloads nothing. `jobs` is the number
+    of worker processes, and each computes on `threads` threads; both follow from what was asked for and from the
+    machine, never from what is done already, so that a batch that was cut short ends with the same bytes as one that
+    was not.
     """
 
     plans: tuple[Plan, ...]
@@ -46,6 +47,7 @@ class Batch:
     destination: str | None
     jobs: int
     threads: int
+    unseen: tuple[str, ...] = ()
 
     def in_order(self, outcomes: Iterable[Outcome]) -> list[Outcome]:
         """Outcomes in the order of the plans, then those that were refused."""
@@ -125,10 +127,11 @@ def plan(
     requests, left_out, stems = inputs.expand(words, destination or options.out)
     plans: list[Plan] = []
     refused: list[Outcome] = []
+    unseen: list[str] = []
     for asked, track in _with_tracks(requests, options.out, below):
         try:
             for preset in chosen(asked, track):
-                plans += _plan_one(asked, preset, options, track, destination, refused)
+                plans += _plan_one(asked, preset, options, track, destination, refused, unseen)
         except Exception as error:
             reason, origin = in_place(asked.row, unexpected(error)), traceback_of(error)
             refused.append(Outcome(asked.input, asked.preset or "", "failed", track, error=reason, traceback=origin))
@@ -140,7 +143,15 @@ def plan(
     if check_space and not destination:
         _check_space(plans, options, jobs)
     return Batch(
-        tuple(plans), tuple(refused), tuple(left_out), tuple(stems), options, destination, jobs, _threads(jobs, work)
+        tuple(plans),
+        tuple(refused),
+        tuple(left_out),
+        tuple(stems),
+        options,
+        destination,
+        jobs,
+        _threads(jobs, work),
+        tuple(dict.fromkeys(unseen)),
     )
 
 
@@ -198,15 +209,23 @@ def _place(asked: Request) -> Path:
 
 
 def _plan_one(
-    asked: Request, preset: Preset, options: Options, track: str, destination: str | None, refused: list[Outcome]
+    asked: Request,
+    preset: Preset,
+    options: Options,
+    track: str,
+    destination: str | None,
+    refused: list[Outcome],
+    unseen: list[str],
 ) -> Iterator[Plan]:
-    """The plan, or nothing and one more outcome."""
+    """The plan, or nothing and one more outcome, or one more URL of which nothing is known."""
     source: Path | str = asked.input if remote.is_url(asked.input) else Path(asked.input)
     task = Task(source, preset, options, track, destination)
     try:
         if asked.problem:
             raise asked.problem
         yield task.plan()
+    except remote.NotFetched:
+        unseen.append(asked.input)
     except Exception as error:
         refused.append(task.failed(error, asked.row))
 

@@ -92,8 +92,18 @@ def find(url: str, out: str = "") -> list[str]:
         return sorted(system.unstrip_protocol(name) for name in found if is_wanted(name))
 
 
-def fetch(source: Path | str) -> Path:
-    """The recording as a file on this machine: itself, or a copy of what the URL names. Raises AudioFileError."""
+class NotFetched(AudioFileError):
+    """What a URL names is there, and no copy of it here, and none is to be made."""
+
+    def __init__(self, url: str):
+        super().__init__(url, "is not looked at before it is downloaded")
+
+
+def fetch(source: Path | str, download: bool = True) -> Path:
+    """The recording as a file on this machine: itself, or a copy of what the URL names.
+
+    Raises AudioFileError, and NotFetched where it would have to `download` it and is not to.
+    """
     if isinstance(source, Path):
         return source
     with _told(AudioFileError, source, "cannot be fetched"):
@@ -105,14 +115,28 @@ def fetch(source: Path | str) -> Path:
             return Path(path)
         key = hashlib.sha256(json.dumps([source, sorted(info.items())]).encode()).hexdigest()[:32]
         copy = cache_folder() / "downloads" / key / (path_of(source).name or "recording")
+        if not (copy.exists() or download):
+            raise NotFetched(source)
         if not copy.exists():
             sweep()
             outputs.recover(copy)
             with outputs.staging(copy) as place:
                 system.get_file(path, str(place / copy.name))
                 (place / copy.name).replace(copy)
-        os.utime(copy.parent)
+        if download:
+            os.utime(copy.parent)
         return copy
+
+
+def copies(source: Path | str) -> list[Path]:
+    """Where a recording may be on this machine: itself, or copies of what was at a URL; nobody is asked for it."""
+    if isinstance(source, Path):
+        return [source]
+    if source.startswith("file://"):
+        return [Path(_system(source)[1])]
+    name = path_of(source).name or "recording"
+    folders = cache.named(cache_folder() / "downloads", KINDS["downloads"])
+    return [folder / name for folder in folders if not folder.is_symlink() and smallfiles.is_regular(folder / name)]
 
 
 # What is kept here

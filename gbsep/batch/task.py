@@ -34,8 +34,8 @@ class Task:
         )
 
     def plan(self) -> Plan:
-        """Fetch what is elsewhere, and plan. Raises GbsepError."""
-        source = remote.fetch(self.source)
+        """Fetch what is elsewhere, and plan. Raises GbsepError; in a dry run NotFetched for what is not here."""
+        source = remote.fetch(self.source, download=not self.options.dry_run)
         if not self.url:
             return rendering.plan(source, self.preset, self.options, self.track, self.source)
         folder = self.options.out / self.track / rendering.folder_name(self.preset, self.options)

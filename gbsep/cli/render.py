@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @batch_options(CHOSEN)
 @session_options
 @click.option("--keep-going", is_flag=True, help="Leave out inputs that cannot be rendered; do the others.")
-@click.option("--dry-run", is_flag=True, help="Check everything and say what would be done, and how long it takes.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and how long it takes; download nothing.")
 @debug_option
 def render(
     inputs: tuple[str, ...],
@@ -117,6 +117,12 @@ def _show_plans(planned: Batch, as_json: bool) -> None:
         say(f"       {', '.join(plan.names.values())}")
         for warning in plan.warnings:
             say(f"       warning: {warning}")
+    for url in planned.unseen:
+        why = "it would be downloaded: until then nothing more is known of it"
+        if as_json:
+            print_json({"input": url, "action": "unknown", "reason": why})
+        else:
+            say(f"?      {url}: {why}")
     seconds, learned = history.estimate(planned)
     if seconds and not as_json:
         basis = "earlier renders here" if learned else "typical speeds, until such renders were made here"

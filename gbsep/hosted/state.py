@@ -23,7 +23,7 @@ import struct
 from pathlib import Path
 from xml.etree import ElementTree
 
-from ..errors import PluginError
+from ..errors import PluginError, printable
 
 HEADER = struct.Struct("<4si32sq")
 LIST = struct.Struct("<4si")
@@ -127,7 +127,7 @@ def _check_preset(state: bytes, class_id: str, version: str) -> None:
         attributes = [item for text in info for item in ElementTree.fromstring(text).iter("Attribute")]
     except struct.error as error:
         raise PluginError("the state is a damaged .vstpreset: it ends too early") from error
-    except (ValueError, ElementTree.ParseError) as error:
+    except (ValueError, LookupError, ElementTree.ParseError) as error:
         raise PluginError(f"the state is a damaged .vstpreset: {error}") from error
     for attribute in attributes:
         if attribute.get("id") == "PlugInVersion":
@@ -149,13 +149,18 @@ def _entries(preset: bytes) -> list[tuple[bytes, int, int]]:
 def _check_class(saved: object, here: str) -> None:
     if not isinstance(saved, str) or saved.upper() != here.upper():
         raise PluginError(
-            f"the state belongs to another plug-in: it was saved for class id {saved}, this one is {here}"
+            f"the state belongs to another plug-in: it was saved for class id {_shown(saved)}, this one is {here}"
         )
 
 
 def _check_version(saved: object, here: str) -> None:
     if saved != here:
         raise PluginError(
-            f"the state was saved for version {saved}, but this plug-in has {here}: install version {saved}, "
-            "or set the plug-in up again and save its state with `gbsep plugins save`"
+            f"the state was saved for version {_shown(saved)}, but this plug-in has {here}: "
+            f"install version {_shown(saved)}, or set the plug-in up again and save its state with `gbsep plugins save`"
         )
+
+
+def _shown(saved: object) -> str:
+    """What a file calls itself, short and in one line."""
+    return printable(str(saved)[:60])

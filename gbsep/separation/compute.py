@@ -74,12 +74,16 @@ def processors() -> int:
 
 def one_blas_thread() -> AbstractContextManager[Any]:
     """Within it numpy's products run in the thread that asks for them: for work that is shared out in larger parts."""
-    return _blas().limit(limits=1, user_api="blas")
+    return find_blas().limit(limits=1, user_api="blas")
 
 
 @cache
-def _blas() -> ThreadpoolController:
-    """Looked for once: that means going through all libraries that are loaded."""
+def find_blas() -> ThreadpoolController:
+    """Looked for once: that means going through all libraries that are loaded.
+
+    To be called before a thread begins to load some: it and this one would wait for each other without an end, one
+    with the lock of the system's list of libraries and the other with Python's.
+    """
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()

@@ -31,7 +31,7 @@ from .. import cache, files, host, outputs, record
 from ..automation import Automation
 from ..batch import remote
 from ..chain import parse_chain, placed
-from ..errors import AudioFileError, GbsepError, OutputError, PluginError
+from ..errors import GbsepError, OutputError, PluginError
 from ..external import Plugin, locate
 from ..levels import to_amplitude
 from ..record import PluginRow, Record, Recording
@@ -143,21 +143,28 @@ def _original(song: str, recording: Recording, place: Place) -> tuple[Track | No
     sha256, where = recording.sha256, recording.path
     kept = sorted(place.media.glob(f"original.{sha256[:12]}.*"))
     source = where if remote.is_url(where) else Path(where)
-    try:
-        path = kept[0] if kept and source == where else remote.fetch(source)
-        there = path.is_file() and cache.remembered_hash(cache.locate(), path) == sha256
-    except AudioFileError as error:
-        place.warn(f"{error}: the session has no original")
-        return None, None
+    there = next((path for path in remote.copies(source) if _is(path, sha256)), None)
     if not (kept or there):
-        place.warn(f"{where} is gone or has changed since it was rendered: the session has no original")
+        gone = "is gone or has changed since it was rendered"
+        elsewhere = remote.is_url(where) and not where.startswith("file://")
+        gone = "is not kept here any more, and a session downloads nothing: render it again" if elsewhere else gone
+        place.warn(f"{where} {gone}: the session has no original")
         return None, None
-    tempo_bpm = files.tempo_bpm(path if there else kept[0])
+    path = there or kept[0]
+    tempo_bpm = files.tempo_bpm(path)
     if not kept:
         inside = path.is_relative_to(place.folder) and recording.container in AS_THEY_ARE
         kept = [path if inside else _copy_original(path, recording, place.media / f"original.{sha256[:12]}")]
     clip = _clip(kept[0], f"{song} original", 0.0, place)
     return Track("original", color_of("original"), (clip,), mute=True, note=remote.path_of(where).name), tempo_bpm
+
+
+def _is(path: Path, sha256: str) -> bool:
+    """Whether a file is there and has that content; the path may be anything that a record says."""
+    try:
+        return path.is_file() and cache.remembered_hash(cache.locate(), path) == sha256
+    except (OSError, ValueError, GbsepError):
+        return False
 
 
 def _copy_original(path: Path, recording: Recording, target: Path) -> Path:

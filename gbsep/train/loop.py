@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
@@ -156,7 +157,11 @@ def resume(path: Path, job: Job) -> State:
 
 def opened(job: Job, path: Path) -> State:
     """The state at `path`, or a fresh one when there is none."""
-    return resume(path, job) if path.exists() else begin(job)
+    if not os.path.lexists(path):
+        return begin(job)
+    if not path.is_file():
+        raise OutputError(path, "is no state of a training run, and no regular file; remove it, or choose another name")
+    return resume(path, job)
 
 
 def run(
