@@ -20,28 +20,28 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from .audio import Audio as Audio
     from .audio import Stems as Stems
-    from .chain import apply_chain as apply_chain
+    from .effects.chain import apply_chain as apply_chain
     from .errors import GbsepError as GbsepError
-    from .files import read as read
-    from .files import write as write
-    from .preset import load_preset as load_preset
-    from .rendering import Outcome as Outcome
-    from .rendering import render as render
-    from .separation import separate as separate
-    from .session import write_sessions as write_sessions
+    from .io.files import read as read
+    from .io.files import write as write
+    from .preset.load import load_preset as load_preset
+    from .rendering.run import Outcome as Outcome
+    from .rendering.run import render as render
+    from .separation.backend import separate as separate
+    from .session.write import write_sessions as write_sessions
 
 _HOMES = {
     "Audio": "audio",
     "GbsepError": "errors",
-    "Outcome": "rendering",
+    "Outcome": "rendering.run",
     "Stems": "audio",
-    "apply_chain": "chain",
-    "load_preset": "preset",
-    "read": "files",
-    "render": "rendering",
-    "separate": "separation",
-    "write": "files",
-    "write_sessions": "session",
+    "apply_chain": "effects.chain",
+    "load_preset": "preset.load",
+    "read": "io.files",
+    "render": "rendering.run",
+    "separate": "separation.backend",
+    "write": "io.files",
+    "write_sessions": "session.write",
 }
 
 __all__ = ["__version__", *_HOMES]

@@ -190,7 +190,7 @@ def write_demo(
     Raises OutputError when a file of that name is there already (unless `overwrite`), or the folder cannot be made;
     AudioFileError when a file cannot be written.
     """
-    from . import files
+    from .io import files
 
     folder = Path(folder)
     paths = {name: folder / f"{name}.wav" for name in ("mixture", "bass", "guitar", "guitar1", "guitar2")}

@@ -16,9 +16,13 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from . import cache, folders, host, models
 from .errors import BackendNotInstalled, GbsepError, unexpected
-from .separation import compute, harmonic_graph
+from .models import catalogue as models
+from .plugins import host
+from .separation import compute
+from .separation.compact import graph as harmonic_graph
+from .store import folders
+from .store import stemcache as cache
 
 EXTRAS = ("fast", "av", "cluster")
 """Extras of gbsep that a user may want."""

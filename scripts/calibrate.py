@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """How often `gbsep diagnose` finds a fault of known strength, and how often it finds one where there is none.
 
-Ten-second excerpts of true stems, as they are and with one fault each. The thresholds of gbsep.diagnose were set on
+Ten-second excerpts of true stems, as they are and with one fault each. The thresholds of measure.diagnose were set on
 the first two jams and on generated music (`--set calibration`); the table in the README is of the other two (`--set
 report`). In both, each bass is heard with each guitar, as recorded, with the guitars tuned down by a tone and a
 fourth, and with the bass up a fifth and an octave. A fault is put only into excerpts in which it can be: low end can
@@ -21,10 +21,10 @@ import click
 import numpy as np
 from scipy import signal
 
-from gbsep import files
 from gbsep.audio import Audio
 from gbsep.demo import make_demo
-from gbsep.diagnose import diagnose
+from gbsep.io import files
+from gbsep.measure.diagnose import diagnose
 
 DATA = Path(os.environ.get("GBSEP_DATA", Path(__file__).parents[2] / "shared" / "data"))
 RATE = 44100

@@ -13,7 +13,7 @@ def main() -> None:
     environment.enter()
     import gbsep
     from gbsep.demo import write_demo
-    from gbsep.evaluate import sdr
+    from gbsep.measure.evaluate import sdr
 
     folder = environment.ROOT / "gbsep-demo"
     print(f"Making the demo song in {folder} ...", flush=True)

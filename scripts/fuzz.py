@@ -31,8 +31,8 @@ from pathlib import Path
 
 import numpy as np
 
-from gbsep import files
 from gbsep.errors import GbsepError
+from gbsep.io import files
 
 HANG_S = 30.0
 SAMPLES_S = 0.4

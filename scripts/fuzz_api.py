@@ -20,10 +20,16 @@ from typing import Any
 import numpy as np
 
 import gbsep
-from gbsep import automation, chain, effects, files, filters, preset, rendering, separation
 from gbsep.audio import Audio
+from gbsep.effects import automation, chain
+from gbsep.effects import butterworth as filters
+from gbsep.effects import table as effects
 from gbsep.errors import GbsepError, shown
+from gbsep.io import files
+from gbsep.preset import load as preset
+from gbsep.rendering import run as rendering
 from gbsep.report import sweep
+from gbsep.separation import backend as separation
 
 
 def public(folder: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:

@@ -20,14 +20,15 @@ from typing import Any
 
 import numpy as np
 
-from gbsep import batch, rendering
+from gbsep import batch
 from gbsep.audio import Audio
 from gbsep.batch import inputs as words
-from gbsep.effects import EFFECTS
+from gbsep.effects.table import EFFECTS
 from gbsep.errors import GbsepError, shown
-from gbsep.files import write
-from gbsep.preset import load_preset, parse_override, preset_names
-from gbsep.rendering import Options
+from gbsep.io.files import write
+from gbsep.preset.load import load_preset, parse_override, preset_names
+from gbsep.rendering import run as rendering
+from gbsep.rendering.run import Options
 from gbsep.report.sweep import grid, parse_vary
 
 STRANGE: tuple[Any, ...] = (

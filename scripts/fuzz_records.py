@@ -20,18 +20,19 @@ from typing import Any
 import numpy as np
 
 import gbsep
-from gbsep import record, rendering, review
 from gbsep.audio import Audio
 from gbsep.batch import planning
 from gbsep.batch import report as batch_report
-from gbsep.diagnose import diagnose_folder
 from gbsep.errors import GbsepError
-from gbsep.evaluate import evaluate_folder
-from gbsep.preset import load_preset
+from gbsep.measure.diagnose import diagnose_folder
+from gbsep.measure.evaluate import evaluate_folder
+from gbsep.preset.load import load_preset
+from gbsep.rendering import run as rendering
 from gbsep.report import collect
 from gbsep.report.page import song_model
 from gbsep.report.server import song_id
-from gbsep.session import write_sessions
+from gbsep.session.write import write_sessions
+from gbsep.shelf import record, review
 
 RATE = 8000
 VALUES: tuple[Any, ...] = (

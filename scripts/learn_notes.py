@@ -1,4 +1,4 @@
-"""Learn the dictionary of bass notes that guided NMF follows the bass line with: gbsep.separation/bass_notes.npz.
+"""Learn the dictionary of bass notes that guided NMF follows the bass line with: gbsep/separation/bass_notes.npz.
 
     python scripts/learn_notes.py NOTES_FOLDER [OUTPUT.npz]
 
@@ -21,7 +21,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from gbsep import files
+from gbsep.io import files
 from gbsep.separation import nmf
 
 FAMILIES = ("bass", "upright")

@@ -50,7 +50,7 @@ def notes(args: argparse.Namespace) -> None:
 
 
 def render(args: argparse.Namespace) -> None:
-    from gbsep.separation.harmonic_net import Config
+    from gbsep.separation.compact.network import Config
     from gbsep.train import instruments, pool
 
     players, played = band(args), instruments.phrases(args.phrases) if args.phrases else []
@@ -87,7 +87,8 @@ def _write_kept(number: int) -> Path:
 
 def loaded(path: Path) -> tuple:
     """(config, weights) of a weight file, for torch."""
-    from gbsep.separation import compact, harmonic_net
+    from gbsep.separation.compact import backend as compact
+    from gbsep.separation.compact import network as harmonic_net
 
     config, weights = compact.load(path)
     return config, harmonic_net.tensors(weights)
@@ -96,7 +97,7 @@ def loaded(path: Path) -> tuple:
 def fit(args: argparse.Namespace) -> None:
     import torch
 
-    from gbsep.separation import harmonic_net
+    from gbsep.separation.compact import network as harmonic_net
     from gbsep.train import loop, mixing, objective, pool
 
     torch.set_num_threads(args.threads)
@@ -154,7 +155,7 @@ def validate(config, weights: dict, held_out, args: argparse.Namespace) -> dict[
 
 
 def prune(args: argparse.Namespace) -> None:
-    from gbsep.separation import compact
+    from gbsep.separation.compact import backend as compact
     from gbsep.train import mixing, pool, pruning
 
     config, weights = loaded(args.weights)
@@ -169,7 +170,7 @@ def prune(args: argparse.Namespace) -> None:
 
 
 def evaluate(args: argparse.Namespace) -> None:
-    from gbsep.separation import compact
+    from gbsep.separation.compact import backend as compact
 
     for row in song_table(*compact.load(args.weights), args.songs):
         print(f"{row['song']:40} {row['fold']:6}" + "".join(f"  {name} {row[name]:6.2f}" for name in MEASURES))
@@ -194,8 +195,10 @@ def song_table(config, weights: dict, songs: list[Path]) -> list[dict]:
 
 
 def export(args: argparse.Namespace) -> None:
-    from gbsep import files, models
-    from gbsep.separation import compact, harmonic_net
+    from gbsep.io import files
+    from gbsep.models import catalogue as models
+    from gbsep.separation.compact import backend as compact
+    from gbsep.separation.compact import network as harmonic_net
     from gbsep.train import loop
 
     about, step, averages = loop.averages(args.run / "state.safetensors")

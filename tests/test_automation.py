@@ -8,8 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from gbsep.automation import SHAPES, Automation, automation_schema, dump_automation, parse_automation, value_at
-from gbsep.effects import EFFECTS, Param
+from gbsep.effects.automation import (
+    SHAPES,
+    Automation,
+    automation_schema,
+    dump_automation,
+    parse_automation,
+    value_at,
+)
+from gbsep.effects.table import EFFECTS, Param
 from gbsep.errors import ParameterError
 
 CUTOFF = EFFECTS["Butterworth"].param("cutoff_hz")

@@ -26,11 +26,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import gbsep
-from gbsep import batch, rendering
+from gbsep import batch
 from gbsep.audio import Audio
 from gbsep.batch import history, inputs, planning, report, task
 from gbsep.errors import AudioFileError, OutputError, ParameterError, PresetError
-from gbsep.rendering import Options
+from gbsep.rendering import run as rendering
+from gbsep.rendering.run import Options
 
 psutil = pytest.importorskip("psutil", reason="needs psutil to see processes")
 posix = pytest.mark.skipif(os.name == "nt", reason="signals the POSIX way")
@@ -334,7 +335,7 @@ def test_what_is_wrong_with_all_is_raised(album: Path, tmp_path: Path, monkeypat
         batch.plan([album], ["exp002"], options, jobs=0)
     free = planning.plan([album], ["exp002"], options)
     one = free.plans[0].output_bytes + free.plans[0].scratch_bytes
-    monkeypatch.setattr("gbsep.outputs.shutil.disk_usage", lambda path: SimpleNamespace(free=3 * one))
+    monkeypatch.setattr("gbsep.shelf.folder.shutil.disk_usage", lambda path: SimpleNamespace(free=3 * one))
     with pytest.raises(OutputError, match="MB are needed and"):
         batch.plan([album], ["exp002"], options)
     assert len(batch.plan([album], ["exp002"], options, check_space=False).plans) == 8
@@ -346,7 +347,7 @@ def test_jobs_share_the_cores(
     album: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jobs: int | None, cores: int
 ) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    for module in ("gbsep.batch.planning", "gbsep.separation.compute"):
+    for module in ("gbsep.batch.planning", "gbsep.separation.backend.compute"):
         monkeypatch.setattr(f"{module}.processors", lambda: cores)
     planned = batch.plan([album], ["exp002"], Options(tmp_path / "out"), jobs=jobs)
     assert 1 <= planned.jobs <= 8

@@ -22,11 +22,12 @@ import pytest
 import gbsep
 from gbsep import batch
 from gbsep.audio import Audio
-from gbsep.batch import cluster, remote, report
-from gbsep.cache import Usage
+from gbsep.batch import cluster, report
 from gbsep.cli import main
 from gbsep.errors import AudioFileError, GbsepError, OutputError, ParameterError
-from gbsep.rendering import Options
+from gbsep.rendering.run import Options
+from gbsep.shelf import remote
+from gbsep.store.stemcache import Usage
 
 RATE = 44100
 

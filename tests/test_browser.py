@@ -16,13 +16,13 @@ import pytest
 import soundfile
 
 import gbsep
-from gbsep import review
 from gbsep.audio import Audio
-from gbsep.record import FindingRow
 from gbsep.report import collect, write_report
 from gbsep.report.server import Server
 from gbsep.report.songs import Song
-from gbsep.review import Note, Review
+from gbsep.shelf import review
+from gbsep.shelf.record import FindingRow
+from gbsep.shelf.review import Note, Review
 
 RATE = 44100
 SECONDS = 20

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gbsep import cache as stem_cache
 from gbsep.audio import join
-from gbsep.cache import Cache, Shape, Usage
 from gbsep.errors import AudioFileError, OutputError, ParameterError, SeparationFailed
+from gbsep.store import stemcache as stem_cache
+from gbsep.store.stemcache import Cache, Shape, Usage
 
 SPAWN = multiprocessing.get_context("spawn")
 SHAPE = Shape(("bass", "other"), 44100, 2, 10_000)

@@ -14,8 +14,8 @@ from jsonschema import Draft202012Validator
 from scipy import signal
 
 from gbsep.audio import Audio, join
-from gbsep.automation import Automation
-from gbsep.chain import (
+from gbsep.effects.automation import Automation
+from gbsep.effects.chain import (
     AUTOMATION_STEP_S,
     MAX_EFFECTS,
     MAX_NESTING,
@@ -28,7 +28,7 @@ from gbsep.chain import (
     dump_chain,
     parse_chain,
 )
-from gbsep.effects import EFFECTS, Builtin
+from gbsep.effects.table import EFFECTS, Builtin
 from gbsep.errors import AudioError, ParameterError, PresetError
 
 RATE = 44100
@@ -561,7 +561,7 @@ class Late:
 def test_reported_latency_is_taken_off_and_automation_keeps_time(shape, monkeypatch):
     chains = [[{"effect": "Gain", "gain_db": -6}], moving({"effect": "Gain"}, "gain_db", [[0.1, -20], [0.3, 0]], shape)]
     prompt = [run(chain, noise(), [999], tail_frames=100) for chain in chains]
-    monkeypatch.setattr("gbsep.chain.Builtin", Late)
+    monkeypatch.setattr("gbsep.effects.chain.Builtin", Late)
     for chain, expected in zip(chains, prompt, strict=True):
         np.testing.assert_allclose(run(chain, noise(), [999], tail_frames=100), expected, rtol=0, atol=1e-4)
 

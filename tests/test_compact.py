@@ -18,13 +18,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gbsep
-from gbsep import files, models, train
+from gbsep import train
 from gbsep.audio import Audio, Reader, ahead, join
 from gbsep.errors import BackendError, BackendNotInstalled, SeparationFailed, WeightsMissing
-from gbsep.separation import Context, compact, harmonic_graph, harmonic_net, timbre
-from gbsep.separation.harmonic_graph import Network, Stream
-from gbsep.separation.harmonic_net import Config
-from gbsep.separation.tuning import tuned, tuning_cents
+from gbsep.io import files
+from gbsep.models import catalogue as models
+from gbsep.separation.backend import Context
+from gbsep.separation.compact import (
+    backend as compact,
+)
+from gbsep.separation.compact import (
+    graph as harmonic_graph,
+)
+from gbsep.separation.compact import (
+    network as harmonic_net,
+)
+from gbsep.separation.compact import (
+    timbre,
+)
+from gbsep.separation.compact.graph import Network, Stream
+from gbsep.separation.compact.network import Config
+from gbsep.separation.compact.tuning import tuned, tuning_cents
 
 EMBEDDED = models.EMBEDDED_FOLDER / models.EMBEDDED.files[0]
 

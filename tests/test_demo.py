@@ -167,7 +167,7 @@ def test_impossible_songs_are_refused(arguments, message):
 
 
 def test_written_files_are_the_song(tmp_path):
-    files = pytest.importorskip("gbsep.files")
+    files = pytest.importorskip("gbsep.io.files")
     mixture, stems = demo.make_demo(2.0, 8000)
     paths = demo.write_demo(tmp_path / "song", 2.0, 8000)
     assert {path.name for path in (tmp_path / "song").iterdir()} == {f"{name}.wav" for name in ("mixture", *stems)}
@@ -178,7 +178,7 @@ def test_written_files_are_the_song(tmp_path):
 
 
 def test_files_in_the_way_are_left_alone(tmp_path):
-    files = pytest.importorskip("gbsep.files")
+    files = pytest.importorskip("gbsep.io.files")
     (tmp_path / "guitar2.wav").write_text("mine")
     with pytest.raises(OutputError, match=r"guitar2\.wav: is there already"):
         demo.write_demo(tmp_path, 0.1, 8000)
@@ -187,7 +187,7 @@ def test_files_in_the_way_are_left_alone(tmp_path):
 
 
 def test_a_folder_that_cannot_be_made_is_an_error(tmp_path):
-    pytest.importorskip("gbsep.files")
+    pytest.importorskip("gbsep.io.files")
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(OutputError, match=r"file.song: cannot be made: "):
         demo.write_demo(tmp_path / "file" / "song", 0.1, 8000)

@@ -15,10 +15,15 @@ import pytest
 import torch
 import yaml
 
-from gbsep import files, models
 from gbsep.audio import Audio, Reader
 from gbsep.errors import BackendError, BackendNotInstalled, ParameterError, SeparationFailed, WeightsMissing
-from gbsep.separation import Context, compute, demucs, demucs_network, demucs_openvino
+from gbsep.io import files
+from gbsep.models import catalogue as models
+from gbsep.separation import compute
+from gbsep.separation.backend import Context
+from gbsep.separation.demucs import backend as demucs
+from gbsep.separation.demucs import network as demucs_network
+from gbsep.separation.demucs import openvino as demucs_openvino
 
 _spec = importlib.util.spec_from_file_location("random_models", Path(__file__).parents[1] / "scripts/random_models.py")
 random_models = importlib.util.module_from_spec(_spec)
@@ -385,7 +390,8 @@ def test_identity_names_what_changes_the_stems(folder, monkeypatch):
 def test_identity_loads_torch_only_for_weights_it_has_not_seen(folder):
     write(folder, transformer())
     program = (
-        "import sys; from pathlib import Path; from gbsep.separation import Context, demucs\n"
+        "import sys; from pathlib import Path; from gbsep.separation.backend import Context\n"
+        "from gbsep.separation.demucs import backend as demucs\n"
         f"context = Context(('bass',), device='cpu', models=Path({str(folder)!r}))\n"
         "demucs.identity(demucs.Settings(), context); demucs.stem_names(demucs.Settings())\n"
         "print([name for name in ('torch', 'demucs', 'openvino', 'librosa') if name in sys.modules])"

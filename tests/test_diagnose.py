@@ -12,12 +12,22 @@ from hypothesis import strategies as st
 from scipy import signal
 
 import gbsep
-from gbsep import files
 from gbsep.audio import Audio, Reader
 from gbsep.cli import cli
-from gbsep.diagnose import KINDS, Finding, Register, clock, diagnose, diagnose_folder, octaves_above, register, swapped
 from gbsep.errors import AudioError, OutputError, ParameterError
-from gbsep.evidence import HIGH_HZ, LOW_HZ
+from gbsep.io import files
+from gbsep.measure.diagnose import (
+    KINDS,
+    Finding,
+    Register,
+    clock,
+    diagnose,
+    diagnose_folder,
+    octaves_above,
+    register,
+    swapped,
+)
+from gbsep.measure.evidence import HIGH_HZ, LOW_HZ
 
 RATE = 44100
 

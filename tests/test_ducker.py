@@ -5,8 +5,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from gbsep.automation import Automation
-from gbsep.ducker import STEP_S, ducker_gains
+from gbsep.effects.automation import Automation
+from gbsep.effects.ducker import STEP_S, ducker_gains
 
 RATE = 44100
 PARAMS = {"threshold_db": -30.0, "ratio": 4.0, "attack_ms": 10.0, "release_ms": 200.0, "range_db": 24.0}

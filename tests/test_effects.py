@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gbsep.audio import join
-from gbsep.effects import EFFECTS, Builtin, Param, check_files, render_whole, spec_of
+from gbsep.effects.table import EFFECTS, Builtin, Param, check_files, render_whole, spec_of
 from gbsep.errors import ParameterError
 
 OWN = {"Butterworth", "Ducker"}

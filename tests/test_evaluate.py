@@ -15,11 +15,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import gbsep
-from gbsep import files
 from gbsep.audio import Audio, Reader
 from gbsep.cli import cli
 from gbsep.errors import AudioError, AudioFileError, OutputError, ParameterError
-from gbsep.evaluate import LARGEST_SHIFT_S, Score, evaluate, evaluate_folder, find_shift, sdr
+from gbsep.io import files
+from gbsep.measure.evaluate import LARGEST_SHIFT_S, Score, evaluate, evaluate_folder, find_shift, sdr
 
 RATE = 22050
 

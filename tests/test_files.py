@@ -19,10 +19,10 @@ import soxr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gbsep import files
 from gbsep.audio import Audio, join
 from gbsep.errors import AudioError, AudioFileError, ParameterError
-from gbsep.files import OutputFormat
+from gbsep.io import files
+from gbsep.io.files import OutputFormat
 
 RATE = 44100
 BROADCAST = struct.pack(
@@ -597,7 +597,7 @@ def test_a_disk_that_is_full_gives_an_error_and_no_file(tmp_path, format, limit)
     script = f"""
         import resource
         import numpy as np
-        from gbsep import files
+        from gbsep.io import files
         from gbsep.audio import Audio
         from gbsep.errors import AudioFileError
         audio = Audio(np.random.default_rng(0).uniform(-0.5, 0.5, (2, 150_000)), 44100)
@@ -610,7 +610,7 @@ def test_a_disk_that_is_full_gives_an_error_and_no_file(tmp_path, format, limit)
     """
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=True,
-        cwd=Path(files.__file__).parents[1],
+        cwd=Path(files.__file__).parents[2],
     )  # fmt: skip
     assert "a.x: cannot be written" in done.stdout or "a.x: was not written whole" in done.stdout
     assert leftovers(tmp_path) == []
@@ -777,8 +777,8 @@ def test_the_hash_is_of_the_content(tmp_path):
 
 
 def test_importing_the_module_loads_no_library_for_files():
-    script = "import sys, gbsep.files; print({'soundfile', 'soxr', 'av', 'mutagen'} & set(sys.modules))"
+    script = "import sys, gbsep.io.files; print({'soundfile', 'soxr', 'av', 'mutagen'} & set(sys.modules))"
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=Path(files.__file__).parents[1]
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=Path(files.__file__).parents[2]
     )
     assert done.stdout.strip() == "set()"

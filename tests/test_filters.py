@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 from scipy import signal
 
 from gbsep.audio import join
-from gbsep.errors import ParameterError
-from gbsep.filters import (
+from gbsep.effects.butterworth import (
     butterworth_sos,
     decay_frames,
     filter_blocks,
@@ -16,6 +15,7 @@ from gbsep.filters import (
     moving_butterworth_sos,
     response,
 )
+from gbsep.errors import ParameterError
 
 orders = pytest.mark.parametrize("order", range(1, 9))
 modes = pytest.mark.parametrize("mode", ["lowpass", "highpass"])
@@ -91,7 +91,7 @@ def test_causal_blocks_equal_the_whole_signal_exactly(order, mode, rng):
 @modes
 @pytest.mark.parametrize("cutoff_hz", [30.0, 200.0, 20000.0])
 def test_zero_phase_blocks_equal_scipy_on_the_whole_signal(order, mode, cutoff_hz, rng, monkeypatch):
-    monkeypatch.setattr("gbsep.filters.BLOCK_FRAMES", 4096)
+    monkeypatch.setattr("gbsep.effects.butterworth.BLOCK_FRAMES", 4096)
     sos = butterworth_sos(order, cutoff_hz, mode, 44100)
     frames = 20_000 + 10 * decay_frames(sos)
     noise = rng.uniform(-0.5, 0.5, (2, frames)).astype(np.float32)

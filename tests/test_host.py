@@ -25,13 +25,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gbsep import host, hush
 from gbsep.errors import AudioError, ParameterError, PluginCrashed, PluginError, PluginNotFound, PluginTimeout
-from gbsep.folders import cache_folder
-from gbsep.host import scan
-from gbsep.hosted import loader
-from gbsep.hosted.parameters import PluginParameter
-from gbsep.hosted.state import pack, read_state, unpack
+from gbsep.io import hush
+from gbsep.plugins import host, scan
+from gbsep.plugins.worker import loader
+from gbsep.plugins.worker.parameters import PluginParameter
+from gbsep.plugins.worker.state import pack, read_state, unpack
+from gbsep.store.folders import cache_folder
 
 SAMPLE_RATE = 44100
 LATENCY_FRAMES = 256
@@ -270,7 +270,7 @@ def test_an_interrupted_caller_leaves_nothing_behind(bundle, nothing_left):
 def test_a_plugin_does_not_outlive_a_killed_gbsep(bundle, nothing_left, name):
     script = f"""
 import numpy as np
-from gbsep import host
+from gbsep.plugins import host
 with host.open_plugin({str(bundle(name))!r}, 44100, 2) as instance:
     instance.process(np.ones((2, 100), np.float32), [(0, {{"armed": 1.0}})])
 """

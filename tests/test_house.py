@@ -15,48 +15,16 @@ import pytest
 
 import gbsep
 from gbsep.cli import cli
-from gbsep.preset import preset_names
-from gbsep.rendering import Options
+from gbsep.preset.load import preset_names
+from gbsep.rendering.run import Options
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "gbsep"
 
 LAYERS = (
-    {"errors", "arguments", "privacy", "audio", "folders", "smallfiles", "__init__"},
-    {
-        "files",
-        "framing",
-        "hush",
-        "formats",
-        "mp3",
-        "tags",
-        "wholeness",
-        "decoding",
-        "spool",
-        "filters",
-        "levels",
-        "effects",
-        "automation",
-        "ducker",
-        "hosted",
-        "host",
-        "models",
-        "cache",
-        "record",
-    },
-    {
-        "external",
-        "chain",
-        "separation",
-        "evaluate",
-        "diagnose",
-        "evidence",
-        "demo",
-        "outputs",
-        "review",
-        "stemfolder",
-    },
-    {"preset", "train"},
+    {"errors", "arguments", "privacy", "audio", "__init__"},
+    {"io", "store", "plugins", "effects", "models", "measure", "separation", "shelf"},
+    {"preset", "train", "demo"},
     {"rendering"},
     {"batch", "report", "session", "doctor"},
     {"cli", "__main__"},
@@ -66,9 +34,9 @@ HEAVY = {
     "dask", "fsspec",
 }  # fmt: skip
 ONLY_IN = {
-    "soundfile": {"files"},
-    "soxr": {"files"},
-    "pyloudnorm": {"levels"},
+    "soundfile": {"io"},
+    "soxr": {"io"},
+    "pyloudnorm": {"measure"},
     "rpp": {"session"},
     "click": {"cli"},
     "rich": {"cli"},

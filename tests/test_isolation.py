@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 
 import gbsep
-from gbsep import batch, files, rendering
+from gbsep import batch
 from gbsep.audio import Audio
 from gbsep.errors import AudioFileError, ParameterError, unexpected
-from gbsep.rendering import Options
+from gbsep.io import files
+from gbsep.rendering import run as rendering
+from gbsep.rendering.run import Options
 
 
 @pytest.fixture

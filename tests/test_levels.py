@@ -10,10 +10,10 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gbsep import levels
 from gbsep.audio import Audio
 from gbsep.errors import ParameterError
-from gbsep.levels import Gram, Levels, Meter, NullTest, Restore, fit_gains, restoration_gains
+from gbsep.measure import levels
+from gbsep.measure.levels import Gram, Levels, Meter, NullTest, Restore, fit_gains, restoration_gains
 
 
 def metered(samples, sample_rate, block_frames):

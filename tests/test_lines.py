@@ -7,11 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gbsep import demo, models
+from gbsep import demo
 from gbsep.audio import Audio, join
-from gbsep.separation import compact, lines
-from gbsep.separation.harmonic_graph import spectrum
-from gbsep.separation.harmonic_net import Config
+from gbsep.models import catalogue as models
+from gbsep.separation.compact import backend as compact
+from gbsep.separation.compact import lines
+from gbsep.separation.compact.graph import spectrum
+from gbsep.separation.compact.network import Config
 
 CONFIG = Config()
 RATE = CONFIG.sample_rate

@@ -18,11 +18,12 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 import gbsep
-from gbsep import files, levels
 from gbsep.audio import Audio
 from gbsep.cli import cli
-from gbsep.diagnose import KINDS
 from gbsep.errors import OutputError
+from gbsep.io import files
+from gbsep.measure import levels
+from gbsep.measure.diagnose import KINDS
 from gbsep.report.log import WORDS, added, escaped, numbers_of, write_log
 from gbsep.report.picture import HEIGHT, WIDTH, palette, png, spectrogram_png
 from gbsep.report.spectrogram import mel_hz

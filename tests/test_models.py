@@ -21,10 +21,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from gbsep import models
 from gbsep.cli import main
 from gbsep.errors import BackendError, ParameterError, WeightsMissing
-from gbsep.separation import Context, demucs, demucs_network, openunmix
+from gbsep.models import catalogue as models
+from gbsep.separation.backend import Context
+from gbsep.separation.demucs import backend as demucs
+from gbsep.separation.demucs import network as demucs_network
+from gbsep.separation.openunmix import backend as openunmix
 from tests.networks import write_openunmix
 
 _spec = importlib.util.spec_from_file_location("random_models", Path(__file__).parents[1] / "scripts/random_models.py")

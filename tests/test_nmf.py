@@ -15,7 +15,8 @@ from scipy import signal
 
 from gbsep.audio import Audio
 from gbsep.errors import ParameterError
-from gbsep.separation import Context, nmf, parse_settings, separate
+from gbsep.separation import nmf
+from gbsep.separation.backend import Context, parse_settings, separate
 
 RATE = 44_100
 FAST = {"n_components": 4, "n_iterations": 20, "n_fft": 1024}
@@ -265,7 +266,7 @@ def test_notes_file_is_what_the_script_makes(data: Path, tmp_path: Path) -> None
 
 
 def test_real_bass_comes_out_better_than_by_filtering(data: Path) -> None:
-    from gbsep import files
+    from gbsep.io import files
 
     folder = data / "jams" / "03_bass_pasta_gtr_shiny+gtr_green"
     mixture, bass = (

@@ -17,16 +17,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import gbsep
-from gbsep import cache, files, folders, outputs, record, rendering, review, smallfiles
 from gbsep.audio import Audio
-from gbsep.batch import remote
 from gbsep.batch import report as batch_report
 from gbsep.cli.common import Time
 from gbsep.errors import FolderUnknown, GbsepError, OutputError, ParameterError, PresetError, SmallFileError
-from gbsep.preset import load_preset
+from gbsep.io import files
+from gbsep.preset.load import load_preset
+from gbsep.rendering import run as rendering
 from gbsep.report import collect, write_report
 from gbsep.report.page import beside_of
-from gbsep.session import write_sessions
+from gbsep.session.write import write_sessions
+from gbsep.shelf import folder as outputs
+from gbsep.shelf import record, remote, review
+from gbsep.store import folders, smallfiles
+from gbsep.store import stemcache as cache
 from gbsep.train import finetune, loop
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))

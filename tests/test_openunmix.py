@@ -16,8 +16,10 @@ from hypothesis import strategies as st
 
 from gbsep.audio import Audio, join
 from gbsep.errors import BackendError, ParameterError, SeparationFailed, WeightsMissing
-from gbsep.separation import Context, openunmix, openunmix_network
-from gbsep.separation.openunmix import WIENER_FRAMES, Settings, Transform
+from gbsep.separation.backend import Context
+from gbsep.separation.openunmix import backend as openunmix
+from gbsep.separation.openunmix import network as openunmix_network
+from gbsep.separation.openunmix.backend import WIENER_FRAMES, Settings, Transform
 from tests.networks import BINS, HIDDEN_SIZE, INPUT_BINS, TARGETS, random_state, write_model
 
 
@@ -314,7 +316,7 @@ def test_damaged_weights_are_refused_while_planning_and_good_ones_read_once(plai
     (tmp_path / "short" / "bass.pth").write_bytes(b"PK")
     with pytest.raises(BackendError, match=r"bass\.pth is no readable state dict"):
         plan("short")
-    monkeypatch.setattr("gbsep.models.load_state", lambda path: pytest.fail("read again"))
+    monkeypatch.setattr("gbsep.models.catalogue.load_state", lambda path: pytest.fail("read again"))
     assert plan("good") == first
 
 

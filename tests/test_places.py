@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gbsep.separation.places import LOOK, PLACELESS, by_place, look
+from gbsep.separation.compact.places import LOOK, PLACELESS, by_place, look
 
 BINS, FRAMES = 60, 400
 

@@ -20,14 +20,14 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from gbsep import Audio, host
-from gbsep.chain import apply_chain
+from gbsep import Audio
+from gbsep.effects.chain import apply_chain
 from gbsep.errors import ParameterError, PluginError
-from gbsep.host import scan
-from gbsep.hosted import layout, parameters
-from gbsep.hosted.state import pack, preset_chunks, unpack
-from gbsep.hosted.vst3 import Bus, RawParameter
-from gbsep.hosted.vst3_interfaces import AMBISONIC, MONO, STEREO
+from gbsep.plugins import host, scan
+from gbsep.plugins.worker import layout, parameters
+from gbsep.plugins.worker.state import pack, preset_chunks, unpack
+from gbsep.plugins.worker.vst3 import Bus, RawParameter
+from gbsep.plugins.worker.vst3_interfaces import AMBISONIC, MONO, STEREO
 
 RATE = 44100
 SOURCES = Path(__file__).parent / "plugin"

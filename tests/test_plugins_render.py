@@ -18,14 +18,23 @@ import pytest
 import soundfile
 
 import gbsep
-from gbsep import host, outputs
 from gbsep.audio import Audio, join
-from gbsep.chain import Node, apply_blocks, apply_chain, chain_schema, check_chain, dump_chain, parse_chain
 from gbsep.cli import main
+from gbsep.effects.chain import (
+    Node,
+    apply_blocks,
+    apply_chain,
+    chain_schema,
+    check_chain,
+    dump_chain,
+    parse_chain,
+)
+from gbsep.effects.plugin import PluginReport
 from gbsep.errors import ParameterError, PluginCrashed, PluginError, PluginNotFound, PresetError
-from gbsep.external import PluginReport
-from gbsep.preset import load_preset
-from gbsep.rendering import Options, plan, plan_chain
+from gbsep.plugins import host
+from gbsep.preset.load import load_preset
+from gbsep.rendering.run import Options, plan, plan_chain
+from gbsep.shelf import folder as outputs
 
 from . import test_host
 from .test_host import zam
@@ -621,7 +630,7 @@ def test_chain_alone_over_any_file(run: Any, tmp_path: Path, installed: Callable
 def test_what_a_killed_chain_left_is_swept(run: Any, tmp_path: Path) -> None:
     write_song(tmp_path / "loop.wav", 0.1)
     (tmp_path / "p.json").write_text(json.dumps(preset([])))
-    script = "import os; from pathlib import Path; from gbsep import outputs"
+    script = "import os; from pathlib import Path; from gbsep.shelf import folder as outputs"
     script += "; stack = outputs.staging(Path('loop.bass.wav')); stack.__enter__(); os._exit(9)"
     assert subprocess.run([sys.executable, "-c", script], cwd=tmp_path).returncode == 9
     assert len([path for path in tmp_path.iterdir() if path.name.startswith(".loop.bass.wav.")]) == 2

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gbsep.errors import PresetError
-from gbsep.preset import load_preset, parse_override, preset_names, preset_schema
+from gbsep.preset.load import load_preset, parse_override, preset_names, preset_schema
 
 SHIPPED = sorted(path.stem for path in (Path(__file__).parents[1] / "presets").glob("*.json"))
 MINIMAL = {

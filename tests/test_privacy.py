@@ -22,7 +22,7 @@ import pytest
 import gbsep
 from gbsep import privacy
 from gbsep.audio import Audio
-from gbsep.separation import BACKENDS
+from gbsep.separation.backend import BACKENDS
 from tests.networks import write_demucs, write_openunmix
 
 ROOT = Path(__file__).parents[1]
@@ -186,7 +186,7 @@ def test_a_setting_stays_where_it_is_stricter(monkeypatch: pytest.MonkeyPatch, g
 
 
 @pytest.mark.parametrize("module", ["gbsep", "gbsep.cli", "gbsep.batch.worker", "gbsep.batch.cluster", "gbsep.train",
-                                    "gbsep.hosted.worker"])  # fmt: skip
+                                    "gbsep.plugins.worker.process"])  # fmt: skip
 def test_every_way_into_the_package_switches_reports_off(module: str) -> None:
     """Whatever is imported first, the switches are set before a library that reports."""
     script = f"import os, sys, {module}; print(os.environ['ORT_DISABLE_TELEMETRY'], sys.modules['openvino_telemetry'])"

@@ -16,11 +16,12 @@ import numpy as np
 import pytest
 import soundfile
 
-from gbsep import decoding, files, mp3
 from gbsep.audio import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, Audio
 from gbsep.errors import AudioError, AudioFileError, GbsepError
-from gbsep.preset import load_preset
-from gbsep.rendering import Options, plan
+from gbsep.io import files, mp3
+from gbsep.io import pyav as decoding
+from gbsep.preset.load import load_preset
+from gbsep.rendering.run import Options, plan
 from tests.test_files import RATE, make, noise, patched
 
 MPEG_FRAME = 1152
@@ -202,9 +203,9 @@ def test_libraries_keep_to_themselves_what_they_think_of_a_file(tmp_path):
     for at in range(3000, len(raw), 97):
         raw[at] ^= 1 << chance.randrange(8)
     path.write_bytes(b"ID3\x04\0\0\0\0\0\xed" + bytes(200) + raw)
-    script = f"from gbsep import files\ntry: files.read({str(path)!r})\nexcept files.AudioFileError: pass"
+    script = f"from gbsep.io import files\ntry: files.read({str(path)!r})\nexcept files.AudioFileError: pass"
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=Path(files.__file__).parents[1]
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=Path(files.__file__).parents[2]
     )
     assert done.stderr == ""
 

@@ -20,8 +20,8 @@ import pytest
 
 import gbsep
 from gbsep.audio import Audio
-from gbsep.external import PluginReport
-from gbsep.preset import load_preset
+from gbsep.effects.plugin import PluginReport
+from gbsep.preset.load import load_preset
 
 GOLDEN = Path(__file__).parent / "golden" / "render.json"
 RATE = 44100

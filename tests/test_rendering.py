@@ -22,11 +22,12 @@ from hypothesis import strategies as st
 from scipy import signal
 
 import gbsep
-from gbsep import outputs, rendering
 from gbsep.audio import Audio, Reader
 from gbsep.errors import AudioFileError, GbsepError, OutputError, ParameterError, PresetError
-from gbsep.preset import load_preset
-from gbsep.rendering import track_names
+from gbsep.preset.load import load_preset
+from gbsep.rendering import run as rendering
+from gbsep.rendering.run import track_names
+from gbsep.shelf import folder as outputs
 
 RATE = 44100
 CROSSOVER: dict[str, Any] = {
@@ -427,7 +428,8 @@ def test_a_full_disk_leaves_nothing(song: Path, tmp_path: Path) -> None:
 def test_a_killed_render_is_swept_by_the_next(song: Path, tmp_path: Path) -> None:
     """Kill where a render is complete but not yet in place, and where it is half way."""
     script = (
-        "import os, signal, sys, gbsep\nfrom gbsep import outputs, rendering\n"
+        "import os, signal, sys, gbsep\n"
+        "from gbsep.shelf import folder as outputs; from gbsep.rendering import run as rendering\n"
         "def die(*_): os.kill(os.getpid(), signal.SIGKILL)\n"
         "setattr(*{'move': (outputs, '_move', die), 'write': (rendering, '_write', die)}[sys.argv[3]])\n"
         "gbsep.render(sys.argv[1], 'exp002', sys.argv[2])\n"
@@ -552,7 +554,7 @@ def test_names_that_no_disk_takes(song: Path, tmp_path: Path) -> None:
 
 
 def test_a_format_without_a_place_for_the_time_reference_says_so(tmp_path: Path) -> None:
-    from gbsep import files
+    from gbsep.io import files
 
     path = tmp_path / "bwf.wav"
     audio = Audio(np.full((1, 1000), 0.1), RATE)

@@ -17,16 +17,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import gbsep
-from gbsep import levels, review
 from gbsep.audio import Audio
 from gbsep.cli import main
 from gbsep.errors import OutputError, ParameterError
-from gbsep.levels import Levels
+from gbsep.measure import levels
+from gbsep.measure.levels import Levels
 from gbsep.report import collect, preview, write_report
 from gbsep.report.page import asset, check_free
 from gbsep.report.spectrogram import mel_hz
 from gbsep.report.sweep import grid, parse_vary
-from gbsep.review import Review
+from gbsep.shelf import review
+from gbsep.shelf.review import Review
 
 RATE = 44100
 

@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import gbsep
-from gbsep import record, review
 from gbsep.audio import Audio
 from gbsep.errors import OutputError
-from gbsep.preset import load_preset
-from gbsep.rendering import Options, chosen_preset, plan
-from gbsep.review import Note, Review
+from gbsep.preset.load import load_preset
+from gbsep.rendering.run import Options, chosen_preset, plan
+from gbsep.shelf import record, review
+from gbsep.shelf.review import Note, Review
 
 RATE = 44100
 

@@ -16,12 +16,14 @@ import numpy as np
 import pytest
 
 import gbsep
-from gbsep import batch, outputs, rendering
+from gbsep import batch
 from gbsep.audio import Audio
 from gbsep.errors import AudioFileError, OutputError
-from gbsep.files import OutputFormat, Spool
-from gbsep.rendering import Options
+from gbsep.io.files import OutputFormat, Spool
+from gbsep.rendering import run as rendering
+from gbsep.rendering.run import Options
 from gbsep.separation import compute
+from gbsep.shelf import folder as outputs
 
 ROOT = Path(__file__).parents[1]
 

@@ -16,7 +16,7 @@ from scipy import signal
 
 from gbsep.audio import Audio, join
 from gbsep.errors import ParameterError, SeparationFailed
-from gbsep.separation import BACKENDS, Context, parse_settings, separate, stem_blocks
+from gbsep.separation.backend import BACKENDS, Context, parse_settings, separate, stem_blocks
 from tests.networks import write_demucs, write_openunmix
 
 RATE = 44100

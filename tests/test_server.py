@@ -21,12 +21,12 @@ import numpy as np
 import pytest
 
 import gbsep
-from gbsep import review
 from gbsep.audio import Audio
 from gbsep.errors import OutputError
 from gbsep.report import collect
 from gbsep.report.server import MAX_BODY_BYTES, Server, song_id
-from gbsep.review import Review
+from gbsep.shelf import review
+from gbsep.shelf.review import Review
 
 RATE = 44100
 

@@ -25,12 +25,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gbsep
-from gbsep import files, record, rendering
 from gbsep.audio import Audio
 from gbsep.cli import cli, main
 from gbsep.errors import OutputError, ParameterError
-from gbsep.session import FORMATS, LEFT, SCOPES, dawproject, model, reaper, write_sessions
+from gbsep.io import files
+from gbsep.rendering import run as rendering
+from gbsep.session import dawproject, model, reaper
 from gbsep.session.model import Clip, Insert, Marker, Session, Track
+from gbsep.session.write import FORMATS, LEFT, SCOPES, write_sessions
+from gbsep.shelf import record
 
 RATE = 44100
 SUFFIXES = {"reaper": ".rpp", "dawproject": ".dawproject"}
@@ -657,7 +660,7 @@ def test_an_original_that_came_by_url_is_there(
 
 def test_a_session_asks_no_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The URL in a render.json may be a stranger's; a copy that is here serves."""
-    from gbsep.batch import remote
+    from gbsep.shelf import remote
 
     def refuse(url: str) -> None:
         raise AssertionError(f"{url} is asked for")
@@ -769,7 +772,7 @@ def test_long_names_of_songs_make_shorter_ones_of_projects(tmp_path: Path, forma
 def test_what_a_killed_process_left_is_swept(out: Path, format: str) -> None:
     script = f"""
 import os, pathlib
-from gbsep.session import write_sessions
+from gbsep.session.write import write_sessions
 pathlib.Path.replace = lambda path, to: os._exit(9) if ".partial" in path.parent.name else os.replace(path, to)
 write_sessions({str(out)!r}, {format!r})
 """
@@ -858,7 +861,7 @@ def test_a_plugin_comes_with_the_state_it_had(plugged: Path, data: Path) -> None
     assert device.find("Enabled").attrib["value"] == "false"  # type: ignore[union-attr]
     report = json.loads((plugged / "song/cross/render.json").read_text())["stems"]["bass"]["plugins"][0]
     assert (device.get("deviceID"), device.get("pluginVersion")) == (report["class_id"], report["version"])
-    with gbsep.host.open_plugin(gbsep.host.find("ZamCompX2"), RATE, 2, state=state) as instance:
+    with gbsep.plugins.host.open_plugin(gbsep.plugins.host.find("ZamCompX2"), RATE, 2, state=state) as instance:
         restored = dict(instance.values)
     assert restored["ratio"] == 12.34
     blocks = {"buffer_size_frames": 0}  # the host's, which varies with the length of the signal
@@ -882,7 +885,7 @@ def test_reaper_gets_the_same_state(plugged: Path) -> None:
     assert vst.attrib[4].startswith(f"{number}{{")
     assert (magic, struct.unpack_from("<III", head, 48)) == (0xFEED5EEE, (len(data), 1, 0x10FFFF))
     insert = next(track for track, _ in model.walk(written.session.tracks) if track.inserts).inserts[0]
-    chunks = gbsep.host.preset_chunks(insert.state)
+    chunks = gbsep.plugins.host.preset_chunks(insert.state)
     (size,) = struct.unpack_from("<I", data)
     assert data[8 : 8 + size] == chunks[b"Comp"]
     assert data[8 + size + 8 :] == chunks.get(b"Cont", b"")
@@ -908,7 +911,7 @@ def test_reapers_numbers_of_known_plugins(place: Path, class_id: str, number: in
 def test_a_plugin_that_is_not_here_keeps_the_state_of_its_preset(
     plugged: Path,
 ) -> None:
-    with gbsep.host.open_plugin(gbsep.host.find("ZamCompX2"), RATE, 2, {"ratio": 3.0}) as instance:
+    with gbsep.plugins.host.open_plugin(gbsep.plugins.host.find("ZamCompX2"), RATE, 2, {"ratio": 3.0}) as instance:
         saved = instance.save_state()
     for name, state in (("without", None), ("with", saved)):
         told = json.loads((plugged / "song" / "cross" / record.RECORD).read_text())

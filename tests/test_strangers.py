@@ -15,7 +15,7 @@ import pytest
 import gbsep
 from gbsep.audio import Audio
 from gbsep.errors import AudioFileError, PluginError
-from gbsep.hosted import state
+from gbsep.plugins.worker import state
 
 CLASS_ID = "A" * 32
 ROOT = Path(__file__).parents[1]

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 import gbsep
-from gbsep import folders
 from gbsep.audio import Audio
 from gbsep.errors import FolderUnknown
+from gbsep.store import folders
 
 ROOT = Path(__file__).parents[1]
 GBSEP = [sys.executable, "-m", "gbsep"]
@@ -170,7 +170,7 @@ def test_an_interrupt_while_the_command_is_loaded_shows_no_traceback(tmp_path: P
 
 
 def test_a_fault_that_nobody_foresaw_asks_for_a_report(typed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from gbsep import preset
+    from gbsep.preset import load as preset
 
     def wrong() -> None:
         raise ZeroDivisionError("of all things")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gbsep.separation import timbre
+from gbsep.separation.compact import timbre
 
 BINS = 60
 

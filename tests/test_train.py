@@ -21,11 +21,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gbsep import cli, files, models
+from gbsep import cli
 from gbsep.audio import Audio
 from gbsep.errors import AudioFileError, BackendError, BackendNotInstalled, OutputError, ParameterError
-from gbsep.separation import compact, harmonic_net
-from gbsep.separation.harmonic_net import Config
+from gbsep.io import files
+from gbsep.models import catalogue as models
+from gbsep.separation.compact import backend as compact
+from gbsep.separation.compact import network as harmonic_net
+from gbsep.separation.compact.network import Config
 from gbsep.train import finetune, generator, instruments, loop, mixing, objective, pool, pruning, scores
 from gbsep.train.instruments import SAMPLE_RATE, Instrument
 

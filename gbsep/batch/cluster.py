@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 from .. import __version__
 from ..audio import Reader
 from ..errors import GbsepError, ParameterError, WorkerDied
-from ..rendering import RENDERING_VERSION, Outcome, Plan
-from ..separation import SEPARATION_VERSION
-from . import remote
+from ..rendering.run import RENDERING_VERSION, Outcome, Plan
+from ..separation.backend import SEPARATION_VERSION
+from ..shelf import remote
 from .planning import Batch, separations
 from .task import Event, Results, Task, perform, task_of
 

@@ -15,11 +15,11 @@ from typing import Annotated
 
 from pydantic import Field, RootModel
 
-from .. import smallfiles
 from ..errors import FolderUnknown, SmallFileError
-from ..folders import state_folder, write_whole
-from ..record import checked
-from ..rendering import Outcome, Plan
+from ..rendering.run import Outcome, Plan
+from ..shelf.record import checked
+from ..store import smallfiles
+from ..store.folders import state_folder, write_whole
 from .planning import Batch, separations
 
 ROUGHLY = {"crossover": 0.003, "nmf": 0.05, "compact": 0.04, "openunmix": 0.4, "demucs": 1.0}

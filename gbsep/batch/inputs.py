@@ -31,11 +31,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .. import files, outputs, record
 from ..errors import AudioFileError, GbsepError, ParameterError, legible, nearest
-from ..preset import parse_override
-from . import remote
-from .remote import is_url
+from ..io import files
+from ..preset.load import parse_override
+from ..shelf import folder as outputs
+from ..shelf import record, remote
+from ..shelf.remote import is_url
 from .report import REPORT
 
 SUFFIXES = {

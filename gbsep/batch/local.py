@@ -21,12 +21,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from .. import outputs, rendering
 from ..audio import Reader
 from ..errors import WorkerDied
-from ..host.sandbox import how_it_ended
-from ..rendering import Outcome, Plan
-from ..spool import TEMPORARY, temporary_path, writing
+from ..io.spool import TEMPORARY, temporary_path, writing
+from ..plugins.sandbox import how_it_ended
+from ..rendering import run as rendering
+from ..rendering.run import Outcome, Plan
+from ..shelf import folder as outputs
 from .planning import Batch, separations
 from .task import Event, Results, task_of
 from .worker import Step

@@ -12,13 +12,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .. import cache, outputs, record, rendering
 from ..errors import ParameterError, unexpected
-from ..preset import Preset, load_preset
-from ..rendering import Options, Outcome, Plan
-from ..separation import backend_named
+from ..preset.load import Preset, load_preset
+from ..rendering import run as rendering
+from ..rendering.run import Options, Outcome, Plan
+from ..separation.backend import backend_named
 from ..separation.compute import processors, threads
-from . import inputs, remote
+from ..shelf import folder as outputs
+from ..shelf import record, remote
+from ..store import stemcache as cache
+from . import inputs
 from .inputs import Request
 from .task import Task, in_place, traceback_of
 

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from .. import __version__, review, smallfiles
+from .. import __version__
 from ..errors import OutputError, SmallFileError
-from ..folders import write_whole
-from ..record import Lenient, Place, Text, TrackName, checked
-from ..rendering import RENDERING_VERSION, Outcome, plain_track
-from . import remote
+from ..rendering.run import RENDERING_VERSION, Outcome, plain_track
+from ..shelf import remote, review
+from ..shelf.record import Lenient, Place, Text, TrackName, checked
+from ..store import smallfiles
+from ..store.folders import write_whole
 
 if TYPE_CHECKING:
     from .planning import Batch

@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from .. import files
 from ..errors import GbsepError
+from ..io import files
 from . import inputs
 
 PATIENCE = 5

@@ -23,8 +23,9 @@ from typing import Any
 
 import click
 
-from .. import __version__, smallfiles
+from .. import __version__
 from ..errors import GbsepError, PresetError, SmallFileError, nearest, unexpected
+from ..store import smallfiles
 from . import streams
 from .cache import cache_group
 from .common import HELP, complain
@@ -210,7 +211,7 @@ for command in (
 
 def _user_defaults() -> dict[str, Any]:
     """Options from the user's defaults.json, by command. Raises PresetError for what no command knows."""
-    from ..folders import config_folder
+    from ..store.folders import config_folder
 
     folder = config_folder()
     if folder is None:

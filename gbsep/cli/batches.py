@@ -19,7 +19,7 @@ from .progress import batch_progress, two_stops
 
 if TYPE_CHECKING:
     from ..batch import Batch
-    from ..rendering import Options, Outcome
+    from ..rendering.run import Options, Outcome
 
 CHOSEN = "the one chosen in review, or default"
 """The preset of a song for which none is named, where one may be left out."""
@@ -125,9 +125,9 @@ def choices_of(
     **options: Any,
 ) -> Choices:
     """The values of `batch_options`, checked. Raises PresetError."""
-    from ..batch.remote import is_url
-    from ..preset import parse_override
-    from ..rendering import Options
+    from ..preset.load import parse_override
+    from ..rendering.run import Options
+    from ..shelf.remote import is_url
 
     return Choices(
         presets=presets,

@@ -21,8 +21,8 @@ def cache_group() -> None:
 @debug_option
 def info() -> None:
     """Where the cache is, and how much is in it."""
-    from ..batch import remote
-    from ..cache import locate, usage
+    from ..shelf import remote
+    from ..store.stemcache import locate, usage
 
     cache = locate()
     used = usage(cache)
@@ -36,8 +36,8 @@ def info() -> None:
 @debug_option
 def clear() -> None:
     """Empty the cache. A render from or to a URL that is under way may fail by it."""
-    from ..batch import remote
-    from ..cache import clear, locate
+    from ..shelf import remote
+    from ..store.stemcache import clear, locate
 
     gone, copies = clear(locate()), remote.clear()
     say(f"removed {gone.entries} separations, {gone.bytes / 1e6:.0f} MB")

@@ -12,8 +12,8 @@ from ..errors import OutputError
 from .common import debug_option, print_json, print_table, say
 
 if TYPE_CHECKING:
-    from ..diagnose import Finding
-    from ..evaluate import Score
+    from ..measure.diagnose import Finding
+    from ..measure.evaluate import Score
 
 COLUMNS = {"sdr": "SDR", "sdr_bsseval_v4": "BSS Eval v4", "si_sdr": "SI-SDR", "bleed_db": "bleed"}
 
@@ -39,7 +39,7 @@ def evaluate(folder: Path, reference: Path, dry: bool, as_json: bool) -> int:
     gbsep evaluate gbsep-out/song --reference stems/              every preset of the song
     gbsep evaluate stems-from-elsewhere/ --reference stems/ --json
     """
-    from ..evaluate import evaluate_folder
+    from ..measure.evaluate import evaluate_folder
 
     scores = {name: evaluate_folder(place, reference, dry) for name, place in _folders(folder).items()}
     if as_json:
@@ -76,7 +76,7 @@ def diagnose(folder: Path, mixture: Path | None, as_json: bool) -> int:
     gbsep diagnose gbsep-out                                      all renders
     gbsep diagnose stems-from-elsewhere/ --mixture song.wav --json
     """
-    from ..diagnose import diagnose_folder
+    from ..measure.diagnose import diagnose_folder
 
     found = {name: diagnose_folder(place, mixture) for name, place in _folders(folder).items()}
     if as_json:
@@ -127,7 +127,7 @@ def log(outs: tuple[Path, ...], path: Path | None, language: str, reference: Pat
 
 def _folders(folder: Path) -> dict[str, Path]:
     """The renders in a folder by their path in it, or "." and the folder itself."""
-    from ..stemfolder import find_stems, renders_in
+    from ..shelf.stems import find_stems, renders_in
 
     try:
         find_stems(folder)
@@ -156,7 +156,7 @@ def _rows(name: str, stems: Mapping[str, Score]) -> Iterator[tuple[str, ...]]:
 
 
 def _show_findings(name: str, findings: Sequence[Finding]) -> None:
-    from ..diagnose import clock
+    from ..measure.diagnose import clock
 
     if name != ".":
         say(name)

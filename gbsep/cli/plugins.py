@@ -15,7 +15,7 @@ from ..errors import OutputError, PluginError, printable
 from .common import HELP, debug_option, print_json, print_table, say
 
 if TYPE_CHECKING:
-    from ..host import PluginInfo
+    from ..plugins.host import PluginInfo
 
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object for each plug-in on stdout.")
 
@@ -67,7 +67,7 @@ def list_plugins(as_json: bool) -> None:
 
 
 def _list_plugins(refresh: bool, retry: bool, as_json: bool) -> None:
-    from .. import host
+    from ..plugins import host
 
     with _scanning() as show:
         found = host.plugins(refresh, retry, show)
@@ -153,7 +153,7 @@ def show_plugin(
     """
     from dataclasses import replace
 
-    from .. import host
+    from ..plugins import host
 
     info = host.find(name, vendor, format_)
     if probe and not info.is_effect:
@@ -194,8 +194,9 @@ def save_state(
     \b
     gbsep plugins save ZamCompX2 warm.vstpreset --set threshold_db=-20 --set ratio=12.34
     """
-    from .. import host, outputs
-    from ..preset import parse_override
+    from ..plugins import host
+    from ..preset.load import parse_override
+    from ..shelf import folder as outputs
 
     info = host.find(name, vendor, format_)
     if not info.is_effect:

@@ -17,7 +17,7 @@ def presets() -> None:
 @debug_option
 def list_presets() -> None:
     """Every preset that can be named, with its title."""
-    from ..preset import load_preset, preset_names
+    from ..preset.load import load_preset, preset_names
 
     rows = []
     for name, path in preset_names().items():
@@ -35,7 +35,7 @@ def list_presets() -> None:
 @debug_option
 def show(preset: str, overrides: tuple[str, ...]) -> None:
     """Print a preset as JSON, with every default filled in: a start for one of your own."""
-    from ..preset import load_preset, parse_override
+    from ..preset.load import load_preset, parse_override
 
     document = load_preset(preset, [parse_override(text) for text in overrides]).document
     print_json(document, indent=2)
@@ -51,8 +51,8 @@ def validate(presets: tuple[str, ...], allow_plugin_paths: bool) -> int:
     That includes the plug-ins of this machine that their chains name, with parameters and states, and the stems that
     their side chains hear. What depends on a recording, such as a cut-off at its sample rate, is checked by render.
     """
-    from ..chain import check_references
-    from ..preset import load_preset
+    from ..effects.chain import check_references
+    from ..preset.load import load_preset
 
     bad = 0
     for preset in presets:
@@ -72,6 +72,6 @@ def validate(presets: tuple[str, ...], allow_plugin_paths: bool) -> int:
 @presets.command()
 def schema() -> None:
     """Print the JSON Schema of presets, for editors and validators."""
-    from ..preset import preset_schema
+    from ..preset.load import preset_schema
 
     print_json(preset_schema(), indent=2)

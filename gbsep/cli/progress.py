@@ -16,7 +16,7 @@ from ..errors import printable
 
 if TYPE_CHECKING:
     from ..batch import Batch, Event
-    from ..rendering import Plan
+    from ..rendering.run import Plan
 
 
 @contextmanager
@@ -116,7 +116,7 @@ def _seconds(plan: Plan) -> float:
 
 def _fraction(event: Event) -> float:
     """Of the whole render: separating is most of it, unless the backend is quick."""
-    from ..separation import backend_named
+    from ..separation.backend import backend_named
 
     share = 0.1 if backend_named(event.plan.preset.backend).quick else 0.9
     return event.fraction * share if event.stage == "separate" else share + event.fraction * (1 - share)

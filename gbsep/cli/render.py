@@ -16,7 +16,7 @@ from .session import session_options, write_after
 
 if TYPE_CHECKING:
     from ..batch import Batch
-    from ..rendering import Outcome
+    from ..rendering.run import Outcome
     from .batches import Choices
 
 
@@ -84,7 +84,7 @@ def _sessions(
 
     Raises ParameterError when there is no place for any.
     """
-    from ..session import LEFT, is_altered, projects_of
+    from ..session.write import LEFT, is_altered, projects_of
 
     if choices.destination:
         raise ParameterError("session", format_, f"projects are written to folders, and --out is {choices.destination}")
@@ -174,8 +174,8 @@ def apply_chain(
     \b
     Exit codes: 0 all well, 1 failed while running, 2 refused before anything was written.
     """
-    from ..preset import load_preset, parse_override
-    from ..rendering import Options, plan_chain, run_chain
+    from ..preset.load import load_preset, parse_override
+    from ..rendering.run import Options, plan_chain, run_chain
 
     keys: dict[str, Path] = {}
     for text in sidechains:

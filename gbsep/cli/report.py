@@ -119,10 +119,10 @@ def _render_and_show(
     `html` is the page's path, or its name in the folder of the song. Returns the exit code.
     """
     from .. import batch
-    from ..preset import load_preset
+    from ..preset.load import load_preset
     from ..report import collect
     from ..report.page import check_free
-    from ..stemfolder import find_stems
+    from ..shelf.stems import find_stems
 
     if not choices.presets:
         raise click.UsageError("Name the presets: --preset NAME, as often as wanted.")

@@ -12,8 +12,8 @@ from ..errors import GbsepError, OutputError
 from .common import complain, debug_option, print_json, say
 
 if TYPE_CHECKING:
-    from ..rendering import Outcome
-    from ..session import Written
+    from ..rendering.run import Outcome
+    from ..session.write import Written
 
 FORMATS = click.Choice(["reaper", "dawproject"])
 SCOPES = click.Choice(["song", "batch"])
@@ -66,7 +66,7 @@ def session(
 
     Projects that you have saved since are not replaced without --overwrite; the others are written.
     """
-    from ..session import LEFT, write_sessions
+    from ..session.write import LEFT, write_sessions
 
     written = write_sessions(out, format_, per, heard=heard, fader_gains=fader_gains, embed=embed, overwrite=overwrite)
     if not any(project.session for project in written):
@@ -100,7 +100,7 @@ def write_after(out: Path, outcomes: Iterable[Outcome], format_: str, per: str, 
 
     One that was changed since gbsep wrote it is left as it is.
     """
-    from ..session import write_sessions
+    from ..session.write import write_sessions
 
     folders = [Path(outcome.folder) for outcome in outcomes if outcome.folder]
     songs = {folder.parent for folder in folders}

@@ -26,12 +26,13 @@ from urllib.parse import quote
 
 import numpy as np
 
-from .. import files, smallfiles
-from ..diagnose import clock
 from ..errors import OutputError, SmallFileError, printable
-from ..folders import write_whole
-from ..levels import to_amplitude
-from ..record import PresetStem
+from ..io import files
+from ..measure.diagnose import clock
+from ..measure.levels import to_amplitude
+from ..shelf.record import PresetStem
+from ..store import smallfiles
+from ..store.folders import write_whole
 from .picture import spectrogram_png
 from .preview import matched_gains
 from .songs import COLUMNS, Render, Song, Source, collect
@@ -53,7 +54,7 @@ ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 
 @dataclass(frozen=True)
 class Words:
-    """What the log says in one language; `findings` are the sentences of gbsep.diagnose.KINDS, empty for its own."""
+    """What the log says in one language; `findings` are the sentences of measure.diagnose.KINDS, empty for its own."""
 
     title: str
     summary: str

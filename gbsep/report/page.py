@@ -28,9 +28,9 @@ from urllib.parse import quote
 
 from .. import __version__
 from ..errors import OutputError
-from ..files import largest_sample
-from ..levels import SILENCE_DBFS, shared_gain
-from ..smallfiles import head, is_regular
+from ..io.files import largest_sample
+from ..measure.levels import SILENCE_DBFS, shared_gain
+from ..store.smallfiles import head, is_regular
 from . import preview
 from .songs import COLUMNS, Render, Song, Source
 from .spectrogram import mel_hz

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import files
 from ..audio import Block, Reader, join, rechunk
-from ..levels import Levels, to_amplitude
+from ..io import files
+from ..measure.levels import Levels, to_amplitude
 from .songs import Source
 from .spectrogram import mel_db
 

@@ -13,14 +13,16 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from .. import files, levels, record, review
 from ..audio import Reader
 from ..batch import report as batch_report
 from ..errors import OutputError, exact, exact_sum
-from ..evaluate import evaluate_folder
-from ..levels import Levels
-from ..record import FindingRow, Record
-from ..stemfolder import StemFolder, find_stems, renders_in
+from ..io import files
+from ..measure import levels
+from ..measure.evaluate import evaluate_folder
+from ..measure.levels import Levels
+from ..shelf import record, review
+from ..shelf.record import FindingRow, Record
+from ..shelf.stems import StemFolder, find_stems, renders_in
 
 Open = Callable[[float, float | None], Reader]
 """Opens a sound, or the part of it from a start in seconds on that is so many seconds long."""

@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
-from .. import smallfiles
 from ..arguments import checked
 from ..errors import ParameterError, SmallFileError
+from ..store import smallfiles
 
 Override = tuple[str, Any]
 

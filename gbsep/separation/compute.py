@@ -14,9 +14,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import models
 from ..errors import BackendError, ParameterError
-from . import Context
+from ..models import catalogue as models
+from .backend import Context
 
 if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController

@@ -20,8 +20,8 @@ import scipy
 from pydantic import Field
 
 from ..audio import Block, Reader, zip_blocks
-from ..filters import MAX_ORDER, butterworth_sos, filter_blocks, filter_blocks_zero_phase
-from . import Context
+from ..effects.butterworth import MAX_ORDER, butterworth_sos, filter_blocks, filter_blocks_zero_phase
+from .backend import Context
 from .settings import BackendSettings
 
 

@@ -42,7 +42,7 @@ import scipy
 from pydantic import Field
 
 from ..audio import BLOCK_FRAMES, Block, Reader, overlap_add
-from . import Context
+from .backend import Context
 from .compute import one_blas_thread, threads
 from .settings import BackendSettings
 

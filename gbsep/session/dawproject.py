@@ -20,7 +20,7 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
 from .. import __version__
-from ..levels import to_amplitude
+from ..measure.levels import to_amplitude
 from .model import Clip, Insert, Session, Track, label
 
 SUFFIX = ".dawproject"

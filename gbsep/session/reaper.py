@@ -22,8 +22,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from .. import host
-from ..levels import to_amplitude
+from ..measure.levels import to_amplitude
+from ..plugins import host
 from .model import Clip, Insert, Marker, Session, Track, label
 
 SUFFIX = ".rpp"

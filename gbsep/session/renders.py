@@ -27,14 +27,17 @@ from typing import Any
 
 import numpy as np
 
-from .. import cache, files, host, outputs, record
-from ..automation import Automation
-from ..batch import remote
-from ..chain import parse_chain, placed
+from ..effects.automation import Automation
+from ..effects.chain import parse_chain, placed
+from ..effects.plugin import Plugin, locate
 from ..errors import GbsepError, OutputError, PluginError
-from ..external import Plugin, locate
-from ..levels import to_amplitude
-from ..record import PluginRow, Record, Recording
+from ..io import files
+from ..measure.levels import to_amplitude
+from ..plugins import host
+from ..shelf import folder as outputs
+from ..shelf import record, remote
+from ..shelf.record import PluginRow, Record, Recording
+from ..store import stemcache as cache
 from .model import Clip, Insert, Marker, Session, Track, color_of
 
 FADER_RANGE_DB = (-60.0, 6.0)

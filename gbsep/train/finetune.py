@@ -20,11 +20,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import files, models
 from ..audio import Audio
 from ..errors import BackendError, OutputError, ParameterError
-from ..folders import write_whole
-from ..separation import compact, demucs_network, harmonic_net
+from ..io import files
+from ..models import catalogue as models
+from ..separation.compact import backend as compact
+from ..separation.compact import network as harmonic_net
+from ..separation.demucs import network as demucs_network
+from ..store.folders import write_whole
 from . import mixing
 from .loop import Job, Plan, State
 from .objective import compact_job

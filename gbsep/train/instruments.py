@@ -23,9 +23,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import files
 from ..audio import Audio
 from ..errors import AudioFileError, BackendNotInstalled
+from ..io import files
 
 SAMPLE_RATE = 22050
 """Rate of all notes and of the music made from them, in Hz."""

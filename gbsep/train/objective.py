@@ -13,7 +13,8 @@ from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ..separation import compact, harmonic_net
+from ..separation.compact import backend as compact
+from ..separation.compact import network as harmonic_net
 from .loop import Job, Plan
 from .mixing import Sources, batch
 

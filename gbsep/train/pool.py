@@ -14,12 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import files, smallfiles
 from ..audio import Audio
 from ..errors import AudioFileError
-from ..separation.harmonic_graph import spectrum
-from ..separation.harmonic_net import Config
-from ..separation.tuning import tuning_cents
+from ..io import files
+from ..separation.compact.graph import spectrum
+from ..separation.compact.network import Config
+from ..separation.compact.tuning import tuning_cents
+from ..store import smallfiles
 from .generator import GUITARS, takes
 from .instruments import SAMPLE_RATE, Instrument
 

@@ -11,8 +11,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ParameterError
-from ..separation import harmonic_net
-from ..separation.harmonic_net import Config, Weights
+from ..separation.compact import network as harmonic_net
+from ..separation.compact.network import Config, Weights
 
 if TYPE_CHECKING:
     import torch

@@ -92,7 +92,7 @@ def shared_separation(place: Path, length_s: float, rounds: int) -> None:
     """Three chains on one htdemucs_6s of random weights."""
     from random_models import write_bag
 
-    from gbsep.preset import load_preset
+    from gbsep.preset.load import load_preset
 
     write_bag("htdemucs_6s", place / "models")
     folder = songs(place / "demucs", 1, length_s)

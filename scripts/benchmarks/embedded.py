@@ -17,7 +17,8 @@ from .render import PEAK
 
 
 def song(path: Path, minutes: float) -> Path:
-    from gbsep import demo, files
+    from gbsep import demo
+    from gbsep.io import files
 
     mixture, _ = demo.make_demo(60.0)
     frames = round(minutes * 60 * mixture.sample_rate)

@@ -19,10 +19,10 @@ import pedalboard
 import psutil
 
 import gbsep
-from gbsep import host
 from gbsep.audio import BLOCK_FRAMES
-from gbsep.chain import AUTOMATION_STEP_S
+from gbsep.effects.chain import AUTOMATION_STEP_S
 from gbsep.errors import PluginError
+from gbsep.plugins import host
 
 SAMPLE_RATE = 44100
 PLUGINS = {

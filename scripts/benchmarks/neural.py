@@ -47,8 +47,8 @@ WORKER = """
 import sys
 from pathlib import Path
 import numpy as np
-from gbsep import files
-from gbsep.separation import Context, demucs
+from gbsep.io import files
+from gbsep.separation.backend import Context; from gbsep.separation.demucs import backend as demucs
 song, models, out, model, engine, *stems = sys.argv[1:]
 reader = files.open(song)
 context = Context(tuple(stems), np.random.default_rng(0), "cpu", Path(models))

@@ -23,8 +23,8 @@ import resource, sys
 import numpy as np
 from benchmarks.openunmix import published
 from gbsep.audio import Reader
-from gbsep.separation.openunmix import Transform, separate
-from gbsep.separation.openunmix_network import build
+from gbsep.separation.openunmix.backend import Transform, separate
+from gbsep.separation.openunmix.network import build
 
 frames = round(float(sys.argv[1]) * 60 * 44100)
 second = np.random.default_rng(0).normal(0, 0.1, (2, 44100)).astype(np.float32)
@@ -76,8 +76,8 @@ def command(hidden_size: int, seconds: float, rounds: int, long_minutes: float) 
     import torch
 
     from gbsep.audio import Audio, join
-    from gbsep.separation.openunmix import Transform, separate
-    from gbsep.separation.openunmix_network import build
+    from gbsep.separation.openunmix.backend import Transform, separate
+    from gbsep.separation.openunmix.network import build
 
     theirs = published(hidden_size)
     from openunmix.model import Separator

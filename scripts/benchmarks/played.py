@@ -19,8 +19,9 @@ from pathlib import Path
 import click
 import numpy as np
 
-from gbsep import demo, files
-from gbsep.models import card
+from gbsep import demo
+from gbsep.io import files
+from gbsep.models.catalogue import card
 from gbsep.train import generator, instruments, scores
 
 from .quality import CUTOFFS_HZ, DATA, HELD_OUT, SHIPPED, Jam, Separator, by_weights, ideal_ratio_mask, low_pass

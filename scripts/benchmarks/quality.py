@@ -21,11 +21,15 @@ from pathlib import Path
 import click
 import numpy as np
 
-from gbsep import files, models, train
+from gbsep import train
 from gbsep.audio import Audio, join
-from gbsep.evaluate import sdr
-from gbsep.preset import load_preset
-from gbsep.separation import Context, compact, nmf
+from gbsep.io import files
+from gbsep.measure.evaluate import sdr
+from gbsep.models import catalogue as models
+from gbsep.preset.load import load_preset
+from gbsep.separation import nmf
+from gbsep.separation.backend import Context
+from gbsep.separation.compact import backend as compact
 
 DATA = Path(os.environ.get("GBSEP_DATA", Path(__file__).parents[3] / "shared" / "data"))
 CUTOFFS_HZ = tuple(range(100, 401, 10))

@@ -45,7 +45,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)
 
 def song(path: Path, minutes: float) -> Path:
     """Stereo noise and tones, written a block at a time."""
-    from gbsep import files
+    from gbsep.io import files
 
     rate, rng = 44100, np.random.default_rng(0)
     frames = round(minutes * 60 * rate)

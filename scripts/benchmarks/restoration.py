@@ -15,7 +15,7 @@ import click
 import numpy as np
 import soundfile
 
-from gbsep import levels
+from gbsep.measure import levels
 
 STEMS = ("bass", "guitar")
 LIMIT_DB = 12.0

@@ -22,7 +22,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from gbsep.models import card
+from gbsep.models.catalogue import card
 from gbsep.train import generator, instruments
 
 from .quality import (

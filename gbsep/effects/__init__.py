@@ -1,0 +1,1 @@
+"""Effects and the chains made of them."""

@@ -1,0 +1,407 @@
+"""The effects that a chain can hold: one table, from which checks, help text and JSON Schema are derived.
+
+Conventions: effects and parameters carry Pedalboard's own names and defaults, units are suffixes of our own names.
+The ranges are ours: inside them every effect gives finite audio for finite audio, while Pedalboard itself accepts NaN,
+a negative cut-off, or a feedback that never dies. `Butterworth` and `Ducker` are gbsep's own and are run by
+`gbsep.effects.chain`; this module runs the others.
+
+Pedalboard as gbsep uses it (0.9.26): an effect is reset once and then fed blocks with `reset=False` and one
+`buffer_size`, for a buffer larger than the first makes it start anew; its output comes later by its latency and is
+aligned with its input. Cut that way, every effect marked `streams` gives the samples of one whole-file call. The
+others are given the whole signal. Reference: https://spotify.github.io/pedalboard/reference/pedalboard.html
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from ..arguments import checked
+from ..audio import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, Block
+from ..errors import AudioError, ParameterError, nearest, similar
+
+FINITE = sys.float_info.max
+"""The range of a number that may be any, except NaN and infinity, is from -FINITE to FINITE."""
+
+
+@dataclass(frozen=True)
+class Param:
+    """One parameter of an effect: `low` to `high` are the allowed values, no default means that it must be given.
+
+    kind "float" or "int" is a number, "bool" a switch, "choice" one of `choices`, "path" a file, "stem" a stem's name.
+    `automatable` numbers may change while the effect runs; a `cutoff` has to lie below half the sample rate.
+    """
+
+    name: str
+    unit: str = ""
+    low: float = -math.inf
+    high: float = math.inf
+    default: float | bool | str | None = None
+    kind: Literal["float", "int", "bool", "choice", "path", "stem"] = "float"
+    choices: tuple[str, ...] = ()
+    automatable: bool = False
+    cutoff: bool = False
+
+    @property
+    def allowed(self) -> str:
+        """What may be given, in words."""
+        if self.kind in ("float", "int"):
+            if self.high == FINITE:
+                return "a finite number"
+            number = "a whole number" if self.kind == "int" else "a number"
+            return f"{number} from {self.low:g} to {self.high:g}{' ' + self.unit if self.unit else ''}"
+        if self.kind == "choice":
+            return f"one of {', '.join(self.choices)}"
+        return {"bool": "true or false", "path": "the path of a file", "stem": "the name of a stem"}[self.kind]
+
+    @property
+    def help(self) -> str:
+        return f"{self.name}: {self.allowed}; " + ("required" if self.default is None else f"default {self.default}")
+
+    def check(self, value: Any) -> float | bool | str:
+        """`value` as the effect takes it, or ParameterError."""
+        if self.kind == "bool":
+            fits = isinstance(value, bool)
+        elif self.kind in ("float", "int"):
+            is_number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+            fits = bool(is_number and self.low <= value <= self.high and (self.kind == "float" or value == int(value)))
+            if fits:
+                return int(value) if self.kind == "int" else float(value)
+        else:
+            fits = isinstance(value, (str, Path)) and str(value) != "" and "\0" not in str(value)
+            fits = fits and (not self.choices or value in self.choices)
+            if fits:
+                return str(value)
+        if not fits:
+            hint = similar(value, self.choices) if self.choices and isinstance(value, str) else ""
+            raise ParameterError(self.name, value, self.allowed + hint)
+        return value
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """JSON Schema of a fixed value."""
+        default = {} if self.default is None else {"default": self.default}
+        about = {"description": self.help}
+        if self.kind in ("float", "int"):
+            number = {"type": "integer" if self.kind == "int" else "number", "minimum": self.low, "maximum": self.high}
+            return {**number, **about, **default}
+        if self.kind == "choice":
+            return {"enum": list(self.choices), **about, **default}
+        return {"type": "boolean"} | about | default if self.kind == "bool" else {"type": "string"} | about | default
+
+
+@dataclass(frozen=True)
+class EffectSpec:
+    """A row of the table. `streams`: can be fed block by block. `sample_rates`: those it works at, if not all."""
+
+    name: str
+    summary: str
+    params: tuple[Param, ...] = ()
+    streams: bool = True
+    sample_rates: tuple[int, ...] = ()
+
+    def param(self, name: str) -> Param:
+        """The parameter of that name; ParameterError with the nearest name when there is none."""
+        for param in self.params:
+            if param.name == name:
+                return param
+        known = [param.name for param in self.params] + ["wet"]
+        raise ParameterError(name, self.name, f"{self.name} has no such parameter{nearest(name, known)}")
+
+    @property
+    def help(self) -> str:
+        return "\n".join([f"{self.name}: {self.summary}", *(f"  {param.help}" for param in self.params)])
+
+
+def _number(name: str, unit: str, low: float, high: float, default: float, automatable: bool = True) -> Param:
+    return Param(name, unit, low, high, default, automatable=automatable)
+
+
+def _cutoff(name: str, default: float | None) -> Param:
+    return Param(name, "Hz", 1.0, 96_000.0, default, automatable=True, cutoff=True)
+
+
+def _choice(name: str, choices: tuple[str, ...], default: str) -> Param:
+    return Param(name, default=default, kind="choice", choices=choices)
+
+
+_QUALITIES = (
+    *("ZeroOrderHold", "Linear", "CatmullRom", "Lagrange", "WindowedSinc", "WindowedSinc256", "WindowedSinc128"),
+    *("WindowedSinc64", "WindowedSinc32", "WindowedSinc16", "WindowedSinc8"),
+)
+_LADDER_MODES = ("LPF12", "HPF12", "BPF12", "LPF24", "HPF24", "BPF24")
+_SHELF = (
+    _cutoff("cutoff_frequency_hz", 440.0),
+    _number("gain_db", "dB", -60.0, 60.0, 0.0),
+    _number("q", "", 0.025, 100.0, 0.7071067690849304),
+)
+_FEEDBACK = _number("feedback", "", -0.99, 0.99, 0.0)
+_MIX = _number("mix", "", 0.0, 1.0, 0.5)
+_THRESHOLD = _number("threshold_db", "dB", -120.0, 0.0, 0.0)
+_ATTACK = _number("attack_ms", "ms", 0.01, 10_000.0, 1.0)
+_RELEASE = _number("release_ms", "ms", 0.1, 10_000.0, 100.0)
+
+WET = _number("wet", "", 0.0, 1.0, 1.0)
+"""Every effect also takes this: the share of its output, the rest being its input."""
+
+MIX_DB = _number("mix_db", "dB", -120.0, 24.0, 0.0)
+"""The level of a branch of Parallel."""
+
+EFFECTS = {
+    spec.name: spec
+    for spec in (
+        EffectSpec("Bitcrush", "reduces the bit depth", (_number("bit_depth", "bits", 1.0, 32.0, 8.0),)),
+        EffectSpec(
+            "BrickwallLimiter",
+            "a limiter that looks ahead; safe against inter-sample peaks with true_peak",
+            (
+                _number("ceiling_db", "dB", -60.0, 0.0, -1.0),
+                _RELEASE,
+                _number("lookahead_ms", "ms", 0.1, 100.0, 5.0, automatable=False),
+                Param("true_peak", default=False, kind="bool"),
+            ),
+        ),
+        EffectSpec(
+            "Butterworth",
+            "a true Butterworth filter; causal, or zero-phase with twice the slope",
+            (
+                Param("mode", kind="choice", choices=("lowpass", "highpass")),
+                _cutoff("cutoff_hz", None),
+                Param("order", "", 1, 8, 4, kind="int"),
+                Param("zero_phase", default=False, kind="bool"),
+            ),
+        ),
+        EffectSpec(
+            "Chorus",
+            "a modulated delay mixed with the input",
+            (
+                _number("rate_hz", "Hz", 0.0, 99.0, 1.0),
+                _number("depth", "", 0.0, 1.0, 0.25),
+                _number("centre_delay_ms", "ms", 1.0, 100.0, 7.0),
+                _FEEDBACK,
+                _MIX,
+            ),
+        ),
+        EffectSpec("Clipping", "cuts peaks off at a level", (_number("threshold_db", "dB", -100.0, 0.0, -6.0),)),
+        EffectSpec(
+            "Compressor",
+            "turns down what is above a threshold; the channels are not linked",
+            (_THRESHOLD, _number("ratio", "", 1.0, 1000.0, 1.0), _ATTACK, _RELEASE),
+        ),
+        EffectSpec(
+            "Convolution",
+            "convolves with an impulse response from a file, its energy made equal to one",
+            (Param("impulse_response_filename", kind="path"), _number("mix", "", 0.0, 1.0, 1.0)),
+        ),
+        EffectSpec(
+            "Delay",
+            "echoes",
+            (
+                _number("delay_seconds", "s", 0.0, 30.0, 0.5),
+                _number("feedback", "", 0.0, 0.99, 0.0),
+                _MIX,
+            ),
+        ),
+        EffectSpec("Distortion", "tanh saturation", (_number("drive_db", "dB", -60.0, 100.0, 25.0),)),
+        EffectSpec(
+            "Ducker",
+            "a compressor whose key is another stem, as it is before its own chain; the channels are linked",
+            (
+                Param("sidechain", kind="stem"),
+                _number("threshold_db", "dB", -120.0, 0.0, -30.0),
+                _number("ratio", "", 1.0, 1000.0, 4.0),
+                _ATTACK,
+                _RELEASE,
+                _number("range_db", "dB", 0.0, 120.0, 24.0),
+            ),
+        ),
+        EffectSpec(
+            "GSMFullRateCompressor",
+            "the sound of a mobile phone of 1990",
+            (_choice("quality", _QUALITIES, "WindowedSinc8"),),
+            streams=False,
+        ),
+        EffectSpec("Gain", "a gain; silence at -100 dB", (_number("gain_db", "dB", -100.0, 60.0, 1.0),)),
+        EffectSpec("HighShelfFilter", "raises or lowers what is above the cut-off", _SHELF),
+        EffectSpec("HighpassFilter", "first-order high-pass, 6 dB per octave", (_cutoff("cutoff_frequency_hz", 50.0),)),
+        EffectSpec("Invert", "turns the polarity round"),
+        EffectSpec(
+            "LadderFilter",
+            "a Moog-style ladder filter",
+            (
+                _choice("mode", _LADDER_MODES, "LPF12"),
+                _cutoff("cutoff_hz", 200.0),
+                _number("resonance", "", 0.0, 1.0, 0.0),
+                _number("drive", "", 1.0, 100.0, 1.0),
+            ),
+        ),
+        EffectSpec(
+            "Limiter",
+            "a maximizer: raises to full scale what is limited at the threshold; for a ceiling use BrickwallLimiter",
+            (_number("threshold_db", "dB", -60.0, 0.0, -10.0), _RELEASE),
+        ),
+        EffectSpec("LowShelfFilter", "raises or lowers what is below the cut-off", _SHELF),
+        EffectSpec("LowpassFilter", "first-order low-pass, 6 dB per octave", (_cutoff("cutoff_frequency_hz", 50.0),)),
+        EffectSpec(
+            "MP3Compressor",
+            "what an MP3 leaves of the sound",
+            (_number("vbr_quality", "", 0.0, 9.9, 2.0, automatable=False),),
+            sample_rates=(8000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000),
+        ),
+        EffectSpec(
+            "NoiseGate",
+            "turns down what is below a threshold",
+            (
+                _number("threshold_db", "dB", -120.0, 0.0, -100.0),
+                _number("ratio", "", 1.0, 1000.0, 10.0),
+                _ATTACK,
+                _RELEASE,
+            ),
+        ),
+        EffectSpec("PeakFilter", "raises or lowers a band", _SHELF),
+        EffectSpec(
+            "Phaser",
+            "swept all-pass filters mixed with the input",
+            (
+                _number("rate_hz", "Hz", 0.0, 99.0, 1.0),
+                _number("depth", "", 0.0, 1.0, 0.5),
+                _cutoff("centre_frequency_hz", 1300.0),
+                _FEEDBACK,
+                _MIX,
+            ),
+        ),
+        EffectSpec(
+            "PitchShift",
+            "shifts the pitch, keeps the tempo",
+            (_number("semitones", "semitones", -72.0, 72.0, 0.0, automatable=False),),
+            streams=False,
+        ),
+        EffectSpec(
+            "Resample",
+            "to another sample rate and back, for the sound of it",
+            (
+                _number("target_sample_rate", "Hz", 1000.0, 192_000.0, 8000.0, automatable=False),
+                _choice("quality", _QUALITIES, "WindowedSinc32"),
+            ),
+        ),
+        EffectSpec(
+            "Reverb",
+            "a room",
+            (
+                _number("room_size", "", 0.0, 1.0, 0.5),
+                _number("damping", "", 0.0, 1.0, 0.5),
+                _number("wet_level", "", 0.0, 1.0, 0.33),
+                _number("dry_level", "", 0.0, 1.0, 0.4),
+                _number("width", "", 0.0, 1.0, 1.0),
+                _number("freeze_mode", "", 0.0, 1.0, 0.0),
+            ),
+        ),
+    )
+}
+
+
+SAMPLE_RATE = Param("sample_rate", "Hz", float(MIN_SAMPLE_RATE), float(MAX_SAMPLE_RATE), kind="int")
+"""Rates at which every effect works; at some beyond, Pedalboard takes the process with it."""
+
+BUFFER = Param("buffer_frames", "frames", 3.0, 2.0**20, kind="int")
+
+
+Changes = Sequence[tuple[int, Mapping[str, float]]]
+"""Automation within a block: (frame of the block, parameters that hold from there on), in order of the frames."""
+
+
+@checked
+def spec_of(name: str) -> EffectSpec:
+    """The row of that name; ParameterError with the nearest name when there is none."""
+    if name not in EFFECTS:
+        raise ParameterError("effect", name, f"no effect of that name{nearest(name, [*EFFECTS, 'Parallel', 'Plugin'])}")
+    return EFFECTS[name]
+
+
+def is_lowpass(name: str, params: Mapping[str, Any]) -> bool:
+    """Whether the effect leaves everything as it is when its cut-off lies above half the sample rate."""
+    return name == "LowpassFilter" or params.get("mode") in ("lowpass", "LPF12", "LPF24")
+
+
+class Builtin:
+    """A fresh instance of a Pedalboard built-in, taking a signal block by block.
+
+    `process` takes (channels, n) and gives as many frames, fewer at first where the effect has latency: what it gives
+    is aligned with what it takes. A jump of `changes` may click. Blocks, and the pieces between changes, must have more
+    than two frames, for Pedalboard guesses from the shape which axis is which, and the first at least `buffer_frames`.
+    """
+
+    latency_frames = 0
+
+    @checked
+    def __init__(self, name: str, params: Mapping[str, Any], sample_rate: int, buffer_frames: int):
+        self._sample_rate, self._buffer_frames = SAMPLE_RATE.check(sample_rate), BUFFER.check(buffer_frames)
+        self._pedal = _make(name, params)
+        self._pedal.reset()
+
+    def process(self, block: Block, changes: Changes = ()) -> Block:
+        return in_pieces(block, changes, self._process, self._set)
+
+    def _process(self, block: Block) -> Block:
+        block = np.ascontiguousarray(block, dtype=np.float32)
+        out = self._pedal.process(block, self._sample_rate, buffer_size=self._buffer_frames, reset=False)
+        return out.reshape(block.shape[0], -1)
+
+    def _set(self, name: str, value: float) -> None:
+        setattr(self._pedal, name, value)
+
+
+def in_pieces(
+    block: Block, changes: Changes, process: Callable[[Block], Block], set_param: Callable[[str, float], None]
+) -> Block:
+    """The block processed in the pieces between the changes, each of which is set before its piece."""
+    pieces, begin = [], 0
+    for frame, values in [*changes, (block.shape[1], {})]:
+        if frame > begin:
+            pieces.append(process(block[:, begin:frame]))
+            begin = frame
+        for name, value in values.items():
+            set_param(name, value)
+    return pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=1)
+
+
+@checked
+def render_whole(name: str, params: Mapping[str, Any], samples: np.ndarray, sample_rate: int) -> np.ndarray:
+    """A built-in over a whole signal, shape kept: for the effects that do not stream."""
+    SAMPLE_RATE.check(sample_rate)
+    if samples.ndim != 2 or samples.dtype.kind != "f":
+        raise AudioError(
+            f"samples must be floating point of shape (channels, frames), not {samples.dtype} {samples.shape}"
+        )
+    padded = np.pad(samples, ((0, 0), (0, max(0, 3 - samples.shape[1]))))
+    return _make(name, params).process(padded, sample_rate)[:, : samples.shape[1]]
+
+
+def check_files(name: str, params: Mapping[str, Any]) -> None:
+    """Raise ParameterError when a file that the effect needs is missing or no audio, which Pedalboard may let pass."""
+    from pedalboard.io import AudioFile
+
+    for param in spec_of(name).params:
+        if param.kind == "path":
+            try:
+                AudioFile(params[param.name]).close()
+            except (OSError, ValueError, RuntimeError) as error:
+                raise ParameterError(param.name, params[param.name], f"an audio file ({error})") from error
+
+
+def _make(name: str, params: Mapping[str, Any]) -> Any:
+    import pedalboard
+
+    spec = spec_of(name)
+    params = {key: spec.param(key).check(value) for key, value in params.items()}
+    enumerations = {"quality": pedalboard.Resample.Quality, "mode": pedalboard.LadderFilter.Mode}
+    arguments = {
+        key: getattr(enumerations[key], value) if key in enumerations else value for key, value in params.items()
+    }
+    return getattr(pedalboard, name)(**arguments)

@@ -1,0 +1,1 @@
+"""Audio files: what they are, reading and writing them, block by block."""

@@ -1,0 +1,138 @@
+"""What a file is, by its first bytes: which reader takes it, and where its audio begins behind ID3 tags.
+
+Naming the demuxer keeps a text file from being taken for a playlist that names other files. A dump of a stream begins
+inside a frame or packet: where the first bytes tell nothing, a run of MPEG frames or transport packets does.
+
+References: RFC 3533 (Ogg), ISO/IEC 11172-3 and 13818-7 (MPEG audio, ADTS), ETSI TS 102 366 (AC-3), id3.org (ID3v2.4).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..errors import AudioFileError
+from . import framing
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How a file is read: `demuxer` by PyAV, `sound` by libsndfile; both: by PyAV what libsndfile does not decode.
+
+    `mp3`: it is a stream of layer III frames. `promises`: the container states how long its audio is, elsewhere ffmpeg
+    guesses from the bit rate. `start` is the byte where audio begins behind ID3 tags.
+    """
+
+    demuxer: str | None = None
+    sound: bool = False
+    mp3: bool = False
+    promises: bool = True
+    start: int = 0
+
+
+_GUESS = {"promises": False}
+SIGNATURES = (
+    (8, b"AVI ", Kind("avi")),
+    (0, b"RIFF", Kind("wav", sound=True)),
+    (0, b"RF64", Kind("wav", sound=True)),
+    (0, b"riff", Kind("w64", sound=True)),
+    (0, b"FORM", Kind("aiff", sound=True)),
+    (0, b"caff", Kind("caf", sound=True)),
+    (0, b".snd", Kind("au", sound=True)),
+    (0, b"fLaC", Kind(sound=True)),
+    (4, b"ftyp", Kind("mov")),
+    (4, b"moov", Kind("mov")),
+    (4, b"mdat", Kind("mov")),
+    (4, b"wide", Kind("mov")),
+    (0, b"\x1a\x45\xdf\xa3", Kind("matroska")),
+    (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", Kind("asf")),
+    (0, b"FLV\x01", Kind("flv")),
+    (0, b".RMF", Kind("rm")),
+    (0, b"\x06\x0e\x2b\x34\x02\x05\x01\x01", Kind("mxf")),
+    (0, b"wvpk", Kind("wv")),
+    (0, b"MAC ", Kind("ape")),
+    (0, b"TTA1", Kind("tta")),
+    (0, b"tBaK", Kind("tak")),
+    (0, b"MP+", Kind("mpc")),
+    (0, b"MPCK", Kind("mpc8")),
+    (0, b"DSD ", Kind("dsf")),
+    (0, b"FRM8", Kind("iff")),
+    (0, b"ajkg", Kind("shn", **_GUESS)),
+    (0, b"Creative Voice File", Kind("voc")),
+    (0, b"#!AMR", Kind("amr", **_GUESS)),
+    (0, b"\x7f\xfe\x80\x01", Kind("dts", **_GUESS)),
+    (0, b"\xfe\x7f\x01\x80", Kind("dts", **_GUESS)),
+    (0, b"\x1f\xff\xe8\x00", Kind("dts", **_GUESS)),
+    (0, b"\xff\x1f\x00\xe8", Kind("dts", **_GUESS)),
+    (0, b"DTSHDHDR", Kind("dtshd", **_GUESS)),
+    (4, b"\xf8\x72\x6f\xba", Kind("truehd", **_GUESS)),
+    (4, b"\xf8\x72\x6f\xbb", Kind("mlp", **_GUESS)),
+    (0, b"\x00\x00\x01\xba", Kind("mpeg", **_GUESS)),
+)
+"""(offset, signature, kind) of containers and streams that begin with a mark of their own."""
+
+MPEG_AUDIO = {
+    0: Kind("aac", **_GUESS),
+    1: Kind(sound=True, mp3=True),
+    2: Kind("mp3", **_GUESS),
+    3: Kind("mp3", **_GUESS),
+}
+"""The kind of a stream of MPEG frames, by the layer bits of its headers: ADTS, layer III, II and I."""
+
+_TRANSPORT = Kind("mpegts", **_GUESS)
+_PACKETS = (188, 192, 204)
+"""Bytes in a packet of a transport stream: plain, with a time code, with error correction."""
+_SEARCHED = 2**20
+"""Bytes through which the beginning of a stream is searched for."""
+
+
+def recognise(path: Path) -> Kind:
+    """How the file is read; what no mark tells is left to libsndfile.
+
+    Raises AudioFileError where there is no such file, or one that is no regular file, empty or not to be read.
+    """
+    if path.is_dir():
+        raise AudioFileError(path, "is a folder, not an audio file")
+    if path.exists() and not path.is_file():
+        raise AudioFileError(path, "is not a regular file")
+    try:
+        with path.open("rb") as file:
+            head = file.read(_SEARCHED)
+            start = framing.id3_end(head)
+            if start:
+                file.seek(start)
+                head = file.read(_SEARCHED) or head
+    except FileNotFoundError:
+        raise AudioFileError(path, "no such file; check the name and the folder") from None
+    except (OSError, ValueError) as error:
+        raise AudioFileError(path, f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    if not head:
+        raise AudioFileError(path, "is empty (0 bytes): copy or export it again")
+    return replace(_kind(head), start=start)
+
+
+def _kind(head: bytes) -> Kind:
+    if head.startswith(b"OggS"):
+        body = head[27 + head[26] :] if len(head) > 27 else b""
+        return Kind("ogg", sound=body.startswith((b"\x01vorbis", b"OpusHead")))
+    if head.startswith(b"\x0b\x77") and len(head) > 5:
+        return Kind("eac3" if head[5] >> 3 > 10 else "ac3", **_GUESS)
+    if head.startswith(b"\x56") and len(head) > 1 and head[1] & 0xE0 == 0xE0:
+        return Kind("loas", **_GUESS)
+    for at, signature, kind in SIGNATURES:
+        if head.startswith(signature, at):
+            return kind
+    if _is_transport(head):
+        return _TRANSPORT
+    first = framing.first_mpeg_frame(head)
+    if first is None:
+        # What looks like MPEG audio and is not would be taken for it by libsndfile.
+        looks_like_it = head.startswith(b"ID3") or (head[0] == 0xFF and head[1:2] >= b"\xe0")
+        return Kind(sound=True, mp3=looks_like_it)
+    return MPEG_AUDIO[head[first + 1] >> 1 & 3]
+
+
+def _is_transport(head: bytes) -> bool:
+    """Whether sync bytes stand at the distance of packets, from somewhere within the first packet on."""
+    runs = (head[first : 5 * size : size] for size in _PACKETS for first in range(size))
+    return any(len(run) >= 4 and not run.strip(b"\x47") for run in runs)

@@ -1,0 +1,1 @@
+"""Signals in, figures out."""

@@ -1,0 +1,526 @@
+"""Diagnosis: what can be told of stems without knowing the true ones.
+
+Conventions: the stems are those before their effects, and the mixture is what they were separated from. What is
+measured is in evidence.py. Each row of KINDS turns it into a figure for every span of two seconds, from as many spans
+around as the row says; spans whose figure reaches the row's threshold join into a Finding. A share in dB is 10 log10
+of a part of a power, so it does not depend on levels.
+
+Pitches are told apart by the open strings: at A4 = 440 Hz (ISO 16) a bass guitar sounds from 41 Hz (E1) and a guitar
+from 82 Hz (E2), or 62 Hz (B1) when tuned down.
+
+The thresholds were set on two of four songs with known stems, each bass with each guitar, as played, with guitars tuned
+down and with the bass moved up, and on generated music, such that few true stems reach them. `scripts/calibrate.py`
+prints how many faults of known strength they find in other songs, and how much they find where nothing is wrong.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..audio import Reader, mix
+from ..errors import AudioError, NotFinite, ParameterError
+from ..io import files
+from ..shelf.folder import is_unaltered
+from ..shelf.stems import StemFolder, find_stems
+from .evidence import (
+    LOW_HZ,
+    PARTNERS,
+    SPAN_WINDOWS,
+    Evidence,
+    energy,
+    measure,
+    moving_sum,
+    power,
+    register_sums,
+    spectrogram,
+)
+
+SILENT_DBFS = -70.0
+
+MARGIN_OCTAVES = 0.5
+"""How much lower a stem must sound (see `octaves_above`) to say so: of ten seconds of songs, with guitars tuned down by
+up to a fourth and bass lines up by up to an octave, one in a hundred differs by so much the wrong way."""
+
+SHARE_DB_PER_OCTAVE, LEAST_SHARE_DB = 12.0, -30.0
+"""12 dB more of its power below LOW_HZ, or less above HIGH_HZ, count as an octave lower, and not as more than one; a
+share of less than a thousandth says nothing."""
+
+HIGH_REGISTER_HZ = 98.0
+"""G2, the open G string of a bass guitar: from here on a line is high."""
+
+LEAST_WINDOWS = 10
+"""A second of notes is needed to tell how strong they are."""
+
+CHANCE_SHARE = 0.22
+"""Of a band's power, what may be coherent with another stem by chance: twice what it is in a tenth of true stems."""
+
+CHANCE_RATIO = 2.0
+"""How far a variance must exceed that of chance correlation to be told."""
+
+MIXTURE_DEEP_DB = -25.0
+"""A mixture with less than this share below evidence.DEEP_HZ has no low end to speak of."""
+
+ABSENT_DB = -24.0
+"""A stem with less than this share of its power where an instrument must sound does not hold that instrument alone."""
+
+FAINT_DB = -40.0
+"""What an instrument has in a band further below the mixture than this is not heard elsewhere."""
+
+AUDIBLE_DB = -25.0
+"""A stem further below the mixture is as good as silent."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something wrong with a stem: what (a name in KINDS), from when to when, how bad ("warning" or "error"), in a
+    sentence, and the figure behind it. `partner` is the other stem that the sentence speaks of, if any."""
+
+    kind: str
+    stem: str
+    start_s: float
+    end_s: float
+    severity: str
+    message: str
+    value: float
+    partner: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """JSON-able, for render.json."""
+        return asdict(self)
+
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds, to a tenth: `1:02.5` for 62.5 s.
+
+    >>> clock(59.97)
+    '1:00.0'
+    """
+    tenths = round(seconds * 10)
+    return f"{tenths // 600}:{tenths % 600 / 10:04.1f}"
+
+
+# What the figures are: one for every span, NaN where there is nothing to tell it from; one in all where `spans` is 0.
+# `other` is the partner of the bass, the bass of its partner, or empty.
+
+
+def _swapping(about: Evidence, stem: str, other: str, spans: int) -> np.ndarray:
+    """Octaves by which the bass sounds above its partner."""
+    sums = [np.stack([moving_sum(row, spans) for row in about.rows[name, "register"].T], 1) for name in (stem, other)]
+    heard = _audible(about, stem, spans) & _audible(about, other, spans)
+    return np.array(
+        [
+            octaves_above(_register(one), _register(two)) if audible else np.nan
+            for one, two, audible in zip(*sums, heard, strict=True)
+        ]
+    )
+
+
+def _phantom(about: Evidence, stem: str, other: str, spans: int) -> np.ndarray:
+    """Share of a stem, in percent, that is its partner's, where its own instrument does not sound.
+
+    No more is known where the two share most of their sound wherever the instrument does sound, as after a crossover.
+    """
+    power = about.over(spans, stem, "range")
+    own = _db(about.over(spans, stem, "deep" if stem == about.bass else "high"), power)
+    share = 100 * about.over(spans, stem, "shared") / power
+    heard = _audible(about, stem, spans)
+    usual = share[heard & (own >= ABSENT_DB)]
+    if usual.size and np.median(usual) > 50:
+        return np.full_like(share, np.nan)
+    return _only(heard & (own < ABSENT_DB), share)
+
+
+def _level_lost(about: Evidence, stem: str, other: str, spans: int) -> np.ndarray:
+    """Gain in dB with which a stem, together with its partner, adds up to the mixture best; and what was restored."""
+    power, product = about.over(spans, stem, "range"), about.over(spans, stem, "in_mixture")
+    if other:
+        other_power, other_product = about.over(spans, other, "range"), about.over(spans, other, "in_mixture")
+        both = about.over(spans, "pair", "product")
+        determinant = power * other_power - both**2
+        apart = determinant > 1e-3 * power * other_power
+        product = np.where(apart, (other_power * product - both * other_product), product)
+        power = np.where(apart, determinant, power)
+    gain = _only(_audible(about, stem, spans) & (product > 0), product / power)
+    return 20 * np.log10(gain) + about.restored_db.get(stem, 0.0)
+
+
+def _swelling(about: Evidence, stem: str, other: str, spans: int) -> np.ndarray:
+    """How far the gain with which the bass is found in the mixture goes up and down, in percent, beyond chance."""
+    product, power = (moving_sum(about.windows[name], 3) for name in ("product", "power"))
+    gain = product / power
+    windows = spans * SPAN_WINDOWS
+
+    def mean(values: np.ndarray) -> np.ndarray:
+        known = np.where(power > 0, power * values, 0.0)
+        return moving_sum(known, windows) / moving_sum(power, windows)
+
+    real = mean(gain.real**2) - mean(gain.real) ** 2
+    chance = mean(gain.imag**2) - mean(gain.imag) ** 2
+    depth = 100 * np.sqrt(np.maximum(real - chance, 0)) / mean(gain.real)
+    return _only(_audible(about, stem, spans), _spans(about, _only(real > CHANCE_RATIO * chance, depth)))
+
+
+def _thinning(about: Evidence, stem: str, other: str, spans: int) -> np.ndarray:
+    """By how many dB the high notes of the bass are weaker in the stem than in the mixture, compared with the low."""
+    product, power, pitch_hz = (about.windows[name] for name in ("product", "power", "pitch_hz"))
+    high, low = pitch_hz >= HIGH_REGISTER_HZ, pitch_hz < HIGH_REGISTER_HZ
+    windows = spans * SPAN_WINDOWS
+    there = moving_sum(product * high, windows) / moving_sum(power * high, windows)
+    as_a_rule = (product * low).sum() / (power * low).sum()
+    told = (moving_sum(high, windows) >= LEAST_WINDOWS) & (low.sum() >= LEAST_WINDOWS) & _trusted(there)
+    lacking_db = _only(told & _trusted(as_a_rule), 20 * np.log10(there.real / as_a_rule.real))
+    return _only(_audible(about, stem, spans), _spans(about, lacking_db))
+
+
+def _trusted(gain: np.ndarray) -> np.ndarray:
+    """Whether chance, which shows in the imaginary part of a projection, has little to do with it."""
+    return (gain.real > 0) & (np.abs(gain.imag) < 0.3 * gain.real)
+
+
+def _bleeding(about: Evidence, stem: str, other: str, spans: int) -> np.ndarray:
+    """Gain in dB with which the other is in the stem, told where the stem's own instrument has next to nothing."""
+    band = "high" if stem == about.bass else "deep"
+    shared = about.over(spans, stem, f"shared_{band}")
+    own, others = about.over(spans, stem, band), about.over(spans, other, band)
+    there = _sounds(about, spans) & (_db(others, about.over(spans, "mixture", "range")) > FAINT_DB)
+    return _only(there & (shared > CHANCE_SHARE * own), _db(shared, others))
+
+
+def _low_end_missing(about: Evidence, stem: str, other: str, spans: int) -> np.ndarray:
+    """Power of the mixture's low end against that of the stem's, in dB."""
+    return _only(_has_low_end(about, spans), _db(_deep(about, "mixture", spans), _deep(about, stem, spans)))
+
+
+def _low_end_left(about: Evidence, stem: str, other: str, spans: int) -> np.ndarray:
+    """Power of the stem's low end against that of the mixture's, in dB."""
+    return _only(_has_low_end(about, spans), _db(_deep(about, stem, spans), _deep(about, "mixture", spans)))
+
+
+def _residual(about: Evidence, stem: str, other: str, spans: int) -> np.ndarray:
+    """Power that no stem holds against that of the mixture, in dB."""
+    level_db = _db(about.over(spans, "residual", "energy"), about.over(spans, "mixture", "energy"))
+    return _only(_sounds(about, spans), level_db)
+
+
+def _clipping(about: Evidence, stem: str, other: str, spans: int) -> np.ndarray:
+    return _only(_level_dbfs(about, stem) > SILENT_DBFS, np.array([about.samples[stem].clipped], float))
+
+
+def _dc_offset(about: Evidence, stem: str, other: str, spans: int) -> np.ndarray:
+    """The mean of the channel that is furthest off, in dBFS; full scale is the peak where that is above it."""
+    samples = about.samples[stem]
+    return 20 * np.log10(np.abs(samples.sums).max(keepdims=True) / samples.frames / max(1.0, samples.peak))
+
+
+def _silent(about: Evidence, stem: str, other: str, spans: int) -> np.ndarray:
+    """How far the level is below full scale in dB, where the mixture can be heard."""
+    return _only(_sounds(about, len(about.rows["mixture", "energy"]))[:1], -_level_dbfs(about, stem))
+
+
+def _level_dbfs(about: Evidence, stem: str) -> np.ndarray:
+    samples = about.samples[stem]
+    return _db(np.array([samples.energy]), samples.frames)
+
+
+# The table
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A row of KINDS.
+
+    `sentence` is of {stem}, {partner} and {value}, the figure in `unit`. `threshold` is the least figure that is a
+    "warning", `serious` the least that is an "error". The figure is taken over `spans` spans, or the whole track if
+    0, for the stems that `about` names: the bass, its partner, each of the two where there are both, any stem, none,
+    or those that could not be read to be measured.
+    """
+
+    sentence: str
+    unit: str
+    threshold: float
+    serious: float
+    spans: int
+    about: str
+    figure: Callable[[Evidence, str, str, int], np.ndarray] | None
+
+
+KINDS = {
+    "swapped": Kind(
+        "{stem} and {partner} are swapped: {partner} sounds {value:.1f} octaves lower",
+        "octaves", MARGIN_OCTAVES, MARGIN_OCTAVES, 5, "bass of two", _swapping,
+    ),
+    "phantom": Kind(
+        "{stem} is heard where the mixture has nothing of it: {value:.0f} % of what sounds there is {partner}",
+        "%", 75.0, 95.0, 1, "each of two", _phantom,
+    ),
+    "level_lost": Kind(
+        "{stem} came out {value:.1f} dB quieter than it is in the mixture", "dB", 1.5, 6.0, 5, "each", _level_lost
+    ),
+    "swelling": Kind(
+        "the level of {stem} swells up and down by {value:.0f} %, which the mixture does not",
+        "%", 13.0, 35.0, 5, "bass", _swelling,
+    ),
+    "bleeding": Kind(
+        "{partner} bleeds into {stem}, at {value:.0f} dB of its own level",
+        "dB", -20.0, -8.0, 3, "each of two", _bleeding,
+    ),
+    "thin_high": Kind(
+        "{stem} thins out in its high register, where it lacks {value:.1f} dB against its low notes",
+        "dB", 2.5, 8.0, 1, "bass", _thinning,
+    ),
+    "low_end_missing": Kind(
+        "the low end of {stem} is {value:.0f} dB below the mixture's", "dB", 5.0, 12.0, 3, "bass", _low_end_missing
+    ),
+    "low_end_left": Kind(
+        "{stem} holds low end of the {partner}, {value:.0f} dB of the mixture's",
+        "dB", -8.0, -4.0, 3, "partner", _low_end_left,
+    ),
+    "residual_loud": Kind(
+        "what no stem holds is at {value:.0f} dB of the mixture: other instruments, or something lost",
+        "dB", -15.0, -6.0, 3, "no stem", _residual,
+    ),
+    "clipping": Kind(
+        "{stem} is clipped: {value:.0f} pairs of samples at its very peak",
+        "pairs", 20.0, 1000.0, 0, "any stem", _clipping,
+    ),
+    "dc_offset": Kind("{stem} has a DC offset of {value:.0f} dBFS", "dBFS", -45.0, -30.0, 0, "any stem", _dc_offset),
+    "silent": Kind(
+        "{stem} is silent, {value:.0f} dB below full scale: right only if the song has none",
+        "dB", -SILENT_DBFS, math.inf, 0, "any stem", _silent,
+    ),
+    "non_finite": Kind("{stem} holds NaN or infinity, first at {value:.3f} s", "s", 0.0, 0.0, 0, "unread", None),
+}  # fmt: skip
+"""Every kind of finding by its name."""
+
+
+def diagnose(
+    mixture: Reader, stems: Mapping[str, Reader], restored_db: Mapping[str, float] | None = None
+) -> tuple[Finding, ...]:
+    """What is wrong with stems that were separated from `mixture`, in the order of KINDS, then of time.
+
+    All signals are of one shape and rate, and are read once, in blocks. `restored_db` is by how much the level of a
+    stem was already raised: what its separator lost is told, though it is not missing any more. Most kinds are about
+    `bass` and its partner, `guitar` or else `other`; other stems are looked at for clipping, offset and silence.
+    """
+    about = measure(mixture, stems, restored_db)
+    return tuple(finding for name, stem, values in figures(about) for finding in _findings(name, stem, about, values))
+
+
+def figures(about: Evidence) -> Iterator[tuple[str, str, np.ndarray]]:
+    """(kind, stem, its figure for every span, NaN where there is none; one figure for a kind of the whole track)."""
+    two = [name for name in (about.bass, about.partner) if name is not None]
+    stems = {
+        "bass": [about.bass] if about.bass else [],
+        "partner": two[1:],
+        "bass of two": two[:1] if len(two) == 2 else [],
+        "each of two": two if len(two) == 2 else [],
+        "each": two,
+        "any stem": list(about.stems),
+        "no stem": ["residual"] if len(two) == 2 else [],
+    }
+    for name, kind in KINDS.items():
+        for stem in stems.get(kind.about, []):
+            assert kind.figure is not None
+            with np.errstate(divide="ignore", invalid="ignore"):
+                yield name, stem, kind.figure(about, stem, about.other(stem), kind.spans)
+
+
+def diagnose_folder(folder: str | Path, mixture: str | Path | None = None) -> tuple[Finding, ...]:
+    """What is wrong with the stems in a folder: a finished render, or stems from anywhere.
+
+    Of a render that nobody altered it is what its render.json says: that was told before the effects. Otherwise the
+    files are measured (those before the effects where there are any) against the mixture: the file given, or
+    `mixture` in the folder, or what the render was made of, or else the sum of the stems and of `residual`, in which
+    nothing can be missing. A stem that is not finite is told and left out.
+
+    Raises OutputError for a folder without stems, AudioFileError for files that cannot be read, AudioError for
+    signals that do not belong together.
+    """
+    found = find_stems(folder, dry=True)
+    told = found.record.diagnoses if found.record else None
+    if mixture is None and told is not None and found.record and is_unaltered(found.path, found.record):
+        return tuple(Finding(**finding.model_dump()) for finding in told)
+    restored_db = {name: stem.restored_gain_db for name, stem in found.record.stems.items()} if found.record else {}
+    names = list(found.files)
+    unread: list[Finding] = []
+    while names:
+        stems = {name: found.open(name) for name in names}
+        try:
+            whole = _mixture_of(found, stems) if mixture is None else files.open(mixture)
+            _check_alike(whole, stems)
+            return (*unread, *diagnose(whole, stems, restored_db))
+        except NotFinite as error:
+            stem = next((name for name in names if error.path in found.files[name]), None)
+            if stem is None:
+                raise
+            names.remove(stem)
+            end_s = stems[stem].frames / stems[stem].sample_rate
+            unread.append(_finding("non_finite", stem, "", error.time_s, end_s, error.time_s))
+    return tuple(unread)
+
+
+def _mixture_of(found: StemFolder, stems: Mapping[str, Reader]) -> Reader:
+    whole = found.mixture()
+    if whole is not None:
+        return whole
+    residual = found.residual()
+    return mix([(1.0, reader) for reader in (*stems.values(), *([residual] if residual else []))])
+
+
+def _check_alike(mixture: Reader, stems: Mapping[str, Reader]) -> None:
+    for name, stem in stems.items():
+        for what in ("sample_rate", "channels", "frames"):
+            if getattr(stem, what) != getattr(mixture, what):
+                raise AudioError(
+                    f"{name} has {what} = {getattr(stem, what)}, its mixture {getattr(mixture, what)}: give the "
+                    "mixture that the stems were separated from"
+                )
+
+
+def _findings(name: str, stem: str, about: Evidence, values: np.ndarray) -> Iterator[Finding]:
+    """Spans whose figure reaches the threshold, joined where no more lies between than the figure is taken over; the
+    worst figure stands for all."""
+    kind = KINDS[name]
+    reached = np.flatnonzero(values >= kind.threshold)
+    for run in np.split(reached, np.flatnonzero(np.diff(reached) > kind.spans + 1) + 1) if reached.size else ():
+        first, end = (int(run[0]), int(run[-1]) + 1) if kind.spans else (0, math.inf)
+        end_s = min(end * about.span_s, about.seconds)
+        yield _finding(name, stem, about.other(stem), first * about.span_s, end_s, float(values[run].max()))
+
+
+def _finding(name: str, stem: str, partner: str, start_s: float, end_s: float, value: float) -> Finding:
+    kind = KINDS[name]
+    message = kind.sentence.format(stem=stem, partner=partner, value=value)
+    severity = "error" if value >= kind.serious else "warning"
+    named = partner if "{partner}" in kind.sentence else None
+    return Finding(name, stem, round(start_s, 3), round(end_s, 3), severity, message, round(value, 3), named)
+
+
+def _spans(about: Evidence, values: np.ndarray) -> np.ndarray:
+    """Of values for every window those in the middle of each span."""
+    spans = len(about.rows["mixture", "energy"])
+    return values[np.minimum(np.arange(spans) * SPAN_WINDOWS + SPAN_WINDOWS // 2, len(values) - 1)]
+
+
+def _only(condition: np.ndarray, values: np.ndarray) -> np.ndarray:
+    return np.where(condition, values, np.nan)
+
+
+def _db(power: np.ndarray, reference: Any) -> np.ndarray:
+    """Ratio of powers in dB, from -200 to 200; NaN where both are 0."""
+    return np.clip(10 * np.log10(power / reference), -200.0, 200.0)
+
+
+def _deep(about: Evidence, stem: str, spans: int) -> np.ndarray:
+    return about.over(spans, stem, "deep")
+
+
+def _sounds(about: Evidence, spans: int) -> np.ndarray:
+    """Whether the mixture can be heard."""
+    least = 10 ** (SILENT_DBFS / 10)
+    return about.over(spans, "mixture", "energy") > least * about.over(spans, "mixture", "frames")
+
+
+def _has_low_end(about: Evidence, spans: int) -> np.ndarray:
+    share_db = _db(_deep(about, "mixture", spans), about.over(spans, "mixture", "range"))
+    return _sounds(about, spans) & (share_db > MIXTURE_DEEP_DB)
+
+
+def _audible(about: Evidence, stem: str, spans: int) -> np.ndarray:
+    level_db = _db(about.over(spans, stem, "range"), about.over(spans, "mixture", "range"))
+    return _sounds(about, spans) & (level_db > AUDIBLE_DB)
+
+
+# Where a stem sounds
+
+
+@dataclass(frozen=True)
+class Register:
+    """Where a stem sounds: how low its lowest strong partial is, and how much of its power lies below LOW_HZ and above
+    HIGH_HZ."""
+
+    pitch_hz: float
+    low_share_db: float
+    high_share_db: float
+
+
+@dataclass(frozen=True)
+class Swap:
+    """Whether `bass` and `partner` hold each other's signal: True, False, or None when that cannot be told; and why."""
+
+    swapped: bool | None
+    partner: str
+    reason: str
+    evidence: Mapping[str, Register]
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able, for the report of a render."""
+        return asdict(self)
+
+
+def swapped(stems: Mapping[str, Reader]) -> Swap:
+    """Tell whether a separator put the bass into another stem, and that stem's signal into `bass`.
+
+    The one that sounds lower by MARGIN_OCTAVES is the bass; less than that, or silence, gives no verdict. Of two
+    partners the one that plays lower is looked at. Reads each stem once, in blocks.
+
+    Raises ParameterError unless there is `bass` and one of PARTNERS.
+    """
+    partners = [name for name in PARTNERS if name in stems]
+    if "bass" not in stems or not partners:
+        raise ParameterError("stems", sorted(stems), f"a swap is between bass and one of {', '.join(PARTNERS)}")
+    found = {name: register(stems[name]) for name in ("bass", *partners)}
+    registers = {name: heard for name, heard in found.items() if heard is not None}
+    if "bass" not in registers or len(registers) == 1:
+        silent = " and ".join(name for name in found if name not in registers)
+        return Swap(None, partners[0], f"nothing to be heard in {silent}", registers)
+    bass, partner = registers["bass"], min(registers.keys() - {"bass"}, key=lambda name: registers[name].pitch_hz)
+    other = registers[partner]
+    above = octaves_above(bass, other)
+    low_db = other.low_share_db - bass.low_share_db
+    octaves = math.log2(bass.pitch_hz / other.pitch_hz)
+    reason = (
+        f"{partner} has {abs(low_db):.1f} dB {'more' if low_db > 0 else 'less'} of its power below {LOW_HZ:g} Hz than "
+        f"bass, and plays {abs(octaves):.1f} octaves {'lower' if octaves > 0 else 'higher'} "
+        f"({other.pitch_hz:.0f} Hz against {bass.pitch_hz:.0f} Hz)"
+    )
+    if abs(above) < MARGIN_OCTAVES:
+        return Swap(None, partner, f"too close to tell: {reason}", registers)
+    return Swap(above > 0, partner, reason, registers)
+
+
+def octaves_above(one: Register, other: Register) -> float:
+    """By how many octaves a stem sounds above another: by pitch, and by where its power lies."""
+
+    def share(a_db: float, b_db: float) -> float:
+        apart = max(a_db, LEAST_SHARE_DB) - max(b_db, LEAST_SHARE_DB)
+        return min(max(apart / SHARE_DB_PER_OCTAVE, -1.0), 1.0)
+
+    return (
+        math.log2(one.pitch_hz / other.pitch_hz)
+        + share(other.low_share_db, one.low_share_db)
+        + share(one.high_share_db, other.high_share_db)
+    )
+
+
+def register(reader: Reader) -> Register | None:
+    """Where a signal sounds, None where there is nothing to be heard."""
+    loudness, sums = 0.0, np.zeros(5)
+    for (block,), _, frequencies, (spectra,) in spectrogram([reader], [0]):
+        loudness += energy(block) / reader.channels
+        sums += register_sums(power(spectra), frequencies)[0]
+    silent = loudness < reader.frames * 10 ** (SILENT_DBFS / 10)
+    return None if silent or not sums[3] else _register(sums)
+
+
+def _register(sums: np.ndarray) -> Register:
+    """From the sums that evidence.register_sums gives; its pitch is that of the windows by their magnitude."""
+    power, low, high, weight, log_pitch = sums
+    low_db, high_db = (10 * math.log10(max(part / power, 1e-10)) for part in (low, high))
+    return Register(math.exp(log_pitch / weight), low_db, high_db)

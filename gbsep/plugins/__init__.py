@@ -1,0 +1,1 @@
+"""External plug-ins, each in a process of its own."""

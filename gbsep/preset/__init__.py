@@ -1,0 +1,1 @@
+"""Presets: JSON in, checked values out."""

@@ -1,0 +1,1 @@
+"""One recording, start to finish."""

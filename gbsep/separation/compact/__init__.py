@@ -1,0 +1,1 @@
+"""The embedded network and what it rests on."""

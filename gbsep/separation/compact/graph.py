@@ -1,0 +1,373 @@
+"""The network of `harmonic_net` for separation: two ONNX graphs, fed piece by piece, without torch.
+
+ONNX Runtime loads in a tenth of the time that torch takes, and is as fast. What training made is turned into graphs
+whenever it is loaded; that both compute the same is tested.
+
+Conventions
+- Time comes first: spectra are (frames, bins), as `spectrum` makes them.
+- Every convolution keeps the frames that the next piece needs as a state, an input and an output of its graph. So
+  nothing is computed twice, and all pieces together are what the whole gives.
+- The first graph ends, and the second begins, where half of the work is done: while one is at a piece, the other can be
+  at the next. That makes two cores busier than sharing each small product out between them.
+- What a pitch sees and where its harmonics are laid are the same sums as in `harmonic_net`, in the order that is
+  fastest here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scipy  # its parts, which take long to load, are loaded when they are first asked for
+
+from ...audio import overlap_add
+from ...errors import BackendNotInstalled
+from .network import FEATURES, Config, features, filtered, harmonic_bins, interpolation, spread
+
+if TYPE_CHECKING:
+    import onnx
+
+OPSET, IR_VERSION = 18, 8
+"""Of ONNX: what ONNX Runtime has known since version 1.14."""
+
+REINSTALL = "pip install --force-reinstall onnx onnxruntime"
+
+PASSED = "fine", "half", "deep"
+"""What the first graph gives to the second."""
+
+TIME = 2
+"""The axis of frames in (1, channels, frames, pitches or bins)."""
+
+
+def spectrum(config: Config, waves: np.ndarray) -> np.ndarray:
+    """Spectra, complex64 (channels, frames, n_fft // 2 + 1), of waves (channels, n), centred, zeros outside."""
+    padded = np.pad(waves, ((0, 0), (config.n_fft // 2, config.n_fft // 2)))
+    cut = np.lib.stride_tricks.sliding_window_view(padded, config.n_fft, axis=1)[:, :: config.hop_length]
+    return scipy.fft.rfft(cut * (_window(config) * np.float32(2.0 / config.n_fft)), axis=-1)
+
+
+def waves(config: Config, spectra: np.ndarray, length: int) -> np.ndarray:
+    """The inverse of `spectrum`; of (channels, frames, bins) the highest bins may be missing and are zero."""
+    window = _window(config) * np.float32(config.n_fft / 2.0)
+    cut = scipy.fft.irfft(spectra, config.n_fft, axis=-1) * window
+    power = np.broadcast_to(_window(config) ** 2, cut.shape[-2:])
+    start = config.n_fft // 2
+    made = np.zeros((len(cut), length), np.float32)
+    added, weight = (overlap_add(one, config.hop_length)[..., start : start + length] for one in (cut, power))
+    made[:, : added.shape[-1]] = added / np.maximum(weight, np.float32(1e-11))
+    return made
+
+
+def _window(config: Config) -> np.ndarray:
+    return np.hanning(config.n_fft + 1)[:-1].astype(np.float32)
+
+
+def load_runtime() -> ModuleType:
+    """ONNX Runtime, with all else that takes long to load. Raises BackendNotInstalled where no graph can be built."""
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime
+        import scipy.fft  # noqa: F401
+    except (ImportError, OSError) as error:
+        raise BackendNotInstalled("compact", f"ONNX Runtime does not load ({error}); {REINSTALL}") from error
+    return onnxruntime
+
+
+class Network:
+    """Trained weights of the shapes that the config asks for, ready to be fed with a Stream.
+
+    Raises BackendNotInstalled where ONNX Runtime does not load.
+    """
+
+    def __init__(self, config: Config, weights: Mapping[str, Any], threads: int) -> None:
+        runtime = load_runtime()
+        graph = _Graph(config, {name: np.asarray(value, np.float32) for name, value in weights.items()})
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = max(1, threads // len(graph.halves))
+        options.log_severity_level = 3  # errors
+        options.use_deterministic_compute = True
+        options.enable_mem_pattern = False  # pieces differ in length: each pattern would be held for ever
+        self.config, self.states = config, [half.states for half in graph.halves]
+        self.sessions = [
+            runtime.InferenceSession(graph.model(half).SerializeToString(), options, ["CPUExecutionProvider"])
+            for half in graph.halves
+        ]
+
+
+@dataclass(frozen=True, eq=False)
+class Halfway:
+    """A piece after the first graph: the mixture, its local features, what that graph gave, and whether it is the last.
+
+    `spare` frames were added to fill the deepest level's step.
+    """
+
+    mixture: np.ndarray
+    local: np.ndarray
+    passed: list[np.ndarray]
+    spare: int
+    last: bool
+
+
+class Stream:
+    """A song on its way through a network: `feed` takes piece after piece of its spectra.
+
+    It does so in two steps, `begin` and `finish`, each for all pieces in their order; two threads may take turns so.
+    """
+
+    def __init__(self, network: Network) -> None:
+        config = network.config
+        self._network = network
+        self._states = [
+            {name: np.zeros(shape, np.float32) for name, shape in states.items()} for states in network.states
+        ]
+        self._before = np.zeros((1, config.n_fft // 2), np.complex64)
+        self._waiting = np.zeros((config.taps // 2, config.bins), np.complex64)
+
+    def feed(self, mixture: np.ndarray, last: bool) -> np.ndarray:
+        """The bass, complex64 (frames, config.bins), as far as it can be told after `mixture`, the next piece.
+
+        `mixture` has at least n_fft // 2 bins, and its RMS is taken to be about 1. What comes out goes on where it
+        stopped: at most Config.context frames behind while more is to come, up to the end after the `last` piece. Every
+        piece but the last must be a multiple of four frames and longer than Config.context.
+        """
+        return self.finish(self.begin(mixture, last))
+
+    def begin(self, mixture: np.ndarray, last: bool) -> Halfway:
+        """The first half of `feed`."""
+        config = self._network.config
+        spare = -len(mixture) % 4 if last else 0
+        mixture = np.pad(mixture[:, : config.n_fft // 2], ((0, spare), (0, 0)))
+        local = features(config, np.concatenate([self._before, mixture])[np.newaxis], np)
+        self._before = mixture[-1:]
+        passed = self._run(0, {"local": local}, last)
+        return Halfway(mixture[:, : config.bins], local, passed, spare, last)
+
+    def finish(self, piece: Halfway) -> np.ndarray:
+        """The second half of `feed`."""
+        config = self._network.config
+        edge, passed = config.taps // 2, dict(zip(PASSED, piece.passed, strict=True))
+        (filters,) = self._run(1, {"local": piece.local, **passed}, piece.last)
+        heard = [self._waiting, piece.mixture, np.zeros((edge * piece.last, config.bins), np.complex64)]
+        around, made = np.concatenate(heard), filters.shape[TIME]
+        self._waiting = around[made:]
+        return filtered(config, filters, around[np.newaxis, : made + 2 * edge], np)[0, : made - piece.spare]
+
+    def _run(self, half: int, inputs: Mapping[str, np.ndarray], last: bool) -> list[np.ndarray]:
+        """What a graph gives, less its states, which are kept."""
+        states = self._states[half]
+        inputs = {**states, **inputs, "last": np.array([last], np.int64)}
+        outputs = self._network.sessions[half].run(None, inputs)
+        given = len(outputs) - len(states)
+        self._states[half] = dict(zip(states, outputs[given:], strict=True))
+        return outputs[:given]
+
+
+@dataclass(frozen=True, eq=False)
+class _Half:
+    """A graph's nodes and constants; its inputs and outputs with their channels and widths, without states; its states,
+    with the shapes that a song begins with, and the names of those for the next piece."""
+
+    inputs: dict[str, tuple[int, int]]
+    outputs: dict[str, tuple[int, int]] = field(default_factory=dict)
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    constants: list[onnx.TensorProto] = field(default_factory=list)
+    states: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    next: dict[str, str] = field(default_factory=dict)
+
+
+class _Graph:
+    """Inputs of the first half: `local` (see `harmonic_net.features`), `last` (1 for the last piece, else 0) and its
+    states. Outputs: PASSED, and the states for the next piece. The second half has these and `local` as inputs, and
+    gives `filters`."""
+
+    def __init__(self, config: Config, weights: Mapping[str, np.ndarray]) -> None:
+        from onnx import helper, numpy_helper
+
+        self._make, self._tensor = helper, numpy_helper.from_array
+        self._config, self._w = config, weights
+        self.halves: list[_Half] = []
+        self._go_on({})
+        self._build()
+
+    def _go_on(self, passed: Mapping[str, tuple[int, int]]) -> None:
+        """Begin another half."""
+        self._half = _Half({"local": (FEATURES, self._config.n_fft // 2), **passed})
+        self._numbers: dict[int, str] = {}
+        self._zeros: dict[tuple[int, ...], str] = {}
+        self.halves.append(self._half)
+
+    def model(self, half: _Half) -> onnx.ModelProto:
+        make = self._make
+        number, real = make.TensorProto.INT64, make.TensorProto.FLOAT
+        sizes = {**{name: (c, n) for name, (_, c, _, n) in half.states.items()}, **half.inputs}
+        inputs = [make.make_tensor_value_info(name, real, [1, c, None, n]) for name, (c, n) in sizes.items()]
+        inputs.append(make.make_tensor_value_info("last", number, [1]))
+        given = [*half.outputs, *(half.next[name] for name in half.states)]
+        outputs = [make.make_tensor_value_info(name, real, None) for name in given]
+        graph = make.make_graph(half.nodes, "harmonic_net", inputs, outputs, half.constants)
+        return make.make_model(graph, opset_imports=[make.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+
+    def _build(self) -> None:
+        config = self._config
+        (top, middle, deepest), pitches, bins = config.widths, config.pitches, config.bins
+        fine = self.plus(self.conv("in", self.gathered(), pitches), "in.pitch")
+        half = self.block("middle1", self.rectified("down1", fine, pitches, stride=2), pitches // 2)
+        deep = self.plus(self.rectified("down2", half, pitches // 2, stride=2), "deep.pitch")
+        for number, dilation in enumerate(config.dilations):
+            if number == self._first_half():
+                sizes = (top, pitches), (middle, pitches // 2), (deepest, pitches // 4)
+                for name, to, size in zip((fine, half, deep), PASSED, sizes, strict=True):
+                    self.op("Identity", name, to=to)
+                    self._half.outputs[to] = size
+                self._go_on(self._half.outputs)
+                fine, half, deep = PASSED
+            deep = self.block(f"deep{number}", deep, pitches // 4, dilation)
+        up = self.doubled(self.rectified("up2", deep, pitches // 4))
+        half = self.op("Add", up, self.waited("up2 skip", half, self.length(up), middle, pitches // 2))
+        up = self.doubled(self.rectified("up1", self.block("middle2", half, pitches // 2), pitches // 2))
+        fine = self.op("Add", up, self.waited("up1 skip", fine, self.length(up), top, pitches))
+        laid = self.lay_out(self.op("Relu", self.block("top", fine, pitches)))
+        local = self.waited("head1 skip", self.slice("local", 0, bins, 3), self.length(laid), FEATURES, bins)
+        hidden = self.plus(self.conv("head1", self.op("Concat", laid, local, axis=1), bins), "head1.bin")
+        coefficients = self.plus(self.rectified("out", self.rectified("head2", hidden, bins), bins), "out.bin")
+        two = self.constant([2.0], np.float32)
+        self.op("Mul", self.op("Tanh", self.op("Div", coefficients, two)), two, to="filters")
+        self._half.outputs["filters"] = 2 * config.taps, bins
+
+    def _first_half(self) -> int:
+        """How many blocks of the deepest level belong to the first half, so that both take about as long."""
+        config, w = self._config, self._w
+
+        def cost(width: int, *names: str) -> int:
+            """Products in all frames that a frame of the deepest level is made of."""
+            frames = 4 * width // config.pitches if width != config.bins else 4
+            return sum(w[f"{name}.weight"].size for name in names) * width * frames
+
+        def block(name: str, width: int) -> int:
+            return cost(width, f"{name}.a", f"{name}.b")
+
+        fine, half, coarse = config.pitches, config.pitches // 2, config.pitches // 4
+        before = cost(fine, "in") + cost(half, "down1") + block("middle1", half) + cost(coarse, "down2")
+        before += 4 * config.gathered * config.pitches * config.n_fft // 2
+        after = cost(coarse, "up2") + block("middle2", half) + cost(half, "up1") + block("top", fine)
+        after += cost(fine, "spread") + cost(config.bins, "head1", "head2", "out")
+        deep = np.cumsum([0, *(block(f"deep{number}", coarse) for number in range(len(config.dilations)))])
+        return int(np.argmin(np.abs(before + deep[:-1] - (after + deep[-1] - deep[:-1]))))
+
+    def conv(self, name: str, x: str, width: int, dilation: tuple[int, int] = (1, 1), stride: int = 1) -> str:
+        """A convolution of `x` with its `width` pitches or bins; the dilation is that in pitch and in time."""
+        kernel = self._w[f"{name}.weight"].swapaxes(2, 3)
+        channels, size = kernel.shape[1:3]
+        reach = size // 2 if stride == 1 else 0
+        in_pitch, in_time = reach * dilation[0], reach * dilation[1]
+        if size > 1:
+            state = f"{name} before"
+            x = self.after(state, x, channels, width, in_time)
+            if stride == 1:
+                self.keep(state, x, -2 * in_time)
+            else:
+                frames = self.length(x)
+                self.keep(state, x, self.op("Sub", frames, self.op("Mod", frames, self.number(stride))))
+        learnt = self.constant(kernel, np.float32), self.constant(self._w[f"{name}.bias"], np.float32)
+        pads, dilations = [0, in_pitch, 0, in_pitch], [dilation[1], dilation[0]]
+        return self.op("Conv", x, *learnt, pads=pads, dilations=dilations, strides=[stride, stride])
+
+    def rectified(self, name: str, x: str, width: int, dilation: tuple[int, int] = (1, 1), stride: int = 1) -> str:
+        return self.conv(name, self.op("Relu", x), width, dilation, stride)
+
+    def block(self, name: str, x: str, width: int, dilation: tuple[int, int] = (1, 1)) -> str:
+        made = self.rectified(f"{name}.b", self.rectified(f"{name}.a", x, width, dilation), width, dilation)
+        channels, _ = self._config.blocks[name]
+        return self.op("Add", made, self.waited(f"{name} skip", x, self.length(made), channels, width))
+
+    def plus(self, x: str, name: str) -> str:
+        return self.op("Add", x, self.constant(self._w[name].swapaxes(2, 3), np.float32))
+
+    def doubled(self, x: str) -> str:
+        scales = self.constant([1, 1, 2, 2], np.float32)
+        ways = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+        return self.op("Resize", x, "", scales, **ways)
+
+    def gathered(self) -> str:
+        """What a pitch shows: levels at its harmonics, the other features at itself."""
+        config = self._config
+        reading = interpolation(harmonic_bins(config), config.n_fft // 2).T
+
+        def read(feature: int, count: int) -> str:
+            x = self.slice("local", feature, feature + 1, 1)
+            return self.op("MatMul", x, self.constant(reading[:, :count], np.float32))
+
+        levels = self.op("Reshape", read(0, reading.shape[1]), self.constant([-1, config.gathered, config.pitches]))
+        levels = self.op("Unsqueeze", self.op("Transpose", levels, perm=[1, 0, 2]), self.number(0))
+        return self.op("Concat", levels, *(read(feature, config.pitches) for feature in range(1, FEATURES)), axis=1)
+
+    def lay_out(self, top: str) -> str:
+        """What pitches tell, at their harmonics.
+
+        A bin reads few of the pitches of each harmonic. Bins an octave wide are laid out together, from all that any of
+        them reads: such products are small, and dense.
+        """
+        config, channels, projected = self._config, self._config.widths[0], self._config.projected
+        kernel = self._w["spread.weight"].reshape(projected, config.harmonics, channels).swapaxes(0, 1)
+        bias = self._w["spread.bias"].reshape(projected, config.harmonics)
+        by_pitch = self.op("Transpose", self.op("Squeeze", top, self.number(0)), perm=[2, 0, 1])
+        rays = self.op("MatMul", self.constant(kernel.reshape(-1, channels), np.float32), by_pitch)
+        rays = self.op("Reshape", rays, self.constant([config.pitches * config.harmonics, -1]))
+        laying = spread(config).reshape(config.bins, config.harmonics, config.pitches)
+        by_ray = laying.swapaxes(1, 2).reshape(config.bins, -1)
+        octaves, stop = list[str](), config.bins
+        while stop:
+            start = stop // 2 if stop > 16 else 0
+            read = np.flatnonzero(by_ray[start:stop].any(axis=0))
+            some = self.op("Gather", rays, self.constant(read), axis=0)
+            octaves.insert(0, self.op("MatMul", self.constant(by_ray[start:stop, read], np.float32), some))
+            stop = start
+        laid = self.op("Reshape", self.op("Concat", *octaves, axis=0), self.constant([config.bins, projected, -1]))
+        offsets = np.einsum("bhq,ph->bp", laying, bias)[:, :, np.newaxis]
+        laid = self.op("Transpose", self.op("Add", laid, self.constant(offsets, np.float32)), perm=[1, 2, 0])
+        return self.op("Unsqueeze", laid, self.number(0))
+
+    def after(self, name: str, x: str, channels: int, width: int, reach: int) -> str:
+        """`x` after what was kept under a name, and amid `reach` frames of zeros at the ends of the song."""
+        shape = self._half.states[name] = (1, channels, reach, width)
+        if reach and shape not in self._zeros:
+            frames = self.op("Mul", "last", self.number(reach))
+            sizes = self.op("Concat", *map(self.number, shape[:TIME]), frames, self.number(width), axis=0)
+            self._zeros[shape] = self.op("ConstantOfShape", sizes)
+        return self.op("Concat", name, x, *([self._zeros[shape]] if reach else []), axis=TIME)
+
+    def keep(self, name: str, x: str, start: int | str) -> None:
+        """Keep what lies from `start` on under a name."""
+        self._half.next[name] = self.slice(x, start, 2**62, to=f"{name} next")
+
+    def waited(self, name: str, x: str, frames: str, channels: int, width: int) -> str:
+        """The next so many frames of what comes in as `x`."""
+        joined = self.after(name, x, channels, width, 0)
+        self.keep(name, joined, frames)
+        return self.slice(joined, 0, frames)
+
+    def op(self, kind: str, *inputs: str, to: str = "", **attributes: Any) -> str:
+        """A node; the name of its output."""
+        name = to or f"{kind} {len(self._half.nodes)}"
+        self._half.nodes.append(self._make.make_node(kind, inputs, [name], **attributes))
+        return name
+
+    def constant(self, value: Any, kind: type = np.int64) -> str:
+        name = f"constant {len(self._half.constants)}"
+        self._half.constants.append(self._tensor(np.ascontiguousarray(value, kind), name))
+        return name
+
+    def number(self, value: int) -> str:
+        if value not in self._numbers:
+            self._numbers[value] = self.constant([value])
+        return self._numbers[value]
+
+    def slice(self, x: str, start: int | str, stop: int | str, axis: int = TIME, to: str = "") -> str:
+        bounds = (one if isinstance(one, str) else self.number(one) for one in (start, stop))
+        return self.op("Slice", x, *bounds, self.number(axis), to=to)
+
+    def length(self, x: str) -> str:
+        return self.op("Shape", x, start=TIME, end=TIME + 1)

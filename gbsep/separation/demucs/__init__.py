@@ -1,0 +1,1 @@
+"""Demucs: its networks, streamed."""

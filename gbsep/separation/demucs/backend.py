@@ -1,0 +1,425 @@
+"""Demucs: neural separation of songs into drums, bass, other, vocals (and guitar, piano in htdemucs_6s).
+
+The published networks run on overlapping segments, whose outputs are added under triangular weights, as
+`demucs.apply.apply_model` does; but the track flows through, and only what can be heard in the result is computed:
+
+- A run is one pass of one network over the track, starting up to half a second before it (a shift). Its segments lie
+  `stride` apart. Every segment's weights are divided beforehand by the sum of all that overlap it, and by the number
+  of shifts, and multiplied by the network's share in the bag; so all segments of all runs are added into one buffer,
+  in the order of their starts, and everything before the next start is finished.
+- Networks of a bag whose share in every wanted stem is 0 do not run; last layers give the wanted stems only.
+- The track is read twice: for the mean and the standard deviation of its mono sum, and for the segments.
+
+Mono is fed as two equal channels and averaged back. Shifts are drawn for every network, used or not, so a stem does
+not depend on which others are wanted.
+
+References
+- A. Défossez et al.: Music source separation in the waveform domain. 2019. (overlapping segments, shifts)
+- see also demucs_network, demucs_openvino
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from ...audio import Block, Reader
+from ...errors import BackendError, BackendNotInstalled, ParameterError, SeparationFailed
+from ...models import catalogue as models
+from ..backend import Context
+from ..compute import find_weights, pick_device, threads, versions
+from ..settings import BackendSettings
+from . import network as demucs_network
+from . import openvino as demucs_openvino
+
+MAX_SHIFT_S = 0.5
+"""A shifted run starts up to so much before the track, as in Demucs."""
+
+GPU_BATCH_S = 64.0
+"""Seconds of audio a GPU is given at once."""
+
+Forward = Callable[[np.ndarray], np.ndarray]
+"""(segments, 2, frames) -> (segments, sources, 2, frames), float32."""
+
+
+class Settings(BackendSettings):
+    """What a preset may say to this backend.
+
+    model: a published Demucs model or the name of your own.
+    shifts: runs at random starts that are averaged; 0 is one run without a shift.
+    overlap: of one segment with the next, as a fraction.
+    segment_s: length of a segment; None is the length the network was trained on (at most that for HTDemucs).
+    engine: what the networks run on. auto takes OpenVINO (`pip install gbsep[fast]`) for HTDemucs on a CPU when it is
+    installed, else torch.
+    """
+
+    model: str = "htdemucs"
+    shifts: Annotated[int, Field(ge=0, le=100)] = 1
+    overlap: Annotated[float, Field(ge=0.0, le=0.99)] = 0.25
+    segment_s: Annotated[float, Field(ge=0.5, le=120.0)] | None = None
+    engine: Literal["auto", "torch", "openvino"] = "auto"
+
+
+def stem_names(settings: Settings, models_dir: Path | None = None) -> tuple[str, ...]:
+    """A published model's stems from the table, another's from its weights (raises WeightsMissing without them)."""
+    if settings.model in models.MODELS:
+        return models.MODELS[settings.model].stems
+    found = models.find(settings.model, "demucs", models_dir)
+    return tuple(_network(found, 0).sources)
+
+
+def identity(settings: Settings, context: Context) -> dict[str, Any]:
+    """What changes the stems besides settings and seed. Raises WeightsMissing, or BackendError for broken weights."""
+    device = pick_device(context.device)
+    fast = _takes_openvino(settings, device)
+    found = models.find(settings.model, "demucs", context.models, download=context.download, progress=context.progress)
+    models.check_once(found, lambda: _check(found))
+    return {
+        "engine": "openvino for HTDemucs" if fast else "torch",
+        "precision": "float32",
+        "device": device,
+        "threads": threads(),
+        "weights": found.hashes,
+        "weights_sha256": found.digest,
+        "licence": found.licence,
+        **versions("torch", "demucs", *(["openvino"] if fast else [])),
+    }
+
+
+def _check(found: models.Found) -> None:
+    """Raise BackendError when a network of the bag is damaged; one is in memory at a time."""
+    for index in range(len(found.files)):
+        _network(found, index)
+
+
+def _takes_openvino(settings: Settings, device: str) -> bool:
+    """Whether HTDemucs runs on OpenVINO. Raises BackendNotInstalled or ParameterError when it should but cannot."""
+    installed = importlib.util.find_spec("openvino") is not None
+    if settings.engine == "openvino" and device != "cpu":
+        raise ParameterError("engine", "openvino", "it runs on the CPU only; choose --device cpu")
+    if settings.engine == "openvino" and not installed:
+        raise BackendNotInstalled("demucs", "engine 'openvino' needs OpenVINO: pip install 'gbsep[fast]'")
+    return installed and settings.engine != "torch" and device == "cpu"
+
+
+def run(reader: Reader, settings: Settings, context: Context) -> Iterator[dict[str, Block]]:
+    """Yield the wanted stems' blocks.
+
+    Raises WeightsMissing or BackendError for missing or broken weights, ParameterError for a stem the model does not
+    give or a segment it does not allow, SeparationFailed when the network breaks or gives values that are not finite.
+    """
+    import torch
+
+    found = find_weights(settings.model, "demucs", context)
+    torch.set_num_threads(threads())
+    voices = _voices(found, settings, context)
+    sample_rate = voices[0].network.samplerate
+    if reader.sample_rate == sample_rate:
+        stacks = _separate(reader, voices, settings, context)
+    else:
+        from ...io.files import resample, resample_blocks
+
+        stacks = _separate(resample(reader, sample_rate), voices, settings, context)
+        channels = len(context.wanted) * reader.channels
+        stacks = resample_blocks(stacks, sample_rate, reader.sample_rate, channels, reader.frames)
+    for stack in stacks:
+        stems = stack.reshape(len(context.wanted), reader.channels, -1)
+        yield dict(zip(context.wanted, stems, strict=True))
+
+
+# ----------------------------------------------------------------------------------------------------------- the bag
+
+
+@dataclass(frozen=True, eq=False)
+class _Voice:
+    """A network of the bag that is heard in the wanted stems.
+
+    shares: (stem's row, network's source, share) for each wanted stem it is heard in. shifts: frames by which each of
+    its runs starts before the track.
+    """
+
+    network: Any
+    forward: Forward
+    shares: tuple[tuple[int, int, float], ...]
+    segment_s: float
+    shifts: tuple[int, ...]
+
+
+def _voices(found: models.Found, settings: Settings, context: Context) -> list[_Voice]:
+    """The networks to run, loaded and cut to the wanted stems."""
+    stems = stem_names(settings, context.models)
+    unknown = set(context.wanted) - set(stems)
+    if unknown:
+        raise ParameterError("stems", sorted(unknown), f"{found.name} gives {', '.join(stems)}")
+    weights = np.array(found.weights or np.ones((len(found.files), len(stems))), np.float64)
+    if weights.shape != (len(found.files), len(stems)):
+        raise BackendError(f"{found.name}: its bag has weights for {weights.shape[1]} stems, not for {len(stems)}")
+    columns = [stems.index(stem) for stem in context.wanted]
+    totals = weights.sum(axis=0)
+    if not totals[columns].all():
+        raise BackendError(f"{found.name}: no network of its bag has a weight for one of {', '.join(context.wanted)}")
+    device = pick_device(context.device)
+    fast = _takes_openvino(settings, device)
+    heard_in = {index: np.flatnonzero(row).tolist() for index, row in enumerate(weights[:, columns]) if row.any()}
+    ready = {
+        index: _ready(found, index, stems, tuple(context.wanted[row] for row in rows), device, fast, threads())
+        for index, rows in heard_in.items()
+    }
+    sample_rates = {one.network.samplerate for one in ready.values()}
+    if len(sample_rates) > 1:
+        raise BackendError(f"{found.name}: its networks work at different sample rates")
+    longest = int(MAX_SHIFT_S * sample_rates.pop())
+    # Drawn for every network, heard or not: a stem does not depend on which others are wanted.
+    shifts = longest - context.rng.integers(0, longest + 1, (len(found.files), settings.shifts))
+    voices = []
+    for index, rows in heard_in.items():
+        network = ready[index].network
+        if hasattr(network, "use_train_segment") and settings.segment_s and settings.segment_s > network.segment:
+            longest_s = f"{found.name} takes at most {float(network.segment):g}"
+            raise ParameterError("segment_s", settings.segment_s, longest_s, "s")
+        for warning in ready[index].warnings:
+            context.warn(warning)
+        shares = tuple(
+            (row, network.sources.index(context.wanted[row]), weights[index, columns[row]] / totals[columns[row]])
+            for row in rows
+        )
+        forward = ready[index].accelerated or _torch_forward(network, device, context.warn)
+        own_shifts = tuple(shifts[index].tolist()) or (0,)
+        voices.append(_Voice(network, forward, shares, settings.segment_s or network.segment, own_shifts))
+    return voices
+
+
+@dataclass(frozen=True, eq=False)
+class _Ready:
+    """A network cut to the stems it is heard in, on OpenVINO (`accelerated`) or on torch, and what is to be told."""
+
+    network: Any
+    accelerated: Forward | None
+    warnings: tuple[str, ...]
+
+
+@lru_cache(maxsize=4)
+def _ready(
+    found: models.Found,
+    index: int,
+    sources: tuple[str, ...],
+    stems: tuple[str, ...],
+    device: str,
+    fast: bool,
+    cores: int,
+) -> _Ready:
+    """The bag's network `index`; the last ones are kept, for the next song of a batch."""
+    network, path = _network(found, index), found.files[index]
+    if tuple(network.sources) != sources:
+        raise BackendError(f"{path} separates {', '.join(network.sources)}, not {', '.join(sources)}")
+    warnings: tuple[str, ...] = ()
+    accelerated = None
+    if fast and hasattr(network, "use_train_segment"):
+        try:
+            accelerated = demucs_openvino.forward(network, path, cores)
+        except Exception as error:
+            warnings = (f"OpenVINO cannot run {path.name}, going on with torch: {' '.join(str(error).split())}",)
+    demucs_network.decode_only(network, stems)
+    if accelerated is None:
+        return _Ready(network.to(device), None, warnings)
+    network.to("meta")  # OpenVINO has the weights; what is left of the network needs none
+    rows = [sources.index(source) for source in network.sources]
+
+    def forward(mixtures: np.ndarray) -> np.ndarray:
+        return np.concatenate([accelerated(mixture[np.newaxis], rows) for mixture in mixtures])
+
+    return _Ready(network, forward, warnings)
+
+
+def _network(found: models.Found, index: int) -> Any:
+    """A network of the bag, with the segment the bag says."""
+    network = demucs_network.build(models.load_package(found.files[index]))
+    transformer = hasattr(network, "use_train_segment")
+    if found.segment_s is not None and not (transformer and found.segment_s > network.segment):
+        network.segment = found.segment_s
+    return network
+
+
+def _torch_forward(network: Any, device: str, warn: Callable[[str], None]) -> Forward:
+    """The network on `device`; when a batch is too much for its memory, in smaller ones from then on."""
+    import torch
+
+    network.to(device)
+    limit = sys.maxsize
+
+    def infer(batch: np.ndarray) -> np.ndarray:
+        # The fast path of torch's attention holds the whole matrix and is a third slower than its flash attention.
+        fast_path = torch.backends.mha.get_fastpath_enabled()
+        torch.backends.mha.set_fastpath_enabled(False)
+        try:
+            with torch.inference_mode():
+                return network(torch.from_numpy(batch).to(device)).cpu().numpy()
+        finally:
+            torch.backends.mha.set_fastpath_enabled(fast_path)
+
+    def forward(mixtures: np.ndarray) -> np.ndarray:
+        nonlocal limit
+        outputs: list[np.ndarray] = []
+        done = 0
+        while done < len(mixtures):
+            batch = mixtures[done : done + limit]
+            try:
+                outputs.append(infer(batch))
+                done += len(batch)
+            except RuntimeError as error:
+                if "out of memory" not in str(error):
+                    raise
+                if len(batch) == 1:
+                    advice = "choose a smaller segment_s, or --device cpu"
+                    raise SeparationFailed(f"{device} has too little memory for one segment: {advice}") from error
+                limit = len(batch) // 2
+                warn(f"{device} has too little memory for {len(batch)} segments at once: going on with {limit}")
+                torch.cuda.empty_cache()
+        return np.concatenate(outputs)
+
+    return forward
+
+
+# ------------------------------------------------------------------------------------------- segments that overlap
+
+
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """One pass of a voice: segments of `length` frames every `stride`, from `start` (not after frame 0) to the end."""
+
+    voice: _Voice
+    start: int
+    length: int
+    stride: int
+
+
+def triangle(frames: int) -> np.ndarray:
+    """Demucs' weights of a segment: rising to 1 in the middle, falling after it, nowhere 0.
+
+    >>> triangle(4)
+    array([0.5, 1. , 1. , 0.5], dtype=float32)
+    """
+    rising, falling = np.arange(1, frames // 2 + 1), np.arange(frames - frames // 2, 0, -1)
+    weights = np.concatenate([rising, falling]).astype(np.float32)
+    return weights / weights.max()
+
+
+def _weights(run: _Run, start: int, frames: int) -> np.ndarray:
+    """The triangle of the segment at `start`, divided by the sum of those of its run wherever they overlap it.
+
+    The last segment is cut to `frames`; later ones would start beyond it.
+    """
+    own, total = triangle(run.length), np.zeros(frames, np.float32)
+    before = min((start - run.start) // run.stride, (run.length - 1) // run.stride)
+    for other in range(start - before * run.stride, start + frames, run.stride):
+        first, stop = max(start, other), min(start + frames, other + run.length)
+        total[first - start : stop - start] += own[first - other : stop - other]
+    return own[:frames] / total
+
+
+def _separate(reader: Reader, voices: Sequence[_Voice], settings: Settings, context: Context) -> Iterator[Block]:
+    """The wanted stems at the networks' sample rate: blocks of shape (stems * channels, n), float32."""
+    mean, std = _mean_and_std(reader)
+    runs = []
+    for voice in voices:
+        length = int(voice.network.samplerate * voice.segment_s)
+        runs += [_Run(voice, -shift, length, int((1 - settings.overlap) * length)) for shift in voice.shifts]
+    segments = [(start, run) for run in runs for start in range(run.start, reader.frames, run.stride)]
+    segments = sorted((pair for pair in segments if pair[0] + pair[1].length > 0), key=itemgetter(0))
+    at_once = _batch(voices, pick_device(context.device))
+    take = _window((block - mean) / std for block in reader.blocks())
+    buffer, first = np.zeros((len(context.wanted), 2, 0), np.float32), 0
+    for index in range(0, len(segments), at_once):
+        group = segments[index : index + at_once]
+        missing = max(min(start + run.length, reader.frames) for start, run in group) - first - buffer.shape[2]
+        buffer = np.concatenate([buffer, np.zeros((*buffer.shape[:2], max(0, missing)), np.float32)], axis=2)
+        for start, run, sources in _estimates(group, take, reader.frames):
+            before = max(0, first - start)
+            span = slice(start + before - first, start + sources.shape[2] - first)
+            for row, source, share in run.voice.shares:
+                buffer[row, :, span] += np.float32(share / len(run.voice.shifts)) * sources[source, :, before:]
+        following = segments[index + at_once][0] if index + at_once < len(segments) else reader.frames
+        finished = max(0, following - first)
+        if finished:
+            block = buffer[:, :, :finished] * std + mean
+            if not np.isfinite(block.sum(dtype=np.float64)):
+                raise SeparationFailed(f"{settings.model} gave values that are not finite after frame {first}")
+            block = block if reader.channels == 2 else block.mean(axis=1, keepdims=True)
+            yield block.reshape(-1, finished)
+        buffer, first = buffer[:, :, finished:], first + finished
+        context.progress(min(1.0, (index + at_once) / len(segments)))
+
+
+def _batch(voices: Sequence[_Voice], device: str) -> int:
+    """Segments to take at once: one on a CPU, where more would only cost memory."""
+    if device == "cpu":
+        return 1
+    return max(1, int(GPU_BATCH_S / max(voice.segment_s for voice in voices))) * len(voices)
+
+
+def _estimates(
+    segments: Sequence[tuple[int, _Run]], take: Callable[[int, int], np.ndarray], track_frames: int
+) -> Iterator[tuple[int, _Run, np.ndarray]]:
+    """Start, run and weighted sources (sources, 2, n) of each segment; those of one network and length go together."""
+
+    def kind(segment: tuple[int, _Run]) -> tuple[int, int]:
+        return id(segment[1].voice), min(segment[1].length, track_frames - segment[0])
+
+    for (_, frames), same in groupby(sorted(segments, key=kind), key=kind):
+        starts, runs = zip(*same, strict=True)
+        voice = runs[0].voice
+        # A network may want more than the piece: the piece in the middle, what surrounds it around.
+        given = demucs_network.valid_length(voice.network, frames, voice.segment_s)
+        ahead = (given - frames) // 2
+        try:
+            outputs = voice.forward(np.stack([take(start - ahead, given) for start in starts]))
+        except (RuntimeError, AssertionError, ValueError) as error:
+            raise SeparationFailed(f"the network broke at frame {starts[0]}: {' '.join(str(error).split())}") from error
+        for start, run, output in zip(starts, runs, outputs, strict=True):
+            yield start, run, output[:, :, ahead : ahead + frames] * _weights(run, start, frames)
+
+
+def _window(blocks: Iterator[Block]) -> Callable[[int, int], np.ndarray]:
+    """take(start, frames) -> (2, frames): the signal with silence around it; mono twice.
+
+    Starts may go back by no more than twice the longest piece taken so far.
+    """
+    held, first, longest = np.zeros((2, 0), np.float32), 0, 0
+
+    def take(start: int, frames: int) -> np.ndarray:
+        nonlocal held, first, longest
+        longest = max(longest, frames)
+        while first + held.shape[1] < start + frames and (block := next(blocks, None)) is not None:
+            keep = max(first, start - 2 * longest)
+            held = np.concatenate([held[:, keep - first :], np.broadcast_to(block, (2, block.shape[1]))], axis=1)
+            first = keep
+        piece = np.zeros((2, frames), np.float32)
+        begin, end = max(start, first), min(start + frames, first + held.shape[1])
+        if begin < end:
+            piece[:, begin - start : end - start] = held[:, begin - first : end - first]
+        return piece
+
+    return take
+
+
+def _mean_and_std(reader: Reader) -> tuple[np.float32, np.float32]:
+    """Mean and standard deviation of the mono sum, as the Demucs command line normalises a track by."""
+    frames, mean, squares = 0, 0.0, 0.0
+    for block in reader.blocks():
+        mono = block.mean(axis=0, dtype=np.float64)
+        # Chan, Golub & LeVeque 1979: combining the sums of squares of two parts.
+        delta = mono.mean() - mean
+        squares += ((mono - mono.mean()) ** 2).sum() + delta**2 * frames * mono.size / (frames + mono.size)
+        frames += mono.size
+        mean += delta * mono.size / frames
+    return np.float32(mean), np.float32(np.sqrt(squares / max(1, frames - 1)) + 1e-8)

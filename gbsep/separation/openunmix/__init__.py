@@ -1,0 +1,1 @@
+"""Open-Unmix: its networks and its filter."""

@@ -1,0 +1,1 @@
+"""Finished renders on disk: the record, its folder, stems, the review."""

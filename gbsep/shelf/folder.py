@@ -1,0 +1,377 @@
+"""A render's folder on disk: what is there already, and how a new render takes its place without losing anything.
+
+A finished render is a folder with a `render.json` that lists every file gbsep wrote there, with size and SHA-256, and
+holds a checksum of its own content (see record.py).
+Whatever that list does not name, or names with another content, belongs to the user and is foreign. What it names
+and the next render does not make anew, such as the same stems in another format, stays until --overwrite.
+
+A render is written into a staging folder beside its destination, `.<name>.<host>.<token>.partial`. Its render.json
+is written last, so a staging folder that holds one is complete. Publishing moves the files over one by one,
+render.json last again: when that is cut short, the next run finds the complete staging folder and carries on.
+Beside it lies a lock file that its writer holds: however a process ends, its lock is free, and what it left is swept.
+Process numbers would not do: in a container the next run has the same ones.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import html
+import json
+import os
+import platform
+import re
+import secrets
+import shutil
+import stat
+import zipfile
+import zlib
+from collections.abc import Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import AudioFileError, OutputError, ParameterError, SmallFileError, nearest
+from ..io.files import OutputFormat, content_hash
+from ..store import smallfiles
+from ..store.folders import write_whole
+from . import record
+from .record import RECORD as RECORD
+from .record import Record, Stamp
+from .record import fingerprint as fingerprint
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
+MEDIA = "media"
+"""Where a DAW project keeps files of its own, beside the renders of its song."""
+
+
+@dataclass(frozen=True)
+class Existing:
+    """What a destination holds: "none", "same" (this very render), "stale" (an older render) or "foreign"."""
+
+    state: str
+    reason: str = ""
+
+
+def inspect(folder: Path, wanted: Mapping[str, str], names: Collection[str], output: OutputFormat) -> Existing:
+    """Compare a destination with the render of fingerprint `wanted` that would write files called `names` as `output`.
+
+    A render that has other files beside these is "same"; one that lacks some of them is "stale". Files of these names
+    in another bit depth were made for another purpose, and count as foreign.
+    """
+    if folder.is_symlink():
+        raise OutputError(folder, "is a link, which a render does not follow; remove it, or choose another --out")
+    if not folder.exists():
+        return Existing("none")
+    if not folder.is_dir():
+        raise OutputError(folder, "is a file, not a folder; choose another with --out")
+    try:
+        found = record.load(folder)
+    except SmallFileError as error:
+        if not error.missing or os.path.lexists(folder / RECORD):
+            foreign = f"{RECORD} was changed since gbsep wrote it, or is not gbsep's"
+            return Existing("foreign", f"{foreign} ({error.reason})")
+        found = None
+    listed: Mapping[str, Stamp] = found.files if found else {}
+    own = found.own_files if found else []
+    for name in sorted({*own, *names}):
+        if name not in listed and os.path.lexists(folder / name):
+            return Existing("foreign", f"{name} was not written by gbsep")
+        if name in listed and os.path.lexists(folder / name) and not _is_unaltered(folder / name, listed[name]):
+            return Existing("foreign", f"{name} was changed since gbsep wrote it")
+    if found is None:
+        return Existing("none")
+    was = _format_of(found)
+    there = sorted(name for name in set(names) & set(own) if (folder / name).exists())
+    if there and was and was.container == output.container and was.bit_depth != output.bit_depth:
+        return Existing("foreign", f"{there[0]} is there already with a bit depth of {was.bit_depth}")
+    missing = sorted(name for name in own if not (folder / name).exists())
+    if missing:
+        return Existing("stale", f"{missing[0]} is missing")
+    changed = [part for part, value in wanted.items() if found.fingerprint.get(part) != value]
+    if changed:
+        return Existing("stale", f"{', '.join(changed)} changed")
+    lacking = sorted(set(names) - set(listed))
+    if lacking:
+        return Existing("stale", f"{lacking[0]} wanted as well")
+    return Existing("same", "unchanged")
+
+
+def _format_of(found: Record) -> OutputFormat | None:
+    with contextlib.suppress(ParameterError):
+        return OutputFormat(found.preset.output.format, found.preset.output.bit_depth)
+    return None
+
+
+def is_unaltered(folder: Path, found: Record) -> bool:
+    """Whether every file of a folder's render is there as gbsep wrote it."""
+    return all(_is_unaltered(folder / name, found.files[name]) for name in found.own_files)
+
+
+def other_recording(folder: Path, source: Path | str, sha256: str) -> str | None:
+    """Where the recording is that `folder` is a render of, when it is neither this one nor a copy of it."""
+    found = record.read(folder)
+    if found is None or sha256 == found.recording.sha256 or found.recording.path == address(source):
+        return None
+    return found.recording.path
+
+
+def address(source: Path | str) -> str:
+    """Where a recording is, from wherever it is looked for: a whole path, or a URL as it is."""
+    return str(source.resolve()) if isinstance(source, Path) else source
+
+
+def stem_file(folder: Path, stem: str) -> Path:
+    """The file of a stem in the folder of a finished render. Raises OutputError when there is none."""
+    found = record.read(folder)
+    stems = found.stems if found else {}
+    if stem not in stems:
+        raise OutputError(folder, f"holds no render with a stem {stem!r}{nearest(stem, stems)}")
+    return folder / stems[stem].file
+
+
+PROJECTS = (".rpp", ".dawproject")
+_PROJECT_BYTES = 100_000_000
+
+
+def superseded(folder: Path, names: Collection[str]) -> list[str]:
+    """The files of earlier renders in a folder that a render of files called `names` has no more, unaltered."""
+    found = record.read(folder)
+    listed = found.files if found else {}
+    return sorted(name for name in set(listed) - set(names) if _is_unaltered(folder / name, listed[name]))
+
+
+def referring(folder: Path, names: Collection[str], out: Path) -> dict[Path, list[str]]:
+    """Which of the files in a render's folder the projects of DAWs in its song's folder or in `out` refer to."""
+    found: dict[Path, list[str]] = {}
+    for place in dict.fromkeys((folder.parent, out)):
+        with contextlib.suppress(OSError):
+            for project in sorted(place.iterdir()):
+                text = _project_text(project) if project.suffix.lower() in PROJECTS else ""
+                told = [name for name in names if any(f"{folder.name}{slash}{name}" in text for slash in "/\\")]
+                found |= {project: told} if told else {}
+    return found
+
+
+def _project_text(project: Path) -> str:
+    """What a project says, as far as it can be read."""
+    try:
+        with smallfiles.open_regular(project) as file:
+            if project.suffix.lower() != ".dawproject":
+                return file.read(_PROJECT_BYTES).decode("utf-8", "replace")
+            with zipfile.ZipFile(file) as container, container.open("project.xml") as inside:
+                return html.unescape(inside.read(_PROJECT_BYTES).decode("utf-8", "replace"))
+    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error):
+        return ""
+
+
+def check_place(folder: Path, size_bytes: int) -> None:
+    """Raise OutputError when `folder` cannot be made or written to, or its disk has not `size_bytes` left."""
+    above = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    if not above.is_dir():
+        raise OutputError(above, "is a file, not a folder; choose another with --out")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise OutputError(above, "cannot be written to; choose another with --out")
+    free_bytes = shutil.disk_usage(above).free
+    if free_bytes < size_bytes:
+        raise OutputError(
+            above,
+            f"{size_bytes / 1e6:.1f} MB are needed and {free_bytes / 1e6:.1f} MB are free; choose another with --out",
+        )
+
+
+STAGING_TRIES = 20
+"""How often a folder is made again that another process, done with it and leaving it empty, took away meanwhile."""
+
+
+@contextlib.contextmanager
+def staging(folder: Path) -> Iterator[Path]:
+    """A new staging folder for `folder`; removed on the way out, with folders made for it that are left empty.
+
+    Raises OutputError when it cannot be made.
+    """
+    import filelock
+
+    place = folder.parent / f"{_prefix(folder)}{secrets.token_hex(8)}.partial"
+    lock = filelock.FileLock(f"{place}.lock")
+    made: dict[Path, tuple[int, int] | None] = {}
+    try:
+        for tries_left in reversed(range(STAGING_TRIES)):
+            missing = [parent for parent in folder.parents if not parent.exists()]
+            try:
+                place.parent.mkdir(parents=True, exist_ok=True)
+                made = {parent: _identity(parent) for parent in missing}
+                lock.acquire(blocking=False)
+                place.mkdir()
+                break
+            except (OSError, NotImplementedError) as error:
+                _remove(place, lock)
+                _remove_empty(missing)
+                if isinstance(error, FileNotFoundError) and tries_left:
+                    continue
+                # A lock that nobody else can hold is said to be held when its folder does not take files.
+                refused = isinstance(error, filelock.Timeout)
+                reason = "no file can be made there" if refused else getattr(error, "strerror", None) or error
+                raise OutputError(folder.parent, f"cannot be written to: {reason}; choose another place") from None
+        yield place
+    finally:
+        if _is_half_moved(place):
+            lock.release()
+        else:
+            _remove(place, lock)
+        # What lies there now may be another: a link to somewhere, put in its place meanwhile.
+        _remove_empty([parent for parent, identity in made.items() if _identity(parent) == identity])
+
+
+@contextlib.contextmanager
+def standing_in(place: Path, folder: Path) -> Iterator[None]:
+    """Errors of files in a staging folder, which is gone when they are read, become OutputError of `folder`."""
+    try:
+        yield
+    except AudioFileError as error:
+        if place not in error.path.parents:
+            raise
+        raise OutputError(folder, error.reason.replace(str(place), str(folder.parent))) from None
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Where to write a file that takes the place of `path` when all went well. What a killed process left is swept.
+
+    Raises OutputError when it cannot be written.
+    """
+    try:
+        recover(path)
+        with staging(path) as place, standing_in(place, path):
+            yield place / path.name
+            (place / path.name).replace(path)
+    except OSError as error:
+        raise OutputError(
+            path, f"cannot be written: {error.strerror or error}; free some space, or choose another place"
+        ) from None
+
+
+def publish(place: Path, folder: Path, told: Mapping[str, Any], overwrite: bool = False) -> None:
+    """Complete a staging folder with its render.json, which says what is `told`, and move it to `folder`.
+
+    It takes the place of the files of the same names in the render that is there. That render's other files stay, and
+    the new render.json vouches for them too; with `overwrite` they go, unless somebody has altered them.
+    """
+    paths = sorted(place.iterdir())
+    with ThreadPoolExecutor() as pool:
+        files = {path.name: stamp for path, stamp in zip(paths, pool.map(_stamp, paths), strict=True)}
+    old = record.read(folder)
+    kept = (
+        {} if overwrite or old is None else {name: old.files[name].model_dump() for name in superseded(folder, files)}
+    )
+    complete = record.sealed({**told, "files": {**files, **kept}})
+    write_whole(place / RECORD, json.dumps(complete, indent=2, ensure_ascii=False) + "\n")
+    _move(place, folder)
+
+
+def _move(place: Path, folder: Path) -> None:
+    """Move a complete staging folder to its place: the files that its record names, and nothing else.
+
+    What stops in the middle of it is completed by the next `recover`.
+    """
+    new = record.load(place)
+    if folder.is_symlink():
+        raise OutputError(
+            folder, "has become a link, which a render does not follow; remove it, or choose another --out"
+        )
+    if not folder.exists():
+        place.rename(folder)
+        return
+    for name in superseded(folder, new.files):
+        (folder / name).unlink(missing_ok=True)
+    for name in (*new.files, RECORD):
+        if smallfiles.is_regular(place / name):
+            (place / name).replace(folder / name)
+
+
+def _is_half_moved(place: Path) -> bool:
+    """Whether some files of a complete staging folder are at their place already, and some are not."""
+    new = record.read(place)
+    return new is not None and not all(os.path.lexists(place / name) for name in new.own_files)
+
+
+def recover(folder: Path) -> None:
+    """Finish or sweep what processes that are no more left beside `folder`.
+
+    What is finished takes the place of what gbsep wrote, and of nothing else: else it is swept as well.
+    """
+    import filelock
+
+    prefix, swept = _prefix(folder), False
+    left = re.compile(re.escape(prefix) + r"([0-9a-f]{8}|[0-9a-f]{16})\.partial\.lock")
+    for path in list(folder.parent.iterdir()) if folder.parent.is_dir() else ():
+        place = folder.parent / path.name.removesuffix(".lock")
+        if not (left.fullmatch(path.name) and smallfiles.is_regular(path)) or place.is_symlink():
+            continue
+        lock = filelock.FileLock(path)
+        with contextlib.suppress(filelock.Timeout):
+            lock.acquire(blocking=False)
+            if _may_follow(place, folder):
+                _move(place, folder)
+            _remove(place, lock)
+            swept = True
+    if swept:
+        _remove_empty([folder.parent])
+
+
+def _may_follow(place: Path, folder: Path) -> bool:
+    """Whether a staging folder is complete, and nobody's files are in its way."""
+    new, old = record.read(place), record.read(folder)
+    if new is None or folder.is_symlink():
+        return False
+    if old is None and os.path.lexists(folder / RECORD):
+        return False
+    for name in new.files:
+        waits, there = os.path.lexists(place / name), os.path.lexists(folder / name)
+        if waits and not _is_unaltered(place / name, new.files[name]):
+            return False
+        if waits and there and not (old and name in old.files and _is_unaltered(folder / name, old.files[name])):
+            return False
+    return True
+
+
+def _prefix(folder: Path) -> str:
+    return f".{folder.name}.{platform.node()}."
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """What tells a folder from any other, None where there is none; a link is what it is, not where it leads."""
+    with contextlib.suppress(OSError):
+        status = folder.lstat()
+        return status.st_dev, status.st_ino
+    return None
+
+
+def _remove(place: Path, lock: BaseFileLock) -> None:
+    shutil.rmtree(place, ignore_errors=True)
+    lock.release()
+    Path(lock.lock_file).unlink(missing_ok=True)
+
+
+def _remove_empty(folders: Collection[Path]) -> None:
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
+def _stamp(path: Path) -> dict[str, Any]:
+    status = path.stat()
+    return {"bytes": status.st_size, "modified_ns": status.st_mtime_ns, "sha256": content_hash(path)}
+
+
+def _is_unaltered(path: Path, stamp: Stamp) -> bool:
+    """Whether the file itself, no link to one, is there as it was written."""
+    try:
+        status = path.lstat()
+        if not stat.S_ISREG(status.st_mode) or status.st_size != stamp.bytes:
+            return False
+        return status.st_mtime_ns == stamp.modified_ns or content_hash(path) == stamp.sha256
+    except (OSError, AudioFileError):
+        return False

@@ -1,0 +1,135 @@
+"""A folder of stems: a finished render, or files from anywhere, found by the names of their stems.
+
+Conventions: a render's stems are those that its render.json lists; in any other folder a stem is an audio file and has
+its name without the suffix. `mixture` and `residual` are no stems. Where there is no `guitar`, it is the sum of
+`guitar1`, `guitar2`, ...: guitars that were recorded one by one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..audio import Reader, mix
+from ..errors import AudioFileError, OutputError
+from ..io import files
+from ..store import stemcache as cache
+from . import record
+from .record import RECORD, Excerpt, Record
+
+SUFFIXES = (
+    ".wav", ".flac", ".mp3", ".ogg", ".oga", ".aif", ".aiff", ".aifc", ".w64", ".rf64", ".caf", ".au",
+    ".m4a", ".mp4", ".mkv", ".webm", ".wv", ".ape", ".aac",
+)  # fmt: skip
+NO_STEMS = ("mixture", "residual")
+NUMBERED_GUITAR = re.compile(r"guitar\d+")
+
+
+@dataclass(frozen=True)
+class StemFolder:
+    """The files of a folder by stem name, and the `record` (render.json) where it is a finished render."""
+
+    path: Path
+    files: Mapping[str, tuple[Path, ...]]
+    record: Record | None = None
+
+    @property
+    def excerpt(self) -> Excerpt:
+        """The part of the recording that the stems are of."""
+        return self.record.excerpt if self.record else Excerpt()
+
+    def open(self, name: str, start_s: float = 0.0, duration_s: float | None = None) -> Reader:
+        """A stem, or an excerpt of it, as a Reader; the sum of its files where it has several."""
+        return _sum(self.files[name], start_s, duration_s)
+
+    def mixture(self) -> Reader | None:
+        """What the stems were separated from, as a Reader; None where it is lost."""
+        found = self.mixture_file()
+        return files.open(*found) if found else None
+
+    def mixture_file(self) -> tuple[Path, float, float | None] | None:
+        """What the stems were separated from: a `mixture` file, or a render's input where that is still there.
+
+        The path, and the start and duration in seconds of the part that counts. The input is known by its content: one
+        that has changed since counts as lost.
+        """
+        path = self._beside("mixture")
+        if path is not None:
+            return path, 0.0, None
+        if self.record is None:
+            return None
+        made_of = self.record.recording
+        path = Path(made_of.path)
+        try:
+            if not path.is_file() or cache.remembered_hash(cache.locate(), path) != made_of.sha256:
+                return None
+        except AudioFileError:  # no longer to be read
+            return None
+        return path, self.excerpt.start_s, self.excerpt.duration_s
+
+    def residual(self) -> Reader | None:
+        """What no stem holds: a file `residual`."""
+        path = self._beside("residual")
+        return files.open(path) if path else None
+
+    def _beside(self, name: str) -> Path | None:
+        paths = (path for path in self.path.iterdir() if path.stem == name and path.suffix.lower() in SUFFIXES)
+        return next(paths, None)
+
+
+def find_stems(folder: str | Path, dry: bool = False) -> StemFolder:
+    """The stems in a folder; of a render with `dry` the files before its effects, where they were written.
+
+    Raises OutputError for a folder that is missing, holds no stems, or one stem twice.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise OutputError(folder, "is not a folder" if folder.exists() else "no such folder; check the name")
+    found_record = record.read(folder)
+    if found_record is not None:
+        chosen = {name: (dry and stem.dry) or stem.file for name, stem in found_record.stems.items()}
+        return StemFolder(folder, {name: (folder / file,) for name, file in chosen.items()}, found_record)
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in SUFFIXES and path.stem not in NO_STEMS and not path.name.startswith("."):
+            if path.stem in found:
+                raise OutputError(folder, f"holds {path.stem} twice: {found[path.stem].name} and {path.name}")
+            found[path.stem] = path
+    numbered = [name for name in found if NUMBERED_GUITAR.fullmatch(name)]
+    guitars = tuple(found.pop(name) for name in numbered)
+    stems_of: dict[str, tuple[Path, ...]] = {name: (path,) for name, path in found.items()}
+    if guitars and "guitar" not in stems_of:
+        stems_of["guitar"] = guitars
+    if not stems_of:
+        raise OutputError(folder, "holds no stems: no render.json and no audio file such as bass.wav")
+    return StemFolder(folder, dict(sorted(stems_of.items())))
+
+
+def renders_in(folder: str | Path) -> dict[str, Path]:
+    """The finished renders below a folder such as OUT or OUT/<track>, by their path in it; itself as ".".
+
+    >>> renders_in("gbsep-out")  # doctest: +SKIP
+    {'song/exp002': PosixPath('gbsep-out/song/exp002')}
+    """
+    folder = Path(folder)
+    records = sorted(path for path in folder.rglob(RECORD) if not _is_staging(path.relative_to(folder)))
+    return {path.parent.relative_to(folder).as_posix(): path.parent for path in records if record.read(path.parent)}
+
+
+def _is_staging(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
+def _sum(paths: tuple[Path, ...], start_s: float, duration_s: float | None) -> Reader:
+    readers = [files.open(path, start_s, duration_s) for path in paths]
+    shape = (readers[0].sample_rate, readers[0].channels, readers[0].frames)
+    for path, reader in zip(paths, readers, strict=True):
+        if (reader.sample_rate, reader.channels, reader.frames) != shape:
+            raise AudioFileError(
+                path,
+                f"is {reader.channels} channels, {reader.frames} frames at {reader.sample_rate} Hz, which does not add "
+                f"up with {paths[0].name}: {shape[1]} channels, {shape[2]} frames at {shape[0]} Hz",
+            )
+    return mix([(1.0, reader) for reader in readers])

@@ -1,0 +1,1 @@
+"""What gbsep keeps on disk between runs: its folders, small files, the stem cache."""

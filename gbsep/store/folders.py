@@ -1,0 +1,77 @@
+"""The user's own folders, where the platform wants them, and small files in them.
+
+An environment variable puts a folder elsewhere. Raised is FolderUnknown, where a folder would lie in a home that is not
+known.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+from ..errors import FolderUnknown
+
+ESCAPED = "backslashreplace"
+"""For text with names in it that are no UTF-8: in JSON they become escapes that give the very name back."""
+
+
+def config_folder() -> Path | None:
+    """Presets and defaults.json: GBSEP_CONFIG. A user without a home has none, and does without."""
+    try:
+        return _folder("GBSEP_CONFIG", "user_config_path")
+    except FolderUnknown:
+        if os.environ.get("GBSEP_CONFIG"):
+            raise
+        return None
+
+
+def cache_folder() -> Path:
+    """What can be made again, such as separated stems: GBSEP_CACHE."""
+    return _folder("GBSEP_CACHE", "user_cache_path")
+
+
+def data_folder() -> Path:
+    """What was fetched or trained, such as model weights: GBSEP_HOME."""
+    return _folder("GBSEP_HOME", "user_data_path")
+
+
+def state_folder() -> Path:
+    """What gbsep remembers of what it saw, such as the hashes of weights: GBSEP_STATE."""
+    return _folder("GBSEP_STATE", "user_state_path")
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file in one step, text in UTF-8; a lone surrogate, of a name that is no text, becomes its escape in JSON.
+
+    It is written beside its place first, under a name that cannot be foreseen and through no link. A link at `path` is
+    replaced, not followed. Raises OSError.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".gbsep-{secrets.token_hex(8)}.tmp")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    handle = os.open(beside, flags | getattr(os, "O_CLOEXEC", 0), 0o666)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content if isinstance(content, bytes) else content.encode("utf-8", ESCAPED))
+        beside.replace(path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+def _folder(variable: str, kind: str) -> Path:
+    """Raises FolderUnknown when it is to lie in the home of a user who has none."""
+    given = os.environ.get(variable, "")
+    path = Path(os.path.expanduser(given))
+    if not given:
+        import platformdirs
+
+        try:
+            path = getattr(platformdirs, kind)("gbsep", appauthor=False)
+        except RuntimeError:  # newer releases raise it, older ones leave the ~
+            path = Path("~")
+    if str(path).startswith("~"):
+        where = f"{variable}={given}: there is no such user" if given else "HOME is not set, and this user has no home"
+        raise FolderUnknown(f"{where}; name a folder in {variable}")
+    return path.absolute()

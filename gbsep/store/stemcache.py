@@ -1,0 +1,500 @@
+"""The stem cache: what separation made, kept on disk from one run to the next.
+
+    <folder>/entries/<key>/   manifest.json, and one file of raw float32 per stem, frames of interleaved channels
+    <folder>/building/        entries being written, each beside the lock file its writer holds, and entries on their
+                              way out; what a killed process leaves here is swept when the next entry is begun
+    <folder>/hashes/          the content hash of each input file, with the size and times it was seen with
+    <folder>/.lock            held for the moments in which entries come, are opened, or go
+
+What lies there is touched only where it has such a name, and under building/ such a lock file: all else is somebody
+else's, and no link is followed. An entry appears by one rename, whole or not at all, and leaves by another; so several
+processes may share a folder. Two that build the same entry both finish, and the first one's stays.
+
+Stems are opened while the lock is held: on POSIX a Reader reads on when its entry has been evicted, on Windows an entry
+that is open cannot be evicted. Sizes and CRC-32 are checked when an entry is opened, before anything is read from it; a
+damaged one is removed and missed.
+
+The folder is `GBSEP_CACHE` or the user's cache folder, its size `GBSEP_CACHE_SIZE` or 10 GB. The least
+recently used entries go first. What would not fit at all is held for the run in unnamed temporary files instead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+import tempfile
+import threading
+import time
+import weakref
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from ..audio import BLOCK_FRAMES, Block, Reader, check_finite
+from ..errors import (
+    AudioError,
+    AudioFileError,
+    OutputError,
+    ParameterError,
+    SeparationFailed,
+    SmallFileError,
+)
+from ..io.files import content_hash
+from ..io.spool import shut, temporary_path
+from ..shelf.record import Lenient, Sha256, Text, checked
+from . import smallfiles
+from .folders import cache_folder, write_whole
+
+ENTRY = re.compile(r"[0-9a-f]{64}")
+BUILD = re.compile(r"[0-9a-f]{16}")
+HASH = re.compile(r"[0-9a-f]{32}\.json")
+"""The names of entries, of what is under building/, and of remembered hashes."""
+
+MAX_STEMS = 64
+
+FORMAT = 1
+"""Raised whenever the layout of an entry changes; entries of another format are removed and missed."""
+
+DEFAULT_SIZE = "10 GB"
+
+_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
+_LOCK_TIMEOUT_S = 60.0
+_SETTLED_NS = 2 * 10**9
+
+
+@dataclass(frozen=True)
+class Cache:
+    """A cache folder and the bytes that its entries may take together."""
+
+    folder: Path
+    limit_bytes: int
+
+
+@dataclass(frozen=True)
+class Usage:
+    """How much is in a cache."""
+
+    entries: int
+    bytes: int
+
+
+class Unusable(OutputError):
+    """The cache's folder cannot be used; whoever needs the stems can do without."""
+
+
+class _Stem(Lenient):
+    name: Text
+    crc32: int = Field(ge=0, lt=2**32)
+
+
+class _Manifest(Lenient):
+    """manifest.json"""
+
+    format: Literal[1]
+    sample_rate: int = Field(ge=1, lt=2**31)
+    channels: int = Field(ge=1, lt=2**16)
+    frames: int = Field(ge=0, lt=2**48)
+    stems: Annotated[tuple[_Stem, ...], Field(strict=False, max_length=MAX_STEMS)]
+
+
+class _Known(Lenient):
+    """A remembered hash."""
+
+    stamp: list[int]
+    sha256: Sha256
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a set of stems is made of."""
+
+    names: tuple[str, ...]
+    sample_rate: int
+    channels: int
+    frames: int
+
+    @property
+    def bytes_per_stem(self) -> int:
+        return 4 * self.channels * self.frames
+
+
+def locate(folder: str | Path | None = None, size: str | int | None = None) -> Cache:
+    """The cache in `folder` of at most `size` (bytes, or such as "500 MB"); unset ones as in the module's docstring.
+
+    Raises ParameterError for a size that is none.
+    """
+    folder = folder or cache_folder()
+    size = size if size is not None else os.environ.get("GBSEP_CACHE_SIZE") or DEFAULT_SIZE
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?b|)", str(size).strip().lower())
+    if not match:
+        raise ParameterError("cache size", size, 'a number of bytes, or one with a unit such as "500 MB" or "20 GB"')
+    return Cache(Path(folder).expanduser().absolute(), int(float(match[1]) * _UNITS[match[2]]))
+
+
+def key(
+    *,
+    input_sha256: str,
+    start_s: float,
+    duration_s: float | None,
+    backend: str,
+    settings: Mapping[str, Any],
+    identity: Mapping[str, Any],
+    seed: int,
+    separation_version: int,
+    wanted: Iterable[str],
+) -> str:
+    """The name of an entry: SHA-256 of everything that changes the stems, as JSON with sorted keys.
+
+    `duration_s` None means to the end; the order of `wanted` does not matter.
+    """
+    parts = {
+        "input_sha256": input_sha256,
+        "start_s": float(start_s),
+        "duration_s": None if duration_s is None else float(duration_s),
+        "backend": backend,
+        "settings": dict(settings),
+        "identity": dict(identity),
+        "seed": seed,
+        "separation_version": separation_version,
+        "wanted": sorted(wanted),
+    }
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def get(cache: Cache, key: str, shape: Shape | None = None) -> dict[str, Reader] | None:
+    """The stems of an entry, or None when there is none, or none that is whole and of that `shape`, if one is given.
+
+    Raises Unusable.
+    """
+    if not (cache.folder / "entries").is_dir():
+        return None
+    with _locked(cache):
+        opened = _open(cache, key, shape)
+    if opened is None:
+        return None
+    stems, checksums = opened
+    if all(_checksum(reader) == checksum for reader, checksum in zip(stems.values(), checksums, strict=True)):
+        return stems
+    del stems, opened
+    with _locked(cache):
+        _remove(cache, cache.folder / "entries" / key)
+    return None
+
+
+def put(cache: Cache, key: str, blocks: Iterable[Mapping[str, Block]], shape: Shape) -> dict[str, Reader]:
+    """Write the stems that `blocks` brings, block by block, and return them as they now are in the cache.
+
+    Raises SeparationFailed when the blocks are not of that shape or not finite, Unusable when the folder cannot be
+    written or the disk is full. Either way, and when `blocks` raises, nothing is kept.
+    """
+    size = shape.bytes_per_stem * len(shape.names)
+    if size > cache.limit_bytes:
+        return spool(blocks, shape)
+    with _building(cache) as folder:
+        with contextlib.ExitStack() as stack:
+            files = [stack.enter_context((folder / f"{number}.f32").open("wb")) for number in range(len(shape.names))]
+            checksums = _write(blocks, shape, files, folder)
+        stems = [{"name": name, "crc32": crc32} for name, crc32 in zip(shape.names, checksums, strict=True)]
+        manifest = {
+            "format": FORMAT,
+            "sample_rate": shape.sample_rate,
+            "channels": shape.channels,
+            "frames": shape.frames,
+            "stems": stems,
+        }
+        with _writing(folder):
+            write_whole(folder / "manifest.json", json.dumps(manifest))
+        with _locked(cache), _writing(folder):
+            entry = cache.folder / "entries" / key
+            opened = _open(cache, key, shape)
+            if opened is None:
+                _evict(cache, cache.limit_bytes - size)
+                folder.rename(entry)
+                opened = _open(cache, key, shape)
+    if opened is None:
+        raise Unusable(entry, "was damaged the moment it was written: check the disk, or use --no-cache")
+    return opened[0]
+
+
+def spool(blocks: Iterable[Mapping[str, Block]], shape: Shape) -> dict[str, Reader]:
+    """Like `put`, but kept only as long as the Readers are: in unnamed temporary files."""
+    folder = temporary_path().parent
+    with _writing(folder):
+        files = [_File(tempfile.TemporaryFile()) for _ in shape.names]  # noqa: SIM115 - closed by _File
+    _write(blocks, shape, [held.file for held in files], folder)
+    return {name: _reader(held, shape) for name, held in zip(shape.names, files, strict=True)}
+
+
+def usage(cache: Cache) -> Usage:
+    """How many entries there are, and their size."""
+    sizes = [size for _, size, _ in _entries(cache)]
+    return Usage(len(sizes), sum(sizes))
+
+
+def clear(cache: Cache) -> Usage:
+    """Remove every entry, remembered hash and leftover; what other processes are building stays. Says what is gone."""
+    before = usage(cache)
+    if cache.folder.is_dir():
+        with _locked(cache):
+            _sweep(cache)
+            _evict(cache, 0)
+            hashes = cache.folder / "hashes"
+            for path in named(hashes, HASH):
+                if smallfiles.is_regular(path):
+                    path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                hashes.rmdir()
+    after = usage(cache)
+    return Usage(before.entries - after.entries, before.bytes - after.bytes)
+
+
+def remembered_hash(cache: Cache, path: str | Path) -> str:
+    """SHA-256 of a file's content, remembered as long as its size, times and inode stay.
+
+    Raises AudioFileError when the file cannot be read.
+    """
+    path = Path(path).absolute()
+    record = cache.folder / "hashes" / f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:32]}.json"
+    stamp = _stamp(path)
+    with contextlib.suppress(SmallFileError):
+        known = checked(record, _Known, smallfiles.read_json(record, follow=False))
+        if known.stamp == stamp:
+            return known.sha256
+    seen_ns = time.time_ns()
+    sha256 = content_hash(path)
+    # A file changed a moment ago may change once more within the clock's tick: its times prove nothing yet.
+    settled = _stamp(path) == stamp and seen_ns - max(stamp[1:3]) > _SETTLED_NS
+    if settled and not record.parent.is_symlink():
+        with contextlib.suppress(OSError):
+            write_whole(record, json.dumps({"stamp": stamp, "sha256": sha256}))
+    return sha256
+
+
+def _stamp(path: Path) -> list[int]:
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise AudioFileError(path, f"cannot be read: {error.strerror}") from error
+    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+
+
+# Entries
+
+
+@contextlib.contextmanager
+def _locked(cache: Cache) -> Iterator[None]:
+    import filelock
+
+    with _writing(cache.folder):
+        cache.folder.mkdir(parents=True, exist_ok=True)
+        for name in ("entries", "building", ".lock"):
+            if (cache.folder / name).is_symlink():
+                raise Unusable(cache.folder / name, "is a link, which the cache does not follow: name another folder")
+        lock = filelock.FileLock(cache.folder / ".lock", timeout=_LOCK_TIMEOUT_S)
+        try:
+            lock.acquire()
+        except filelock.Timeout:
+            raise Unusable(
+                cache.folder, "another process does not let go of the cache: end it, or use --no-cache"
+            ) from None
+        except NotImplementedError as error:
+            raise Unusable(cache.folder, f"has a disk that knows no locks: {error}") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise Unusable(
+            path,
+            f"cannot be written: {error.strerror or error}; make room, or set GBSEP_CACHE or TMPDIR to another folder",
+        ) from error
+
+
+@contextlib.contextmanager
+def _building(cache: Cache) -> Iterator[Path]:
+    """An empty folder to build an entry in, whose lock says that its builder lives."""
+    import filelock
+
+    folder = cache.folder / "building" / secrets.token_hex(8)
+    lock = filelock.FileLock(f"{folder}.lock")
+    with _locked(cache), _writing(folder):
+        _sweep(cache)
+        (cache.folder / "entries").mkdir(exist_ok=True)
+        folder.parent.mkdir(exist_ok=True)
+        lock.acquire()
+        folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        lock.release()
+        Path(lock.lock_file).unlink(missing_ok=True)
+
+
+def _sweep(cache: Cache) -> None:
+    """Remove what processes that are no more left under building/. The cache must be locked."""
+    import filelock
+
+    for folder in named(cache.folder / "building", BUILD, ".lock"):
+        lock = folder.with_suffix(".lock")
+        if not smallfiles.is_regular(lock):
+            continue
+        with contextlib.suppress(OSError, filelock.Timeout), filelock.FileLock(lock, timeout=0):
+            if not folder.is_symlink():
+                shutil.rmtree(folder, ignore_errors=True)
+            lock.unlink(missing_ok=True)
+
+
+def named(folder: Path, names: re.Pattern[str], suffix: str = "") -> list[Path]:
+    """What lies in a folder under names of ours, without a suffix; nothing where that is a link or cannot be read."""
+    with contextlib.suppress(OSError):
+        there = [path.name for path in folder.iterdir()] if not folder.is_symlink() else []
+        ours = [name.removesuffix(suffix) for name in there if name.endswith(suffix)]
+        return [folder / name for name in ours if names.fullmatch(name)]
+    return []
+
+
+def _entries(cache: Cache) -> list[tuple[int, int, Path]]:
+    """When each entry was last used (ns), its bytes, its folder."""
+    found = []
+    for entry in named(cache.folder / "entries", ENTRY):
+        with contextlib.suppress(OSError):
+            if not entry.is_symlink() and entry.is_dir():
+                size = sum(path.lstat().st_size for path in entry.iterdir())
+                found.append((entry.stat().st_mtime_ns, size, entry))
+    return found
+
+
+def _evict(cache: Cache, limit_bytes: int) -> None:
+    """Remove the least recently used entries until the others fit `limit_bytes`. The cache must be locked."""
+    entries = sorted(_entries(cache))
+    total = sum(size for _, size, _ in entries)
+    for _, size, entry in entries:
+        if total > limit_bytes:
+            _remove(cache, entry)
+            total -= size
+
+
+def _remove(cache: Cache, entry: Path) -> None:
+    """Remove an entry by way of building/, from where it is swept if this is cut short. The cache must be locked."""
+    leaving = cache.folder / "building" / secrets.token_hex(8)
+    lock = leaving.with_suffix(".lock")
+    # Where an open file pins its folder (Windows) the entry stays until a later time.
+    with contextlib.suppress(OSError):
+        leaving.parent.mkdir(exist_ok=True)
+        lock.touch(exist_ok=False)
+        entry.rename(leaving)
+        shutil.rmtree(leaving)
+    with contextlib.suppress(OSError):
+        if not leaving.exists():
+            lock.unlink(missing_ok=True)
+
+
+def _open(cache: Cache, key: str, wanted: Shape | None) -> tuple[dict[str, Reader], list[int]] | None:
+    """The stems of an entry and their checksums, now the last used; removes one that is damaged at first sight."""
+    entry = cache.folder / "entries" / key
+    if not os.path.lexists(entry):
+        return None
+    try:
+        if entry.is_symlink():
+            raise ValueError("a link")
+        path = entry / "manifest.json"
+        manifest = checked(path, _Manifest, smallfiles.read_json(path, follow=False))
+        names = tuple(stem.name for stem in manifest.stems)
+        shape = Shape(names, manifest.sample_rate, manifest.channels, manifest.frames)
+        if len(set(names)) < len(names) or shape != (wanted or shape):
+            raise ValueError(f"{shape} is not {wanted}")
+        stems = {}
+        for number, name in enumerate(names):
+            file = smallfiles.open_regular(entry / f"{number}.f32", follow=False)
+            stems[name] = _reader(_File(file), shape)
+            if os.fstat(file.fileno()).st_size != shape.bytes_per_stem:
+                raise ValueError(f"{number}.f32 is not of that shape")
+        os.utime(entry)
+    except (OSError, ValueError, SmallFileError):
+        _remove(cache, entry)
+        return None
+    return stems, [stem.crc32 for stem in manifest.stems]
+
+
+# Files of samples
+
+
+class _File:
+    """A file read from any place by whoever holds it, and closed when nobody does."""
+
+    def __init__(self, file: IO[bytes]):
+        self.file, self._lock = file, threading.Lock()
+        weakref.finalize(self, shut, file)
+
+    def read(self, first_byte: int, into: np.ndarray) -> None:
+        with self._lock:
+            self.file.seek(first_byte)
+            read = self.file.readinto(into.data)  # type: ignore[attr-defined]
+        if read != into.nbytes:
+            raise AudioError("a stem in the cache lost its end while it was read: clear the cache and render again")
+
+
+def _reader(file: _File, shape: Shape) -> Reader:
+    channels = shape.channels
+
+    def blocks(block_frames: int) -> Iterator[Block]:
+        for first in range(0, shape.frames, block_frames):
+            interleaved = np.empty((min(block_frames, shape.frames - first), channels), np.float32)
+            file.read(4 * channels * first, interleaved)
+            yield np.ascontiguousarray(interleaved.T)
+
+    return Reader(shape.sample_rate, channels, shape.frames, blocks)
+
+
+def _write(blocks: Iterable[Mapping[str, Block]], shape: Shape, files: Sequence[IO[bytes]], folder: Path) -> list[int]:
+    """Write each stem into its file in `folder`; the CRC-32 of each."""
+    checksums = [0] * len(files)
+    frames = 0
+    for block in blocks:
+        count = next(iter(block.values())).shape[1]
+        for number, (name, file) in enumerate(zip(shape.names, files, strict=True)):
+            if name not in block or block[name].shape != (shape.channels, count):
+                found = block[name].shape if name in block else "nothing"
+                raise SeparationFailed(
+                    f"stem {name!r} brought {found}, not {(shape.channels, count)}, at frame {frames}"
+                )
+            try:
+                check_finite(block[name], frames)
+            except AudioError as error:
+                raise SeparationFailed(f"stem {name!r}: {error}") from error
+            interleaved = np.ascontiguousarray(block[name].T, np.float32).data
+            checksums[number] = zlib.crc32(interleaved, checksums[number])
+            with _writing(folder):
+                file.write(interleaved)
+        frames += count
+    if frames != shape.frames:
+        raise SeparationFailed(f"separation gave {frames} frames of {shape.frames}")
+    with _writing(folder):
+        for file in files:
+            file.flush()
+    return checksums
+
+
+def _checksum(reader: Reader) -> int:
+    crc32 = 0
+    for block in reader.blocks(BLOCK_FRAMES):
+        crc32 = zlib.crc32(np.ascontiguousarray(block.T).data, crc32)
+    return crc32
