@@ -43,7 +43,7 @@ from .errors import (
     nearest,
 )
 from .external import PluginReport
-from .folders import state_folder
+from .folders import is_path, state_folder
 from .preset import Loudness, MixtureFit, Peak, Preset, exchanged, load_preset, preset_names
 from .separation.compute import threads, versions
 
@@ -100,11 +100,13 @@ class Options:
     def __post_init__(self) -> None:
         expect("out", self.out, str, Path)
         object.__setattr__(self, "out", Path(self.out))
+        if not is_path(self.out):
+            raise ParameterError("out", str(self.out), "the path of a folder, without a null byte")
         for switch in ("overwrite", "dry_stems", "use_cache", "download", "allow_plugin_paths", "dry_run"):
             expect(switch, getattr(self, switch), bool)
-        START_S.check(self.start_s)
+        object.__setattr__(self, "start_s", START_S.check(self.start_s))
         if self.duration_s is not None:
-            DURATION_S.check(self.duration_s)
+            object.__setattr__(self, "duration_s", DURATION_S.check(self.duration_s))
         expect("name", self.name, str)
         expect("device", self.device, str)
         expect("models", self.models, str, Path, type(None))

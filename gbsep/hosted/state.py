@@ -23,7 +23,7 @@ import struct
 from pathlib import Path
 from xml.etree import ElementTree
 
-from ..errors import PluginError
+from ..errors import PluginError, printable
 
 HEADER = struct.Struct("<4si32sq")
 LIST = struct.Struct("<4si")
@@ -139,13 +139,17 @@ def _entries(preset: bytes) -> list[tuple[bytes, int, int]]:
 def _check_class(saved: object, here: str) -> None:
     if not isinstance(saved, str) or saved.upper() != here.upper():
         raise PluginError(
-            f"the state belongs to another plug-in: it was saved for class id {saved}, this one is {here}"
+            f"the state belongs to another plug-in: it was saved for class id {_told(saved)}, this one is {here}"
         )
 
 
 def _check_version(saved: object, here: str) -> None:
     if saved != here:
         raise PluginError(
-            f"the state was saved for version {saved}, but this plug-in has {here}: install version {saved}, "
-            "or set the plug-in up again and save its state with `gbsep plugins save`"
+            f"the state was saved for version {_told(saved)}, but this plug-in has {here}: "
+            f"install version {_told(saved)}, or set the plug-in up again and save its state with `gbsep plugins save`"
         )
+
+
+def _told(saved: object) -> str:
+    return printable(str(saved)[:100])
