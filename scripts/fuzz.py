@@ -300,6 +300,7 @@ def main(arguments: list[str] | None = None) -> int:
             again = f"fuzz.py {kind} --seed {given.seed} --only {fault.number}"
             print(f"--- {kind}, input {fault.number}: {fault.what} ({again})\n{fault.told}", file=sys.stderr)
         tallies.append(tally)
+        print(f"{kind}: {tally.tried:,} inputs, {len(tally.faults)} faults", file=sys.stderr, flush=True)
     print(table(tallies))
     return 1 if any(tally.faults for tally in tallies) else 0
 

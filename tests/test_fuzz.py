@@ -19,6 +19,7 @@ from gbsep.batch import inputs
 from gbsep.errors import AudioError, AudioFileError, BackendError, OutputError, ParameterError, PluginError
 from gbsep.hosted import state
 from gbsep.rendering import Options
+from gbsep.session.model import color_of
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 sys.path.insert(0, str(SCRIPTS))
@@ -268,3 +269,8 @@ def test_a_damaged_pool_is_refused_in_words(damage: str, tmp_path: Path) -> None
     (tmp_path / "0000.json").write_text(texts.get(damage, about))
     with pytest.raises(gbsep.GbsepError):
         pool.load([tmp_path], 22050)
+
+
+@pytest.mark.parametrize("name", ["\udcff", "노래", ""])
+def test_any_name_of_a_stem_has_a_colour(name: str) -> None:
+    assert 0 <= color_of(name) < 2**24
