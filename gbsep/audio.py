@@ -58,7 +58,7 @@ class Audio:
         whole = isinstance(self.sample_rate, (int, np.integer)) and not isinstance(self.sample_rate, bool)
         if not (whole and MIN_SAMPLE_RATE <= self.sample_rate <= MAX_SAMPLE_RATE):
             allowed = f"a whole number of Hz from {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE}"
-            raise AudioError(f"sample_rate must be {allowed}, not {self.sample_rate!r}")
+            raise AudioError(f"sample_rate must be {allowed}, not {shown(self.sample_rate)}")
         samples = np.array(samples, dtype=np.float32, order="C")
         check_finite(samples)
         samples.flags.writeable = False

@@ -21,6 +21,7 @@ delay, IEEE Signal Processing Magazine 13(1), 1996.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -195,7 +196,7 @@ def write_demo(
     folder = Path(folder)
     paths = {name: folder / f"{name}.wav" for name in ("mixture", "bass", "guitar", "guitar1", "guitar2")}
     for path in paths.values():
-        if path.exists() and not overwrite:
+        if os.path.exists(path) and not overwrite:
             raise OutputError(path, "is there already; choose another folder, or give --overwrite")
     mixture, stems = make_demo(seconds, sample_rate, seed)
     try:

@@ -1,14 +1,17 @@
 #!/usr/bin/env python
-"""Throws damaged input at a part of gbsep and tells what came out but a GbsepError: a traceback, a crash, a hang.
+"""Throws damaged, forged and made-up input at gbsep; tells what came out but a GbsepError, what hung, what was written.
 
-    python scripts/fuzz.py readers --seconds 60 --seed 1
-    python scripts/fuzz.py records --inputs 1000
+    python scripts/fuzz.py all --inputs 20000 --seed 1         every kind, its share of the inputs, as a Markdown table
+    python scripts/fuzz.py readers --seconds 60 --seed 1       one kind
+    python scripts/fuzz.py readers --seed 1 --only 4711        one input again, in this very process
 
-Inputs are numbered: input N of a seed is the same every time, however many processes work. What fails is kept in the
-folder of --keep, for a test to be made of it. Exit code 1 when something failed.
+Inputs are numbered: input N of a seed is the same every time, however many processes work. Each process has folders of
+its own, and a write, move or removal elsewhere is stopped and counted (`fuzz_guard`); one that does not answer is ended
+and counted as a hang, one that ends by itself as a crash. A traceback counts, and so does an answer that cannot be
+right. What the input that failed lay in is kept in the folder of --keep. Exit code 1 when anything was found.
 
-Each TARGETS row names (a function that makes whole samples in a folder, one that tries a damaged one): another part of
-gbsep is another row.
+A kind is a module beside this one, and a row of KINDS: `prepare(place)` makes what it needs in a folder, and returns
+what draws an input from a generator of chance: attempts, each with the words for it.
 """
 
 from __future__ import annotations
@@ -17,286 +20,301 @@ import argparse
 import faulthandler
 import importlib
 import multiprocessing
+import os
 import random
+import shutil
 import sys
 import tempfile
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
-import numpy as np
+sys.path.insert(0, str(Path(__file__).parent))
+
+import fuzz_guard
 
 from gbsep.errors import GbsepError
-from gbsep.io import files
 
-HANG_S = 30.0
-SAMPLES_S = 0.4
+KINDS = {"readers": 6000, "api": 4000, "presets": 3500, "manifests": 2500, "records": 1000, "files": 3000}
+"""What is tried, and the share that each has of the inputs of `all`: the modules fuzz_<kind>.py."""
+FAULTS = ("foreign exceptions", "crashes", "hangs", "files outside")
+
+HANG_S, START_S = 30.0, 120.0
+"""What an input and getting ready may take; longer where a machine has more to do than processors."""
+MOST_BYTES = 12 * 2**30
+"""Of address space, for a process: what asks for more gets a MemoryError."""
+LARGEST_FILE = 2**31
+
+Attempt = tuple[str, Callable[[], object]]
+Draw = Callable[[random.Random], Iterable[Attempt]]
+Found = tuple[str, str]
+"""One of FAULTS, and what happened."""
 
 
 @dataclass(frozen=True)
-class Target:
-    """`samples(folder)` writes whole inputs there; `try_one(path)` may raise nothing but GbsepError."""
+class Fault:
+    """What input `number` of a kind did."""
 
-    samples: Callable[[Path], None]
-    try_one: Callable[[Path], None]
-
-
-@dataclass(frozen=True)
-class Failure:
-    """What input `number` did, and the bytes that did it."""
-
+    kind: str
     number: int
-    name: str
     what: str
-    data: bytes
+    told: str
 
 
-# Readers of audio
+@dataclass(frozen=True)
+class Tally:
+    """How many inputs of a kind were tried, in how many seconds (also of processors), and what was found."""
 
-SOUND = (
-    ("wav", "WAV", "PCM_16"), ("float.wav", "WAV", "FLOAT"), ("adpcm.wav", "WAV", "MS_ADPCM"),
-    ("rf64", "RF64", "PCM_24"), ("w64", "W64", "PCM_16"), ("aiff", "AIFF", "PCM_16"), ("caf", "CAF", "PCM_16"),
-    ("au", "AU", "PCM_16"), ("flac", "FLAC", "PCM_16"), ("ogg", "OGG", "VORBIS"), ("opus", "OGG", "OPUS"),
-    ("mp3", "MP3", "MPEG_LAYER_III"),
-)  # fmt: skip
-"""(suffix, format, subtype) that libsndfile writes."""
-AV = (
-    ("m4a", "ipod", "aac"), ("alac.m4a", "ipod", "alac"), ("mkv", "matroska", "aac"), ("webm", "webm", "libopus"),
-    ("mka", "matroska", "flac"), ("flv", "flv", "aac"), ("wma", "asf", "wmav2"), ("avi", "avi", "ac3"),
-    ("ts", "mpegts", "mp2"), ("mpg", "mpeg", "mp2"), ("aac", "adts", "aac"), ("ac3", "ac3", "ac3"),
-    ("mp2", "mp2", "mp2"), ("oga", "ogg", "flac"), ("alac.caf", "caf", "alac"), ("tta", "tta", "tta"),
-    ("wv", "wv", "wavpack"),
-)  # fmt: skip
-"""(suffix, format, codec) that PyAV writes."""
-TAGS = {"title": "제목", "artist": "Renardé", "album": "B", "date": "2024", "comment": "C"}
+    kind: str
+    tried: int
+    seconds: float
+    cpu_s: float
+    faults: tuple[Fault, ...]
 
-
-def audio_samples(folder: Path) -> None:
-    """Short stereo files of every format that can be written here, with tags."""
-    import soundfile
-
-    rate = 48_000
-    noise = np.random.default_rng(0).uniform(-0.3, 0.3, (round(SAMPLES_S * rate), 2)).astype(np.float32)
-    for suffix, format, subtype in SOUND:
-        with soundfile.SoundFile(folder / f"a.{suffix}", "w", rate, 2, subtype, format=format) as sound:
-            with suppress(soundfile.LibsndfileError):
-                for name, text in TAGS.items():
-                    setattr(sound, name, text)
-            sound.write(noise)
-    files.write(folder / "id3.mp3", files.Audio(noise.T, rate), files.OutputFormat("mp3"), TAGS)
-    with suppress(ImportError):
-        import av
-
-        for suffix, format, codec in AV:
-            with suppress(av.FFmpegError, ValueError, TypeError):
-                _write_av(folder / f"b.{suffix}", format, codec, noise, rate)
-    for path in folder.iterdir():
-        if not path.stat().st_size:
-            path.unlink()
+    def row(self) -> list[str]:
+        counts = Counter(fault.what for fault in self.faults)
+        return [
+            self.kind,
+            f"{self.tried:,}",
+            *(str(counts[what]) for what in FAULTS),
+            f"{self.cpu_s:.0f}",
+            f"{self.seconds:.0f}",
+        ]
 
 
-def _write_av(path: Path, format: str, codec: str, samples: np.ndarray, rate: int) -> None:
-    import av
-
-    with av.open(str(path), "w", format=format) as container:
-        container.metadata.update(TAGS)
-        stream = container.add_stream(codec, rate=rate, layout="stereo")
-        if codec == "wmav2":
-            stream.bit_rate = 128_000
-        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples.T), "fltp", "stereo")
-        frame.sample_rate, frame.pts = rate, 0
-        wanted = stream.codec_context.format.name if stream.codec_context.format else "fltp"
-        for part in av.AudioResampler(wanted, "stereo", rate).resample(frame):
-            container.mux(stream.encode(part))
-        container.mux(stream.encode(None))
-
-
-def read_audio(path: Path) -> None:
-    """Probe, read in blocks, read an excerpt, look for a tempo, as a render and a session do."""
-    files.tempo_bpm(path)
-    info, reader = files.opened(path)
-    frames = sum(block.shape[1] for block in reader.blocks(4096))
-    if not frames == reader.frames == info.frames:
-        raise AssertionError(f"{frames} frames came, {reader.frames} and {info.frames} were told")
-    files.probe(path)
-    if info.frames > 100:
-        files.read(path, info.frames / info.sample_rate / 2)
-    for words in (*info.tags.values(), *info.warnings):
-        words.encode()
-        if "\ufffd" in words:
-            raise AssertionError(f"U+FFFD in {words!r}")
-
-
-TARGETS = {"readers": Target(audio_samples, read_audio)}
-
-SCRIPTS = ("api", "presets", "records")
-"""What scripts/fuzz_*.py try: inputs that are made up rather than damaged."""
-
-
-# Damage
-
-
-def damaged(data: bytes, chance: random.Random) -> bytes:
-    """`data` with up to four changes: bytes, numbers of a header, parts taken out, put in or moved, cut or grown."""
-    out = bytearray(data)
-    for _ in range(chance.choice((1, 1, 2, 3, 4))):
-        if not out:
+def try_input(kind: str, draw: Draw, seed: int, number: int) -> tuple[list[Found], bool]:
+    """What an input did that it may not, and whether all that was attempted with it was refused."""
+    found: list[Found] = []
+    taken = False
+    attempts = iter(draw(random.Random(f"{kind} {seed} {number}")))
+    while True:
+        told = "what comes after the attempts"
+        try:
+            told, call = next(attempts)
+            call()
+            taken = True
+        except StopIteration:
             break
-        # Headers are where it hurts.
-        at = chance.randrange(min(len(out), chance.choice((64, 512, len(out)))))
-        change = chance.randrange(8)
-        if change == 0:
-            out[at] = chance.randrange(256)
-        elif change == 1:
-            out[at] ^= 1 << chance.randrange(8)
-        elif change == 2:
-            size = chance.choice((2, 4, 8))
-            value = chance.choice((0, 1, 2 ** (8 * size) - 1, 2 ** (8 * size - 1), chance.getrandbits(8 * size)))
-            out[at : at + size] = value.to_bytes(size, chance.choice(("little", "big")))
-        elif change == 3:
-            del out[at : at + chance.choice((1, 4, 100, 4000))]
-        elif change == 4:
-            out[at:at] = chance.choice((b"\0", b"\xff", chance.randbytes(4))) * chance.choice((1, 8, 600))
-        elif change == 5:
-            del out[chance.randrange(len(out)) :]
-        elif change == 6:
-            begin = chance.randrange(len(out))
-            out[at:at] = out[begin : begin + chance.choice((4, 64, 2000))]
-        else:
-            out[at : at + 16] = chance.randbytes(16)
-    return bytes(out)
+        except GbsepError as error:
+            if "\n" in str(error):
+                found.append(("foreign exceptions", f"{told}\nseveral lines: {error}"))
+        except (Exception, SystemExit):
+            found.append(("foreign exceptions", f"{told}\n{traceback.format_exc()}"))
+        found += [("files outside", f"{told}\n{touched}") for touched in fuzz_guard.touched()]
+    return found, not taken
 
 
-def _input(seed: int, number: int, samples: list[tuple[str, bytes]]) -> tuple[str, bytes]:
-    chance = random.Random(f"{seed} {number}")
-    name, data = chance.choice(samples)
-    if chance.randrange(20) == 0:
-        data += chance.choice(samples)[1]
-    return name, damaged(data, chance)
+def here(kind: str, seed: int, numbers: Iterable[int], place: Path) -> tuple[list[Fault], int]:
+    """Some inputs, in this process and in a folder that is there: what failed, and how many were refused."""
+    draw = importlib.import_module(f"fuzz_{kind}").prepare(place)
+    faults, refused = [], 0
+    for number in numbers:
+        found, is_refused = try_input(kind, draw, seed, number)
+        faults += [Fault(kind, number, what, told) for what, told in found]
+        refused += is_refused
+    return faults, refused
 
 
 # Processes
 
 
-def _work(target: str, folder: Path, seed: int, pipe: Connection) -> None:
-    """Try the inputs whose numbers come; answer each with what went wrong, or nothing."""
-    faulthandler.enable(open(folder / f"crash-{multiprocessing.current_process().pid}.txt", "w"))  # noqa: SIM115
+def _settle(place: Path) -> None:
+    """Give this process no folders but those below `place`, and bounds on what it takes."""
+    for name in ("home", "tmp", "work"):
+        (place / name).mkdir(parents=True)
+    for name in ("CONFIG", "CACHE", "HOME", "STATE", "MODELS", "PLUGIN_PATH"):
+        os.environ[f"GBSEP_{name}"] = str(place / "home" / name.lower())
+    os.environ |= {"HOME": str(place / "home"), "TMPDIR": str(place / "tmp")}
+    tempfile.tempdir = None
+    os.chdir(place / "work")
+    sys.dont_write_bytecode = True
     warnings.simplefilter("ignore")
-    samples = _samples(folder)
-    place = Path(tempfile.mkdtemp(dir=folder))
+    try:
+        import resource
+    except ImportError:  # Windows has no such bounds
+        pass
+    else:
+        for bound, most in ((resource.RLIMIT_AS, MOST_BYTES), (resource.RLIMIT_FSIZE, LARGEST_FILE)):
+            hard = resource.getrlimit(bound)[1]
+            resource.setrlimit(bound, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+
+
+def _work(kind: str, place: Path, seed: int, pipe: Connection) -> None:
+    """Try the inputs whose numbers come; answer each with what was found. The first answer says that all is ready."""
+    faulthandler.enable(open(place.with_suffix(".crash"), "w"))  # noqa: SIM115 - as long as the process
+    _settle(place)
+    module = importlib.import_module(f"fuzz_{kind}")
+    fuzz_guard.watch(place)
+    draw = module.prepare(place / "work")
+    pipe.send(([("files outside", touched) for touched in fuzz_guard.touched()], time.process_time()))
     while (number := pipe.recv()) is not None:
-        name, data = _input(seed, number, samples)
-        path = place / name
-        path.write_bytes(data)
-        what = ""
-        try:
-            TARGETS[target].try_one(path)
-        except GbsepError as error:
-            what = f"several lines: {error}" if "\n" in str(error) else ""
-        except Exception:
-            what = traceback.format_exc()
-        pipe.send(what)
-        path.unlink(missing_ok=True)
+        pipe.send((try_input(kind, draw, seed, number)[0], time.process_time()))
 
 
-def _samples(folder: Path) -> list[tuple[str, bytes]]:
-    return [(path.name, path.read_bytes()) for path in sorted((folder / "samples").iterdir())]
-
-
-@dataclass
 class _Worker:
-    process: multiprocessing.process.BaseProcess
-    pipe: Connection
-    number: int = -1
-    since: float = 0.0
+    """A process, the input that it has in hand (-1: it gets ready, None: nothing), and since when."""
+
+    def __init__(self, kind: str, folder: Path, seed: int):
+        self.place = Path(tempfile.mkdtemp(dir=folder, suffix=".place")).resolve()
+        (self.place / "beside").write_text("precious\n")
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=_work, args=(kind, self.place / "in", seed, theirs), daemon=True)
+        self.process.start()
+        theirs.close()
+        self.number: int | None = -1
+        self.since, self.cpu_s = time.monotonic(), 0.0
+
+    def give(self, number: int) -> None:
+        self.number, self.since = number, time.monotonic()
+        self.pipe.send(number)
+
+    def answer(self) -> tuple[list[Found], bool] | None:
+        """What the input in hand did, and whether the process lives on; None as long as it is at it."""
+        if self.pipe.poll():
+            try:
+                found, self.cpu_s = self.pipe.recv()
+            except (EOFError, ConnectionError):
+                self.process.join()
+                crash = (self.place / "in").with_suffix(".crash")
+                told = crash.read_text(errors="replace")[:3000] if crash.exists() else ""
+                return [("crashes", f"the process ended: {self.process.exitcode}\n{told}")], False
+            if sorted(path.name for path in self.place.iterdir()) != ["beside", "in", "in.crash"] or (
+                (self.place / "beside").read_text() != "precious\n"
+            ):
+                return [*found, ("files outside", f"what lies beside {self.place / 'in'} has changed")], False
+            return found, True
+        load = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1)) if hasattr(os, "getloadavg") else 1.0
+        limit_s = load * (HANG_S if self.number != -1 else START_S)
+        if time.monotonic() - self.since > limit_s:
+            return [("hangs", f"no answer within {limit_s:.0f} s")], False
+        return None
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.join()
+        self.pipe.close()
+        shutil.rmtree(self.place, ignore_errors=True)
 
 
-def fuzz(target: str, seconds: float, inputs: int, seed: int, jobs: int = 2) -> tuple[int, list[Failure]]:
-    """(inputs tried, what failed) until the time or the number is up."""
-    context = multiprocessing.get_context("spawn")
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
-        folder = Path(name)
-        (folder / "samples").mkdir()
-        TARGETS[target].samples(folder / "samples")
-        samples = _samples(folder)
+def fuzz(kind: str, inputs: int, seed: int, seconds: float = 1e9, jobs: int = 1, keep: Path | None = None) -> Tally:
+    """Try inputs of a kind until their number or the time is up."""
+    began = time.monotonic()
+    numbers: Iterator[int] = iter(range(inputs))
+    faults: list[Fault] = []
+    tried, cpu_s = 0, 0.0
 
-        def start() -> _Worker:
-            ours, theirs = context.Pipe()
-            process = context.Process(target=_work, args=(target, folder, seed, theirs), daemon=True)
-            process.start()
-            theirs.close()
-            return _Worker(process, ours)
+    def tally() -> Tally:
+        spent = cpu_s + sum(worker.cpu_s for worker in workers)
+        return Tally(kind, tried, time.monotonic() - began, spent, tuple(faults))
 
-        def fail(number: int, what: str) -> Failure:
-            return Failure(number, *_named(_input(seed, number, samples), what))
-
-        numbers: Iterator[int] = iter(range(inputs))
-        end = time.monotonic() + seconds
-        workers, failures, tried = [start() for _ in range(jobs)], [], 0
-        while True:
-            for place, worker in enumerate(workers):
-                if worker.number < 0:
-                    continue
-                if worker.pipe.poll():
-                    try:
-                        what = worker.pipe.recv()
-                    except EOFError:
-                        worker.process.join()
-                        what = f"the process ended: {worker.process.exitcode}"
-                        workers[place] = start()
-                elif time.monotonic() - worker.since > HANG_S:
-                    worker.process.kill()
-                    what, workers[place] = f"no answer within {HANG_S:.0f} s", start()
-                else:
-                    continue
-                if what:
-                    failures.append(fail(worker.number, what))
-                tried, worker.number = tried + 1, -1
-            over = time.monotonic() > end
+    with tempfile.TemporaryDirectory(prefix="gbsep-fuzz-", ignore_cleanup_errors=True) as name:
+        workers = [_Worker(kind, Path(name), seed) for _ in range(jobs)]
+        try:
+            while any(worker.number is not None for worker in workers):
+                for position, worker in enumerate(workers):
+                    answer = worker.answer() if worker.number is not None else None
+                    if answer is None:
+                        continue
+                    (found, lives), number = answer, worker.number
+                    assert number is not None
+                    faults += [Fault(kind, number, what, told) for what, told in found]
+                    tried += number >= 0
+                    if found and keep:
+                        _keep(worker.place / "in" / "work", keep / f"{kind}-{seed}-{number}")
+                    worker.number = None
+                    if not lives:
+                        worker.end()
+                        if number < 0:
+                            return tally()
+                        cpu_s += worker.cpu_s
+                        workers[position] = _Worker(kind, Path(name), seed)
+                    elif time.monotonic() - began < seconds and (following := next(numbers, None)) is not None:
+                        worker.give(following)
+                wait([worker.pipe for worker in workers if worker.number is not None], 1.0)
+        finally:
             for worker in workers:
-                if worker.number < 0 and not over and (number := next(numbers, None)) is not None:
-                    worker.number, worker.since = number, time.monotonic()
-                    worker.pipe.send(number)
-            busy = [worker.pipe for worker in workers if worker.number >= 0]
-            if not busy:
-                break
-            wait(busy, 1.0)
-        for worker in workers:
-            worker.process.kill()
-            worker.process.join()
-    return tried, failures
+                worker.end()
+    return tally()
 
 
-def _named(sample: tuple[str, bytes], what: str) -> tuple[str, str, bytes]:
-    return sample[0], what, sample[1]
+def _keep(folder: Path, where: Path) -> None:
+    def special(place: str, names: list[str]) -> list[str]:
+        return [name for name in names if not (Path(place, name).is_file() or Path(place, name).is_dir())]
+
+    where.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(folder, where, symlinks=True, ignore=special, dirs_exist_ok=True)
 
 
-def main() -> int:
+def shares(inputs: int) -> dict[str, int]:
+    """How many of so many inputs each kind has: all of them together, and each one at least."""
+    whole = sum(KINDS.values())
+    shared = {kind: max(1, inputs * share // whole) for kind, share in KINDS.items()}
+    first = next(iter(KINDS))
+    return shared | {first: max(1, shared[first] + inputs - sum(shared.values()))}
+
+
+def table(tallies: Iterable[Tally]) -> str:
+    """The tallies as a Markdown table, with their sum."""
+    tallies = list(tallies)
+    everything = Tally(
+        "all",
+        sum(tally.tried for tally in tallies),
+        sum(tally.seconds for tally in tallies),
+        sum(tally.cpu_s for tally in tallies),
+        tuple(fault for tally in tallies for fault in tally.faults),
+    )
+    rows = [["kind", "inputs", *FAULTS, "CPU seconds", "seconds"], [":---", *["---:"] * (len(FAULTS) + 3)]]
+    rows += [tally.row() for tally in (*tallies, *([everything] if len(tallies) > 1 else []))]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("target", choices=sorted({*TARGETS, *SCRIPTS}))
-    parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--inputs", type=int, default=10**9)
+    parser.add_argument("kind", choices=["all", *KINDS])
+    parser.add_argument("--inputs", type=int, help="how many; 20,000 of all kinds, as many as --seconds allows of one")
+    parser.add_argument("--seconds", type=float, help="for each kind; without --inputs 60")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--keep", type=Path, help="folder for the inputs that fail")
-    given = parser.parse_args()
-    if given.target in SCRIPTS:
-        told = importlib.import_module(f"fuzz_{given.target}").run(given.seed, given.inputs, given.seconds)
-        print("\n".join([*told, f"{given.target}: {len(told)} failed"]))
-        return 1 if told else 0
-    tried, failures = fuzz(given.target, given.seconds, given.inputs, given.seed, given.jobs)
-    for failure in failures:
-        print(f"--- input {failure.number}, {failure.name}\n{failure.what}")
-        if given.keep:
-            given.keep.mkdir(parents=True, exist_ok=True)
-            (given.keep / f"{given.seed}-{failure.number}-{failure.name}").write_bytes(failure.data)
-    print(f"{given.target}: {tried} inputs, {len(failures)} failed")
-    return 1 if failures else 0
+    parser.add_argument("--jobs", type=int, default=1, help="processes")
+    parser.add_argument("--only", type=int, metavar="N", help="input N alone, in this process")
+    parser.add_argument("--keep", type=Path, help="folder for what the inputs that fail lay in")
+    given = parser.parse_args(arguments)
+    os.environ |= {"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1"}
+    if given.only is not None:
+        return _again(given.kind, given.seed, given.only)
+    if given.kind == "all":
+        wanted = shares(given.inputs or 20_000)
+    else:
+        wanted = {given.kind: given.inputs or 10**9}
+    seconds = given.seconds or (1e9 if given.inputs or given.kind == "all" else 60.0)
+    tallies = []
+    for kind, inputs in wanted.items():
+        tally = fuzz(kind, inputs, given.seed, seconds, given.jobs, given.keep)
+        for fault in tally.faults:
+            again = f"fuzz.py {kind} --seed {given.seed} --only {fault.number}"
+            print(f"--- {kind}, input {fault.number}: {fault.what} ({again})\n{fault.told}", file=sys.stderr)
+        tallies.append(tally)
+        print(f"{kind}: {tally.tried:,} inputs, {len(tally.faults)} faults", file=sys.stderr, flush=True)
+    print(table(tallies))
+    return 1 if any(tally.faults for tally in tallies) else 0
+
+
+def _again(kind: str, seed: int, number: int) -> int:
+    place = Path(tempfile.mkdtemp(prefix="gbsep-fuzz-")).resolve()
+    _settle(place / "in")
+    importlib.import_module(f"fuzz_{kind}")
+    fuzz_guard.watch(place / "in")
+    faults, refused = here(kind, seed, [number], place / "in" / "work")
+    for fault in faults:
+        print(f"--- {fault.what}\n{fault.told}")
+    print(f"{len(faults)} faults; {'refused' if refused else 'taken'}; it lay in {place}")
+    return 1 if faults else 0
 
 
 if __name__ == "__main__":

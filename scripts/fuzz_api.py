@@ -1,30 +1,27 @@
 """gbsep's public functions with arguments that make no sense: wrong types, wild numbers, empty and endless things.
 
 A wrong type may be a TypeError with a sentence that names the argument; everything else is one of gbsep's own errors,
-or a result. The calls are made in this process: one that takes it down is found by its seed.
-
-    python scripts/fuzz.py api --inputs 2000 --seconds 300
+or a result.
 """
 
 from __future__ import annotations
 
 import inspect
+import os
 import random
-import tempfile
-import time
-import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from fuzz_damage import cleared
 
 import gbsep
 from gbsep.audio import Audio
 from gbsep.effects import automation, chain
 from gbsep.effects import butterworth as filters
 from gbsep.effects import table as effects
-from gbsep.errors import GbsepError, shown
+from gbsep.errors import shown
 from gbsep.io import files
 from gbsep.preset import load as preset
 from gbsep.rendering import run as rendering
@@ -88,41 +85,37 @@ def garbage(rng: random.Random) -> Any:
     ))  # fmt: skip
 
 
-def run(seed: int = 0, inputs: int = 2000, seconds: float = 60.0) -> list[str]:
-    """Make so many calls, or for so long; what did not end as it must: the call, and the traceback."""
-    rng, failures, until = random.Random(seed), [], time.monotonic() + seconds
-    with tempfile.TemporaryDirectory() as folder:
-        functions = public(Path(folder))
-        for _ in range(inputs):
-            if time.monotonic() > until:
-                break
-            name = rng.choice(list(functions))
-            function, right = functions[name]
-            arguments = dict(right)
-            for key in rng.sample(list(right), rng.choice((1, 1, 1, 2, len(right))) if len(right) > 1 else 1):
-                arguments[key] = garbage(rng)
-            if outside(arguments, right):
-                continue
-            told = f"{name}({', '.join(f'{key}={shown(value)[:80]}' for key, value in arguments.items())})"
-            try:
-                function(**arguments)
-            except GbsepError:
-                pass
-            except TypeError as error:
-                if not names_an_argument(str(error), function):
-                    failures.append(f"{told}\n{traceback.format_exc()}")
-            except Exception:
-                failures.append(f"{told}\n{traceback.format_exc()}")
-    return failures
+def prepare(place: Path) -> Callable[[random.Random], Iterator[tuple[str, Callable[[], object]]]]:
+    """What draws a call."""
+    functions = public(place)
+    cwd = place / "here"  # where relative paths lead: what a call leaves there is not there for the next
+    cwd.mkdir()
+    os.chdir(cwd)
+    made = set(place.iterdir())
+
+    def draw(rng: random.Random) -> Iterator[tuple[str, Callable[[], object]]]:
+        name = rng.choice(list(functions))
+        function, right = functions[name]
+        arguments = dict(right)
+        for key in rng.sample(list(right), rng.choice((1, 1, 1, 2, len(right))) if len(right) > 1 else 1):
+            arguments[key] = garbage(rng)
+        told = f"{name}({', '.join(f'{key}={shown(value)[:80]}' for key, value in arguments.items())})"
+        try:
+            yield told, lambda: call(function, arguments)
+        finally:
+            for path in (*place.iterdir(), *cwd.iterdir()):
+                if path not in made:
+                    cleared(path)
+
+    return draw
 
 
-def outside(arguments: Mapping[str, Any], right: Mapping[str, Any]) -> bool:
-    """Whether the call would write where nothing may be written: a path was changed to one that can be made."""
-    return any(
-        key in ("out", "path") and isinstance(arguments[key], (str, Path)) and arguments[key] != right[key]
-        and "\0" not in str(arguments[key]) and len(str(arguments[key])) < 1000
-        for key in right
-    )  # fmt: skip
+def call(function: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
+    try:
+        function(**arguments)
+    except TypeError as error:
+        if not names_an_argument(str(error), function):
+            raise
 
 
 def names_an_argument(message: str, function: Callable[..., Any]) -> bool:

@@ -1,9 +1,7 @@
-"""Presets, `--set` and `--vary` texts and manifests as nobody would write them, through gbsep's public functions.
+"""Presets, and `--set` and `--vary` texts, as nobody would write them, through gbsep's public functions.
 
-Each input must be taken, or refused with one of gbsep's own errors; a preset that is taken must render a second of
-sound or fail with one of them.
-
-    python scripts/fuzz.py presets --inputs 2000 --seconds 300
+Each input must be taken, or refused with one of gbsep's own errors; a preset that is taken must render a tenth of a
+second of sound or fail with one of them.
 """
 
 from __future__ import annotations
@@ -11,20 +9,15 @@ from __future__ import annotations
 import copy
 import json
 import random
-import tempfile
-import time
-import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gbsep import batch
 from gbsep.audio import Audio
-from gbsep.batch import inputs as words
 from gbsep.effects.table import EFFECTS
-from gbsep.errors import GbsepError, shown
+from gbsep.errors import shown
 from gbsep.io.files import write
 from gbsep.preset.load import load_preset, parse_override, preset_names
 from gbsep.rendering import run as rendering
@@ -94,85 +87,36 @@ def mutated(rng: random.Random, document: Any) -> Any:
     return document
 
 
-def cases(rng: random.Random, folder: Path) -> Iterator[tuple[str, Callable[[], Any]]]:
-    """What is tried, without an end: a description, and the call."""
-    song = folder / "a.wav"
+def prepare(place: Path) -> Callable[[random.Random], Iterator[tuple[str, Callable[[], object]]]]:
+    """What draws a preset, or a text for one."""
+    song = place / "a.wav"
     write(song, Audio(0.1 * np.random.default_rng(0).standard_normal((2, 4410)), 44100))
     shipped = [json.loads(path.read_text(encoding="utf-8")) for path in preset_names().values()]
     light = [document for document in shipped if document["separate"]["backend"] in ("crossover", "compact")]
-    options = Options(folder / "out", overwrite=True, use_cache=False, download=False)
-    while True:
-        kind = rng.choice(("preset", "preset", "render", "set", "vary", "manifest"))
+    options = Options(place / "out", overwrite=True, use_cache=False, download=False)
+
+    def draw(rng: random.Random) -> Iterator[tuple[str, Callable[[], object]]]:
+        kind = rng.choice(("preset", "preset", "render", "set", "vary"))
         if kind in ("preset", "render"):
             document = mutated(rng, copy.deepcopy(rng.choice(light if kind == "render" else shipped)))
-            if kind == "render":
-                yield f"render {shown(document)}", lambda document=document: render(song, document, options)
-            else:
-                yield f"preset {shown(document)}", lambda document=document: load_preset(document)
+            yield f"{kind} {shown(document)}", lambda: taken(document, song if kind == "render" else None, options)
         elif kind == "set":
             text = rng.choice(TEXTS) if rng.random() < 0.5 else f"{rng.choice(TEXTS)}={shown(strange(rng))}"
-            yield f"set {text[:200]!r}", lambda text=text: load_preset("exp002", [parse_override(text)])
-        elif kind == "vary":
-            texts = rng.choices(TEXTS, k=rng.randrange(1, 4))
-            yield f"vary {str(texts)[:200]}", lambda texts=texts: grid(map(parse_vary, texts))
+            yield f"set {text[:200]!r}", lambda: load_preset("exp002", [parse_override(text)])
         else:
-            path = folder / rng.choice(("m.csv", "m.jsonl"))
-            path.write_bytes(manifest(rng, path.suffix))
-            yield f"manifest {path.read_bytes()[:300]!r}", lambda path=path: plan(path, options)
+            texts = rng.choices(TEXTS, k=rng.randrange(1, 4))
+            yield f"vary {str(texts)[:200]}", lambda: grid(map(parse_vary, texts))
+
+    return draw
 
 
-def manifest(rng: random.Random, suffix: str) -> bytes:
-    keys = ["input", "preset", "overrides", *(text_of(strange(rng, 9))[:20] for _ in range(rng.randrange(2)))]
-    values = [["a.wav", "exp002", "separate.cutoff_hz=250"], *([strange(rng) for _ in keys] for _ in range(3))]
-    if suffix == ".jsonl":
-        text = "\n".join(
-            json.dumps(dict(zip(keys, row, strict=False)), default=str) for row in values if _is_plain(row)
-        )
-    else:
-        text = "\n".join(",".join(text_of(cell)[:9000] for cell in row) for row in [keys, *values])
-    content = bytearray(text.encode("utf-8", "surrogatepass"))
-    for _ in range(rng.randrange(3)):
-        content[rng.randrange(len(content))] = rng.randrange(256)
-    return bytes(content)
-
-
-def _is_plain(row: list[Any]) -> bool:
+def taken(document: Any, song: Path | None, options: Options) -> None:
+    """Load a preset, and render a song with it if there is one."""
     try:
-        json.dumps(row, default=str)
-    except (ValueError, RecursionError):
-        return False
-    return True
-
-
-def plan(path: Path, options: Options) -> None:
-    requests, _, _ = words.expand([path], options.out)
-    for outcome in batch.plan([path], ["exp002"], options).refused:
-        if "unexpected" in (outcome.error or ""):
-            raise AssertionError(outcome.traceback)
-    assert requests
-
-
-def render(song: Path, document: Any, options: Options) -> None:
-    preset = load_preset(document)
-    if preset.output.tail_s > 5:
+        preset = load_preset(document)
+    except TypeError as error:
+        if " must be " not in str(error):
+            raise
         return
-    rendering.run(rendering.plan(song, preset, options))
-
-
-def run(seed: int = 0, inputs: int = 2000, seconds: float = 60.0) -> list[str]:
-    """Try so many inputs, or for so long; what did not end as it must: the input, and the traceback."""
-    rng, failures, until = random.Random(seed), [], time.monotonic() + seconds
-    with tempfile.TemporaryDirectory() as folder:
-        for (told, call), _ in zip(cases(rng, Path(folder)), range(inputs), strict=False):
-            if time.monotonic() > until:
-                break
-            try:
-                call()
-            except GbsepError:
-                pass
-            except TypeError as error:
-                if "must be" not in str(error):
-                    failures.append(f"{told}\n{traceback.format_exc()}")
-            except Exception:
-                failures.append(f"{told}\n{traceback.format_exc()}")
-    return failures
+    if song is not None and preset.output.tail_s <= 5:
+        rendering.run(rendering.plan(song, preset, options))

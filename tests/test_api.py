@@ -8,7 +8,6 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -24,23 +23,7 @@ from gbsep.preset.load import load_preset, parse_override
 from gbsep.report.sweep import grid, parse_vary
 from gbsep.separation.compute import MISSING, versions
 
-SCRIPTS = Path(__file__).parents[1] / "scripts"
-
-
-def script(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.mark.parametrize("name", ["fuzz_api", "fuzz_presets"])
-@pytest.mark.filterwarnings("default")
-def test_garbage_is_taken_or_refused_in_words(name: str) -> None:
-    """A short form of the script; the input is the same each time."""
-    assert script(name).run(seed=0, inputs=400, seconds=300.0) == []
+HOUSE = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize(
@@ -85,7 +68,7 @@ def test_every_effect_lives_at_the_ends_of_the_rates() -> None:
         "        node |= {'mode': 'lowpass'} if spec.name == 'Butterworth' else {}\n"
         "        gbsep.apply_chain(gbsep.Audio(np.full((2, 9000), 0.1), rate), [node])\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=SCRIPTS.parent)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=HOUSE)
     assert (done.returncode, done.stderr) == (0, "")
     assert {"Reverb", "Delay"} <= set(EFFECTS)
     assert SAMPLE_RATE.check(44100) == 44100
@@ -169,7 +152,7 @@ def test_a_render_without_torch(tmp_path: Path, rng: np.random.Generator) -> Non
         "from gbsep.cli import main\nmain(sys.argv[1:])"
     )
     words = [sys.executable, "-c", code, "render", str(tmp_path / "a.wav"), "-o", str(tmp_path / "out")]
-    done = subprocess.run(words, capture_output=True, text=True, cwd=SCRIPTS.parent)
+    done = subprocess.run(words, capture_output=True, text=True, cwd=HOUSE)
     assert (done.returncode, done.stderr) == (0, "")
     record = json.loads((tmp_path / "out" / "a" / "default" / "render.json").read_text())
     assert record["versions"]["torch"] == record["versions"]["demucs"] == "missing"

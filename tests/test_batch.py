@@ -280,7 +280,7 @@ def test_a_bad_row_is_named_by_its_line(tmp_path: Path) -> None:
         ("input,prest\na.wav,x\n", "did you mean 'preset'"),
         ("preset\nexp002\n", "one must be input"),
         ("input\n", "holds no rows"),
-        ('input\n"a.wav\n', "line 1 is not CSV: unexpected end"),
+        ('input\n"a.wav\n', "line 2 is not CSV: unexpected end"),
     ],
 )
 def test_a_manifest_that_cannot_be_read_is_refused(tmp_path: Path, text: str, message: str) -> None:

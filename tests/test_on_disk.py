@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 import gbsep
 from gbsep.audio import Audio
@@ -32,9 +28,6 @@ from gbsep.shelf import record, remote, review
 from gbsep.store import folders, smallfiles
 from gbsep.store import stemcache as cache
 from gbsep.train import finetune, loop
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
-import fuzz_records
 
 RATE = 44100
 POSIX = pytest.mark.skipif(os.name != "posix", reason="pipes and devices of POSIX")
@@ -332,18 +325,6 @@ def test_a_name_of_dots_lands_in_the_output_folder(song: Path, tmp_path: Path, n
     assert gbsep.render(odd, "exp002", tmp_path / "o" / "inner").folder == tmp_path / "o" / "inner" / track / "exp002"
     with pytest.raises(ParameterError, match="track"):
         rendering.plan(odd, load_preset("exp002"), rendering.Options(tmp_path), track="../x")
-
-
-@given(seed=st.integers(0, 2**32))
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_forged_folders(ground: fuzz_records.Ground, seed: int) -> None:
-    """The long form is scripts/fuzz_records.py."""
-    assert not ground.attack(random.Random(seed))
-
-
-@pytest.fixture
-def ground(tmp_path: Path) -> fuzz_records.Ground:
-    return fuzz_records.Ground(tmp_path)
 
 
 @pytest.mark.parametrize("track", ["../../elsewhere", "/etc", "\ud800", 3])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import importlib.util
 import random
 import struct
 import subprocess
@@ -17,7 +16,7 @@ import pytest
 import soundfile
 
 from gbsep.audio import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, Audio
-from gbsep.errors import AudioError, AudioFileError, GbsepError
+from gbsep.errors import AudioError, AudioFileError
 from gbsep.io import files, mp3
 from gbsep.io import pyav as decoding
 from gbsep.preset.load import load_preset
@@ -518,29 +517,3 @@ def test_of_several_tracks_the_one_flagged_default_is_taken_with_a_word(tmp_path
     info = files.probe(path)
     assert info.channels == 2
     assert "it holds 2 audio tracks: gbsep takes number 2, flagged default" in info.warnings[0]
-
-
-# Whatever comes
-
-
-def test_thousands_of_damaged_files_give_nothing_but_errors_of_ours(tmp_path):
-    spec = importlib.util.spec_from_file_location("fuzz", Path(__file__).parents[1] / "scripts" / "fuzz.py")
-    fuzz = importlib.util.module_from_spec(spec)
-    sys.modules["fuzz"] = fuzz
-    spec.loader.exec_module(fuzz)
-    (tmp_path / "samples").mkdir()
-    target = fuzz.TARGETS["readers"]
-    target.samples(tmp_path / "samples")
-    samples = fuzz._samples(tmp_path)
-    assert len(samples) >= 12
-    refused = 0
-    for number in range(300):
-        name, data = fuzz._input(3, number, samples)
-        path = tmp_path / name
-        path.write_bytes(data)
-        try:
-            target.try_one(path)
-        except GbsepError as error:
-            refused += 1
-            assert "\n" not in str(error)
-    assert 50 < refused < 290

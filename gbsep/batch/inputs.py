@@ -23,7 +23,6 @@ import functools
 import glob
 import io
 import itertools
-import json
 import os
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
@@ -31,12 +30,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import AudioFileError, GbsepError, ParameterError, legible, nearest
+from ..errors import AudioFileError, GbsepError, ParameterError, SmallFileError, legible, nearest
 from ..io import files
 from ..preset.load import parse_override
 from ..shelf import folder as outputs
 from ..shelf import record, remote
 from ..shelf.remote import is_url
+from ..store import smallfiles
 from .report import REPORT
 
 SUFFIXES = {
@@ -49,6 +49,8 @@ SUFFIXES = {
 
 JSON_LINES = {".jsonl", ".ndjson"}
 MANIFESTS = {".csv", ".tsv", *JSON_LINES}
+MAX_BYTES = 64_000_000
+"""Of a manifest."""
 
 COLUMNS = ("input", "preset", "overrides")
 
@@ -85,7 +87,10 @@ def expand(words: Iterable[str | Path], out: Path | str) -> tuple[list[Request],
 def _fault_of_name(word: str) -> GbsepError | None:
     """What makes a path or URL one that no file can have."""
     try:
-        remote.path_of(word) if is_url(word) else os.lstat(word)
+        if not is_url(word):
+            os.lstat(word)
+        elif "\0" in str(remote.path_of(word)):
+            raise ValueError("it holds a null byte")
     except (UnicodeError, ValueError) as error:
         return AudioFileError(legible(word), f"cannot be the name of a file: {error}")
     except OSError as error:
@@ -195,13 +200,10 @@ def read_manifest(path: Path) -> list[Request]:
     Raises AudioFileError when the file cannot be read, ParameterError for columns it may not have.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise AudioFileError(path, f"cannot be read: {error.strerror or error}") from None
-    except UnicodeDecodeError:
-        raise AudioFileError(path, "is not a text file: save it as CSV in UTF-8, or as JSON lines") from None
-    except ValueError as error:
-        raise AudioFileError(legible(path), f"cannot be the name of a file: {error}") from None
+        text = smallfiles.read_text(path, MAX_BYTES, "utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+    except SmallFileError as error:
+        said = "is not a text file: save it as CSV in UTF-8, or as JSON lines" if error.is_syntax else error.reason
+        raise AudioFileError(legible(path), said) from None
     is_json = path.suffix.lower() in JSON_LINES
     if is_json and text.lstrip().startswith("["):
         raise AudioFileError(
@@ -217,23 +219,23 @@ def _json_rows(text: str) -> Iterator[tuple[int, Any]]:
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             try:
-                yield number, json.loads(line)
-            except (ValueError, RecursionError) as error:
-                yield number, ValueError(f"is not JSON: {error}")
+                yield number, smallfiles.parse_json("row", line.encode("utf-8", "surrogatepass"))
+            except SmallFileError as error:
+                yield number, ValueError(error.reason.replace("at line 1, ", "at "))
 
 
 def _csv_rows(path: Path, text: str) -> Iterator[tuple[int, Any]]:
     header = text.split("\n", 1)[0]
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=header.count), strict=True)
-    _check_columns(path, reader.fieldnames or ())
     try:
+        _check_columns(path, reader.fieldnames or ())
         for row in reader:
             if None in row or None in row.values():
                 yield reader.line_num, ValueError(f"has not the {len(reader.fieldnames or ())} fields of the header")
             else:
                 yield reader.line_num, {name.strip(): value.strip() for name, value in row.items() if value.strip()}
     except csv.Error as error:
-        raise AudioFileError(path, f"line {reader.line_num} is not CSV: {error}") from None
+        raise AudioFileError(path, f"line {reader.reader.line_num} is not CSV: {error}") from None
 
 
 def _check_columns(path: Path, names: Iterable[str]) -> None:
@@ -266,7 +268,12 @@ def _request(path: Path, number: int, row: Any) -> Request:
 
 def _overrides(value: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(value, str):
-        value = json.loads(value) if value.startswith("{") else shlex.split(value)
+        is_json = value.startswith("{")
+        value = (
+            smallfiles.parse_json("overrides", value.encode("utf-8", "surrogatepass"))
+            if is_json
+            else shlex.split(value)
+        )
     if isinstance(value, Mapping):
         yield from value.items()
     elif isinstance(value, list) and all(isinstance(word, str) for word in value):

@@ -266,7 +266,7 @@ def _check_space(plans: Iterable[Plan], options: Options, jobs: int) -> None:
 
 def _disk(folder: Path) -> int:
     folder = folder.absolute()
-    return next(parent for parent in (folder, *folder.parents) if parent.exists()).stat().st_dev
+    return next(parent for parent in (folder, *folder.parents) if os.path.exists(parent)).stat().st_dev
 
 
 def _threads(jobs: int, work: int) -> int:

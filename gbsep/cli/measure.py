@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -132,7 +133,7 @@ def _folders(folder: Path) -> dict[str, Path]:
     try:
         find_stems(folder)
     except OutputError:
-        below = renders_in(folder) if folder.is_dir() else {}
+        below = renders_in(folder) if os.path.isdir(folder) else {}
         if not below:
             raise
         return below

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import webbrowser
 from collections.abc import Callable, Sequence
@@ -126,7 +127,7 @@ def _render_and_show(
 
     if not choices.presets:
         raise click.UsageError("Name the presets: --preset NAME, as often as wanted.")
-    if path.is_dir():
+    if os.path.isdir(path):
         raise ParameterError(
             "input", str(path), "one recording; gbsep render takes folders, and gbsep report shows them"
         )

@@ -32,13 +32,16 @@ from .table import SAMPLE_RATE
 Mode = Literal["lowpass", "highpass"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 MAX_ORDER = 8
+LOWEST_CUTOFF = 1e-8
+"""Of the sample rate: below it float64 cannot tell the filter from one that lets nothing, or all, through."""
 
 
 @checked
 def butterworth_sos(order: int, cutoff_hz: float, mode: Mode, sample_rate: int) -> np.ndarray:
     """The Butterworth filter of `order` 1 to 8 and `mode` "lowpass" or "highpass", as second-order sections.
 
-    Raises ParameterError for another order or mode, and for a cut-off that is not between 0 and half the sample rate.
+    Raises ParameterError for another order or mode, and for a cut-off that is not between LOWEST_CUTOFF and half of the
+    sample rate.
 
     >>> butterworth_sos(4, 200.0, "lowpass", 44100).shape
     (2, 6)
@@ -48,8 +51,8 @@ def butterworth_sos(order: int, cutoff_hz: float, mode: Mode, sample_rate: int) 
     if mode not in MODES:
         raise ParameterError("mode", mode, f"one of {', '.join(MODES)}{nearest(str(mode), MODES)}")
     SAMPLE_RATE.check(sample_rate)
-    if not (cutoff_hz < sample_rate / 2 and cutoff_hz / sample_rate > 0):
-        allowed = f"above 0 and below {sample_rate / 2:g} Hz, half the sample rate"
+    if not (cutoff_hz < sample_rate / 2 and cutoff_hz / sample_rate > LOWEST_CUTOFF):
+        allowed = f"above {LOWEST_CUTOFF * sample_rate:g} and below {sample_rate / 2:g} Hz, half the sample rate"
         raise ParameterError("cutoff_hz", cutoff_hz, allowed, "Hz")
     from scipy import signal
 

@@ -512,7 +512,11 @@ def check_once(found: Found, check: Callable[[], object], detail: str = "") -> N
 
 def trust(path: Path) -> str:
     """Accept a weight file as it is now, whatever was recorded; its SHA-256. Raises BackendError as `verify` does."""
-    _record(path).unlink(missing_ok=True)
+    record = _record(path)
+    try:
+        record.unlink(missing_ok=True)
+    except OSError as error:
+        raise BackendError(f"{record}, what was recorded of {path}, cannot be removed: {error.strerror}") from None
     return verify(path)
 
 

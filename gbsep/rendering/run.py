@@ -52,7 +52,7 @@ from ..separation.compute import find_blas, threads, versions
 from ..shelf import folder as outputs
 from ..shelf import record, review
 from ..store import stemcache as cache
-from ..store.folders import state_folder
+from ..store.folders import is_path, state_folder
 
 PACKAGES = ("numpy", "scipy", "soundfile", "soxr", "pedalboard", "pyloudnorm", "onnxruntime", "torch", "demucs")
 """Those whose version may change a render, recorded in render.json."""
@@ -107,11 +107,13 @@ class Options:
     def __post_init__(self) -> None:
         expect("out", self.out, str, Path)
         object.__setattr__(self, "out", Path(self.out))
+        if not is_path(self.out):
+            raise ParameterError("out", str(self.out), "the path of a folder, without a null byte")
         for switch in ("overwrite", "dry_stems", "use_cache", "download", "allow_plugin_paths", "dry_run"):
             expect(switch, getattr(self, switch), bool)
-        START_S.check(self.start_s)
+        object.__setattr__(self, "start_s", START_S.check(self.start_s))
         if self.duration_s is not None:
-            DURATION_S.check(self.duration_s)
+            object.__setattr__(self, "duration_s", DURATION_S.check(self.duration_s))
         expect("name", self.name, str)
         expect("device", self.device, str)
         expect("models", self.models, str, Path, type(None))

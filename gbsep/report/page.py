@@ -271,24 +271,24 @@ def _write(path: Path, title: str, songs: Sequence[Song], limit: int, place: Pat
 
 def check_free(path: Path, overwrite: bool) -> None:
     """Raise OutputError when a report at `path` would take the place of anything but a report."""
-    if path.is_dir():
+    if os.path.isdir(path):
         raise OutputError(path, "is a folder; name a file in it with --html")
     if path.suffix.lower() not in (".html", ".htm"):
         raise OutputError(path, "is no name of a page; let it end with .html")
     beside = beside_of(path)
-    if beside.is_symlink():
+    if os.path.islink(beside):
         raise OutputError(beside, "is a link, which a report does not follow; name another page with --html")
     if overwrite:
         return
     if os.path.lexists(path) and not _is_report(path):
         raise OutputError(path, "was not written by gbsep; give --overwrite to replace it, or another name with --html")
-    for file in sorted(set(beside.iterdir()) - set(_assets(beside))) if beside.is_dir() else ():
+    for file in sorted(set(beside.iterdir()) - set(_assets(beside))) if os.path.isdir(beside) else ():
         raise OutputError(file, "was not written by gbsep; move it away, or name another page with --html")
 
 
 def _assets(beside: Path) -> list[Path]:
     """The files in the folder beside a report that are a report's."""
-    there = beside.iterdir() if beside.is_dir() else ()
+    there = beside.iterdir() if os.path.isdir(beside) else ()
     return [file for file in there if ASSET.fullmatch(file.stem) and file.suffix == ".js" and is_regular(file)]
 
 

@@ -7,6 +7,7 @@ share the time axis. Everything comes from render.json and review.json; sound is
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -123,7 +124,7 @@ def collect(out: Path, references: Path | None = None, presets: Sequence[str] = 
     `references` is a folder of true stems: they are scored against, and can be heard. `presets` are the folders of the
     renders to show, in this order; all without it. Raises OutputError when there are none.
     """
-    found = renders_in(out) if out.is_dir() else {}
+    found = renders_in(out) if os.path.isdir(out) else {}
     groups: dict[tuple[Any, ...], list[StemFolder]] = {}
     for folder in found.values():
         render = find_stems(folder)

@@ -99,7 +99,7 @@ def color_of(stem: str) -> int:
     """The colour of an instrument; names that COLORS lacks get one that depends on the name alone."""
     if stem in COLORS:
         return COLORS[stem]
-    red, green, blue = colorsys.hls_to_rgb(zlib.crc32(stem.encode()) % 360 / 360, 0.55, 0.55)
+    red, green, blue = colorsys.hls_to_rgb(zlib.crc32(stem.encode("utf-8", "surrogatepass")) % 360 / 360, 0.55, 0.55)
     return round(255 * red) << 16 | round(255 * green) << 8 | round(255 * blue)
 
 

@@ -93,7 +93,11 @@ def find_renders(out: Path) -> dict[Path, list[Render]]:
     """
     out = Path(os.path.abspath(out))
     songs: dict[Path, list[Render]] = {}
-    for path in sorted(out.rglob(outputs.RECORD)):
+    try:
+        records = sorted(out.rglob(outputs.RECORD))
+    except OSError as error:
+        raise OutputError(out, f"cannot be read: {error.strerror}") from None
+    for path in records:
         folder = path.parent
         hidden = any(part.startswith(".") for part in folder.relative_to(out).parts)
         found = None if hidden else record.read(folder)

@@ -169,7 +169,7 @@ def _project_text(project: Path) -> str:
 
 def check_place(folder: Path, size_bytes: int) -> None:
     """Raise OutputError when `folder` cannot be made or written to, or its disk has not `size_bytes` left."""
-    above = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    above = next(parent for parent in (folder, *folder.parents) if os.path.exists(parent))
     if not above.is_dir():
         raise OutputError(above, "is a file, not a folder; choose another with --out")
     if not os.access(above, os.W_OK | os.X_OK):

@@ -7,6 +7,7 @@ its name without the suffix. `mixture` and `residual` are no stems. Where there 
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -85,8 +86,8 @@ def find_stems(folder: str | Path, dry: bool = False) -> StemFolder:
     Raises OutputError for a folder that is missing, holds no stems, or one stem twice.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        raise OutputError(folder, "is not a folder" if folder.exists() else "no such folder; check the name")
+    if not os.path.isdir(folder):
+        raise OutputError(folder, "is not a folder" if os.path.lexists(folder) else "no such folder; check the name")
     found_record = record.read(folder)
     if found_record is not None:
         chosen = {name: (dry and stem.dry) or stem.file for name, stem in found_record.stems.items()}

@@ -41,6 +41,14 @@ def state_folder() -> Path:
     return _folder("GBSEP_STATE", "user_state_path")
 
 
+def is_path(path: str | Path) -> bool:
+    """Whether the disk could have such a path, however long it may be."""
+    try:
+        return b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:  # a lone surrogate that stands for no byte
+        return False
+
+
 def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file in one step, text in UTF-8; a lone surrogate, of a name that is no text, becomes its escape in JSON.
 

@@ -11,8 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
 from ..audio import Audio
 from ..errors import AudioFileError
@@ -20,6 +22,7 @@ from ..io import files
 from ..separation.compact.graph import spectrum
 from ..separation.compact.network import Config
 from ..separation.compact.tuning import tuning_cents
+from ..shelf.record import Lenient, Text, checked
 from ..store import smallfiles
 from .generator import GUITARS, takes
 from .instruments import SAMPLE_RATE, Instrument
@@ -35,6 +38,13 @@ class Pool:
 
     stems: np.ndarray
     players: tuple[tuple[str, ...], ...]
+
+
+class _About(Lenient):
+    """How a shard was made, as far as it is read again."""
+
+    sample_rate: int
+    players: Annotated[tuple[Annotated[tuple[Text, ...], Field(strict=False)], ...], Field(strict=False)]
 
 
 def write_shard(
@@ -68,20 +78,33 @@ def as_int16(stems: np.ndarray, sample_rate: int, wanted: int) -> np.ndarray:
 
 def load(folders: Sequence[Path], sample_rate: int, shards: int | None = None) -> Pool:
     """All takes of some pools, or of the first `shards` of each. Raises AudioFileError when there are none."""
-    stems, players = [], []
+    stems: list[np.ndarray] = []
+    players: list[tuple[str, ...]] = []
     for folder in folders:
         paths = sorted(path for path in folder.glob("[0-9]*.npy") if ".part" not in path.name)[:shards]
         if not paths:
             raise AudioFileError(folder, "no rendered stems here; make some with scripts/train.py render")
         for path in paths:
-            about = smallfiles.read_json(path.with_suffix(".json"))
-            if about["sample_rate"] != sample_rate:
-                raise AudioFileError(
-                    path, f"rendered at {about['sample_rate']} Hz, the network works at {sample_rate} Hz"
-                )
-            stems.append(np.load(path))
-            players += [tuple(names) for names in about["players"]]
+            beside = path.with_suffix(".json")
+            about = checked(beside, _About, smallfiles.read_json(beside))
+            if about.sample_rate != sample_rate:
+                raise AudioFileError(path, f"rendered at {about.sample_rate} Hz, the network works at {sample_rate} Hz")
+            stems.append(_shard(path, len(about.players)))
+            players += about.players
+    if len({shard.shape[1:] for shard in stems}) > 1:
+        raise AudioFileError(folders[0], "its shards and those beside it are not of one shape: render them again")
     return Pool(np.concatenate(stems), tuple(players))
+
+
+def _shard(path: Path, count: int) -> np.ndarray:
+    try:
+        with smallfiles.open_regular(path) as file:
+            stems = np.load(file)
+    except Exception as error:  # numpy has no kind of its own for what is damaged
+        raise AudioFileError(path, f"is no shard of stems: {' '.join(str(error).split())}; render it again") from None
+    if not isinstance(stems, np.ndarray) or stems.dtype != np.int16 or stems.ndim != 3 or len(stems) != count:
+        raise AudioFileError(path, f"does not hold int16 stems of the {count} takes that it should; render it again")
+    return stems
 
 
 def from_songs(folder: Path, config: Config) -> Pool:
