@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from .errors import AudioError, NotFinite, expect, shown
+from .params import SAMPLE_RATE
 
 T = TypeVar("T")
 
@@ -27,8 +28,8 @@ BLOCK_FRAMES = 2**18
 Block = np.ndarray
 """float32 array, shape (channels, n)."""
 
-MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 1000, 768_000
-"""In Hz, both allowed. Effects work between them: Pedalboard's Reverb ends the process at 1 Hz, and from 1.4 MHz on."""
+MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = int(SAMPLE_RATE.low), int(SAMPLE_RATE.high)
+"""In Hz, both allowed."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "gbsep"
 
 LAYERS = (
-    {"errors", "arguments", "privacy", "audio", "__init__"},
+    {"errors", "arguments", "privacy", "audio", "params", "schema", "__init__"},
     {"io", "store", "plugins", "effects", "models", "measure", "separation", "shelf"},
     {"preset", "train", "demo"},
     {"rendering"},

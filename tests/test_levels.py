@@ -259,10 +259,10 @@ def test_unknown_method_names_the_nearest():
 @pytest.mark.parametrize(
     ("method", "name", "value", "allowed"),
     [
-        ("mixture_fit", "limit_db", -0.1, "from 0 to 24 dB"),
-        ("mixture_fit", "limit_db", math.nan, "from 0 to 24 dB"),
-        ("loudness", "target_lufs", 1.0, "from -70 to 0 LUFS"),
-        ("peak", "target_dbfs", 0.1, "from -60 to 0 dBFS"),
+        ("mixture_fit", "limit_db", -0.1, "a number from 0 to 24 dB"),
+        ("mixture_fit", "limit_db", math.nan, "a number from 0 to 24 dB"),
+        ("loudness", "target_lufs", 1.0, "a number from -70 to 0 LUFS"),
+        ("peak", "target_dbfs", 0.1, "a number from -60 to 0 dBFS"),
     ],
 )
 def test_values_out_of_range_are_refused(method, name, value, allowed):

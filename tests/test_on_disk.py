@@ -22,6 +22,7 @@ from gbsep.preset.load import load_preset
 from gbsep.rendering import run as rendering
 from gbsep.report import collect, write_report
 from gbsep.report.page import beside_of
+from gbsep.schema import is_plain_name
 from gbsep.session.write import write_sessions
 from gbsep.shelf import folder as outputs
 from gbsep.shelf import record, remote, review
@@ -561,8 +562,8 @@ def test_a_home_that_nobody_has(song: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_hidden_words_stay_words() -> None:
     """A lone surrogate, of a file's name that is no text, is kept in records."""
-    assert record.is_plain_name("caf\udce9.wav")
-    assert not any(map(record.is_plain_name, ("", ".", "..", "a/b", "a\\b", "a\0", "x" * 256, "\ud800")))
+    assert is_plain_name("caf\udce9.wav")
+    assert not any(map(is_plain_name, ("", ".", "..", "a/b", "a\\b", "a\0", "x" * 256, "\ud800")))
 
 
 def test_a_record_of_a_name_in_any_bytes_is_read_as_it_was_written(done: Path) -> None:

@@ -17,7 +17,7 @@ from pydantic import Field, RootModel
 
 from ..errors import FolderUnknown, SmallFileError
 from ..rendering.run import Outcome, Plan
-from ..shelf.record import checked
+from ..schema import validated
 from ..store import smallfiles
 from ..store.folders import state_folder, write_whole
 from .planning import Batch, separations
@@ -88,6 +88,6 @@ def _path() -> Path:
 
 def _read() -> dict[str, float]:
     try:
-        return checked(_path(), Speeds, smallfiles.read_json(_path())).root
+        return validated(_path(), Speeds, smallfiles.read_json(_path())).root
     except (SmallFileError, FolderUnknown):
         return {}

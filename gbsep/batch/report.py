@@ -16,8 +16,8 @@ from pydantic import Field
 from .. import __version__
 from ..errors import OutputError, SmallFileError
 from ..rendering.run import RENDERING_VERSION, Outcome, plain_track
+from ..schema import Lenient, Place, Text, TrackName, validated
 from ..shelf import remote, review
-from ..shelf.record import Lenient, Place, Text, TrackName, checked
 from ..store import smallfiles
 from ..store.folders import write_whole
 
@@ -76,7 +76,7 @@ def place(batch: Batch) -> str:
 
 
 def _parse(path: Path | str, content: bytes) -> Report:
-    return checked(path, Report, smallfiles.parse_json(path, content))
+    return validated(path, Report, smallfiles.parse_json(path, content))
 
 
 def _is_foreign(path: Path | str, content: bytes) -> bool:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import GbsepError
+from ..params import DEVICES
 from .common import Time, complain, figure, loudness, plugin_paths_option, print_json, print_table, say
 from .progress import batch_progress, two_stops
 
@@ -53,7 +54,7 @@ OPTIONS = (
     click.option("--overwrite", is_flag=True, help="Render again, and replace files that gbsep did not write."),
     click.option("--no-cache", is_flag=True, help="Separate again, even if the stems are at hand."),
     click.option(
-        "--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True,
+        "--device", type=click.Choice(DEVICES), default="auto", show_default=True,
         help="Where Demucs and Open-Unmix run.",
     ),
     click.option("--models", type=click.Path(path_type=Path), envvar="GBSEP_MODELS", help="Folder with model weights."),

@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from ..params import DEVICES
 from .common import debug_option, progress_bar, say
 
 TOLD = 10
@@ -36,7 +37,7 @@ LINE_S = 60.0
     help="Highest learning rate. [default: 3e-4 for compact, 1e-4 for Demucs]",
 )
 @click.option("--batch", type=click.IntRange(1, 1024), help="Excerpts a step. [default: 6 for compact, 2 for Demucs]")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
+@click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True)
 @click.option("--models", type=click.Path(path_type=Path), envvar="GBSEP_MODELS", help="Folder of models, old and new.")
 @debug_option
 def train(

@@ -18,7 +18,7 @@ import numpy as np
 
 from ..arguments import checked
 from ..errors import ParameterError, nearest, similar
-from .table import Param
+from ..params import Param
 
 SHAPES = ("linear", "hold", "exponential")
 

@@ -27,7 +27,7 @@ import numpy as np
 from ..arguments import checked
 from ..audio import BLOCK_FRAMES, Block, rechunk
 from ..errors import ParameterError, nearest
-from .table import SAMPLE_RATE
+from ..params import SAMPLE_RATE
 
 Mode = Literal["lowpass", "highpass"]
 MODES: tuple[Mode, ...] = get_args(Mode)

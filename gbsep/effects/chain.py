@@ -46,6 +46,7 @@ from ..arguments import checked
 from ..audio import Audio, Block, Reader, check_finite, join, rechunk
 from ..errors import AudioError, ParameterError, PluginError, PresetError, nearest
 from ..io.files import Spool
+from ..params import SAMPLE_RATE, TAIL_S, Param
 from ..plugins import host
 from .automation import Automation, automation_schema, dump_automation, parse_automation
 from .butterworth import butterworth_sos, filter_block, filter_blocks_zero_phase, moving_butterworth_sos
@@ -54,11 +55,9 @@ from .plugin import ON_FAILURE, SETTING, Plugin, PluginReport, bypassed, check_p
 from .table import (
     EFFECTS,
     MIX_DB,
-    SAMPLE_RATE,
     WET,
     Builtin,
     Changes,
-    Param,
     check_files,
     in_pieces,
     is_lowpass,
@@ -87,7 +86,6 @@ PLUGIN_TEXTS = {
 PLUGIN_TIMEOUTS = {
     name: replace(host.TIMEOUT_S, name=name, default=None) for name in ("load_timeout_s", "block_timeout_s")
 }
-TAIL_S = Param("tail_s", "s", 0.0, 600.0, 0.0)
 
 
 @dataclass(frozen=True)

@@ -27,9 +27,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import ParameterError, PluginError, PluginNotFound, PresetError, nearest
+from ..params import FINITE, Param
 from ..plugins import host
 from .automation import Automation
-from .table import FINITE, Param
 
 SETTING = Param("value", low=-FINITE, high=FINITE, automatable=True)
 """A number for a plug-in, as far as can be told without the plug-in."""

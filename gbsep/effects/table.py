@@ -13,87 +13,16 @@ others are given the whole signal. Reference: https://spotify.github.io/pedalboa
 
 from __future__ import annotations
 
-import math
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from ..arguments import checked
-from ..audio import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, Block
-from ..errors import AudioError, ParameterError, nearest, similar
-
-FINITE = sys.float_info.max
-"""The range of a number that may be any, except NaN and infinity, is from -FINITE to FINITE."""
-
-
-@dataclass(frozen=True)
-class Param:
-    """One parameter of an effect: `low` to `high` are the allowed values, no default means that it must be given.
-
-    kind "float" or "int" is a number, "bool" a switch, "choice" one of `choices`, "path" a file, "stem" a stem's name.
-    `automatable` numbers may change while the effect runs; a `cutoff` has to lie below half the sample rate.
-    """
-
-    name: str
-    unit: str = ""
-    low: float = -math.inf
-    high: float = math.inf
-    default: float | bool | str | None = None
-    kind: Literal["float", "int", "bool", "choice", "path", "stem"] = "float"
-    choices: tuple[str, ...] = ()
-    automatable: bool = False
-    cutoff: bool = False
-
-    @property
-    def allowed(self) -> str:
-        """What may be given, in words."""
-        if self.kind in ("float", "int"):
-            if self.high == FINITE:
-                return "a finite number"
-            number = "a whole number" if self.kind == "int" else "a number"
-            return f"{number} from {self.low:g} to {self.high:g}{' ' + self.unit if self.unit else ''}"
-        if self.kind == "choice":
-            return f"one of {', '.join(self.choices)}"
-        return {"bool": "true or false", "path": "the path of a file", "stem": "the name of a stem"}[self.kind]
-
-    @property
-    def help(self) -> str:
-        return f"{self.name}: {self.allowed}; " + ("required" if self.default is None else f"default {self.default}")
-
-    def check(self, value: Any) -> float | bool | str:
-        """`value` as the effect takes it, or ParameterError."""
-        if self.kind == "bool":
-            fits = isinstance(value, bool)
-        elif self.kind in ("float", "int"):
-            is_number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-            fits = bool(is_number and self.low <= value <= self.high and (self.kind == "float" or value == int(value)))
-            if fits:
-                return int(value) if self.kind == "int" else float(value)
-        else:
-            fits = isinstance(value, (str, Path)) and str(value) != "" and "\0" not in str(value)
-            fits = fits and (not self.choices or value in self.choices)
-            if fits:
-                return str(value)
-        if not fits:
-            hint = similar(value, self.choices) if self.choices and isinstance(value, str) else ""
-            raise ParameterError(self.name, value, self.allowed + hint)
-        return value
-
-    @property
-    def schema(self) -> dict[str, Any]:
-        """JSON Schema of a fixed value."""
-        default = {} if self.default is None else {"default": self.default}
-        about = {"description": self.help}
-        if self.kind in ("float", "int"):
-            number = {"type": "integer" if self.kind == "int" else "number", "minimum": self.low, "maximum": self.high}
-            return {**number, **about, **default}
-        if self.kind == "choice":
-            return {"enum": list(self.choices), **about, **default}
-        return {"type": "boolean"} | about | default if self.kind == "bool" else {"type": "string"} | about | default
+from ..audio import Block
+from ..errors import AudioError, ParameterError, nearest
+from ..params import BUFFER, SAMPLE_RATE, Param
 
 
 @dataclass(frozen=True)
@@ -304,12 +233,6 @@ EFFECTS = {
         ),
     )
 }
-
-
-SAMPLE_RATE = Param("sample_rate", "Hz", float(MIN_SAMPLE_RATE), float(MAX_SAMPLE_RATE), kind="int")
-"""Rates at which every effect works; at some beyond, Pedalboard takes the process with it."""
-
-BUFFER = Param("buffer_frames", "frames", 3.0, 2.0**20, kind="int")
 
 
 Changes = Sequence[tuple[int, Mapping[str, float]]]

@@ -25,6 +25,7 @@ import numpy as np
 
 from ..audio import Block, Reader
 from ..errors import ParameterError, nearest
+from ..params import LIMIT_DB, RESTORATION, TARGET_DBFS, TARGET_LUFS
 
 SILENCE_DBFS = -100.0
 """A stem below this is silent, whatever the rounding of the separator left in it: restoration leaves it alone."""
@@ -282,39 +283,29 @@ def fit_gains(gram: Gram, limits_db: Mapping[str, float]) -> dict[str, float]:
     return gains_db
 
 
-_RANGES = {
-    "none": (),
-    "mixture_fit": (("limit_db", 0.0, 24.0, "dB"),),
-    "loudness": (("target_lufs", -70.0, 0.0, "LUFS"),),
-    "peak": (("target_dbfs", -60.0, 0.0, "dBFS"),),
-}
-
-RESTORE_METHODS = tuple(_RANGES)
-
-
 @dataclass(frozen=True)
 class Restore:
     """How the level of one stem is restored.
 
     - none: not at all;
-    - mixture_fit: by the gain of `fit_gains`, between 0 and `limit_db` (0 to 24 dB);
-    - loudness: to `target_lufs` (-70 to 0 LUFS), up or down;
-    - peak: to a sample peak of `target_dbfs` (-60 to 0 dBFS), up or down.
+    - mixture_fit: by the gain of `fit_gains`, between 0 and `limit_db`;
+    - loudness: to `target_lufs`, up or down;
+    - peak: to a sample peak of `target_dbfs`, up or down.
 
-    Raises ParameterError for an unknown method, or a value of the chosen method outside its range.
+    The ranges are those of params.RESTORATION. Raises ParameterError for an unknown method, or a value of the chosen
+    method outside its range.
     """
 
     method: str = "none"
-    limit_db: float = 6.0
-    target_lufs: float = -20.0
-    target_dbfs: float = -1.0
+    limit_db: float = LIMIT_DB.default_number
+    target_lufs: float = TARGET_LUFS.default_number
+    target_dbfs: float = TARGET_DBFS.default_number
 
     def __post_init__(self) -> None:
-        if self.method not in _RANGES:
-            raise ParameterError("method", self.method, f"unknown{nearest(self.method, _RANGES)}")
-        for name, low, high, unit in _RANGES[self.method]:
-            if not low <= getattr(self, name) <= high:
-                raise ParameterError(name, getattr(self, name), f"from {low:g} to {high:g} {unit}", unit)
+        if self.method not in RESTORATION:
+            raise ParameterError("method", self.method, f"unknown{nearest(self.method, RESTORATION)}")
+        for param in RESTORATION[self.method]:
+            param.check(getattr(self, param.name))
 
 
 def restoration_gains(restore: Mapping[str, Restore], levels: Mapping[str, Levels], gram: Gram) -> dict[str, float]:

@@ -50,7 +50,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BackendError, ParameterError, SmallFileError, WeightsMissing, nearest, sentence
-from ..shelf.record import Lenient, Sha256, checked
+from ..schema import Lenient, Sha256, validated
 from ..store import smallfiles
 from ..store.folders import data_folder, state_folder, write_whole
 
@@ -457,7 +457,7 @@ class _Known(Lenient):
 
 def _known(file: Path) -> _Known | None:
     try:
-        return checked(file, _Known, smallfiles.read_json(file, follow=False))
+        return validated(file, _Known, smallfiles.read_json(file, follow=False))
     except SmallFileError:
         return None
 

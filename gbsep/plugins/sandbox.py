@@ -33,8 +33,8 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
-from ..effects.table import Param
 from ..errors import ParameterError, PluginCrashed, PluginError, PluginTimeout
+from ..params import Param
 from .worker import channel
 
 MEMORY_LIMIT_BYTES = 8 * 2**30

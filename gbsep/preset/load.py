@@ -34,8 +34,10 @@ from ..arguments import checked
 from ..effects.chain import Node, chain_schema, dump_chain, parse_chain
 from ..errors import PresetError, SmallFileError, nearest
 from ..measure.diagnose import PARTNERS
+from ..params import LIMIT_DB, TAIL_S, TARGET_DBFS, TARGET_LUFS
+from ..schema import StrictModel, first_problem
 from ..separation.backend import BACKENDS, backend_named
-from ..separation.settings import BackendSettings, StrictModel, first_problem
+from ..separation.settings import BackendSettings
 from ..store import smallfiles
 from ..store.folders import config_folder
 
@@ -58,14 +60,16 @@ class MixtureFit(StrictModel):
     """Gains that make the stems best add up to the mixture."""
 
     method: Literal["mixture_fit"] = "mixture_fit"
-    limit_db: float = Field(6.0, ge=0, le=24, description="the most that is ever added, dB")
+    limit_db: float = Field(
+        LIMIT_DB.default_number, ge=LIMIT_DB.low, le=LIMIT_DB.high, description="the most that is ever added, dB"
+    )
 
 
 class Loudness(StrictModel):
     """Integrated loudness (BS.1770) brought to a value, or to that of another render's stem."""
 
     method: Literal["loudness"] = "loudness"
-    lufs: float | None = Field(None, ge=-70, le=0, description="target, LUFS")
+    lufs: float | None = Field(None, ge=TARGET_LUFS.low, le=TARGET_LUFS.high, description="target, LUFS")
     match: str | None = Field(None, description="an audio file, or a render's folder, whose loudness is the target")
 
 
@@ -73,7 +77,7 @@ class Peak(StrictModel):
     """The highest sample brought to a value."""
 
     method: Literal["peak"] = "peak"
-    dbfs: float = Field(-1.0, ge=-60, le=0, description="target, dBFS")
+    dbfs: float = Field(TARGET_DBFS.default_number, ge=TARGET_DBFS.low, le=TARGET_DBFS.high, description="target, dBFS")
 
 
 Restore = Annotated[NoRestore | MixtureFit | Loudness | Peak, Field(discriminator="method")]
@@ -100,7 +104,10 @@ class Output(StrictModel):
     )
     residual: bool = Field(True, description="also write what no stem took")
     tail_s: float = Field(
-        0.0, ge=0, le=600, description="all files go on this long, for effects that ring out, seconds"
+        TAIL_S.default_number,
+        ge=TAIL_S.low,
+        le=TAIL_S.high,
+        description="all files go on this long, for effects that ring out, seconds",
     )
 
 

@@ -31,7 +31,6 @@ from ..arguments import checked
 from ..audio import Block, Reader, mix, zip_blocks
 from ..effects import chain
 from ..effects.plugin import PluginReport
-from ..effects.table import Param
 from ..errors import (
     OutputError,
     ParameterError,
@@ -46,7 +45,9 @@ from ..errors import (
 )
 from ..io import files
 from ..measure import diagnose, levels
+from ..params import Param
 from ..preset.load import Loudness, MixtureFit, Peak, Preset, exchanged, load_preset, preset_names
+from ..schema import is_plain_name
 from ..separation import backend as separation
 from ..separation.compute import find_blas, threads, versions
 from ..shelf import folder as outputs
@@ -363,7 +364,7 @@ def _usable(folder: Path) -> Iterator[None]:
 def _inside(out: Path, track: str, label: str) -> Path:
     """The folder of a render. Raises ParameterError for a track whose name leads out of `out`."""
     parts = Path(track).parts
-    if not parts or not all(map(record.is_plain_name, parts)):
+    if not parts or not all(map(is_plain_name, parts)):
         raise ParameterError("track", track, "a name of plain parts, which lie below --out")
     return out.joinpath(*parts, label)
 
@@ -988,7 +989,7 @@ def chosen_preset(
     if name in preset_names():
         return load(name, overrides)
     folder = out / track / name
-    found = record.read(folder) if record.is_plain_name(name) else None
+    found = record.read(folder) if is_plain_name(name) else None
     if found is None:
         path = out / track / review.FILE
         raise OutputError(path, f"preset {name!r} is neither known by name nor rendered here; choose with --preset")

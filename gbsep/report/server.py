@@ -38,7 +38,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 from pydantic import Field, ValidationError
 
 from ..errors import GbsepError, exact, nearest
-from ..separation.settings import StrictModel, first_problem
+from ..schema import StrictModel, first_problem
 from ..shelf import review
 from .page import asset, asset_script, page, policy
 from .songs import Song, Source, collect

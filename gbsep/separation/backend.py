@@ -30,7 +30,8 @@ from pydantic import ValidationError
 from ..arguments import checked
 from ..audio import Audio, Block, Reader, Stems, check_finite, join
 from ..errors import AudioError, ParameterError, SeparationFailed, nearest
-from .settings import BackendSettings, first_problem
+from ..schema import first_problem
+from .settings import BackendSettings
 
 SEPARATION_VERSION = 6
 """Raised whenever the same settings would give other stems than before."""

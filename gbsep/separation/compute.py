@@ -16,12 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import BackendError, ParameterError
 from ..models import catalogue as models
+from ..params import DEVICES
 from .backend import Context
 
 if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
-
-DEVICES = ("auto", "cpu", "cuda", "mps")
 
 MISSING = "missing"
 """What stands for the version of a package that is not installed."""

@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
-from urllib.parse import urlsplit
+from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, PlainValidator, model_validator
 
-from ..errors import SmallFileError, printable
+from ..errors import SmallFileError
+from ..schema import Lenient, Place, Sha256, Text, checked_text, is_plain_name, validated
 from ..store import smallfiles
 
 RECORD = "render.json"
@@ -26,61 +25,16 @@ MAX_BYTES = 8_000_000
 MAX_SECONDS = 1e9
 
 
-def _text(value: Any) -> str:
-    # Pydantic's own `str` refuses lone surrogates, by which Python spells names of files that are no text.
-    if not isinstance(value, str):
-        raise ValueError("must be text")
-    return value
-
-
-def is_plain_name(name: str) -> bool:
-    """Whether a name is that of a file in the folder where it is looked for, and of nothing elsewhere."""
-    plain = name not in ("", ".", "..") and not set(name) & set("/\\\0")
-    return plain and _is_of_a_file(name) and len(os.fsencode(name)) <= 255
-
-
-def _is_of_a_file(name: str) -> bool:
-    """Whether the lone surrogates in a name, if any, are such as Python makes of bytes that are no text."""
-    return all(not 0xD800 <= ord(letter) <= 0xDFFF or 0xDC80 <= ord(letter) <= 0xDCFF for letter in name)
-
-
 def _file_name(value: Any) -> str:
-    name = _text(value)
+    name = checked_text(value)
     if not is_plain_name(name) or name == RECORD:
         raise ValueError(f"{name!r} must be the plain name of a file in this folder")
     return name
 
 
-def _track(value: Any) -> str:
-    track = _text(value)
-    if track and not all(map(is_plain_name, track.split("/"))):
-        raise ValueError(f"{track!r} must be the name of a folder in this one")
-    return track
-
-
-def _place(value: Any) -> str:
-    where = _text(value)
-    if "\0" in where or not _is_of_a_file(where):
-        raise ValueError("must be a path or a URL")
-    if "://" in where:
-        urlsplit(where)
-    return where
-
-
-Text = Annotated[str, PlainValidator(_text)]
 FileName = Annotated[str, PlainValidator(_file_name)]
-TrackName = Annotated[str, PlainValidator(_track)]
-Place = Annotated[str, PlainValidator(_place)]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Seconds = Annotated[float, Field(ge=0, le=MAX_SECONDS)]
 Decibels = Annotated[float, Field(ge=-1e6, le=1e6)]
-Kind = TypeVar("Kind", bound=BaseModel)
-
-
-class Lenient(BaseModel):
-    """A JSON object of which these keys are known, with exactly these types; others are left alone."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True, strict=True, allow_inf_nan=False, populate_by_name=True)
 
 
 class Stamp(Lenient):
@@ -251,18 +205,7 @@ def parse(path: str | Path, content: bytes) -> Record:
     checksum = document.pop("checksum")
     if checksum != fingerprint({RECORD: document})[RECORD]:
         raise foreign
-    return checked(path, Record, document)
-
-
-def checked(path: str | Path, model: type[Kind], document: Any) -> Kind:
-    """A document as a model. Raises SmallFileError that names the first place that is not as it must be."""
-    try:
-        return model.model_validate(document)
-    except ValidationError as error:
-        problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        where = ".".join(str(part) for part in problem["loc"])
-        reason = problem["msg"].removeprefix("Value error, ")
-        raise SmallFileError(path, printable(f"is not as gbsep writes it: {where}: {reason}"[:400])) from None
+    return validated(path, Record, document)
 
 
 def load(folder: Path) -> Record:

@@ -25,7 +25,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError
 
 from ..errors import OutputError, SmallFileError
-from ..separation.settings import StrictModel, first_problem
+from ..schema import StrictModel, first_problem
 from ..store import smallfiles
 from ..store.folders import write_whole
 

@@ -51,7 +51,7 @@ from ..errors import (
 )
 from ..io.files import content_hash
 from ..io.spool import shut, temporary_path
-from ..shelf.record import Lenient, Sha256, Text, checked
+from ..schema import Lenient, Sha256, Text, validated
 from . import smallfiles
 from .folders import cache_folder, write_whole
 
@@ -268,7 +268,7 @@ def remembered_hash(cache: Cache, path: str | Path) -> str:
     record = cache.folder / "hashes" / f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:32]}.json"
     stamp = _stamp(path)
     with contextlib.suppress(SmallFileError):
-        known = checked(record, _Known, smallfiles.read_json(record, follow=False))
+        known = validated(record, _Known, smallfiles.read_json(record, follow=False))
         if known.stamp == stamp:
             return known.sha256
     seen_ns = time.time_ns()
@@ -416,7 +416,7 @@ def _open(cache: Cache, key: str, wanted: Shape | None) -> tuple[dict[str, Reade
         if entry.is_symlink():
             raise ValueError("a link")
         path = entry / "manifest.json"
-        manifest = checked(path, _Manifest, smallfiles.read_json(path, follow=False))
+        manifest = validated(path, _Manifest, smallfiles.read_json(path, follow=False))
         names = tuple(stem.name for stem in manifest.stems)
         shape = Shape(names, manifest.sample_rate, manifest.channels, manifest.frames)
         if len(set(names)) < len(names) or shape != (wanted or shape):

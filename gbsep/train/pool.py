@@ -19,10 +19,10 @@ from pydantic import Field
 from ..audio import Audio
 from ..errors import AudioFileError
 from ..io import files
+from ..schema import Lenient, Text, validated
 from ..separation.compact.graph import spectrum
 from ..separation.compact.network import Config
 from ..separation.compact.tuning import tuning_cents
-from ..shelf.record import Lenient, Text, checked
 from ..store import smallfiles
 from .generator import GUITARS, takes
 from .instruments import SAMPLE_RATE, Instrument
@@ -86,7 +86,7 @@ def load(folders: Sequence[Path], sample_rate: int, shards: int | None = None) -
             raise AudioFileError(folder, "no rendered stems here; make some with scripts/train.py render")
         for path in paths:
             beside = path.with_suffix(".json")
-            about = checked(beside, _About, smallfiles.read_json(beside))
+            about = validated(beside, _About, smallfiles.read_json(beside))
             if about.sample_rate != sample_rate:
                 raise AudioFileError(path, f"rendered at {about.sample_rate} Hz, the network works at {sample_rate} Hz")
             stems.append(_shard(path, len(about.players)))

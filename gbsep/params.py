@@ -1,0 +1,114 @@
+"""One form for every parameter a user may set, and the parameters that more than one room checks.
+
+A Param knows its name, its unit and its range. From them it derives the check, the words of the message, the help text
+and the JSON Schema. This module loads no heavy library, so the command line may read it.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from .errors import ParameterError, similar
+
+FINITE = sys.float_info.max
+"""The range of a number that may be any, except NaN and infinity, is from -FINITE to FINITE."""
+
+
+@dataclass(frozen=True)
+class Param:
+    """One parameter: `low` to `high` are the allowed values, no default means that it must be given.
+
+    kind "float" or "int" is a number, "bool" a switch, "choice" one of `choices`, "path" a file, "stem" a stem's name.
+    `automatable` numbers may change while an effect runs; a `cutoff` has to lie below half the sample rate.
+    """
+
+    name: str
+    unit: str = ""
+    low: float = -math.inf
+    high: float = math.inf
+    default: float | bool | str | None = None
+    kind: Literal["float", "int", "bool", "choice", "path", "stem"] = "float"
+    choices: tuple[str, ...] = ()
+    automatable: bool = False
+    cutoff: bool = False
+
+    @property
+    def allowed(self) -> str:
+        """The allowed values in words: `"a number from 0 to 24 dB"`."""
+        if self.kind in ("float", "int"):
+            if self.high == FINITE:
+                return "a finite number"
+            number = "a whole number" if self.kind == "int" else "a number"
+            return f"{number} from {self.low:g} to {self.high:g}{' ' + self.unit if self.unit else ''}"
+        if self.kind == "choice":
+            return f"one of {', '.join(self.choices)}"
+        return {"bool": "true or false", "path": "the path of a file", "stem": "the name of a stem"}[self.kind]
+
+    @property
+    def help(self) -> str:
+        return f"{self.name}: {self.allowed}; " + ("required" if self.default is None else f"default {self.default}")
+
+    @property
+    def default_number(self) -> float:
+        """The default of a number that has one."""
+        assert isinstance(self.default, (int, float))
+        return self.default
+
+    def check(self, value: Any) -> float | bool | str:
+        """`value` as a plain number, switch or text. Raises ParameterError when it is not allowed."""
+        if self.kind == "bool":
+            fits = isinstance(value, bool)
+        elif self.kind in ("float", "int"):
+            is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+            fits = bool(is_number and self.low <= value <= self.high and (self.kind == "float" or value == int(value)))
+            if fits:
+                return int(value) if self.kind == "int" else float(value)
+        else:
+            fits = isinstance(value, (str, Path)) and str(value) != "" and "\0" not in str(value)
+            fits = fits and (not self.choices or value in self.choices)
+            if fits:
+                return str(value)
+        if not fits:
+            hint = similar(value, self.choices) if self.choices and isinstance(value, str) else ""
+            raise ParameterError(self.name, value, self.allowed + hint)
+        return value
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """JSON Schema of a fixed value."""
+        default = {} if self.default is None else {"default": self.default}
+        about = {"description": self.help}
+        if self.kind in ("float", "int"):
+            number = {"type": "integer" if self.kind == "int" else "number", "minimum": self.low, "maximum": self.high}
+            return {**number, **about, **default}
+        if self.kind == "choice":
+            return {"enum": list(self.choices), **about, **default}
+        return {"type": "boolean"} | about | default if self.kind == "bool" else {"type": "string"} | about | default
+
+
+SAMPLE_RATE = Param("sample_rate", "Hz", 1000.0, 768_000.0, kind="int")
+"""Rates at which every effect works: Pedalboard's Reverb ends the process at 1 Hz, and from 1.4 MHz on."""
+BUFFER = Param("buffer_frames", "frames", 3.0, 2.0**20, kind="int")
+"""Frames that a built-in effect is given at a time."""
+TAIL_S = Param("tail_s", "s", 0.0, 600.0, 0.0)
+"""How long files go on after the song, for effects that ring out."""
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+"""Where networks run."""
+
+LIMIT_DB = Param("limit_db", "dB", 0.0, 24.0, 6.0)
+"""The most that a fit to the mixture adds to a stem."""
+TARGET_LUFS = Param("target_lufs", "LUFS", -70.0, 0.0, -20.0)
+TARGET_DBFS = Param("target_dbfs", "dBFS", -60.0, 0.0, -1.0)
+RESTORATION: dict[str, tuple[Param, ...]] = {
+    "none": (),
+    "mixture_fit": (LIMIT_DB,),
+    "loudness": (TARGET_LUFS,),
+    "peak": (TARGET_DBFS,),
+}
+"""The ways to restore the level of a stem, and the parameters of each."""

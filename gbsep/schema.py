@@ -1,0 +1,139 @@
+"""The bases of everything that gbsep reads as JSON, the types they share, and errors in plain words.
+
+- StrictModel is for what users write: an unknown key or a wrong type is an error that names the place.
+- Lenient is for what gbsep wrote, perhaps in another version: unknown keys are left alone, types are exact.
+"""
+
+from __future__ import annotations
+
+import os
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError
+
+from .errors import SmallFileError, nearest, printable, shown
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class StrictModel(BaseModel):
+    """A JSON object whose keys and types are exactly these."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, populate_by_name=True)
+
+
+class Lenient(BaseModel):
+    """A JSON object of which these keys are known, with exactly these types; others are left alone."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True, allow_inf_nan=False, populate_by_name=True)
+
+
+def validated(path: str | Path, model: type[Model], document: Any) -> Model:
+    """A document that gbsep wrote, as a model; `path` is for the message.
+
+    Raises SmallFileError that names the first place that is not as it must be.
+    """
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        where = ".".join(str(part) for part in problem["loc"])
+        reason = problem["msg"].removeprefix("Value error, ")
+        raise SmallFileError(path, printable(f"is not as gbsep writes it: {where}: {reason}"[:400])) from None
+
+
+def first_problem(error: ValidationError, model: type[BaseModel]) -> tuple[str, str]:
+    """The JSON path of the first problem and the reason, with the nearest known key for one that `model` lacks.
+
+    >>> try: StrictModel.model_validate({"x": 1})
+    ... except ValidationError as error: first_problem(error, StrictModel)
+    ('x', 'unknown key; known: ')
+    """
+    problem = error.errors(include_url=False)[0]
+    path, keys = _follow(model, problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return path, f"unknown key{nearest(str(problem['loc'][-1]), keys)}"
+    if problem["type"] == "missing":
+        return path, "is missing"
+    if problem["type"] == "union_tag_invalid":
+        context = problem["ctx"]
+        known = [tag.strip(" '") for tag in context["expected_tags"].split(",")]
+        key = context["discriminator"].strip("'")
+        return f"{path}.{key}", f"{context['tag']!r} is unknown{nearest(context['tag'], known)}"
+    return path, f"{problem['msg'][:1].lower()}{problem['msg'][1:]}, not {shown(problem['input'])}"
+
+
+def _follow(model: type[BaseModel], location: tuple[int | str, ...]) -> tuple[str, list[str]]:
+    """A location of pydantic's as a JSON path, without the tags of unions, and the keys known at its last step."""
+    path, place, keys = "", typing.cast(Any, model), list[str]()
+    for part in location:
+        if typing.get_origin(place) in (dict, list):
+            place = typing.get_args(place)[-1]
+        else:
+            models = [leaf for leaf in _leaves(place) if isinstance(leaf, type) and issubclass(leaf, BaseModel)]
+            tagged = [leaf for leaf in models if any(field.default == part for field in leaf.model_fields.values())]
+            if len(models) > 1 and tagged:
+                place = tagged[0]
+                continue
+            fields = {
+                field.alias or name: field.annotation for kind in models for name, field in kind.model_fields.items()
+            }
+            keys, place = list(fields), fields.get(str(part))
+        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
+    return path, keys
+
+
+def _leaves(annotation: Any) -> Iterator[Any]:
+    inner = typing.get_args(annotation)
+    if not inner:
+        yield annotation
+    for part in inner:
+        yield from _leaves(part)
+
+
+def checked_text(value: Any) -> str:
+    """The value, a text. Raises ValueError for anything else."""
+    # Pydantic's own `str` refuses lone surrogates, by which Python spells names of files that are no text.
+    if not isinstance(value, str):
+        raise ValueError("must be text")
+    return value
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether a name is that of a file in the folder where it is looked for, and of nothing elsewhere."""
+    plain = name not in ("", ".", "..") and not set(name) & set("/\\\0")
+    return plain and _is_of_a_file(name) and len(os.fsencode(name)) <= 255
+
+
+def _is_of_a_file(name: str) -> bool:
+    """Whether the lone surrogates in a name, if any, are such as Python makes of bytes that are no text."""
+    return all(not 0xD800 <= ord(letter) <= 0xDFFF or 0xDC80 <= ord(letter) <= 0xDCFF for letter in name)
+
+
+def _track(value: Any) -> str:
+    track = checked_text(value)
+    if track and not all(map(is_plain_name, track.split("/"))):
+        raise ValueError(f"{track!r} must be the name of a folder in this one")
+    return track
+
+
+def _place(value: Any) -> str:
+    where = checked_text(value)
+    if "\0" in where or not _is_of_a_file(where):
+        raise ValueError("must be a path or a URL")
+    if "://" in where:
+        urlsplit(where)
+    return where
+
+
+Text = Annotated[str, PlainValidator(checked_text)]
+"""Any text, also one that holds bytes of a file's name that are no UTF-8."""
+TrackName = Annotated[str, PlainValidator(_track)]
+"""The path of a song's folder below the output folder; empty for the output folder itself."""
+Place = Annotated[str, PlainValidator(_place)]
+"""A path or a URL."""
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
