@@ -19,8 +19,6 @@ import gbsep
 from gbsep.audio import Audio
 from gbsep.batch import planning
 from gbsep.batch import report as batch_report
-from gbsep.measure.diagnose import diagnose_folder
-from gbsep.measure.evaluate import evaluate_folder
 from gbsep.preset.load import load_preset
 from gbsep.rendering import run as rendering
 from gbsep.report import collect
@@ -30,6 +28,7 @@ from gbsep.report.server import song_id
 from gbsep.report.spectrogram import mel_db, mel_hz
 from gbsep.session.write import write_sessions
 from gbsep.shelf import record, review
+from gbsep.shelf.measured import diagnose_folder, evaluate_folder
 
 RATE = 8000
 

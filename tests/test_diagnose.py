@@ -22,12 +22,12 @@ from gbsep.measure.diagnose import (
     Register,
     clock,
     diagnose,
-    diagnose_folder,
     octaves_above,
     register,
     swapped,
 )
 from gbsep.measure.evidence import HIGH_HZ, LOW_HZ
+from gbsep.shelf.measured import diagnose_folder
 
 RATE = 44100
 

@@ -19,7 +19,8 @@ from gbsep.audio import Audio, Reader
 from gbsep.cli import cli
 from gbsep.errors import AudioError, AudioFileError, OutputError, ParameterError
 from gbsep.io import files
-from gbsep.measure.evaluate import LARGEST_SHIFT_S, Score, evaluate, evaluate_folder, find_shift, sdr
+from gbsep.measure.evaluate import LARGEST_SHIFT_S, Score, evaluate, find_shift, sdr
+from gbsep.shelf.measured import evaluate_folder
 
 RATE = 22050
 

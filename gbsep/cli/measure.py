@@ -40,7 +40,7 @@ def evaluate(folder: Path, reference: Path, dry: bool, as_json: bool) -> int:
     gbsep evaluate gbsep-out/song --reference stems/              every preset of the song
     gbsep evaluate stems-from-elsewhere/ --reference stems/ --json
     """
-    from ..measure.evaluate import evaluate_folder
+    from ..shelf.measured import evaluate_folder
 
     scores = {name: evaluate_folder(place, reference, dry) for name, place in _folders(folder).items()}
     if as_json:
@@ -77,7 +77,7 @@ def diagnose(folder: Path, mixture: Path | None, as_json: bool) -> int:
     gbsep diagnose gbsep-out                                      all renders
     gbsep diagnose stems-from-elsewhere/ --mixture song.wav --json
     """
-    from ..measure.diagnose import diagnose_folder
+    from ..shelf.measured import diagnose_folder
 
     found = {name: diagnose_folder(place, mixture) for name, place in _folders(folder).items()}
     if as_json:

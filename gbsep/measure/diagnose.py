@@ -18,16 +18,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..audio import Reader, mix
-from ..errors import AudioError, NotFinite, ParameterError
-from ..io import files
-from ..shelf.folder import is_unaltered
-from ..shelf.stems import StemFolder, find_stems
+from ..audio import Reader
+from ..errors import ParameterError
 from .evidence import (
     LOW_HZ,
     PARTNERS,
@@ -331,58 +327,6 @@ def figures(about: Evidence) -> Iterator[tuple[str, str, np.ndarray]]:
                 yield name, stem, kind.figure(about, stem, about.other(stem), kind.spans)
 
 
-def diagnose_folder(folder: str | Path, mixture: str | Path | None = None) -> tuple[Finding, ...]:
-    """What is wrong with the stems in a folder: a finished render, or stems from anywhere.
-
-    Of a render that nobody altered it is what its render.json says: that was told before the effects. Otherwise the
-    files are measured (those before the effects where there are any) against the mixture: the file given, or
-    `mixture` in the folder, or what the render was made of, or else the sum of the stems and of `residual`, in which
-    nothing can be missing. A stem that is not finite is told and left out.
-
-    Raises OutputError for a folder without stems, AudioFileError for files that cannot be read, AudioError for
-    signals that do not belong together.
-    """
-    found = find_stems(folder, dry=True)
-    told = found.record.diagnoses if found.record else None
-    if mixture is None and told is not None and found.record and is_unaltered(found.path, found.record):
-        return tuple(Finding(**finding.model_dump()) for finding in told)
-    restored_db = {name: stem.restored_gain_db for name, stem in found.record.stems.items()} if found.record else {}
-    names = list(found.files)
-    unread: list[Finding] = []
-    while names:
-        stems = {name: found.open(name) for name in names}
-        try:
-            whole = _mixture_of(found, stems) if mixture is None else files.open(mixture)
-            _check_alike(whole, stems)
-            return (*unread, *diagnose(whole, stems, restored_db))
-        except NotFinite as error:
-            stem = next((name for name in names if error.path in found.files[name]), None)
-            if stem is None:
-                raise
-            names.remove(stem)
-            end_s = stems[stem].frames / stems[stem].sample_rate
-            unread.append(_finding("non_finite", stem, "", error.time_s, end_s, error.time_s))
-    return tuple(unread)
-
-
-def _mixture_of(found: StemFolder, stems: Mapping[str, Reader]) -> Reader:
-    whole = found.mixture()
-    if whole is not None:
-        return whole
-    residual = found.residual()
-    return mix([(1.0, reader) for reader in (*stems.values(), *([residual] if residual else []))])
-
-
-def _check_alike(mixture: Reader, stems: Mapping[str, Reader]) -> None:
-    for name, stem in stems.items():
-        for what in ("sample_rate", "channels", "frames"):
-            if getattr(stem, what) != getattr(mixture, what):
-                raise AudioError(
-                    f"{name} has {what} = {getattr(stem, what)}, its mixture {getattr(mixture, what)}: give the "
-                    "mixture that the stems were separated from"
-                )
-
-
 def _findings(name: str, stem: str, about: Evidence, values: np.ndarray) -> Iterator[Finding]:
     """Spans whose figure reaches the threshold, joined where no more lies between than the figure is taken over; the
     worst figure stands for all."""
@@ -391,10 +335,11 @@ def _findings(name: str, stem: str, about: Evidence, values: np.ndarray) -> Iter
     for run in np.split(reached, np.flatnonzero(np.diff(reached) > kind.spans + 1) + 1) if reached.size else ():
         first, end = (int(run[0]), int(run[-1]) + 1) if kind.spans else (0, math.inf)
         end_s = min(end * about.span_s, about.seconds)
-        yield _finding(name, stem, about.other(stem), first * about.span_s, end_s, float(values[run].max()))
+        yield finding(name, stem, about.other(stem), first * about.span_s, end_s, float(values[run].max()))
 
 
-def _finding(name: str, stem: str, partner: str, start_s: float, end_s: float, value: float) -> Finding:
+def finding(name: str, stem: str, partner: str, start_s: float, end_s: float, value: float) -> Finding:
+    """A finding of the kind `name`, in words; `partner` may be empty."""
     kind = KINDS[name]
     message = kind.sentence.format(stem=stem, partner=partner, value=value)
     severity = "error" if value >= kind.serious else "warning"

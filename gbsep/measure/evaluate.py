@@ -24,17 +24,15 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import scipy  # its parts, which take long to load, are loaded when they are first asked for
 
 from ..audio import Audio, Block, Reader, rechunk, zip_blocks
-from ..errors import AudioError, OutputError, ParameterError
+from ..errors import AudioError, ParameterError
 from ..io import files
-from ..shelf.stems import StemFolder, find_stems
 
 WINDOW_S = 1.0
 LARGEST_SHIFT_S = 0.5
@@ -87,26 +85,6 @@ def sdr(reference: Audio, estimate: Audio) -> float:
     signal = float(np.sum(reference.samples.astype(np.float64) ** 2))
     error = float(np.sum((reference.samples.astype(np.float64) - estimate.samples) ** 2))
     return _ratio_db(signal, error)
-
-
-def evaluate_folder(estimates: str | Path, references: str | Path, dry: bool = False) -> dict[str, Score]:
-    """The score of each stem in a folder that has a reference of its name in another.
-
-    An excerpt that gbsep rendered is compared with that part of the references. `dry` takes the stems before their
-    effects, where the render has them. Raises OutputError where no names meet, AudioFileError for files that cannot be
-    read.
-    """
-    estimate, truth = find_stems(estimates, dry), find_stems(references)
-    names = [name for name in truth.files if name in estimate.files]
-    if not names:
-        raise OutputError(
-            estimate.path,
-            f"has {', '.join(estimate.files)}; {truth.path} has {', '.join(truth.files)}: stems are paired by name",
-        )
-    excerpt = estimate.excerpt
-    true_stems = {name: truth.open(name, excerpt.start_s, excerpt.duration_s) for name in truth.files}
-    scores = evaluate({name: estimate.open(name) for name in names}, true_stems)
-    return {name: replace(score, notes=(*score.notes, *_about(estimate, name, dry))) for name, score in scores.items()}
 
 
 def evaluate(estimates: Mapping[str, Reader], references: Mapping[str, Reader]) -> dict[str, Score]:
@@ -328,17 +306,6 @@ def _ended(name: str, references: Mapping[str, Reader], frames: int) -> Iterator
                 f"the reference of {other} ends after {reference.frames / reference.sample_rate:.3f} s: no bleeding of "
                 "it is told beyond"
             )
-
-
-def _about(estimate: StemFolder, name: str, dry: bool) -> Iterator[str]:
-    if estimate.record is None:
-        return
-    effects = estimate.record.preset.effects(name)
-    if effects and not (dry and estimate.record.stems[name].dry):
-        yield (
-            f"what the effects changed ({', '.join(effects)}) counts as distortion: "
-            "render with --dry-stems, and evaluate with --dry, to judge the separation alone"
-        )
 
 
 def _shift_note(reference: Reader, estimate: Reader, frames: int) -> Iterator[str]:

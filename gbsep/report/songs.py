@@ -19,9 +19,9 @@ from ..batch import report as batch_report
 from ..errors import OutputError, exact, exact_sum
 from ..io import files
 from ..measure import levels
-from ..measure.evaluate import evaluate_folder
 from ..measure.levels import Levels
 from ..shelf import record, review
+from ..shelf.measured import evaluate_folder
 from ..shelf.record import FindingRow, Record
 from ..shelf.stems import StemFolder, find_stems, renders_in
 

@@ -1,0 +1,101 @@
+"""Stems in folders, measured: what is wrong with them, and how close they are to the true ones.
+
+The figures are those of gbsep.measure, which knows signals alone; here the signals are found on the disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from ..audio import Reader, mix
+from ..errors import AudioError, NotFinite, OutputError
+from ..io import files
+from ..measure.diagnose import Finding, diagnose, finding
+from ..measure.evaluate import Score, evaluate
+from .folder import is_unaltered
+from .stems import StemFolder, find_stems
+
+
+def diagnose_folder(folder: str | Path, mixture: str | Path | None = None) -> tuple[Finding, ...]:
+    """What is wrong with the stems in a folder: a finished render, or stems from anywhere.
+
+    Of a render that nobody altered it is what its render.json says: that was told before the effects. Otherwise the
+    files are measured (those before the effects where there are any) against the mixture: the file given, or
+    `mixture` in the folder, or what the render was made of, or else the sum of the stems and of `residual`, in which
+    nothing can be missing. A stem that is not finite is told and left out.
+
+    Raises OutputError for a folder without stems, AudioFileError for files that cannot be read, AudioError for
+    signals that do not belong together.
+    """
+    found = find_stems(folder, dry=True)
+    told = found.record.diagnoses if found.record else None
+    if mixture is None and told is not None and found.record and is_unaltered(found.path, found.record):
+        return tuple(Finding(**finding.model_dump()) for finding in told)
+    restored_db = {name: stem.restored_gain_db for name, stem in found.record.stems.items()} if found.record else {}
+    names = list(found.files)
+    unread: list[Finding] = []
+    while names:
+        stems = {name: found.open(name) for name in names}
+        try:
+            whole = _mixture_of(found, stems) if mixture is None else files.open(mixture)
+            _check_alike(whole, stems)
+            return (*unread, *diagnose(whole, stems, restored_db))
+        except NotFinite as error:
+            stem = next((name for name in names if error.path in found.files[name]), None)
+            if stem is None:
+                raise
+            names.remove(stem)
+            end_s = stems[stem].frames / stems[stem].sample_rate
+            unread.append(finding("non_finite", stem, "", error.time_s, end_s, error.time_s))
+    return tuple(unread)
+
+
+def _mixture_of(found: StemFolder, stems: Mapping[str, Reader]) -> Reader:
+    whole = found.mixture()
+    if whole is not None:
+        return whole
+    residual = found.residual()
+    return mix([(1.0, reader) for reader in (*stems.values(), *([residual] if residual else []))])
+
+
+def _check_alike(mixture: Reader, stems: Mapping[str, Reader]) -> None:
+    for name, stem in stems.items():
+        for what in ("sample_rate", "channels", "frames"):
+            if getattr(stem, what) != getattr(mixture, what):
+                raise AudioError(
+                    f"{name} has {what} = {getattr(stem, what)}, its mixture {getattr(mixture, what)}: give the "
+                    "mixture that the stems were separated from"
+                )
+
+
+def evaluate_folder(estimates: str | Path, references: str | Path, dry: bool = False) -> dict[str, Score]:
+    """The score of each stem in a folder that has a reference of its name in another.
+
+    An excerpt that gbsep rendered is compared with that part of the references. `dry` takes the stems before their
+    effects, where the render has them. Raises OutputError where no names meet, AudioFileError for files that cannot be
+    read.
+    """
+    estimate, truth = find_stems(estimates, dry), find_stems(references)
+    names = [name for name in truth.files if name in estimate.files]
+    if not names:
+        raise OutputError(
+            estimate.path,
+            f"has {', '.join(estimate.files)}; {truth.path} has {', '.join(truth.files)}: stems are paired by name",
+        )
+    excerpt = estimate.excerpt
+    true_stems = {name: truth.open(name, excerpt.start_s, excerpt.duration_s) for name in truth.files}
+    scores = evaluate({name: estimate.open(name) for name in names}, true_stems)
+    return {name: replace(score, notes=(*score.notes, *_about(estimate, name, dry))) for name, score in scores.items()}
+
+
+def _about(estimate: StemFolder, name: str, dry: bool) -> Iterator[str]:
+    if estimate.record is None:
+        return
+    effects = estimate.record.preset.effects(name)
+    if effects and not (dry and estimate.record.stems[name].dry):
+        yield (
+            f"what the effects changed ({', '.join(effects)}) counts as distortion: "
+            "render with --dry-stems, and evaluate with --dry, to judge the separation alone"
+        )
