@@ -12,10 +12,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from .privacy import tell_nobody
+from .version import __version__
 
 tell_nobody()
-
-__version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from .audio import Audio as Audio

@@ -42,7 +42,7 @@ from gbsep.separation.compact.tuning import tuned, tuning_cents
 
 EMBEDDED = models.EMBEDDED_FOLDER / models.EMBEDDED.files[0]
 
-HELD_OUT = Path(train.__file__).with_name("fold_a.safetensors")
+HELD_OUT = Path(__file__).parents[1] / "training" / "fold_a.safetensors"
 """Trained without the instruments of two of the jams."""
 
 SMALL = Config(n_fft=256, hop_length=64, bins=80, pitches=48, bins_per_octave=12, gathered=3, harmonics=4,

@@ -17,12 +17,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import __version__
 from ..audio import Reader
 from ..errors import GbsepError, ParameterError, WorkerDied
 from ..rendering.run import RENDERING_VERSION, Outcome, Plan
 from ..separation.backend import SEPARATION_VERSION
 from ..shelf import remote
+from ..version import __version__
 from .planning import Batch, separations
 from .task import Event, Results, Task, perform, task_of
 

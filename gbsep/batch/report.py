@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from .. import __version__
 from ..errors import OutputError, SmallFileError
 from ..rendering.run import RENDERING_VERSION, Outcome, plain_track
 from ..schema import Lenient, Place, Text, TrackName, validated
 from ..shelf import remote, review
 from ..store import smallfiles
 from ..store.folders import write_whole
+from ..version import __version__
 
 if TYPE_CHECKING:
     from .planning import Batch

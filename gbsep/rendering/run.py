@@ -26,7 +26,6 @@ from typing import Any
 
 import numpy as np
 
-from .. import __version__
 from ..arguments import checked
 from ..audio import Block, Reader, mix, zip_blocks
 from ..effects import chain
@@ -54,6 +53,7 @@ from ..shelf import folder as outputs
 from ..shelf import record, review
 from ..store import stemcache as cache
 from ..store.folders import is_path, state_folder
+from ..version import __version__
 
 PACKAGES = ("numpy", "scipy", "soundfile", "soxr", "pedalboard", "pyloudnorm", "onnxruntime", "torch", "demucs")
 """Those whose version may change a render, recorded in render.json."""

@@ -26,11 +26,11 @@ from string import Template
 from typing import Any
 from urllib.parse import quote
 
-from .. import __version__
 from ..errors import OutputError
 from ..io.files import largest_sample
 from ..measure.levels import SILENCE_DBFS, shared_gain
 from ..store.smallfiles import head, is_regular
+from ..version import __version__
 from . import preview
 from .songs import COLUMNS, Render, Song, Source
 from .spectrogram import mel_hz

@@ -19,8 +19,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
-from .. import __version__
 from ..measure.levels import to_amplitude
+from ..version import __version__
 from .model import Clip, Insert, Session, Track, label
 
 SUFFIX = ".dawproject"

@@ -25,11 +25,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from .. import __version__
 from ..arguments import checked
 from ..errors import OutputError, ParameterError, nearest
 from ..shelf import folder as outputs
 from ..store.smallfiles import is_regular
+from ..version import __version__
 from . import dawproject, reaper
 from .model import Marker, Session, Track, merged, moved, walk
 from .renders import Place, Render, find_renders, song_session

@@ -1,0 +1,124 @@
+"""The command line: parse, call, print, exit code. It alone prints, and it alone catches GbsepError.
+
+Exit codes: 0 all well; 1 at least one input failed while running; 2 refused in planning, before anything was written;
+130 interrupted; 143 ended by SIGTERM and 129 by SIGHUP, as tidily. Results go to stdout; progress, messages and errors
+to stderr.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import os
+import sys
+
+import click
+
+from ..errors import GbsepError, unexpected
+from ..version import __version__
+from . import defaults, signals, streams
+from .cache import cache_group
+from .common import HELP, complain
+from .demo import demo
+from .doctor import doctor
+from .measure import diagnose, evaluate, log
+from .models import models
+from .plugins import plugins
+from .presets import presets
+from .render import apply_chain, render
+from .report import compare, report, review, sweep
+from .session import session
+from .train import train
+from .watch import watch
+
+LIBRARIES_BYTES = 2**29
+"""Address space that the libraries of a quick render take."""
+BLAS_BYTES = 2**25 + 2**12
+"""What OpenBLAS takes for each of its threads."""
+
+# At the end Python would search all that was loaded for cycles, which takes a third of a second.
+atexit.register(gc.freeze)
+
+
+def main(arguments: list[str] | None = None, interruptible: bool = False) -> None:
+    """The `gbsep` command. `interruptible`: SIGINT, which now ends the process at once, is to end it tidily."""
+    state = {"debug": False}
+    streams.prepare()
+    try:
+        _check_memory()
+        with signals.ending_tidily(interruptible, main.__code__):
+            code = cli.main(
+                arguments, prog_name="gbsep", standalone_mode=False, obj=state, default_map=defaults.user_defaults(cli)
+            )
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted; nothing partial was left", err=True)
+        code = 130
+    except GbsepError as error:
+        if state["debug"]:
+            raise
+        complain(str(error))
+        code = 2
+    except Exception as error:
+        if state["debug"]:
+            raise
+        code = 1
+        if not (isinstance(error, OSError) and _is_unprintable()):
+            complain(unexpected(error))
+    else:
+        code = code or int(_is_unprintable())
+    sys.exit(code or 0)
+
+
+def _check_memory() -> None:
+    """Raise GbsepError under a limit on memory (`ulimit -v`) that is too low to load what a render needs.
+
+    OpenBLAS, which scipy and numpy each bring, would try without an end to get its buffers, and hear of no signal.
+    """
+    try:
+        import resource
+    except ImportError:  # Windows knows no such limit
+        return
+    limits = [resource.getrlimit(which)[0] for which in (resource.RLIMIT_AS, resource.RLIMIT_DATA)]
+    least = min(limit for limit in (*limits, sys.maxsize) if limit != resource.RLIM_INFINITY)
+    needed = LIBRARIES_BYTES + 2 * BLAS_BYTES * (os.cpu_count() or 1)
+    if least < needed:
+        raise GbsepError(
+            f"this process may have {least / 1e6:.0f} MB of memory, and loading what a render needs takes"
+            f" {needed / 1e6:.0f} MB: raise the limit (ulimit -v)"
+        )
+
+
+def _is_unprintable() -> bool:
+    """Whether stdout does not take the results; unless that is because the reader has gone, it is told."""
+    fault = streams.fault_of_stdout()
+    if fault is not None and not isinstance(fault, BrokenPipeError):
+        complain(f"the results cannot be printed: {fault.strerror}; whatever was to be written to files is there")
+    return fault is not None
+
+
+@click.group(context_settings=HELP)
+@click.version_option(__version__, prog_name="gbsep")
+def cli() -> None:
+    """Take a recording apart: guitar and bass, each through its own effect chain, at the right level.
+
+    \b
+    gbsep demo                                    make a song with known stems to try things on
+    gbsep render song.wav                         separate with the default preset into gbsep-out/
+    gbsep render song.wav --preset exp002 --set separate.cutoff_hz=250
+    gbsep presets list                            what other presets there are, and what for
+    gbsep compare song.wav -p exp002 -p default   hear and see them side by side, in one page
+    gbsep review gbsep-out                        accept, swap stems, write notes
+
+    Options that you always give can stand in defaults.json in gbsep's configuration folder:
+    {"render": {"preset": ["exp002"], "out": "stems"}}.
+    """
+
+
+for command in (
+    render, apply_chain, watch, session, compare, sweep, report, review, evaluate, diagnose, log, demo, presets, models,
+    train, plugins, cache_group, doctor,
+):  # fmt: skip
+    cli.add_command(command)
