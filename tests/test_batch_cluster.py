@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import http.server
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -159,6 +161,49 @@ def test_a_scheduler_that_is_not_there_is_exit_2(
     assert exit.value.code == 2
     assert "no scheduler answers there" in capsys.readouterr().err
     assert not Path("gbsep-out").exists()
+
+
+@pytest.mark.parametrize("answers", [False, True])
+def test_what_is_no_scheduler_is_refused_in_time(
+    album: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answers: bool
+) -> None:
+    """One that says nothing, and a server of web pages."""
+    pytest.importorskip("distributed", reason="needs gbsep[cluster]")
+    monkeypatch.setattr(cluster, "CONNECT_S", 1.0)
+    planned = batch.plan([album], ["exp002"], Options(tmp_path / "out"))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    peer, _ = server.accept()
+                    peer.sendall(b"HTTP/1.0 400 Bad request\r\n\r\n" * 9)
+                    peer.close()
+
+        if answers:
+            threading.Thread(target=serve, daemon=True).start()
+        begun = time.monotonic()
+        with pytest.raises(ParameterError, match="no scheduler answers there .*start one with: dask scheduler"):
+            list(batch.run(planned, cluster=f"tcp://127.0.0.1:{server.getsockname()[1]}"))
+        assert time.monotonic() - begun < 30
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("answer", [None, 3, [], {}, ["ok"], "", [None], RuntimeError("bad\nthing")])
+def test_a_worker_that_answers_with_anything_fails_its_song_alone(album: Path, tmp_path: Path, answer: Any) -> None:
+    pytest.importorskip("distributed", reason="needs gbsep[cluster]")
+
+    class Future:
+        def result(self) -> Any:
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+    planned = batch.plan([album / "1.wav"], ["exp002"], Options(tmp_path / "out"))
+    (outcome,) = cluster._results(Future(), planned.plans, planned)  # type: ignore[arg-type]
+    assert (outcome.status, outcome.input) == ("failed", album / "1.wav")
+    told = "bad thing" if isinstance(answer, Exception) else "the worker that rendered it answered with "
+    assert told in str(outcome.error)
 
 
 # URLs

@@ -7,18 +7,20 @@ separations that a GPU would do go to those alone. What a lost worker had in han
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import shutil
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..audio import Reader
-from ..errors import GbsepError, ParameterError, WorkerDied
+from ..errors import GbsepError, ParameterError, WorkerDied, printable
 from ..rendering.run import RENDERING_VERSION, Outcome, Plan
 from ..separation.backend import SEPARATION_VERSION
 from ..shelf import remote
@@ -99,7 +101,12 @@ def _results(future: Future, plans: Sequence[Plan], batch: Batch) -> list[Outcom
     from distributed.scheduler import KilledWorker
 
     try:
-        return [_in_words(done, plan, batch) for done, plan in zip(future.result(), plans, strict=True)]
+        answers = future.result()
+        if not (isinstance(answers, list) and all(isinstance(one, Outcome) for one in answers)):
+            raise WorkerDied("the worker that rendered it answered with no outcome")
+        if len(answers) != len(plans):
+            raise WorkerDied(f"the worker that rendered it answered with {len(answers)} outcomes for {len(plans)}")
+        return [_in_words(done, plan, batch) for done, plan in zip(answers, plans, strict=True)]
     except KilledWorker as error:
         problem: Exception = WorkerDied(" ".join(str(error).split()))
     except Exception as error:
@@ -164,11 +171,31 @@ def _connected(address: str, batch: Batch) -> Iterator[Client]:
             cluster = LocalCluster(n_workers=batch.jobs, threads_per_worker=1, dashboard_address=None)
             address = stack.enter_context(cluster).scheduler_address
         try:
+            _check_scheduler(address)
             client = stack.enter_context(Client(address, timeout=CONNECT_S, set_as_default=False))
-        except (OSError, TimeoutError, ValueError) as error:
-            allowed = f"no scheduler answers there ({error}); start one with: dask scheduler"
+        except Exception as error:  # what answers there may say anything
+            reason = printable(str(error)) or f"not within {CONNECT_S:g} s"
+            allowed = f"no scheduler answers there ({reason}); start one with: dask scheduler"
             raise ParameterError("cluster", address, allowed) from None
         yield client
+
+
+def _check_scheduler(address: str) -> None:
+    """Raise an exception unless a scheduler answers in time: Dask's client waits without an end for one that is mute.
+
+    In a thread of its own, as this one may have a loop already.
+    """
+    from distributed.core import rpc
+    from distributed.security import Security
+
+    async def ask() -> None:
+        async with rpc(address, connection_args=Security().get_connection_args("client")) as scheduler:
+            answer = await asyncio.wait_for(scheduler.identity(), CONNECT_S)
+        if not isinstance(answer, Mapping) or answer.get("type") != "Scheduler":
+            raise ValueError("what answers is none")
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, ask()).result()
 
 
 def _check_versions(client: Client, address: str) -> None:
