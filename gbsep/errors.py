@@ -169,7 +169,7 @@ def unexpected(error: BaseException) -> str:
     """What to say of an error that no code foresaw; one of gbsep's own speaks for itself.
 
     >>> unexpected(ModuleNotFoundError("No module named 'soxr'", name="soxr"))
-    "the package 'soxr' is not installed, which this needs; gbsep doctor says what else is missing"
+    "the package 'soxr' is not installed, which this needs; gbsep doctor says how to get it"
     """
     if isinstance(error, GbsepError):
         return str(error)
@@ -177,7 +177,7 @@ def unexpected(error: BaseException) -> str:
         return "there is not enough memory; try fewer --jobs, or a machine that has more"
     if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("gbsep"):
         package = error.name.split(".")[0]
-        return f"the package {package!r} is not installed, which this needs; gbsep doctor says what else is missing"
+        return f"the package {package!r} is not installed, which this needs; gbsep doctor says how to get it"
     about = " ".join(str(error).split())[:500]
     return f"unexpected {type(error).__name__}{': ' if about else ''}{about}; please report it, with what --debug shows"
 

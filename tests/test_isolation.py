@@ -153,5 +153,5 @@ def test_a_package_that_is_missing_is_named() -> None:
     error = ModuleNotFoundError("No module named 'soxr.x'", name="soxr.x")
     assert (
         unexpected(error)
-        == "the package 'soxr' is not installed, which this needs; gbsep doctor says what else is missing"
+        == "the package 'soxr' is not installed, which this needs; gbsep doctor says how to get it"
     )
