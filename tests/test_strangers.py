@@ -105,6 +105,7 @@ class Touch:
 @pytest.mark.parametrize("kind", ["pipe", "folder", "zero", "link", "empty", "pickle"])
 def test_a_state_of_a_training_that_is_none_is_refused_at_once(tmp_path: Path, kind: str) -> None:
     """Until it is removed, and without its code being run."""
+    pytest.importorskip("torch", reason="training needs it")
     rng = np.random.default_rng(0)
     (tmp_path / "songs" / "one").mkdir(parents=True)
     for name in ("bass", "guitar"):
