@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 import rpp
 import soundfile
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import gbsep
@@ -388,6 +388,7 @@ def clip(folder: Path, name: str = "x", start_s: float = 0.0) -> Clip:
 
 @each_format
 @given(st.lists(names, min_size=1, max_size=6), st.lists(names.filter(model.label), max_size=4))
+@example(["#", "#1", "# 1", "a#"], ["#", "#2"])
 @settings(max_examples=60, deadline=None)
 def test_any_name_comes_back(place: Path, format: str, tracks: list[str], markers: list[str]) -> None:
     session = Session(
@@ -400,7 +401,10 @@ def test_any_name_comes_back(place: Path, format: str, tracks: list[str], marker
     project = write_and_read(session, format, place)
 
     def shown(text: str) -> str:
-        return model.label(text).replace("`", "'") if format == "reaper" else model.label(text)
+        if format != "reaper":
+            return model.label(text)
+        word = model.label(text).replace("`", "'")
+        return f"{word} " if word.startswith("#") and " " not in word else word
 
     assert [track.path for track in project.tracks] == [(shown(name),) for name in tracks]
     assert project.markers == [(float(index), shown(text)) for index, text in enumerate(markers)]

@@ -178,7 +178,7 @@ def _color(rgb: int) -> int:
 def _word(text: str) -> str:
     """A name as a project holds it: white space makes the library quote it, as a # at its front needs in REAPER."""
     word = label(text).replace("`", "'")
-    return f"{word} " if word.startswith("#") else word
+    return f"{word} " if word.startswith("#") and " " not in word else word
 
 
 def _number(value: float) -> str:
