@@ -151,7 +151,4 @@ def test_an_excerpt_has_figures_of_a_recording(song: Path, start: float) -> None
 
 def test_a_package_that_is_missing_is_named() -> None:
     error = ModuleNotFoundError("No module named 'soxr.x'", name="soxr.x")
-    assert (
-        unexpected(error)
-        == "the package 'soxr' is not installed, which this needs; gbsep doctor says how to get it"
-    )
+    assert unexpected(error) == "the package 'soxr' is not installed, which this needs; gbsep doctor says how to get it"
