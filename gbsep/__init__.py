@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from .audio import Stems as Stems
     from .effects.chain import apply_chain as apply_chain
     from .errors import GbsepError as GbsepError
-    from .io.files import read as read
-    from .io.files import write as write
+    from .io.read import read as read
+    from .io.write import write as write
     from .preset.load import load_preset as load_preset
     from .rendering.run import Outcome as Outcome
     from .rendering.run import render as render
@@ -36,10 +36,10 @@ _HOMES = {
     "Stems": "audio",
     "apply_chain": "effects.chain",
     "load_preset": "preset.load",
-    "read": "io.files",
+    "read": "io.read",
     "render": "rendering.run",
     "separate": "separation.backend",
-    "write": "io.files",
+    "write": "io.write",
     "write_sessions": "session.write",
 }
 

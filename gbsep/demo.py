@@ -191,7 +191,8 @@ def write_demo(
     Raises OutputError when a file of that name is there already (unless `overwrite`), or the folder cannot be made;
     AudioFileError when a file cannot be written.
     """
-    from .io import files
+    from .io.formats import OutputFormat
+    from .io.write import write
 
     folder = Path(folder)
     paths = {name: folder / f"{name}.wav" for name in ("mixture", "bass", "guitar", "guitar1", "guitar2")}
@@ -204,7 +205,7 @@ def write_demo(
     except OSError as error:
         raise OutputError(folder, f"cannot be made: {error.strerror}") from None
     for name, audio in {"mixture": mixture, **stems}.items():
-        files.write(paths[name], audio, files.OutputFormat("wav", "float32"))
+        write(paths[name], audio, OutputFormat("wav", "float32"))
     return paths
 
 

@@ -23,7 +23,7 @@ from scipy import signal
 
 from gbsep.audio import Audio
 from gbsep.demo import make_demo
-from gbsep.io import files
+from gbsep.io.read import read
 from gbsep.measure.diagnose import diagnose
 
 DATA = Path(os.environ.get("GBSEP_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -222,14 +222,14 @@ def excerpts(data: Path, which: str, step_s: float) -> Iterator[Excerpt]:
     """Each bass of a set with each guitar, in each tuning, every `step_s` seconds where both play."""
     jams = sorted(path for path in (data / "jams").iterdir() if path.is_dir())
     songs = {
-        jam.name[:2]: {stem: files.read(jam / f"{stem}.flac").samples for stem in ("bass", "guitar")}
+        jam.name[:2]: {stem: read(jam / f"{stem}.flac").samples for stem in ("bass", "guitar")}
         for jam in (jams[:2] if which == "calibration" else jams[2:])
     }
     if which == "calibration":
         _, stems = make_demo(40.0)
         songs["demo"] = {stem: stems[stem].samples for stem in ("bass", "guitar")}
     frames, step = round(LENGTH_S * RATE), round(step_s * RATE)
-    loop = files.read(data / "mixes" / "drums_cc0" / "drums_Drums_100BPM.flac").samples
+    loop = read(data / "mixes" / "drums_cc0" / "drums_Drums_100BPM.flac").samples
     drums = np.resize(loop[0], (1, frames)).repeat(2, axis=0)
     seed = 0
     for tuning, (up, down) in TUNINGS.items():

@@ -22,7 +22,7 @@ from gbsep.effects import automation, chain
 from gbsep.effects import butterworth as filters
 from gbsep.effects import table as effects
 from gbsep.errors import shown
-from gbsep.io import files
+from gbsep.io.write import write
 from gbsep.preset import load as preset
 from gbsep.rendering import run as rendering
 from gbsep.report import sweep
@@ -33,7 +33,7 @@ def public(folder: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]
     """Every public function, and arguments with which it works."""
     tone = Audio(np.sin(np.arange(4410) / 20)[np.newaxis] * 0.1, 44100)
     song = folder / "song.wav"
-    files.write(song, tone)
+    write(song, tone)
     rendering.render(song, "exp002", folder / "made", use_cache=False)
     loaded = preset.load_preset("exp002")
     calls: tuple[tuple[Callable[..., Any], dict[str, Any]], ...] = (

@@ -20,7 +20,7 @@ from fuzz_damage import TEXTS, VALUES, cleared, damaged, put_special
 
 from gbsep import batch
 from gbsep.audio import Audio
-from gbsep.io.files import write
+from gbsep.io.write import write
 from gbsep.preset.load import load_preset
 from gbsep.rendering import run as rendering
 from gbsep.rendering.run import Options

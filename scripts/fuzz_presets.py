@@ -18,7 +18,7 @@ import numpy as np
 from gbsep.audio import Audio
 from gbsep.effects.table import EFFECTS
 from gbsep.errors import shown
-from gbsep.io.files import write
+from gbsep.io.write import write
 from gbsep.preset.load import load_preset, parse_override, preset_names
 from gbsep.rendering import run as rendering
 from gbsep.rendering.run import Options

@@ -13,7 +13,12 @@ from pathlib import Path
 import numpy as np
 from fuzz_damage import damaged
 
-from gbsep.io import files
+from gbsep.audio import Audio
+from gbsep.io.formats import OutputFormat
+from gbsep.io.probe import probe
+from gbsep.io.read import open_audio, read
+from gbsep.io.tags import read_tempo_bpm
+from gbsep.io.write import write
 
 SAMPLES_S = 0.4
 SOUND = (
@@ -46,7 +51,7 @@ def audio_samples(folder: Path) -> None:
                 for name, text in TAGS.items():
                     setattr(sound, name, text)
             sound.write(noise)
-    files.write(folder / "id3.mp3", files.Audio(noise.T, rate), files.OutputFormat("mp3"), TAGS)
+    write(folder / "id3.mp3", Audio(noise.T, rate), OutputFormat("mp3"), TAGS)
     with suppress(ImportError):
         import av
 
@@ -98,14 +103,14 @@ def _write_av(path: Path, format: str, codec: str, samples: np.ndarray, rate: in
 
 def read_audio(path: Path) -> None:
     """Probe, read in blocks, read an excerpt, look for a tempo, as a render and a session do."""
-    files.tempo_bpm(path)
-    info, reader = files.opened(path)
+    read_tempo_bpm(path)
+    info, reader = open_audio(path)
     frames = sum(block.shape[1] for block in reader.blocks(4096))
     if not frames == reader.frames == info.frames:
         raise AssertionError(f"{frames} frames came, {reader.frames} and {info.frames} were told")
-    files.probe(path)
+    probe(path)
     if info.frames > 100:
-        files.read(path, info.frames / info.sample_rate / 2)
+        read(path, info.frames / info.sample_rate / 2)
     for words in (*info.tags.values(), *info.warnings):
         words.encode()
         if "\ufffd" in words:

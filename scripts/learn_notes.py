@@ -21,7 +21,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from gbsep.io import files
+from gbsep.io.read import open_reader
 from gbsep.separation import nmf
 
 FAMILIES = ("bass", "upright")
@@ -37,7 +37,7 @@ SOURCE = (
 
 def partial_amplitudes(path: Path, onset_s: float, f0_hz: float) -> np.ndarray:
     """Amplitudes of the partials in each segment after the onset: (segments, PARTIALS), each row of unit sum."""
-    audio = files.open(path).read()
+    audio = open_reader(path).read()
     spectrogram = np.abs(nmf.stft(audio.samples.mean(axis=0)[round(onset_s * audio.sample_rate) :], N_FFT))
     step = audio.sample_rate / N_FFT
     centre_s = (np.arange(len(spectrogram)) - 1) * N_FFT / 4 / audio.sample_rate

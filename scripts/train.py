@@ -195,10 +195,10 @@ def song_table(config, weights: dict, songs: list[Path]) -> list[dict]:
 
 
 def export(args: argparse.Namespace) -> None:
-    from gbsep.io import files
     from gbsep.models import catalogue as models
     from gbsep.separation.compact import backend as compact
     from gbsep.separation.compact import network as harmonic_net
+    from gbsep.store.identity import content_hash
     from gbsep.train import loop
 
     about, step, averages = loop.averages(args.run / "state.safetensors")
@@ -212,7 +212,7 @@ def export(args: argparse.Namespace) -> None:
     curve = list(csv.DictReader((args.run / "log.csv").open()))[-10:]
     card = {
         "name": args.weights.stem,
-        "sha256": files.content_hash(args.weights),
+        "sha256": content_hash(args.weights),
         "licence": models.EMBEDDED.licence,
         "config": asdict(config),
         "seed": args.seed,
@@ -230,7 +230,7 @@ def export(args: argparse.Namespace) -> None:
     }
     if args.held_out:
         card["held_out"] = {
-            "sha256": files.content_hash(args.held_out),
+            "sha256": content_hash(args.held_out),
             "without": args.without or [],
             "unheard": args.unheard or [],
             "quality": song_table(*compact.load(args.held_out), args.songs),

@@ -21,7 +21,7 @@ import gbsep
 from gbsep import train
 from gbsep.audio import Audio, Reader, ahead, join
 from gbsep.errors import BackendError, BackendNotInstalled, SeparationFailed, WeightsMissing
-from gbsep.io import files
+from gbsep.io.read import read
 from gbsep.models import catalogue as models
 from gbsep.separation.backend import Context
 from gbsep.separation.compact import (
@@ -181,7 +181,7 @@ def test_what_has_no_pitch_has_no_tuning(rng):
 
 def test_a_song_in_another_tuning_is_separated_as_well_as_one_in_tune(data, monkeypatch):
     song = data / "jams" / "04_bass_pbf_gtr_black+gtr_emily"
-    bass, guitar = (files.read(song / f"{one}.flac").samples.mean(axis=0) for one in ("bass", "guitar"))
+    bass, guitar = (read(song / f"{one}.flac").samples.mean(axis=0) for one in ("bass", "guitar"))
     config, weights = compact.load(HELD_OUT)
 
     def sdr_db(cents: float) -> float:
@@ -689,7 +689,7 @@ def test_the_card_describes_the_shipped_file():
 
 @pytest.mark.parametrize("name", ["KarissaHobbs_LetsGoFishin", "KevinMacLeod_VibeAce", "SlowMotionDream_excerpt"])
 def test_a_plain_song_comes_back_whole_and_without_seams(name, data, monkeypatch):
-    song = files.read(data / "mixes" / f"plain_{name}.flac", 2.0, 8.0)
+    song = read(data / "mixes" / f"plain_{name}.flac", 2.0, 8.0)
     config, weights = compact.load(EMBEDDED)
     whole = separated(song, weights, config)
     assert np.isfinite(whole["bass"]).all()
@@ -703,7 +703,7 @@ def test_the_held_out_model_beats_every_butterworth_cutoff_on_a_song_it_never_he
     from scipy.signal import butter, sosfiltfilt
 
     song = data / "jams" / "03_bass_pasta_gtr_shiny+gtr_green"
-    bass, guitar = (files.read(song / f"{name}.flac").samples for name in ("bass", "guitar"))
+    bass, guitar = (read(song / f"{name}.flac").samples for name in ("bass", "guitar"))
     if mono:
         bass, guitar = (x.mean(axis=0, keepdims=True) for x in (bass, guitar))
     mixture = Audio(bass + guitar, 44100)

@@ -6,6 +6,7 @@ import pytest
 from gbsep import demo
 from gbsep.audio import Audio
 from gbsep.errors import OutputError, ParameterError
+from gbsep.io.read import read
 
 PARTS = ("bass", "guitar1", "guitar2")
 
@@ -167,27 +168,24 @@ def test_impossible_songs_are_refused(arguments, message):
 
 
 def test_written_files_are_the_song(tmp_path):
-    files = pytest.importorskip("gbsep.io.files")
     mixture, stems = demo.make_demo(2.0, 8000)
     paths = demo.write_demo(tmp_path / "song", 2.0, 8000)
     assert {path.name for path in (tmp_path / "song").iterdir()} == {f"{name}.wav" for name in ("mixture", *stems)}
     for name, audio in {"mixture": mixture, **stems}.items():
-        read = files.read(paths[name])
-        assert isinstance(read, Audio)
-        assert np.array_equal(read.samples, audio.samples)
+        decoded = read(paths[name])
+        assert isinstance(decoded, Audio)
+        assert np.array_equal(decoded.samples, audio.samples)
 
 
 def test_files_in_the_way_are_left_alone(tmp_path):
-    files = pytest.importorskip("gbsep.io.files")
     (tmp_path / "guitar2.wav").write_text("mine")
     with pytest.raises(OutputError, match=r"guitar2\.wav: is there already"):
         demo.write_demo(tmp_path, 0.1, 8000)
     assert [path.name for path in tmp_path.iterdir()] == ["guitar2.wav"]
-    assert files.read(demo.write_demo(tmp_path, 0.1, 8000, overwrite=True)["guitar2"]).frames == 800
+    assert read(demo.write_demo(tmp_path, 0.1, 8000, overwrite=True)["guitar2"]).frames == 800
 
 
 def test_a_folder_that_cannot_be_made_is_an_error(tmp_path):
-    pytest.importorskip("gbsep.io.files")
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(OutputError, match=r"file.song: cannot be made: "):
         demo.write_demo(tmp_path / "file" / "song", 0.1, 8000)

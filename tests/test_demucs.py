@@ -17,7 +17,7 @@ import yaml
 
 from gbsep.audio import Audio, Reader
 from gbsep.errors import BackendError, BackendNotInstalled, ParameterError, SeparationFailed, WeightsMissing
-from gbsep.io import files
+from gbsep.io.resample import resample, resample_blocks
 from gbsep.models import catalogue as models
 from gbsep.separation import compute
 from gbsep.separation.backend import Context
@@ -174,9 +174,9 @@ def test_48_khz_goes_through_our_resampler(folder, rng, monkeypatch):
     network, mixture = transformer(), noise(rng, 60_000)
     write(folder, network)
     stem = separate(folder, mixture, rate=48_000, shifts=0)["bass"]
-    at_rate = files.resample(Audio(mixture, 48_000).reader(), RATE).read().samples
+    at_rate = resample(Audio(mixture, 48_000).reader(), RATE).read().samples
     truth = Audio(reference(monkeypatch, [network], np.array(at_rate), 0, 0.25)[1], RATE)
-    back = files.resample_blocks(truth.reader().blocks(), RATE, 48_000, 2, mixture.shape[1])
+    back = resample_blocks(truth.reader().blocks(), RATE, 48_000, 2, mixture.shape[1])
     assert error(stem, np.concatenate(list(back), axis=1)) < 1e-5
 
 

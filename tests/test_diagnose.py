@@ -15,7 +15,8 @@ import gbsep
 from gbsep.audio import Audio, Reader
 from gbsep.cli import cli
 from gbsep.errors import AudioError, OutputError, ParameterError
-from gbsep.io import files
+from gbsep.io.read import open_reader, read
+from gbsep.io.write import write
 from gbsep.measure.diagnose import (
     KINDS,
     Finding,
@@ -189,7 +190,7 @@ def test_ten_seconds_of_real_stems_are_always_told(data):
     jams = sorted(path for path in data.glob("jams/*") if path.is_dir())
     assert jams
     for jam in jams:
-        bass, guitar = (files.open(jam / f"{name}.flac").read() for name in ("bass", "guitar"))
+        bass, guitar = (open_reader(jam / f"{name}.flac").read() for name in ("bass", "guitar"))
         for first in range(0, bass.frames - 10 * RATE + 1, 10 * RATE):
             excerpt = slice(first, first + 10 * RATE)
             for bleed in (0.0, 10**-0.5):
@@ -397,12 +398,12 @@ def folder(tmp_path, band_of_two):
     """A folder of stems from elsewhere: guitar bleeds into the bass."""
     leaked = {**band_of_two, "bass": band_of_two["bass"] + np.float32(0.3) * band_of_two["guitar"]}
     for name, samples in {**leaked, "mixture": sum(band_of_two.values())}.items():
-        files.write(tmp_path / f"{name}.wav", Audio(samples, RATE))
+        write(tmp_path / f"{name}.wav", Audio(samples, RATE))
     return tmp_path
 
 
 def test_a_folder_from_elsewhere(folder, band_of_two):
-    stems = {name: files.read(folder / f"{name}.wav").samples for name in ("bass", "guitar")}
+    stems = {name: read(folder / f"{name}.wav").samples for name in ("bass", "guitar")}
     expected = found(sum(band_of_two.values()), stems)
     assert diagnose_folder(folder) == expected
     assert {"bleeding", "residual_loud"} == {one.kind for one in expected}
@@ -414,7 +415,7 @@ def test_a_folder_from_elsewhere(folder, band_of_two):
 def test_a_stem_that_is_not_finite_is_told_and_left_out(folder):
     import soundfile
 
-    broken = files.read(folder / "bass.wav").samples.T.copy()
+    broken = read(folder / "bass.wav").samples.T.copy()
     broken[3 * RATE] = np.nan
     soundfile.write(folder / "bass.wav", broken, RATE, "FLOAT")
     finding = diagnose_folder(folder)[0]
@@ -425,7 +426,7 @@ def test_a_stem_that_is_not_finite_is_told_and_left_out(folder):
 
 
 def test_stems_that_do_not_belong_to_the_mixture_are_refused(folder):
-    files.write(folder / "mixture.wav", Audio(np.ones((2, RATE), np.float32), RATE))
+    write(folder / "mixture.wav", Audio(np.ones((2, RATE), np.float32), RATE))
     with pytest.raises(AudioError, match=r"bass has frames = 882000, its mixture 44100: give the mixture"):
         diagnose_folder(folder)
     with pytest.raises(OutputError, match="no such folder"):
@@ -438,7 +439,7 @@ def test_a_render_says_what_is_wrong_with_it(folder):
     findings = diagnose_folder(outcome.folder)
     assert [Finding(**told) for told in record["diagnoses"]] == list(findings)
     assert "phantom" not in {one.kind for one in findings}
-    files.write(outcome.files["bass"], Audio(np.zeros((2, SECONDS * RATE), np.float32), RATE))
+    write(outcome.files["bass"], Audio(np.zeros((2, SECONDS * RATE), np.float32), RATE))
     assert "silent" in {one.kind for one in diagnose_folder(outcome.folder)}
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from click.testing import CliRunner
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -18,7 +19,9 @@ import gbsep
 from gbsep.audio import Audio, Reader
 from gbsep.cli import cli
 from gbsep.errors import AudioError, AudioFileError, OutputError, ParameterError
-from gbsep.io import files
+from gbsep.io.read import open_reader, read
+from gbsep.io.resample import resample
+from gbsep.io.write import write
 from gbsep.measure.evaluate import LARGEST_SHIFT_S, Score, evaluate, find_shift, sdr
 from gbsep.shelf.measured import evaluate_folder
 
@@ -63,7 +66,7 @@ def separated(data: Path) -> list[tuple[dict[str, Audio], dict[str, Audio]]]:
     """(true stems, estimates) of ten seconds of each jam: a crossover leaks both ways and loses nothing."""
     pairs = []
     for jam in sorted(path for path in data.glob("jams/*") if path.is_dir()):
-        truth = {name: files.read(jam / f"{name}.flac", 5.0, 10.3) for name in ("bass", "guitar")}
+        truth = {name: read(jam / f"{name}.flac", 5.0, 10.3) for name in ("bass", "guitar")}
         mixture = Audio(truth["bass"].samples + truth["guitar"].samples, truth["bass"].sample_rate)
         pairs.append((truth, dict(gbsep.separate(mixture, "crossover", cutoff_hz=200.0).stems)))
     assert pairs
@@ -314,23 +317,38 @@ def song(tmp_path: Path, rng: np.random.Generator) -> Path:
     stems["mixture"] = sum(stems.values())
     (tmp_path / "truth").mkdir()
     for name, samples in stems.items():
-        files.write(tmp_path / "truth" / f"{name}.wav", Audio(samples, RATE))
+        write(tmp_path / "truth" / f"{name}.wav", Audio(samples, RATE))
     return tmp_path
 
 
 def test_guitars_recorded_one_by_one_are_summed(song: Path) -> None:
-    guitars = [files.read(song / "truth" / f"guitar{number}.wav").samples for number in (1, 2)]
+    guitars = [read(song / "truth" / f"guitar{number}.wav").samples for number in (1, 2)]
     (song / "est").mkdir()
-    files.write(song / "est" / "guitar.flac", Audio(guitars[0] + guitars[1], RATE))
+    write(song / "est" / "guitar.flac", Audio(guitars[0] + guitars[1], RATE))
     assert evaluate_folder(song / "est", song / "truth")["guitar"].sdr > 80
-    files.write(song / "truth" / "guitar.wav", Audio(guitars[0], RATE))
+    write(song / "truth" / "guitar.wav", Audio(guitars[0], RATE))
     assert evaluate_folder(song / "est", song / "truth")["guitar"].sdr == pytest.approx(0.0, abs=0.5)
+
+
+@pytest.mark.parametrize("suffix", [".wave", ".bwf", ".snd", ".WAV"])
+def test_a_stem_is_found_under_every_suffix_of_audio(song: Path, suffix: str) -> None:
+    (song / "est").mkdir()
+    (song / "est" / f"bass{suffix}").write_bytes((song / "truth" / "bass.wav").read_bytes())
+    found = evaluate_folder(song / "est", song / "truth")["bass"]
+    assert found.notes == ("the estimate is the reference to the last bit: its SDR is infinite",)
+
+
+def test_an_opus_file_is_a_stem(song: Path) -> None:
+    (song / "est").mkdir()
+    bass = resample(open_reader(song / "truth" / "bass.wav"), 48000).read()
+    soundfile.write(song / "est" / "bass.opus", bass.samples.T, 48000, "OPUS", format="OGG")
+    assert evaluate_folder(song / "est", song / "truth")["bass"].sdr > 5
 
 
 def test_an_excerpt_is_compared_with_its_part(song: Path) -> None:
     outcome = gbsep.render(song / "truth" / "mixture.wav", "exp002", song / "out", start_s=1.0, duration_s=1.5)
     found = evaluate_folder(outcome.folder, song / "truth")
-    bass, truth = files.read(outcome.files["bass"]), files.read(song / "truth" / "bass.wav", 1.0, 1.5)
+    bass, truth = read(outcome.files["bass"]), read(song / "truth" / "bass.wav", 1.0, 1.5)
     assert found["bass"].sdr == pytest.approx(sdr(truth, bass), abs=1e-3)
     assert not found["bass"].notes
 
@@ -360,13 +378,13 @@ def test_folders_that_do_not_meet_are_refused(song: Path, tmp_path: Path) -> Non
     (song / "empty").mkdir()
     with pytest.raises(OutputError, match="holds no stems"):
         evaluate_folder(song / "empty", song / "truth")
-    files.write(song / "empty" / "drums.wav", Audio(np.ones(RATE, np.float32), RATE))
+    write(song / "empty" / "drums.wav", Audio(np.ones(RATE, np.float32), RATE))
     with pytest.raises(OutputError, match=r"has drums; .*truth has bass, guitar: stems are paired by name"):
         evaluate_folder(song / "empty", song / "truth")
-    files.write(song / "empty" / "drums.flac", Audio(0.5 * np.ones(RATE, np.float32), RATE))
+    write(song / "empty" / "drums.flac", Audio(0.5 * np.ones(RATE, np.float32), RATE))
     with pytest.raises(OutputError, match=r"holds drums twice: drums\.flac and drums\.wav"):
         evaluate_folder(song / "empty", song / "truth")
-    files.write(song / "truth" / "guitar2.wav", Audio(np.ones(RATE, np.float32), RATE))
+    write(song / "truth" / "guitar2.wav", Audio(np.ones(RATE, np.float32), RATE))
     (song / "empty" / "drums.flac").rename(song / "empty" / "guitar.flac")
     with pytest.raises(AudioFileError, match=r"does not add up with guitar1\.wav"):
         evaluate_folder(song / "empty", song / "truth")

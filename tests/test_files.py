@@ -11,6 +11,7 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -21,9 +22,15 @@ from hypothesis import strategies as st
 
 from gbsep.audio import Audio, join
 from gbsep.errors import AudioError, AudioFileError, ParameterError
-from gbsep.io import files
-from gbsep.io.files import OutputFormat
+from gbsep.io.formats import BIT_DEPTHS, FORMATS, Container, OutputFormat, largest_sample, may_clip, needs_rf64
+from gbsep.io.probe import FileInfo, probe, shift_time_reference
+from gbsep.io.read import excerpt, open_reader, read
+from gbsep.io.resample import resample, resample_blocks
+from gbsep.io.spool import Spool
+from gbsep.io.write import check_output, open_writer, write
+from gbsep.store.identity import content_hash
 
+ROOT = Path(__file__).parents[1]
 RATE = 44100
 BROADCAST = struct.pack(
     "=256s32s32s10s8s2xIIh64s5h180sI",
@@ -100,16 +107,16 @@ def make_av(path: Path, samples: np.ndarray, codec: str, rate: int = RATE, title
 def test_lossless_formats_give_the_samples_back(tmp_path, container, subtype, format, channels):
     samples = noise(channels=channels)
     path = make(tmp_path / "a.x", samples, subtype, format)
-    info = files.probe(path)
+    info = probe(path)
     assert (info.container, info.subtype, info.frames) == (container, subtype, len(samples))
     assert (info.sample_rate, info.channels, info.seconds) == (RATE, channels, len(samples) / RATE)
-    np.testing.assert_array_equal(files.read(path).samples, samples.T)
+    np.testing.assert_array_equal(read(path).samples, samples.T)
 
 
 def test_8_bit_wav_is_read_to_half_a_step(tmp_path):
     samples = noise()
-    read = files.read(make(tmp_path / "a.wav", samples, "PCM_U8", "WAV"))
-    assert np.abs(read.samples - samples.T).max() <= 1 / 128
+    decoded = read(make(tmp_path / "a.wav", samples, "PCM_U8", "WAV"))
+    assert np.abs(decoded.samples - samples.T).max() <= 1 / 128
 
 
 @pytest.mark.parametrize(
@@ -117,9 +124,9 @@ def test_8_bit_wav_is_read_to_half_a_step(tmp_path):
 )
 def test_lossy_formats_keep_length_and_place(tmp_path, format, subtype, rate):
     tone = 0.5 * np.sin(2 * np.pi * 440 / rate * np.arange(30_000))
-    read = files.read(make(tmp_path / "a.x", tone, subtype, format, rate))
-    assert read.frames == 30_000
-    assert np.abs(read.samples[0, 5000:25_000] - tone[5000:25_000]).max() < 0.05
+    decoded = read(make(tmp_path / "a.x", tone, subtype, format, rate))
+    assert decoded.frames == 30_000
+    assert np.abs(decoded.samples[0, 5000:25_000] - tone[5000:25_000]).max() < 0.05
 
 
 @given(
@@ -137,7 +144,7 @@ def test_every_excerpt_in_every_block_size_is_a_slice_of_the_whole(
     whole = soundfile.read(path, dtype="float32", always_2d=True)[0].T
     start_s, duration_s = begin * frames / RATE, max(length * frames, 1) / RATE
     start = min(round(start_s * RATE), frames - 1)
-    reader = files.open(path, start / RATE, duration_s)
+    reader = open_reader(path, start / RATE, duration_s)
     blocks = list(reader.blocks(block_frames))
     assert all(1 <= block.shape[1] <= block_frames and block.dtype == np.float32 for block in blocks)
     expected = whole[:, start : start + round(duration_s * RATE)]
@@ -152,23 +159,23 @@ def test_every_excerpt_in_every_block_size_is_a_slice_of_the_whole(
 def test_excerpts_need_times(tmp_path, start_s, duration_s):
     path = make(tmp_path / "a.wav", noise(), "PCM_16", "WAV")
     with pytest.raises(ParameterError, match=r"(start_s|duration_s) = .* is not allowed: a finite time, 0 or later"):
-        files.open(path, start_s, duration_s)
+        open_reader(path, start_s, duration_s)
 
 
 def test_excerpts_lie_within_the_file(tmp_path):
     path = make(tmp_path / "a.wav", noise(RATE), "PCM_16", "WAV")
     with pytest.raises(AudioFileError, match=r"start 1 s is beyond its end at 1.000 s"):
-        files.open(path, 1.0)
+        open_reader(path, 1.0)
     with pytest.raises(ParameterError, match="at least one frame"):
-        files.open(path, 0.5, 1e-6)
-    assert files.open(path, 0.75, 99.0).frames == round(0.25 * RATE)
+        open_reader(path, 0.5, 1e-6)
+    assert open_reader(path, 0.75, 99.0).frames == round(0.25 * RATE)
 
 
 @pytest.mark.parametrize("rate", [8000, 192_000])
 def test_one_frame_at_any_rate(tmp_path, rate):
     path = make(tmp_path / "a.wav", noise(1, 1), "PCM_16", "WAV", rate)
-    assert files.read(path).samples.shape == (1, 1)
-    assert files.probe(path).sample_rate == rate
+    assert read(path).samples.shape == (1, 1)
+    assert probe(path).sample_rate == rate
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -177,15 +184,15 @@ def test_samples_that_are_not_finite_are_refused_at_their_frame(tmp_path, bad):
     samples[12_345, 1] = bad
     path = make(tmp_path / "a.wav", samples, "FLOAT", "WAV")
     with pytest.raises(AudioFileError, match="1 sample is NaN or infinite, the first at frame 12345"):
-        list(files.open(path, 0.1).blocks(1000))
+        list(open_reader(path, 0.1).blocks(1000))
 
 
 def test_real_recordings_are_read_as_soundfile_reads_them(data):
     path = sorted(data.glob("jams/*/mixture.flac"))[0]
     expected, rate = soundfile.read(path, dtype="float32", start=RATE, frames=RATE)
-    read = files.read(path, RATE / rate, RATE / rate)
-    np.testing.assert_array_equal(read.samples, np.atleast_2d(expected.T))
-    assert files.probe(path).frames == soundfile.info(path).frames
+    decoded = read(path, RATE / rate, RATE / rate)
+    np.testing.assert_array_equal(decoded.samples, np.atleast_2d(expected.T))
+    assert probe(path).frames == soundfile.info(path).frames
 
 
 # Files that are not whole
@@ -216,7 +223,7 @@ def data_at(path: Path, name: bytes = b"data") -> int:
 def test_what_is_no_usable_audio_is_refused(tmp_path, broken, reason):
     path = broken(tmp_path / "a.wav")
     with pytest.raises(AudioFileError, match=reason) as caught:
-        files.probe(path)
+        probe(path)
     assert "\n" not in str(caught.value)
     assert str(path) in str(caught.value)
 
@@ -225,7 +232,7 @@ def test_raw_samples_are_refused(tmp_path):
     path = tmp_path / "a.raw"
     path.write_bytes(bytes(1000))
     with pytest.raises(AudioFileError, match="neither rate nor channels"):
-        files.probe(path)
+        probe(path)
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="the superuser may read everything")
@@ -233,7 +240,7 @@ def test_a_file_without_permission_is_refused(tmp_path):
     path = make(tmp_path / "a.wav", noise(), "PCM_16", "WAV")
     path.chmod(0)
     with pytest.raises(AudioFileError, match="cannot be read: Permission denied"):
-        files.probe(path)
+        probe(path)
 
 
 @pytest.mark.parametrize("keep", [0.2, 0.5, 0.9, 0.999])
@@ -246,9 +253,9 @@ def test_a_file_without_permission_is_refused(tmp_path):
 )  # fmt: skip
 def test_truncated_files_are_refused(tmp_path, format, subtype, keep):
     path = make(tmp_path / "a.x", noise(48_000), subtype, format, 48_000)
-    files.probe(path)
+    probe(path)
     with pytest.raises(AudioFileError, match=r"cut short or damaged|is no audio"):
-        files.probe(cut(path, keep))
+        probe(cut(path, keep))
 
 
 def test_truncated_mp3_is_refused(tmp_path):
@@ -256,7 +263,7 @@ def test_truncated_mp3_is_refused(tmp_path):
     with pytest.raises(
         AudioFileError, match=r"header promises 1\.\d+ s of sound, 0\.4\d+ s are there: it is cut short"
     ):
-        files.probe(cut(path, 0.5))
+        probe(cut(path, 0.5))
 
 
 @pytest.mark.parametrize("factor", [0, 0.5, 1.5, 1e4])
@@ -266,14 +273,14 @@ def test_a_header_that_lies_about_its_length_is_refused(tmp_path, name, order, f
     at = data_at(path, {"WAV": b"data", "AIFF": b"SSND"}[name])
     (size,) = struct.unpack_from(order + "I", path.read_bytes(), at)
     with pytest.raises(AudioFileError, match=r"cut short|header knows nothing of|is no audio"):
-        files.probe(patched(path, at, struct.pack(order + "I", int(size * factor))))
+        probe(patched(path, at, struct.pack(order + "I", int(size * factor))))
 
 
 @pytest.mark.parametrize("frames", [100, 19_999, 20_001, 10**6])
 def test_a_flac_header_that_lies_about_its_length_is_refused(tmp_path, frames):
     path = make(tmp_path / "a.flac", noise(20_000), "PCM_16", "FLAC")
     with pytest.raises(AudioFileError, match=f"header promises {frames} frames, the audio ends at 20000"):
-        files.probe(patched(path, 22, struct.pack(">I", frames)))
+        probe(patched(path, 22, struct.pack(">I", frames)))
 
 
 @pytest.mark.parametrize("blocks", [1, 100, 4095, 4096, 4097, 70_000, 600_000])
@@ -281,11 +288,11 @@ def test_a_flac_header_that_lies_about_its_length_is_refused(tmp_path, frames):
 def test_flac_without_a_length_is_read_to_its_last_frame(tmp_path, blocks, subtype):
     samples = noise(blocks)
     path = patched(make(tmp_path / "a.flac", samples, subtype, "FLAC"), 22, bytes(4))
-    assert files.probe(path).frames == blocks
+    assert probe(path).frames == blocks
     start = blocks // 3
-    np.testing.assert_array_equal(files.read(path, start / RATE).samples, samples[start:].T)
+    np.testing.assert_array_equal(read(path, start / RATE).samples, samples[start:].T)
     with pytest.raises(AudioFileError, match="states no length, and its last FLAC frame is not whole"):
-        files.probe(cut(path, 0.95))
+        probe(cut(path, 0.95))
 
 
 @pytest.mark.parametrize("format", ["WAV", "RF64", "AIFF", "W64", "FLAC", "OGG", "MP3"])
@@ -302,19 +309,19 @@ def test_damaged_files_are_read_or_refused(tmp_path, format, keep, head, anywher
     if keep < 0.8:
         cut(path, keep)
     try:
-        read = files.read(path)
+        decoded = read(path)
     except AudioFileError as error:
         reason = error.reason
     else:
         reason = ""
-        assert read.frames == files.probe(path).frames
+        assert decoded.frames == probe(path).frames
     assert "\n" not in reason
 
 
 def test_a_header_without_a_rate_is_refused(tmp_path):
     path = make(tmp_path / "a.wav", noise(), "PCM_16", "WAV")
     with pytest.raises(AudioFileError, match=r"0 Hz|is no audio"):
-        files.probe(patched(path, 24, bytes(4)))
+        probe(patched(path, 24, bytes(4)))
 
 
 def test_a_streamed_wav_ends_where_the_file_ends(tmp_path):
@@ -323,9 +330,9 @@ def test_a_streamed_wav_ends_where_the_file_ends(tmp_path):
     at = data_at(path)
     patched(path, at, b"\xff" * 4)
     with pytest.raises(AudioFileError, match="header promises 4294967295 bytes"):
-        files.probe(path)
+        probe(path)
     patched(path, 4, b"\xff" * 4)
-    np.testing.assert_array_equal(files.read(path).samples, samples.T)
+    np.testing.assert_array_equal(read(path).samples, samples.T)
 
 
 @pytest.mark.parametrize(
@@ -337,7 +344,7 @@ def test_what_may_follow_the_audio_in_a_wav(tmp_path, tail):
     samples = noise()
     path = make(tmp_path / "a.wav", samples, "PCM_16", "WAV")
     path.write_bytes(path.read_bytes() + tail)
-    np.testing.assert_array_equal(files.read(path).samples, samples.T)
+    np.testing.assert_array_equal(read(path).samples, samples.T)
 
 
 def without_info_frame(raw: bytes) -> bytes:
@@ -357,13 +364,13 @@ def test_variable_rate_mp3_without_a_length_is_read_whole(tmp_path, channels):
     id3v2, id3v1 = b"ID3\x04\0\0\0\0\0\x20".ljust(42, b"\0"), b"TAG" + bytes(125)
     bare.write_bytes(id3v2 + without_info_frame(stated.read_bytes()) + id3v1)
     assert soundfile.info(bare).frames < RATE * 1.7, "libsndfile alone would cut it"
-    read, whole = files.read(bare), files.read(stated)
-    assert files.probe(bare).frames == read.frames
-    assert all(files.probe(bare).tags.values()), "an empty ID3v1 tag tells nothing"
-    assert 2 * RATE <= read.frames <= 2 * RATE + 2 * 1152
+    decoded, whole = read(bare), read(stated)
+    assert probe(bare).frames == decoded.frames
+    assert all(probe(bare).tags.values()), "an empty ID3v1 tag tells nothing"
+    assert 2 * RATE <= decoded.frames <= 2 * RATE + 2 * 1152
     # The delays of encoder and decoder, which the lost frame told, stay before the audio, as in other programs.
     delay = 576 + 529
-    np.testing.assert_allclose(read.samples[:, delay + 5000 : delay + 2 * RATE], whole.samples[:, 5000:], atol=1e-3)
+    np.testing.assert_allclose(decoded.samples[:, delay + 5000 : delay + 2 * RATE], whole.samples[:, 5000:], atol=1e-3)
 
 
 # Containers for PyAV
@@ -377,26 +384,26 @@ def test_variable_rate_mp3_without_a_length_is_read_whole(tmp_path, channels):
 def test_other_containers_are_decoded(tmp_path, suffix, codec, rate, channels):
     tone = np.repeat(0.5 * np.sin(2 * np.pi * 440 / rate * np.arange(rate))[:, np.newaxis], channels, axis=1)
     path = make_av(tmp_path / f"a.{suffix}", tone.astype(np.float32), codec, rate)
-    info = files.probe(path)
+    info = probe(path)
     assert (info.sample_rate, info.channels, info.tags["title"]) == (rate, channels, "제목")
-    reader = files.open(path)
-    read = join(reader.blocks(1000))
-    assert read.shape == (channels, reader.frames)
+    reader = open_reader(path)
+    decoded = join(reader.blocks(1000))
+    assert decoded.shape == (channels, reader.frames)
     assert abs(reader.frames - rate) <= 1024
     assert abs(info.frames - rate) <= 2048
-    assert np.abs(read[:, 5000 : rate - 5000] - tone.T[:, 5000 : rate - 5000]).max() < 0.05
-    np.testing.assert_array_equal(files.read(path, 0.25, 0.5).samples, read[:, rate // 4 : rate // 4 + rate // 2])
+    assert np.abs(decoded[:, 5000 : rate - 5000] - tone.T[:, 5000 : rate - 5000]).max() < 0.05
+    np.testing.assert_array_equal(read(path, 0.25, 0.5).samples, decoded[:, rate // 4 : rate // 4 + rate // 2])
 
 
 def test_other_layers_of_mpeg_audio_are_decoded(tmp_path):
     path = make_av(tmp_path / "a.mp2", noise(RATE), "mp2")
-    assert RATE <= files.read(path).frames <= RATE + 1152
+    assert RATE <= read(path).frames <= RATE + 1152
 
 
 def test_truncated_m4a_is_refused(tmp_path):
     path = make_av(tmp_path / "a.m4a", noise(RATE), "aac")
     with pytest.raises(AudioFileError, match=r"header promises \d+ bytes, \d+ are there: it is cut short"):
-        files.probe(cut(path, 0.5))
+        probe(cut(path, 0.5))
 
 
 def test_without_pyav_the_command_that_brings_it_is_named(tmp_path, monkeypatch):
@@ -404,12 +411,12 @@ def test_without_pyav_the_command_that_brings_it_is_named(tmp_path, monkeypatch)
     path.write_bytes(b"\0\0\0\x20ftypM4A " + bytes(100))
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(AudioFileError, match=r"pip install gbsep\[av\]"):
-        files.probe(path)
+        probe(path)
 
 
 def test_a_spool_lives_as_long_as_something_reads_it(tmp_path):
     path = make_av(tmp_path / "a.m4a", noise(RATE), "aac")
-    blocks = files.open(path).blocks(1000)
+    blocks = open_reader(path).blocks(1000)
     gc.collect()
     assert join(blocks).shape == (2, RATE)
 
@@ -433,14 +440,14 @@ def label(format: OutputFormat) -> str:
 def test_files_come_back_with_every_frame(tmp_path, format, frames, block_frames, channels, rate):
     samples = noise(frames, channels).T
     path = tmp_path / f"a{format.suffix}"
-    with files.create(path, format, rate, channels, frames) as writer:
+    with open_writer(path, format, rate, channels, frames) as writer:
         for block in Audio(samples, rate).reader().blocks(block_frames):
             writer.write(block)
-    read = files.read(path)
-    assert read.sample_rate == rate
-    assert read.samples.shape == samples.shape
+    decoded = read(path)
+    assert decoded.sample_rate == rate
+    assert decoded.samples.shape == samples.shape
     if format.container != "mp3":
-        np.testing.assert_array_equal(read.samples, samples)
+        np.testing.assert_array_equal(decoded.samples, samples)
     assert leftovers(tmp_path) == [path.name]
 
 
@@ -449,35 +456,35 @@ def test_files_come_back_with_every_frame(tmp_path, format, frames, block_frames
 def test_integers_are_rounded_to_the_nearest_step(tmp_path, rng, container, bits):
     samples = rng.uniform(-1, 1, (2, 10_000)).astype(np.float32)
     samples[0, :4] = [1.0, -1.0, 0.6 / 2 ** (bits - 1), -0.6 / 2 ** (bits - 1)]
-    files.write(tmp_path / "a", Audio(samples, RATE), OutputFormat(container, str(bits)))
+    write(tmp_path / "a", Audio(samples, RATE), OutputFormat(container, str(bits)))
     codes = soundfile.read(tmp_path / "a", dtype="int32")[0].T / 2.0 ** (32 - bits)
     expected = np.minimum(np.rint(samples.astype(np.float64) * 2 ** (bits - 1)), 2 ** (bits - 1) - 1)
     np.testing.assert_array_equal(codes, expected)
 
 
-@pytest.mark.parametrize("format", [each for each in ALL_FORMATS if files.may_clip(each)], ids=label)
+@pytest.mark.parametrize("format", [each for each in ALL_FORMATS if may_clip(each)], ids=label)
 def test_nothing_is_clipped_without_a_word(tmp_path, format):
-    limit = files.largest_sample(format)
-    files.write(tmp_path / "a", Audio(np.full((1, 99), limit), RATE), format)
+    limit = largest_sample(format)
+    write(tmp_path / "a", Audio(np.full((1, 99), limit), RATE), format)
     with pytest.raises(AudioFileError, match=r"a peak of \+0.09 dBFS would clip"):
-        files.write(tmp_path / "b", Audio(np.array([[0.0, -1.01, 0.0]]), RATE), format)
+        write(tmp_path / "b", Audio(np.array([[0.0, -1.01, 0.0]]), RATE), format)
     assert leftovers(tmp_path) == ["a"]
 
 
-@pytest.mark.parametrize("format", [each for each in ALL_FORMATS if files.may_clip(each)], ids=label)
+@pytest.mark.parametrize("format", [each for each in ALL_FORMATS if may_clip(each)], ids=label)
 @given(st.floats(1.0, 100.0))
 @hypothesis_settings
 def test_a_gain_to_the_largest_sample_is_always_accepted(tmp_path, format, peak):
     loud = np.float32(peak) * np.array([[1.0, -1.0, 0.3]], np.float32)
-    gain = files.largest_sample(format) / float(np.abs(loud).max())
-    files.write(tmp_path / "a", Audio((loud * np.float32(gain)), RATE), format)
+    gain = largest_sample(format) / float(np.abs(loud).max())
+    write(tmp_path / "a", Audio((loud * np.float32(gain)), RATE), format)
 
 
 def test_float_wav_is_never_clamped(tmp_path):
     samples = np.array([[1e-30, -17.5, 3e38]], np.float32)
-    assert not files.may_clip(OutputFormat())
-    files.write(tmp_path / "a.wav", Audio(samples, RATE))
-    np.testing.assert_array_equal(files.read(tmp_path / "a.wav").samples, samples)
+    assert not may_clip(OutputFormat())
+    write(tmp_path / "a.wav", Audio(samples, RATE))
+    np.testing.assert_array_equal(read(tmp_path / "a.wav").samples, samples)
 
 
 def test_equal_signals_give_equal_bytes_at_any_time(tmp_path):
@@ -485,7 +492,7 @@ def test_equal_signals_give_equal_bytes_at_any_time(tmp_path):
 
     def written() -> list[bytes]:
         for format in ALL_FORMATS:
-            files.write(tmp_path / label(format), audio, format, TAGS, BROADCAST)
+            write(tmp_path / label(format), audio, format, TAGS, BROADCAST)
         return [(tmp_path / label(format)).read_bytes() for format in ALL_FORMATS]
 
     before = written()
@@ -515,8 +522,8 @@ def test_equal_signals_give_equal_bytes_at_any_time(tmp_path):
 def test_what_a_format_cannot_take_is_refused_beforehand(tmp_path, container, bit_depth, rate, channels, reason):
     format = OutputFormat(container, bit_depth)
     with pytest.raises(ParameterError, match=reason):
-        files.check_output(format, rate, channels)
-    with pytest.raises(ParameterError, match=reason), files.create(tmp_path / "a", format, rate, channels, 10):
+        check_output(format, rate, channels)
+    with pytest.raises(ParameterError, match=reason), open_writer(tmp_path / "a", format, rate, channels, 10):
         pass
     assert leftovers(tmp_path) == []
 
@@ -526,30 +533,30 @@ def test_formats_that_are_not_known_are_refused():
         OutputFormat("flak")
     with pytest.raises(ParameterError, match="bit_depth = '32' is not allowed: 16, 24 or float32"):
         OutputFormat("wav", "32")
-    assert [format.bit_depth for format in map(OutputFormat, files.FORMATS)] == ["float32", "24", None]
+    assert [format.bit_depth for format in map(OutputFormat, FORMATS)] == ["float32", "24", None]
 
 
 def test_rf64_begins_where_a_wav_file_ends():
-    assert not files.needs_rf64(OutputFormat("wav"), 2, 500_000_000)
-    assert files.needs_rf64(OutputFormat("wav"), 2, 2**29)
-    assert not files.needs_rf64(OutputFormat("wav", "16"), 2, 2**29)
-    assert not files.needs_rf64(OutputFormat("flac"), 2, 2**40)
+    assert not needs_rf64(OutputFormat("wav"), 2, 500_000_000)
+    assert needs_rf64(OutputFormat("wav"), 2, 2**29)
+    assert not needs_rf64(OutputFormat("wav", "16"), 2, 2**29)
+    assert not needs_rf64(OutputFormat("flac"), 2, 2**40)
 
 
 def test_rf64_is_written_and_read_back_with_tags_and_time(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "needs_rf64", lambda *_: True)
+    monkeypatch.setattr("gbsep.io.write.needs_rf64", lambda *_: True)
     samples = noise()
-    files.write(tmp_path / "a.wav", Audio(samples.T, RATE), None, TAGS, BROADCAST)
-    info = files.probe(tmp_path / "a.wav")
+    write(tmp_path / "a.wav", Audio(samples.T, RATE), None, TAGS, BROADCAST)
+    info = probe(tmp_path / "a.wav")
     assert (info.container, info.tags["title"], info.time_reference) == ("rf64", TAGS["title"], 2 << 32 | 123456789)
-    np.testing.assert_array_equal(files.read(tmp_path / "a.wav").samples, samples.T)
+    np.testing.assert_array_equal(read(tmp_path / "a.wav").samples, samples.T)
 
 
 @pytest.mark.parametrize("wrong", [99, 101])
 def test_the_number_of_frames_is_checked(tmp_path, wrong):
     with (
         pytest.raises(AudioFileError, match=r"99 frames written, 100 announced|more frames than the 100"),
-        files.create(tmp_path / "a.wav", OutputFormat(), RATE, 2, 100) as writer,
+        open_writer(tmp_path / "a.wav", OutputFormat(), RATE, 2, 100) as writer,
     ):
         writer.write(np.zeros((2, wrong), np.float32))
     assert leftovers(tmp_path) == []
@@ -559,7 +566,7 @@ def test_the_number_of_frames_is_checked(tmp_path, wrong):
 def test_blocks_that_are_no_audio_are_refused(tmp_path, block):
     with (
         pytest.raises(AudioError, match=r"takes blocks of shape|NaN or infinite"),
-        files.create(tmp_path / "a.wav", OutputFormat(), RATE, 2, 10) as writer,
+        open_writer(tmp_path / "a.wav", OutputFormat(), RATE, 2, 10) as writer,
     ):
         writer.write(block)
     assert leftovers(tmp_path) == []
@@ -572,7 +579,7 @@ def test_an_exception_leaves_what_was_there(tmp_path, format, error):
     path.write_text("older")
 
     def interrupted():
-        with files.create(path, format, RATE, 2, 100) as writer:
+        with open_writer(path, format, RATE, 2, 100) as writer:
             writer.write(np.zeros((2, 50), np.float32))
             assert len(leftovers(tmp_path)) == 2
             raise error("stop")
@@ -586,8 +593,8 @@ def test_an_exception_leaves_what_was_there(tmp_path, format, error):
 def test_a_file_takes_the_place_of_another(tmp_path):
     path = tmp_path / "a.wav"
     path.write_text("older")
-    files.write(path, Audio(noise().T, RATE))
-    assert files.probe(path).frames == 20_000
+    write(path, Audio(noise().T, RATE))
+    assert probe(path).frames == 20_000
 
 
 @pytest.mark.parametrize("format", ALL_FORMATS, ids=label)
@@ -597,20 +604,21 @@ def test_a_disk_that_is_full_gives_an_error_and_no_file(tmp_path, format, limit)
     script = f"""
         import resource
         import numpy as np
-        from gbsep.io import files
+        from gbsep.io.formats import OutputFormat
+        from gbsep.io.write import write
         from gbsep.audio import Audio
         from gbsep.errors import AudioFileError
         audio = Audio(np.random.default_rng(0).uniform(-0.5, 0.5, (2, 150_000)), 44100)
         resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
-        format = files.OutputFormat({format.container!r}, {format.bit_depth!r})
+        format = OutputFormat({format.container!r}, {format.bit_depth!r})
         try:
-            files.write({str(tmp_path / "a.x")!r}, audio, format)
+            write({str(tmp_path / "a.x")!r}, audio, format)
         except AudioFileError as error:
             print(error)
     """
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=True,
-        cwd=Path(files.__file__).parents[2],
+        cwd=ROOT,
     )  # fmt: skip
     assert "a.x: cannot be written" in done.stdout or "a.x: was not written whole" in done.stdout
     assert leftovers(tmp_path) == []
@@ -618,14 +626,14 @@ def test_a_disk_that_is_full_gives_an_error_and_no_file(tmp_path, format, limit)
 
 def test_a_folder_that_takes_no_files(tmp_path):
     with pytest.raises(AudioFileError, match="cannot be written: No such file or directory"):
-        files.write(tmp_path / "none" / "a.wav", Audio(noise().T, RATE))
+        write(tmp_path / "none" / "a.wav", Audio(noise().T, RATE))
     (tmp_path / "file").touch()
     with pytest.raises(AudioFileError, match="cannot be written: Not a directory"):
-        files.write(tmp_path / "file" / "a.wav", Audio(noise().T, RATE))
+        write(tmp_path / "file" / "a.wav", Audio(noise().T, RATE))
     (tmp_path / "locked").mkdir(mode=0o500)
     if not os.access(tmp_path / "locked", os.W_OK):
         with pytest.raises(AudioFileError, match="cannot be written: Permission denied"):
-            files.write(tmp_path / "locked" / "a.wav", Audio(noise().T, RATE))
+            write(tmp_path / "locked" / "a.wav", Audio(noise().T, RATE))
 
 
 # Tags and time
@@ -633,29 +641,29 @@ def test_a_folder_that_takes_no_files(tmp_path):
 
 @pytest.mark.parametrize("format", ALL_FORMATS, ids=label)
 def test_tags_survive(tmp_path, format):
-    files.write(tmp_path / "a", Audio(noise().T, RATE), format, TAGS)
-    assert {name: value for name, value in files.probe(tmp_path / "a").tags.items() if name in TAGS} == TAGS
+    write(tmp_path / "a", Audio(noise().T, RATE), format, TAGS)
+    assert {name: value for name, value in probe(tmp_path / "a").tags.items() if name in TAGS} == TAGS
     again = tmp_path / "b"
-    files.write(again, files.read(tmp_path / "a"), OutputFormat("wav"), files.probe(tmp_path / "a").tags)
-    assert files.probe(again).tags.items() >= TAGS.items()
+    write(again, read(tmp_path / "a"), OutputFormat("wav"), probe(tmp_path / "a").tags)
+    assert probe(again).tags.items() >= TAGS.items()
 
 
 def test_tags_that_are_not_known_or_empty_are_left_out(tmp_path):
-    files.write(tmp_path / "a.wav", Audio(noise().T, RATE), None, {"title": "", "mood": "blue"})
-    assert files.probe(tmp_path / "a.wav").tags == {}
+    write(tmp_path / "a.wav", Audio(noise().T, RATE), None, {"title": "", "mood": "blue"})
+    assert probe(tmp_path / "a.wav").tags == {}
 
 
 @pytest.mark.parametrize("bit_depth", ["16", "24", "float32"])
 def test_the_time_reference_survives_and_moves_with_an_excerpt(tmp_path, bit_depth):
     format = OutputFormat("wav", bit_depth)
-    files.write(tmp_path / "a.wav", Audio(noise().T, RATE), format, None, BROADCAST)
-    info = files.probe(tmp_path / "a.wav")
+    write(tmp_path / "a.wav", Audio(noise().T, RATE), format, None, BROADCAST)
+    info = probe(tmp_path / "a.wav")
     assert info.time_reference == 2 << 32 | 123456789
     assert info.broadcast[:340] == BROADCAST[:340]
-    start, frames = files.excerpt(info, 0.1, 0.2)
-    moved = files.shift_time_reference(info.broadcast, start)
-    files.write(tmp_path / "b.wav", files.read(info.path, 0.1, 0.2), format, info.tags, moved)
-    again = files.probe(tmp_path / "b.wav")
+    start, frames = excerpt(info, 0.1, 0.2)
+    moved = shift_time_reference(info.broadcast, start)
+    write(tmp_path / "b.wav", read(info.path, 0.1, 0.2), format, info.tags, moved)
+    again = probe(tmp_path / "b.wav")
     assert again.time_reference == info.time_reference + 4410
     assert again.frames == frames == 8820
 
@@ -664,20 +672,20 @@ def test_the_time_reference_survives_and_moves_with_an_excerpt(tmp_path, bit_dep
 def test_shifting_a_time_reference_is_addition(reference, frames):
     broadcast = bytearray(BROADCAST)
     struct.pack_into("=II", broadcast, 340, reference & 0xFFFFFFFF, reference >> 32)
-    moved = files.shift_time_reference(bytes(broadcast), frames)
-    info = files.FileInfo(Path("a"), RATE, 1, 1, "wav", "PCM_16", {}, moved)
+    moved = shift_time_reference(bytes(broadcast), frames)
+    info = FileInfo(Path("a"), RATE, 1, 1, "wav", "PCM_16", {}, moved)
     assert info.time_reference == reference + frames
     assert moved[:340] == broadcast[:340]
     assert moved[348:] == broadcast[348:]
 
 
 def test_files_without_broadcast_information_have_no_time(tmp_path):
-    assert files.probe(make(tmp_path / "a.wav", noise(), "PCM_16", "WAV")).time_reference is None
+    assert probe(make(tmp_path / "a.wav", noise(), "PCM_16", "WAV")).time_reference is None
 
 
 def test_the_bext_chunk_is_the_one_of_the_standard(tmp_path):
     """EBU Tech 3285: 64-bit time reference, little-endian, 338 bytes into the chunk."""
-    files.write(tmp_path / "a.wav", Audio(noise().T, RATE), None, None, BROADCAST)
+    write(tmp_path / "a.wav", Audio(noise().T, RATE), None, None, BROADCAST)
     raw = (tmp_path / "a.wav").read_bytes()
     body = raw.index(b"bext") + 8
     assert raw[body : body + 6] == b"take 3"
@@ -697,7 +705,7 @@ def test_the_bext_chunk_is_the_one_of_the_standard(tmp_path):
 @hypothesis_settings
 def test_resampling_in_blocks_is_resampling_the_whole(frames, block_frames, from_rate, to_rate, channels):
     samples = noise(frames, channels)
-    reader = files.resample(Audio(samples.T, from_rate).reader(), to_rate)
+    reader = resample(Audio(samples.T, from_rate).reader(), to_rate)
     blocks = list(reader.blocks(block_frames))
     assert all(1 <= block.shape[1] <= block_frames for block in blocks)
     result = join(blocks)
@@ -714,22 +722,22 @@ def test_a_resampled_sine_is_the_sine_at_the_new_rate(from_rate, to_rate):
     def sine(rate: int) -> np.ndarray:
         return 0.5 * np.sin(2 * np.pi * 997 * np.arange(rate) / rate + 0.3)[np.newaxis]
 
-    result = files.resample(Audio(sine(from_rate), from_rate).reader(), to_rate).read()
+    result = resample(Audio(sine(from_rate), from_rate).reader(), to_rate).read()
     middle = slice(to_rate // 10, -to_rate // 10)
     np.testing.assert_allclose(result.samples[:, middle], sine(to_rate)[:, middle], atol=1e-6)
 
 
 def test_the_same_rate_is_not_touched():
     reader = Audio(noise().T, RATE).reader()
-    assert files.resample(reader, RATE) is reader
-    np.testing.assert_array_equal(join(files.resample_blocks(reader.blocks(999), RATE, RATE, 2, 20_000)), noise().T)
+    assert resample(reader, RATE) is reader
+    np.testing.assert_array_equal(join(resample_blocks(reader.blocks(999), RATE, RATE, 2, 20_000)), noise().T)
 
 
 @given(st.integers(1, 50_000), st.sampled_from([8000, 11025, 48000, 88200, 192_000]), st.integers(1, 3))
 @hypothesis_settings
 def test_there_and_back_again_has_every_frame(frames, rate, seed):
-    there = files.resample(Audio(noise(frames, 1, seed).T, rate).reader(), RATE)
-    back = join(files.resample_blocks(there.blocks(), RATE, rate, 1, frames))
+    there = resample(Audio(noise(frames, 1, seed).T, rate).reader(), RATE)
+    back = join(resample_blocks(there.blocks(), RATE, rate, 1, frames))
     assert back.shape == (1, frames)
 
 
@@ -737,7 +745,7 @@ def test_there_and_back_again_has_every_frame(frames, rate, seed):
 def test_a_length_that_does_not_fit_is_refused(frames):
     for rate in (RATE, RATE // 2):
         with pytest.raises(AudioError, match="resampling gives"):
-            list(files.resample_blocks([noise(1000).T], RATE, rate, 2, frames * rate // RATE))
+            list(resample_blocks([noise(1000).T], RATE, rate, 2, frames * rate // RATE))
 
 
 # Spool and hash
@@ -747,7 +755,7 @@ def test_a_length_that_does_not_fit_is_refused(frames):
 @hypothesis_settings
 def test_a_spool_gives_back_what_it_was_given(tmp_path, sizes, block_frames, channels):
     samples = noise(sum(sizes), channels).T
-    with files.Spool(["bass", "guitar"], RATE, channels, tmp_path) as spool:
+    with Spool(["bass", "guitar"], RATE, channels, tmp_path) as spool:
         at = 0
         for size in sizes:
             spool.write({"bass": samples[:, at : at + size], "guitar": -samples[:, at : at + size]})
@@ -762,23 +770,29 @@ def test_a_spool_gives_back_what_it_was_given(tmp_path, sizes, block_frames, cha
 
 
 def test_a_spool_refuses_other_shapes_and_folders(tmp_path):
-    with files.Spool(["bass"], RATE, 2) as spool, pytest.raises(AudioError, match=r"blocks of shape \(2, n\)"):
+    with Spool(["bass"], RATE, 2) as spool, pytest.raises(AudioError, match=r"blocks of shape \(2, n\)"):
         spool.write({"bass": np.zeros((1, 10), np.float32)})
     with pytest.raises(AudioFileError, match="cannot be written: No such file"):
-        files.Spool(["bass"], RATE, 2, tmp_path / "none")
+        Spool(["bass"], RATE, 2, tmp_path / "none")
 
 
 def test_the_hash_is_of_the_content(tmp_path):
     content = b"abc" * 10**6
     (tmp_path / "a").write_bytes(content)
-    assert files.content_hash(tmp_path / "a") == hashlib.sha256(content).hexdigest()
+    assert content_hash(tmp_path / "a") == hashlib.sha256(content).hexdigest()
     with pytest.raises(AudioFileError, match="cannot be read: No such file"):
-        files.content_hash(tmp_path / "none")
+        content_hash(tmp_path / "none")
+
+
+def test_the_words_of_presets_are_those_of_the_formats():
+    assert set(get_args(Container)) == set(FORMATS)
+    assert set(BIT_DEPTHS) == {depth for row in FORMATS.values() for depth in row.subtypes} - {None}
 
 
 def test_importing_the_module_loads_no_library_for_files():
-    script = "import sys, gbsep.io.files; print({'soundfile', 'soxr', 'av', 'mutagen'} & set(sys.modules))"
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=Path(files.__file__).parents[2]
+    script = (
+        "import sys, gbsep.io.probe, gbsep.io.read, gbsep.io.resample, gbsep.io.write\n"
+        "print({'soundfile', 'soxr', 'av', 'mutagen'} & set(sys.modules))"
     )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "set()"

@@ -14,7 +14,7 @@ import gbsep
 from gbsep import batch
 from gbsep.audio import Audio
 from gbsep.errors import AudioFileError, ParameterError, unexpected
-from gbsep.io import files
+from gbsep.io.probe import look
 from gbsep.rendering import run as rendering
 from gbsep.rendering.run import Options
 
@@ -41,19 +41,17 @@ def rows(out: str) -> dict[str, dict[str, Any]]:
     return {row["track"]: row for row in map(json.loads, out.splitlines())}
 
 
-@pytest.mark.parametrize("stage", ["opened"])
 def test_a_library_that_breaks_on_one_song_is_that_songs_failure(
-    typed: Any, song: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+    typed: Any, song: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copied(song, "bad.wav")
-    real = getattr(files, stage)
 
     def breaks(path: Path, *arguments: Any) -> Any:
         if Path(path).name == "bad.wav":
             raise RuntimeError("libsomething: internal")
-        return real(path, *arguments)
+        return look(path, *arguments)
 
-    monkeypatch.setattr(files, stage, breaks)
+    monkeypatch.setattr("gbsep.io.read.look", breaks)
     code, out, err = typed("render", "in", "-p", "exp002", "--keep-going", "--json")
     found = rows(out)
     assert (code, found["good"]["status"], found["bad"]["status"]) == (1, "ok", "failed")

@@ -21,7 +21,8 @@ import gbsep
 from gbsep.audio import Audio
 from gbsep.cli import cli
 from gbsep.errors import OutputError
-from gbsep.io import files
+from gbsep.io.read import open_reader
+from gbsep.io.write import write
 from gbsep.measure import levels
 from gbsep.measure.diagnose import KINDS
 from gbsep.report.log import WORDS, added, escaped, numbers_of, write_log
@@ -67,7 +68,7 @@ def renders(tmp_path_factory: pytest.TempPathFactory) -> Path:
         guitar = 0.1 * rng.standard_normal(len(time))
         for name, samples in {"bass": bass, "guitar": guitar, "song": bass + guitar}.items():
             (home / "truth").mkdir(exist_ok=True)
-            files.write(home / "truth" / f"{name}.wav", Audio(samples, RATE))
+            write(home / "truth" / f"{name}.wav", Audio(samples, RATE))
         (home / "truth" / "song.wav").rename(home / "song.wav")
         for preset in ("exp002", "exp002_100"):
             gbsep.render(home / "song.wav", preset, home / "out")
@@ -224,10 +225,10 @@ def test_names_from_outside_do_no_harm(renders: Path, tmp_path: Path) -> None:
 def test_previews_are_of_one_loudness(renders: Path, tmp_path: Path) -> None:
     _, written = write_log([renders / "song" / "exp002"], tmp_path / "log.md")
     previews = [path for path in written if path.suffix == ".mp3"]
-    loudness = [levels.measure(files.open(path)).loudness_lufs for path in previews]
+    loudness = [levels.measure(open_reader(path)).loudness_lufs for path in previews]
     assert len(previews) == 3
     assert max(loudness) - min(loudness) < 1.0
-    assert max(levels.measure(files.open(path)).peak_dbfs for path in previews) < 0.0
+    assert max(levels.measure(open_reader(path)).peak_dbfs for path in previews) < 0.0
 
 
 def test_every_finding_has_its_korean_sentence() -> None:

@@ -266,11 +266,11 @@ def test_notes_file_is_what_the_script_makes(data: Path, tmp_path: Path) -> None
 
 
 def test_real_bass_comes_out_better_than_by_filtering(data: Path) -> None:
-    from gbsep.io import files
+    from gbsep.io.read import open_reader
 
     folder = data / "jams" / "03_bass_pasta_gtr_shiny+gtr_green"
     mixture, bass = (
-        files.open(folder / f"{name}.flac", 0.0, 10.0).read().samples.mean(axis=0, keepdims=True)
+        open_reader(folder / f"{name}.flac", 0.0, 10.0).read().samples.mean(axis=0, keepdims=True)
         for name in ("mixture", "bass")
     )
     best_filtered = max(

@@ -17,7 +17,8 @@ from gbsep.audio import Audio
 from gbsep.batch import report as batch_report
 from gbsep.cli.common import Time
 from gbsep.errors import FolderUnknown, GbsepError, OutputError, ParameterError, PresetError, SmallFileError
-from gbsep.io import files
+from gbsep.io.probe import is_stem
+from gbsep.io.tags import marked
 from gbsep.preset.load import load_preset
 from gbsep.rendering import run as rendering
 from gbsep.report import collect, write_report
@@ -173,7 +174,7 @@ def test_stems_are_known_by_what_they_are(song: Path, tmp_path: Path, typed: Any
     for suffix in ("wav", "flac", "mp3"):
         code, _, said = typed("chain", "in/song.wav", "-p", "exp002", "--stem", "bass", "-o", f"in/take.{suffix}")
         assert code == 0, said
-        assert files.is_stem(tmp_path / "in" / f"take.{suffix}")
+        assert is_stem(tmp_path / "in" / f"take.{suffix}")
     code, out, said = typed("render", "in", "-p", "exp002", "--dry-run")
     assert code == 0
     assert "render in/song.wav" in out
@@ -184,9 +185,9 @@ def test_stems_are_known_by_what_they_are(song: Path, tmp_path: Path, typed: Any
 
 
 def test_the_software_of_the_recording_is_still_told() -> None:
-    assert files.marked({"software": "REAPER v7"})["software"] == "REAPER v7, gbsep stem"
-    assert files.marked(files.marked({"software": "REAPER v7"}))["software"] == "REAPER v7, gbsep stem"
-    assert files.marked({})["software"] == "gbsep stem"
+    assert marked({"software": "REAPER v7"})["software"] == "REAPER v7, gbsep stem"
+    assert marked(marked({"software": "REAPER v7"}))["software"] == "REAPER v7, gbsep stem"
+    assert marked({})["software"] == "gbsep stem"
 
 
 def test_a_model_that_came_meanwhile_is_not_replaced_by_a_training(tmp_path: Path) -> None:

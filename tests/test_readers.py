@@ -17,12 +17,16 @@ import soundfile
 
 from gbsep.audio import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, Audio
 from gbsep.errors import AudioError, AudioFileError
-from gbsep.io import files, mp3
+from gbsep.io import mp3
 from gbsep.io import pyav as decoding
+from gbsep.io.probe import probe
+from gbsep.io.read import open_audio, open_reader, read
+from gbsep.io.write import write
 from gbsep.preset.load import load_preset
 from gbsep.rendering.run import Options, plan
 from tests.test_files import RATE, make, noise, patched
 
+ROOT = Path(__file__).parents[1]
 MPEG_FRAME = 1152
 
 
@@ -101,10 +105,10 @@ def make_av(
 @pytest.mark.parametrize("count", [0, 10, 40])
 def test_an_mp3_is_as_long_as_its_frames_whatever_the_header_counts(tmp_path, count):
     path = make_mp3(tmp_path / "a.mp3", song())
-    whole = files.read(path)
+    whole = read(path)
     patched(path, count_at(path.read_bytes()), struct.pack(">I", count))
-    info, reader = files.opened(path)
-    assert info.frames == reader.frames == files.probe(path).frames
+    info, reader = open_audio(path)
+    assert info.frames == reader.frames == probe(path).frames
     assert len(song()) <= info.frames <= len(song()) + 2 * MPEG_FRAME
     np.testing.assert_array_equal(reader.read().samples[:, : whole.frames], whole.samples)
     told = [warning for warning in info.warnings if "its header tells of" in warning]
@@ -115,9 +119,9 @@ def test_an_mp3_is_as_long_as_its_frames_whatever_the_header_counts(tmp_path, co
 
 def test_two_joined_mp3_files_are_read_whole(tmp_path):
     path = make_mp3(tmp_path / "a.mp3", song())
-    one, raw = files.read(path), path.read_bytes()
+    one, raw = read(path), path.read_bytes()
     path.write_bytes(raw + raw)
-    info, reader = files.opened(path)
+    info, reader = open_audio(path)
     both = reader.read()
     assert 2 * one.frames <= both.frames == info.frames
     np.testing.assert_array_equal(both.samples[:, : one.frames - 2 * MPEG_FRAME], one.samples[:, : -2 * MPEG_FRAME])
@@ -131,11 +135,11 @@ def test_an_mp3_without_a_header_begins_where_other_decoders_begin(tmp_path, rat
     path.write_bytes(headless(path.read_bytes()) if rate == 44100 else path.read_bytes()[len_of_first_frame(path) :])
     with av.open(str(path), format="mp3") as container:
         other = np.concatenate([frame.to_ndarray() for frame in container.decode(audio=0)], axis=1)
-    read = files.read(path)
-    assert read.samples.shape == other.shape
-    np.testing.assert_allclose(read.samples, other, atol=1e-4)
+    decoded = read(path)
+    assert decoded.samples.shape == other.shape
+    np.testing.assert_allclose(decoded.samples, other, atol=1e-4)
     raw = soundfile.read(path, dtype="float32")[0].T
-    np.testing.assert_allclose(read.samples[:, :5000], raw[:, :5000], atol=1e-6)
+    np.testing.assert_allclose(decoded.samples[:, :5000], raw[:, :5000], atol=1e-6)
 
 
 def len_of_first_frame(path: Path) -> int:
@@ -150,11 +154,11 @@ def test_a_dump_of_a_stream_that_begins_within_a_frame_is_read(tmp_path):
     path.write_bytes(stream[150:])
     whole = tmp_path / "b.mp3"
     whole.write_bytes(stream)
-    read, other = files.read(path).samples, files.read(whole).samples
-    lost = other.shape[1] - read.shape[1]
+    decoded, other = read(path).samples, read(whole).samples
+    lost = other.shape[1] - decoded.shape[1]
     assert MPEG_FRAME <= lost <= 4 * MPEG_FRAME
-    np.testing.assert_array_equal(read[:, 5 * MPEG_FRAME :], other[:, lost + 5 * MPEG_FRAME :])
-    assert not read[:, :MPEG_FRAME].any() or np.abs(read[:, :MPEG_FRAME]).max() < 1
+    np.testing.assert_array_equal(decoded[:, 5 * MPEG_FRAME :], other[:, lost + 5 * MPEG_FRAME :])
+    assert not decoded[:, :MPEG_FRAME].any() or np.abs(decoded[:, :MPEG_FRAME]).max() < 1
 
 
 def test_an_mp3_that_is_shorter_than_its_header_tells_is_refused_with_both_lengths(tmp_path):
@@ -162,14 +166,14 @@ def test_an_mp3_that_is_shorter_than_its_header_tells_is_refused_with_both_lengt
     raw = path.read_bytes()
     path.write_bytes(raw[: len(raw) * 6 // 10])
     with pytest.raises(AudioFileError, match=r"header promises 2\.\d+ s of sound, [01]\.\d+ s are there"):
-        files.probe(path)
+        probe(path)
 
 
 def test_mp3_parts_of_different_kinds_are_told_apart(tmp_path):
     first, second = make_mp3(tmp_path / "a.mp3", song()), make_mp3(tmp_path / "b.mp3", song(channels=1))
     first.write_bytes(first.read_bytes() + second.read_bytes())
     with pytest.raises(AudioFileError, match=r"changes its sample rate or channels at 2\.\d+ s: it is several files"):
-        files.probe(first)
+        probe(first)
 
 
 @pytest.mark.parametrize("size", [b"\0\0\0\xed", b"\0\0\0\x05", b"\0\0\x02\0"])
@@ -178,19 +182,19 @@ def test_a_wrong_size_in_an_id3_tag_costs_the_tag_alone(tmp_path, size, header):
     path = make_mp3(tmp_path / "a.mp3", song())
     stream = path.read_bytes() if header else headless(path.read_bytes())
     path.write_bytes(stream)
-    whole = files.read(path).samples
+    whole = read(path).samples
     title = b"TIT2" + struct.pack(">IH", 51, 0) + b"\3" + b"x" * 50
     path.write_bytes(b"ID3\x04\0\0" + size + title + stream)
-    np.testing.assert_array_equal(files.read(path).samples, whole)
+    np.testing.assert_array_equal(read(path).samples, whole)
 
 
 def test_damaged_mp3_frames_are_silent_and_told(tmp_path):
     path = make_mp3(tmp_path / "a.mp3", song())
-    raw, whole = path.read_bytes(), files.read(path)
+    raw, whole = path.read_bytes(), read(path)
     frames = [at for at in range(len(raw)) if raw[at : at + 2] == b"\xff\xfb"]
     middle = frames[len(frames) // 2]
     patched(path, middle + 4, b"\xff" * 32)
-    info, reader = files.opened(path)
+    info, reader = open_audio(path)
     assert reader.frames == whole.frames
     assert any("MP3 frames are damaged and silent" in warning for warning in info.warnings)
 
@@ -202,10 +206,11 @@ def test_libraries_keep_to_themselves_what_they_think_of_a_file(tmp_path):
     for at in range(3000, len(raw), 97):
         raw[at] ^= 1 << chance.randrange(8)
     path.write_bytes(b"ID3\x04\0\0\0\0\0\xed" + bytes(200) + raw)
-    script = f"from gbsep.io import files\ntry: files.read({str(path)!r})\nexcept files.AudioFileError: pass"
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=Path(files.__file__).parents[2]
+    script = (
+        f"from gbsep.errors import AudioFileError; from gbsep.io.read import read\n"
+        f"try: read({str(path)!r})\nexcept AudioFileError: pass"
     )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stderr == ""
 
 
@@ -217,7 +222,7 @@ def test_an_mp3_is_scanned_frame_by_frame(tmp_path):
     assert (found.header.count, found.lost, found.cut, found.changes_at) == (found.count, 0, False, None)
     assert found.header.delay is not None
     total = found.count * MPEG_FRAME - found.header.delay - found.header.padding
-    assert files.probe(path).frames == len(song()) == total
+    assert probe(path).frames == len(song()) == total
 
 
 # FLAC, WAV
@@ -236,9 +241,9 @@ def test_a_wrong_seek_table_in_a_flac_file_does_no_harm(tmp_path):
     samples = noise(60_000)
     path = make(tmp_path / "a.flac", samples, "PCM_16", "FLAC")
     path.write_bytes(with_seek_table(path.read_bytes()))
-    np.testing.assert_array_equal(files.read(path).samples, samples.T)
+    np.testing.assert_array_equal(read(path).samples, samples.T)
     for start in (1, 9000, 40_000, 59_999):
-        np.testing.assert_array_equal(files.read(path, start / RATE).samples, samples[start:].T)
+        np.testing.assert_array_equal(read(path, start / RATE).samples, samples[start:].T)
 
 
 def test_a_flac_file_behind_an_id3_tag_is_checked_as_well(tmp_path):
@@ -246,24 +251,24 @@ def test_a_flac_file_behind_an_id3_tag_is_checked_as_well(tmp_path):
     path = make(tmp_path / "a.flac", samples, "PCM_16", "FLAC")
     raw = path.read_bytes()
     path.write_bytes(b"ID3\x04\0\0\0\0\0\x20" + bytes(32) + raw)
-    np.testing.assert_array_equal(files.read(path).samples, samples.T)
+    np.testing.assert_array_equal(read(path).samples, samples.T)
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(AudioFileError, match="cut short or damaged"):
-        files.probe(path)
+        probe(path)
 
 
 @pytest.mark.parametrize("rate", [1, MIN_SAMPLE_RATE - 1, MAX_SAMPLE_RATE + 1, 10_000_000, 2**31 - 1])
 def test_sample_rates_that_effects_do_not_survive_are_refused(tmp_path, rate):
     path = make(tmp_path / "a.wav", noise(), "PCM_16", "WAV")
     with pytest.raises(AudioFileError, match=f"header says {rate} Hz, gbsep takes 1000 to 768000 Hz"):
-        files.probe(patched(path, 24, struct.pack("<I", rate)))
+        probe(patched(path, 24, struct.pack("<I", rate)))
     with pytest.raises(AudioError, match=f"a whole number of Hz from 1000 to 768000, not {rate}"):
         Audio(noise().T, rate)
 
 
 @pytest.mark.parametrize("rate", [MIN_SAMPLE_RATE, MAX_SAMPLE_RATE])
 def test_sample_rates_at_the_bounds_are_taken(tmp_path, rate):
-    assert files.read(make(tmp_path / "a.wav", noise(), "PCM_16", "WAV", rate)).sample_rate == rate
+    assert read(make(tmp_path / "a.wav", noise(), "PCM_16", "WAV", rate)).sample_rate == rate
 
 
 # Tags
@@ -281,9 +286,9 @@ def test_an_id3_chunk_in_a_wav_is_carried(tmp_path):
     file.tags.add(id3.COMM(3, "eng", "iTunNORM", "000"))
     file.save()
     expected = {"title": "제목", "artist": "Renardé", "tracknumber": "7", "genre": "Rock"}
-    assert files.probe(path).tags == expected
-    files.write(tmp_path / "b.wav", files.read(path), None, files.probe(path).tags)
-    assert files.probe(tmp_path / "b.wav").tags == expected
+    assert probe(path).tags == expected
+    write(tmp_path / "b.wav", read(path), None, probe(path).tags)
+    assert probe(tmp_path / "b.wav").tags == expected
 
 
 @pytest.mark.parametrize("title", ["노래".encode("cp949"), b"caf\xe9", "lost \ufffd".encode()])
@@ -293,7 +298,7 @@ def test_text_in_an_encoding_that_nothing_tells_is_left_out_with_a_word(tmp_path
     info = b"INFO" + b"IART" + struct.pack("<I", 2) + b"B\0"
     info += b"INAM" + struct.pack("<I", len(title) + 1) + title.ljust(size, b"\0")
     path.write_bytes(path.read_bytes() + b"LIST" + struct.pack("<I", len(info)) + info)
-    found = files.probe(path)
+    found = probe(path)
     assert found.tags == {"artist": "B"}
     assert found.warnings == (
         "its title is in an encoding that it does not tell, and is left out: save the tags in UTF-8 to keep it",
@@ -304,7 +309,7 @@ def test_text_in_an_encoding_that_nothing_tells_is_left_out_with_a_word(tmp_path
 def test_tags_that_are_no_utf_8_in_other_containers_are_left_out_with_a_word(tmp_path, suffix):
     path = make_av(tmp_path / f"a.{suffix}", song(), "aac", metadata={"title": "cafXY", "artist": "가수"})
     path.write_bytes(path.read_bytes().replace(b"cafXY", b"caf\xe9Y"))
-    found = files.probe(path)
+    found = probe(path)
     assert found.tags["artist"] == "가수"
     assert "title" not in found.tags
     assert "its title is in an encoding" in found.warnings[0]
@@ -324,7 +329,7 @@ def test_tags_that_are_no_utf_8_in_other_containers_are_left_out_with_a_word(tmp
 def test_what_pyav_reads_is_read_to_the_length_of_what_was_put_in(tmp_path, name, codec, format):
     samples = song(3.0)
     path = make_av(tmp_path / name, samples, codec, format=format)
-    info, reader = files.opened(path)
+    info, reader = open_audio(path)
     assert info.frames == reader.frames == reader.read().frames
     assert abs(info.frames - len(samples)) <= 3 * 1536
     assert info.warnings == ()
@@ -343,13 +348,13 @@ def test_of_many_decoded_files_few_take_up_room(tmp_path, monkeypatch):
     monkeypatch.setattr(decoding, "Spool", Counted)
     gc.collect()
     names = [f"{number}.m4a" for number in range(decoding.HELD + 3)]
-    opened = [files.opened(make_av(tmp_path / name, noise(RATE // 2), "aac")) for name in names]
+    opened = [open_audio(make_av(tmp_path / name, noise(RATE // 2), "aac")) for name in names]
     assert len(spools) <= decoding.HELD
     first = [reader.read().samples for _, reader in opened]
     for (_, reader), samples in zip(opened, first, strict=True):
         np.testing.assert_array_equal(reader.read().samples, samples)
         assert len(spools) <= decoding.HELD + 1
-    late = files.open(tmp_path / "0.m4a", 0.25).read().samples
+    late = open_reader(tmp_path / "0.m4a", 0.25).read().samples
     np.testing.assert_array_equal(late, first[0][:, -late.shape[1] :])
     del opened, reader
     gc.collect()
@@ -359,7 +364,7 @@ def test_of_many_decoded_files_few_take_up_room(tmp_path, monkeypatch):
 def test_a_film_that_changes_between_planning_and_rendering_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(decoding, "HELD", 0)
     path = make_av(tmp_path / "a.m4a", noise(RATE), "aac")
-    reader = files.open(path)
+    reader = open_reader(path)
     make_av(path, noise(2 * RATE), "aac")
     with pytest.raises(AudioFileError, match="has changed since it was looked at"):
         reader.read()
@@ -378,7 +383,7 @@ def in_wav(path: Path, sound: bytes, code: int) -> Path:
 )
 def test_compressed_audio_in_wav_is_read(tmp_path, codec, format, code):
     whole = make_av(tmp_path / "a.x", song(3.0), codec, format=format).read_bytes()
-    info, reader = files.opened(in_wav(tmp_path / "a.wav", whole, code))
+    info, reader = open_audio(in_wav(tmp_path / "a.wav", whole, code))
     assert abs(info.frames - 3 * RATE) <= 3 * 1152
     assert reader.read().frames == info.frames
 
@@ -387,17 +392,17 @@ def test_a_codec_in_wav_that_cannot_be_told_is_not_called_damaged(tmp_path):
     """ffmpeg writes AAC without the description that decoders need, and cannot read it itself."""
     path = make_av(tmp_path / "a.wav", song(3.0), "aac", format="wav")
     with pytest.raises(AudioFileError, match=r"packets of aac in wav cannot be decoded: no byte is missing, so it is"):
-        files.open(path)
+        open_reader(path)
 
 
 def test_a_wav_in_which_nobody_can_jump_is_whole_all_the_same(tmp_path):
     """libsndfile goes through GSM from its beginning alone."""
     path = tmp_path / "a.wav"
     soundfile.write(path, song(3.0)[:, 0], 8000, subtype="GSM610")
-    info, reader = files.opened(path)
+    info, reader = open_audio(path)
     whole = reader.read().samples
     assert info.frames == whole.shape[1] >= 3 * RATE
-    late = files.open(path, 2.0, 1.0).read().samples
+    late = open_reader(path, 2.0, 1.0).read().samples
     np.testing.assert_array_equal(late, whole[:, 16000:24000])
 
 
@@ -406,7 +411,7 @@ def test_without_pyav_the_way_to_get_it_is_told(tmp_path, monkeypatch, name, cod
     path = make_av(tmp_path / name, song(), codec, format=format)
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(AudioFileError, match=r"for which gbsep needs PyAV: pip install gbsep\[av\]"):
-        files.probe(path)
+        probe(path)
 
 
 @pytest.mark.parametrize("before", [b"", b"ID3\x04\0\0\0\0\0\x20" + bytes(32)])
@@ -416,8 +421,8 @@ def test_a_raw_stream_is_as_long_as_its_packets(tmp_path, before):
         tmp_path / "a.aac", np.concatenate([noise(RATE), np.zeros((6 * RATE, 2), np.float32)]), "aac", format="adts"
     )
     path.write_bytes(before + path.read_bytes())
-    assert abs(files.probe(path).frames - 7 * RATE) <= 3 * 1024
-    assert files.open(path).frames == files.probe(path).frames
+    assert abs(probe(path).frames - 7 * RATE) <= 3 * 1024
+    assert open_reader(path).frames == probe(path).frames
 
 
 @pytest.mark.parametrize(
@@ -433,7 +438,7 @@ def test_containers_that_are_cut_short_are_refused(tmp_path, name, codec, keep):
     raw = path.read_bytes()
     path.write_bytes(raw[: int(len(raw) * keep)])
     with pytest.raises(AudioFileError, match="cut short or damaged"):
-        files.open(path)
+        open_reader(path)
 
 
 def test_a_stream_that_tells_no_length_is_read_to_its_end(tmp_path):
@@ -446,9 +451,9 @@ def test_a_stream_that_tells_no_length_is_read_to_its_end(tmp_path):
         for part in av.AudioResampler(stream.codec_context.format.name, "stereo", 48_000).resample(frame):
             container.mux(stream.encode(part))
         container.mux(stream.encode(None))
-    info, reader = files.opened(path)
+    info, reader = open_audio(path)
     assert abs(info.frames - 96_000) <= 1000
-    assert abs(files.probe(path).frames - 96_000) <= 2000
+    assert abs(probe(path).frames - 96_000) <= 2000
     assert reader.frames == info.frames
 
 
@@ -463,15 +468,15 @@ def test_joined_ogg_streams_are_read_whole(tmp_path, monkeypatch):
     pytest.importorskip("av")
     path = make(tmp_path / "a.ogg", song(), "VORBIS", "OGG")
     path.write_bytes(2 * path.read_bytes())
-    assert 0 <= files.read(path).frames - 2 * len(song()) <= 2048
+    assert 0 <= read(path).frames - 2 * len(song()) <= 2048
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(AudioFileError, match=r"pip install gbsep\[av\]"):
-        files.probe(path)
+        probe(path)
 
 
-def lag(read: np.ndarray, samples: np.ndarray, search_from: int) -> int:
-    """The frame of `read`, (channels, frames), where `samples`, (frames, channels), begin: where they match best."""
-    found = np.correlate(read[0, search_from : search_from + 2 * RATE], samples[: RATE // 2, 0], "valid")
+def lag(decoded: np.ndarray, samples: np.ndarray, search_from: int) -> int:
+    """The frame of `decoded`, (channels, frames), where `samples`, (frames, channels), begin: where they match best."""
+    found = np.correlate(decoded[0, search_from : search_from + 2 * RATE], samples[: RATE // 2, 0], "valid")
     return search_from + int(np.argmax(found))
 
 
@@ -479,22 +484,22 @@ def lag(read: np.ndarray, samples: np.ndarray, search_from: int) -> int:
 def test_the_sound_of_a_film_lies_on_the_time_line_of_the_film(tmp_path, suffix):
     samples = song(3.0)
     path = make_av(tmp_path / f"a.{suffix}", samples, "aac", starts=[1.5], picture_s=5)
-    info, reader = files.opened(path)
-    read = reader.read().samples
-    assert not read[:, : round(1.4 * RATE)].any()
-    assert abs(read.shape[1] - 4.5 * RATE) <= 3 * 1024
-    assert abs(lag(read, samples, RATE) - 1.5 * RATE) < 0.002 * RATE
+    info, reader = open_audio(path)
+    decoded = reader.read().samples
+    assert not decoded[:, : round(1.4 * RATE)].any()
+    assert abs(decoded.shape[1] - 4.5 * RATE) <= 3 * 1024
+    assert abs(lag(decoded, samples, RATE) - 1.5 * RATE) < 0.002 * RATE
     assert [warning for warning in info.warnings if "s after its picture" in warning]
 
 
 def test_gaps_in_the_sound_of_a_film_are_silent(tmp_path):
     samples = np.concatenate([song(2.0), song(2.0)])
     path = make_av(tmp_path / "a.mkv", samples, "pcm_s16le", starts=[0.0, 3.0])
-    info, reader = files.opened(path)
-    read = reader.read().samples
-    assert abs(read.shape[1] - 5 * RATE) <= 3 * 1024
-    assert not read[:, round(2.1 * RATE) : round(2.9 * RATE)].any()
-    assert abs(lag(read, samples[2 * RATE :], 2 * RATE) - 3 * RATE) < 0.002 * RATE
+    info, reader = open_audio(path)
+    decoded = reader.read().samples
+    assert abs(decoded.shape[1] - 5 * RATE) <= 3 * 1024
+    assert not decoded[:, round(2.1 * RATE) : round(2.9 * RATE)].any()
+    assert abs(lag(decoded, samples[2 * RATE :], 2 * RATE) - 3 * RATE) < 0.002 * RATE
     assert "s of sound are missing in it: they are silent" in info.warnings[0]
 
 
@@ -514,6 +519,6 @@ def test_of_several_tracks_the_one_flagged_default_is_taken_with_a_word(tmp_path
             frame.sample_rate, frame.pts = RATE, 0
             container.mux(stream.encode(frame))
             container.mux(stream.encode(None))
-    info = files.probe(path)
+    info = probe(path)
     assert info.channels == 2
     assert "it holds 2 audio tracks: gbsep takes number 2, flagged default" in info.warnings[0]

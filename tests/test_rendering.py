@@ -554,13 +554,14 @@ def test_names_that_no_disk_takes(song: Path, tmp_path: Path) -> None:
 
 
 def test_a_format_without_a_place_for_the_time_reference_says_so(tmp_path: Path) -> None:
-    from gbsep.io import files
+    from gbsep.io.probe import probe, shift_time_reference
+    from gbsep.io.write import write
 
     path = tmp_path / "bwf.wav"
     audio = Audio(np.full((1, 1000), 0.1), RATE)
-    files.write(path, audio, broadcast=files.shift_time_reference(bytes(608), 12345))
+    write(path, audio, broadcast=shift_time_reference(bytes(608), 12345))
     in_wav = gbsep.render(path, CROSSOVER, tmp_path / "wav")
-    assert files.probe(in_wav.files["bass"]).time_reference == 12345
+    assert probe(in_wav.files["bass"]).time_reference == 12345
     in_flac = gbsep.render(path, preset(output={"format": "flac"}), tmp_path / "flac")
     assert any("no place for the time reference" in warning for warning in in_flac.warnings)
 

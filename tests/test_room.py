@@ -19,7 +19,8 @@ import gbsep
 from gbsep import batch
 from gbsep.audio import Audio
 from gbsep.errors import AudioFileError, OutputError
-from gbsep.io.files import OutputFormat, Spool
+from gbsep.io.formats import OutputFormat
+from gbsep.io.spool import Spool
 from gbsep.rendering import run as rendering
 from gbsep.rendering.run import Options
 from gbsep.separation import compute

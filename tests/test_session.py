@@ -28,7 +28,8 @@ import gbsep
 from gbsep.audio import Audio
 from gbsep.cli import cli, main
 from gbsep.errors import OutputError, ParameterError
-from gbsep.io import files
+from gbsep.io.read import open_reader
+from gbsep.io.tags import read_tempo_bpm
 from gbsep.rendering import run as rendering
 from gbsep.session import dawproject, model, reaper
 from gbsep.session.model import Clip, Insert, Marker, Session, Track
@@ -590,7 +591,7 @@ def test_the_tempo_is_that_of_the_tags_or_none(
 def test_tempo_tags_of_every_kind_of_file(tmp_path: Path, suffix: str, rng: np.random.Generator) -> None:
     path = tmp_path / f"song{suffix}"
     soundfile.write(path, 0.1 * rng.standard_normal((RATE, 2)), RATE)
-    assert files.tempo_bpm(path) is None
+    assert read_tempo_bpm(path) is None
     tagged = mutagen.File(path)
     if suffix in (".wav", ".mp3"):
         if tagged.tags is None:
@@ -599,8 +600,8 @@ def test_tempo_tags_of_every_kind_of_file(tmp_path: Path, suffix: str, rng: np.r
     else:
         tagged["TEMPO"] = "98"
     tagged.save()
-    assert files.tempo_bpm(path) == 98
-    assert files.tempo_bpm(tmp_path / "no such file") is None
+    assert read_tempo_bpm(path) == 98
+    assert read_tempo_bpm(tmp_path / "no such file") is None
 
 
 def test_a_time_reference_sets_the_clock(tmp_path: Path) -> None:
@@ -622,7 +623,7 @@ def test_a_time_reference_sets_the_clock(tmp_path: Path) -> None:
 
 def test_a_lossy_original_is_decoded_to_begin_where_the_stems_do(tmp_path: Path) -> None:
     song = tmp_path / "song.mp3"
-    gbsep.write(song, files.open(make_song(tmp_path / "song.wav")).read())
+    gbsep.write(song, open_reader(make_song(tmp_path / "song.wav")).read())
     gbsep.render(song, preset(), tmp_path / "out", dry_stems=True)
     (written,) = write_sessions(tmp_path / "out")
     project = read_rpp(written.path)

@@ -14,6 +14,7 @@ from fractions import Fraction
 from importlib import import_module
 from inspect import signature
 from itertools import islice, pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,11 +25,15 @@ from hypothesis import strategies as st
 from gbsep import cli
 from gbsep.audio import Audio
 from gbsep.errors import AudioFileError, BackendError, BackendNotInstalled, OutputError, ParameterError
-from gbsep.io import files
+from gbsep.io.formats import OutputFormat
+from gbsep.io.read import read
+from gbsep.io.resample import resample
+from gbsep.io.write import write
 from gbsep.models import catalogue as models
 from gbsep.separation.compact import backend as compact
 from gbsep.separation.compact import network as harmonic_net
 from gbsep.separation.compact.network import Config
+from gbsep.store.identity import content_hash
 from gbsep.train import finetune, generator, instruments, loop, mixing, objective, pool, pruning, scores
 from gbsep.train.instruments import SAMPLE_RATE, Instrument
 
@@ -122,7 +127,7 @@ def test_recorded_notes_begin_at_their_onset(tmp_path):
         for layer in (2, 1):
             note = np.zeros(22050, np.float32)
             note[2205:] = 0.1 * layer
-            files.write(tmp_path / f"{pitch}_{layer}.wav", Audio(note, 44100), files.OutputFormat())
+            write(tmp_path / f"{pitch}_{layer}.wav", Audio(note, 44100), OutputFormat())
             rows.append(f"{pitch}_{layer}.wav,axe,guitar,sus,{pitch},{layer},0.05")
     (tmp_path / "index.csv").write_text("\n".join(rows))
     (made,) = instruments.recorded(tmp_path)
@@ -179,7 +184,7 @@ def test_a_folder_without_phrases_is_told(tmp_path):
     ],
 )
 def test_the_training_script_tells_what_it_lacks(tmp_path, options, told):
-    script = files.Path(__file__).parents[1] / "scripts" / "train.py"
+    script = Path(__file__).parents[1] / "scripts" / "train.py"
     command = [sys.executable, str(script), "render", str(tmp_path / "pool"), *options]
     ran = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert ran.returncode == 1
@@ -198,10 +203,10 @@ def test_the_midi_file_says_what_is_played():
 
 def test_a_soundfont_plays_the_pitches_it_is_asked_for(monkeypatch):
     font = "/usr/share/sounds/sf2/FluidR3_GM.sf2"
-    if not (shutil.which("fluidsynth") and files.Path(font).is_file()):
+    if not (shutil.which("fluidsynth") and Path(font).is_file()):
         pytest.skip("needs fluidsynth and the soundfont FluidR3_GM")
     monkeypatch.setattr(instruments, "PROGRAMS", {"bass": [34]})
-    (bass,) = instruments.soundfont(files.Path(font))
+    (bass,) = instruments.soundfont(Path(font))
     assert (bass.name, bass.role, bass.kind) == ("FluidR3_GM_034", "bass", "soundfont")
     for pitch in (36, 48):
         heard = loudest_hz(bass.notes[pitch][-1][2000:40_000], 0.9 * hz(pitch), 1.1 * hz(pitch))
@@ -417,7 +422,7 @@ def test_phrases_take_the_place_of_a_score(tmp_path, monkeypatch):
     monkeypatch.setattr(generator, "PHRASED", 1.0)
     monkeypatch.setattr(generator, "BARITONE", 0.0)
     time = np.arange(44100) / 44100
-    files.write(tmp_path / "gtr_a.flac", Audio(0.3 * np.sin(2 * np.pi * 333 * time), 44100), files.OutputFormat("flac"))
+    write(tmp_path / "gtr_a.flac", Audio(0.3 * np.sin(2 * np.pi * 333 * time), 44100), OutputFormat("flac"))
     (phrase,) = instruments.phrases(tmp_path)
     assert np.sqrt(np.mean(phrase**2)) == pytest.approx(0.1, rel=1e-3)
     for take in islice(generator.takes(3, BAND, 4.0, [phrase]), 3):
@@ -450,7 +455,7 @@ def test_a_pool_holds_what_was_rendered(shard):
     assert len(whole.players) == 8
     assert set(whole.players[0]) == {"sine_bass", "sine_guitar"}
     take = next(generator.takes(5 * 100_003 + 1, BAND, 4.0))
-    wanted = files.resample(Audio(take.stems[0], SAMPLE_RATE).reader(), SMALL.sample_rate).read().samples[0]
+    wanted = resample(Audio(take.stems[0], SAMPLE_RATE).reader(), SMALL.sample_rate).read().samples[0]
     np.testing.assert_allclose(whole.stems[4, 0] / pool.FULL_SCALE, wanted, atol=1e-4)
     assert len(pool.load([shard], SMALL.sample_rate, shards=1).stems) == 4
 
@@ -474,7 +479,7 @@ def test_finished_songs_become_takes(tmp_path, rng):
     song = tmp_path / "a song"
     song.mkdir()
     for name, samples in parts.items():
-        files.write(song / f"{name}.wav", Audio(samples, 8000), files.OutputFormat())
+        write(song / f"{name}.wav", Audio(samples, 8000), OutputFormat())
     made = pool.from_songs(tmp_path, SMALL)
     assert made.stems.shape == (2, 3, 128_000)
     flat = made.stems.swapaxes(0, 1).reshape(3, -1)[:, : 8000 * 20] / pool.FULL_SCALE
@@ -487,7 +492,7 @@ def test_finished_songs_become_takes(tmp_path, rng):
 def test_a_silent_song_has_nothing_to_teach(tmp_path):
     (tmp_path / "hush").mkdir()
     for name in ("bass", "guitar"):
-        files.write(tmp_path / "hush" / f"{name}.wav", Audio(np.zeros(8000), 8000), files.OutputFormat())
+        write(tmp_path / "hush" / f"{name}.wav", Audio(np.zeros(8000), 8000), OutputFormat())
     with pytest.raises(AudioFileError, match=r"hush: its stems are silent: .*leave it out"):
         pool.from_songs(tmp_path, SMALL)
 
@@ -498,7 +503,7 @@ def test_finished_songs_are_learned_from_in_tune(tmp_path, cents):
     time = np.arange(14 * SMALL.sample_rate) / SMALL.sample_rate
     for name, pitch in (("bass", 57), ("guitar", 73)):
         tone = Audio(0.1 * np.sin(2 * np.pi * hz(pitch + cents / 100) * time), SMALL.sample_rate)
-        files.write(tmp_path / "a song" / f"{name}.wav", tone, files.OutputFormat())
+        write(tmp_path / "a song" / f"{name}.wav", tone, OutputFormat())
     stems = pool.from_songs(tmp_path, SMALL).stems[0, :2, : 8 * SMALL.sample_rate] / pool.FULL_SCALE
     loudest = np.abs(np.fft.rfft(stems * np.hanning(stems.shape[1]))).argmax(axis=1) / 8
     np.testing.assert_allclose(1200 * np.log2(loudest / [hz(57), hz(73)]), 0, atol=4)
@@ -517,7 +522,7 @@ def test_finished_songs_are_learned_from_in_tune(tmp_path, cents):
 def test_songs_that_lack_something_are_told(names, message, tmp_path):
     for number, name in enumerate(names):
         (tmp_path / "a").mkdir(exist_ok=True)
-        files.write(tmp_path / "a" / f"{name}.wav", Audio(np.zeros(100 + number), 8000), files.OutputFormat())
+        write(tmp_path / "a" / f"{name}.wav", Audio(np.zeros(100 + number), 8000), OutputFormat())
     with pytest.raises(AudioFileError, match=message):
         pool.from_songs(tmp_path, SMALL)
 
@@ -859,7 +864,7 @@ def songs(tmp_path, rng):
     time = np.arange(8000 * 3) / 8000
     for name, pitch in (("bass", 55.0), ("guitar1", 440.0), ("guitar2", 660.0)):
         samples = 0.2 * np.sin(2 * np.pi * pitch * time) + 0.001 * rng.standard_normal((2, len(time)))
-        files.write(folder / "one" / f"{name}.wav", Audio(samples, 8000), files.OutputFormat())
+        write(folder / "one" / f"{name}.wav", Audio(samples, 8000), OutputFormat())
     return folder
 
 
@@ -897,7 +902,7 @@ def test_a_demucs_checkpoint_learns_by_name_and_the_original_stays(checkpoint, s
     }))  # fmt: skip
     code, _, told = gbsep(capsys, "render", songs / "one" / "bass.wav", "-p", preset, "-o", tmp_path / "out")
     assert (code, "error" in told) == (0, False)
-    assert files.read(tmp_path / "out" / "bass" / "six" / "guitar.wav").frames == 24_000
+    assert read(tmp_path / "out" / "bass" / "six" / "guitar.wav").frames == 24_000
     code, _, told = gbsep(capsys, "train", "--from", checkpoint, *words)
     assert code == 2
     assert "mine.safetensors: is there already; choose another name" in " ".join(told.split())
@@ -917,7 +922,7 @@ def test_the_embedded_network_learns_from_songs_and_renders_by_name(embedded, so
     code, _, told = gbsep(capsys, "render", songs / "one" / "bass.wav", *words)
     assert (code, "error" in told) == (0, False)
     record = json.loads(next((tmp_path / "out").rglob("render.json")).read_text())
-    assert files.content_hash(home / "mine.safetensors") in json.dumps(record)
+    assert content_hash(home / "mine.safetensors") in json.dumps(record)
 
 
 def test_a_log_is_told_now_and_then_how_far_training_is(embedded, songs, tmp_path, capsys, monkeypatch):
@@ -1013,7 +1018,7 @@ def test_songs_that_will_not_do_are_refused_before_anything_is_written(
         (one / "guitar2.wav").unlink()
     elif broken == "shorter":
         (one / "bass.wav").unlink()
-        files.write(one / "bass.wav", Audio(np.zeros(16_000), 8000), files.OutputFormat())
+        write(one / "bass.wav", Audio(np.zeros(16_000), 8000), OutputFormat())
     else:
         (one / "bass.wav").write_text("words")
     start = request.getfixturevalue(kind)

@@ -31,21 +31,14 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import AudioFileError, GbsepError, ParameterError, SmallFileError, legible, nearest
-from ..io import files
+from ..io.formats import AUDIO_SUFFIXES
+from ..io.probe import is_stem
 from ..preset.load import parse_override
 from ..shelf import folder as outputs
 from ..shelf import record, remote
 from ..shelf.remote import is_url
 from ..store import smallfiles
 from .report import REPORT
-
-SUFFIXES = {
-    ".wav", ".wave", ".bwf", ".rf64", ".w64", ".flac", ".aif", ".aiff", ".aifc", ".ogg", ".oga", ".opus", ".mp3",
-    ".caf", ".au", ".snd", ".m4a", ".m4b", ".mp4", ".mov", ".aac", ".mka", ".mkv", ".webm", ".wma", ".asf", ".avi",
-    ".flv", ".wv", ".ape", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts", ".3gp", ".mp2", ".ac3", ".eac3", ".dts", ".tta",
-    ".tak", ".mpc", ".dsf", ".voc",
-}  # fmt: skip
-"""What names of audio files, and of films that hold some, end with."""
 
 JSON_LINES = {".jsonl", ".ndjson"}
 MANIFESTS = {".csv", ".tsv", *JSON_LINES}
@@ -121,7 +114,7 @@ def _expand_word(asked: Request, out: Path | str, left_out: list[str], stems: li
     if found == [word]:
         return [asked]
     audio = [file for file in found if is_audio(file)]
-    own = [file for file in audio if not is_url(file) and files.is_stem(file)]
+    own = [file for file in audio if not is_url(file) and is_stem(file)]
     stems += own
     audio = [file for file in audio if file not in set(own)]
     left_out += [file for file in found if not is_audio(file)]
@@ -141,7 +134,7 @@ def audio_below(folder: Path, out: Path | str) -> tuple[list[str], list[AudioFil
 
 def is_audio(file: str | Path) -> bool:
     """Whether a name is that of audio, by its suffix."""
-    return Path(file).suffix.lower() in SUFFIXES
+    return Path(file).suffix.lower() in AUDIO_SUFFIXES
 
 
 def _files(folder: Path, out: Path | str) -> tuple[list[str], list[AudioFileError]]:

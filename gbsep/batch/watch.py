@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ..errors import GbsepError
-from ..io import files
+from ..io.probe import is_stem, probe
 from . import inputs
 
 PATIENCE = 5
@@ -54,7 +54,7 @@ def arrivals(
         new = [path for path, stamp in there.items() if handed.get(path) != stamp]
         complete = [path for path in new if _is_complete(Path(path), now - since[path][1], settle_s)]
         handed |= {path: there[path] for path in complete}
-        if recordings := [path for path in complete if not files.is_stem(path)]:
+        if recordings := [path for path in complete if not is_stem(path)]:
             yield recordings
         elif complete:
             continue
@@ -77,7 +77,7 @@ def _is_complete(path: Path, unchanged_s: float, settle_s: float) -> bool:
     if unchanged_s < settle_s:
         return False
     try:
-        files.probe(path)
+        probe(path)
     except GbsepError:
         return unchanged_s >= PATIENCE * settle_s
     return True

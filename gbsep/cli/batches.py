@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import GbsepError
+from ..io.formats import BIT_DEPTHS, FORMATS
 from ..params import DEVICES
 from .common import Time, complain, figure, loudness, plugin_paths_option, print_json, print_table, say
 from .progress import batch_progress, two_stops
@@ -44,9 +45,9 @@ OPTIONS = (
     click.option("--start", "start_s", type=Time(), default=0.0, help="Render from this second on, or from 1:30 on."),
     click.option("--duration", "duration_s", type=Time(), help="Render this many seconds."),
     click.option(
-        "--format", "format_", type=click.Choice(["wav", "flac", "mp3"]), help="File format, in place of the preset's."
+        "--format", "format_", type=click.Choice(list(FORMATS)), help="File format, in place of the preset's."
     ),
-    click.option("--bit-depth", type=click.Choice(["16", "24", "float32"]), help="Of WAV and FLAC."),
+    click.option("--bit-depth", type=click.Choice(BIT_DEPTHS), help="Of WAV and FLAC."),
     click.option(
         "--name", default="{stem}", show_default=True, help="Names of the files, of {track}, {preset} and {stem}."
     ),

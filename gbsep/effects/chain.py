@@ -45,7 +45,7 @@ import numpy as np
 from ..arguments import checked
 from ..audio import Audio, Block, Reader, check_finite, join, rechunk
 from ..errors import AudioError, ParameterError, PluginError, PresetError, nearest
-from ..io.files import Spool
+from ..io.spool import Spool
 from ..params import SAMPLE_RATE, TAIL_S, Param
 from ..plugins import host
 from .automation import Automation, automation_schema, dump_automation, parse_automation

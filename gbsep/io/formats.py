@@ -8,10 +8,12 @@ References: RFC 3533 (Ogg), ISO/IEC 11172-3 and 13818-7 (MPEG audio, ADTS), ETSI
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal, get_args
 
-from ..errors import AudioFileError
+from ..errors import AudioFileError, ParameterError, nearest
 from . import framing
 
 
@@ -136,3 +138,96 @@ def _is_transport(head: bytes) -> bool:
     """Whether sync bytes stand at the distance of packets, from somewhere within the first packet on."""
     runs = (head[first : 5 * size : size] for size in _PACKETS for first in range(size))
     return any(len(run) >= 4 and not run.strip(b"\x47") for run in runs)
+
+
+# What gbsep reads and writes
+
+AUDIO_SUFFIXES = frozenset({
+    ".wav", ".wave", ".bwf", ".rf64", ".w64", ".flac", ".aif", ".aiff", ".aifc", ".ogg", ".oga", ".opus", ".mp3",
+    ".caf", ".au", ".snd", ".m4a", ".m4b", ".mp4", ".mov", ".aac", ".mka", ".mkv", ".webm", ".wma", ".asf", ".avi",
+    ".flv", ".wv", ".ape", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts", ".3gp", ".mp2", ".ac3", ".eac3", ".dts", ".tta",
+    ".tak", ".mpc", ".dsf", ".voc",
+})  # fmt: skip
+"""Suffixes of audio files, and of films that hold sound, in lower case: what is looked for in a folder."""
+
+CONTAINERS = {
+    "WAV": "wav", "WAVEX": "wav", "RF64": "rf64", "W64": "w64", "FLAC": "flac", "AIFF": "aiff", "OGG": "ogg",
+    "MP3": "mp3", "CAF": "caf", "AU": "au",
+}  # fmt: skip
+"""libsndfile's names of the containers that gbsep reads itself, and gbsep's."""
+
+Container = Literal["wav", "flac", "mp3"]
+BitDepth = Literal["16", "24", "float32"]
+BIT_DEPTHS: tuple[BitDepth, ...] = get_args(BitDepth)
+"""Words for what gbsep writes, as a preset checks them; FORMATS says which go together."""
+
+
+@dataclass(frozen=True)
+class OutputRow:
+    """A row of FORMATS: libsndfile's names for the container and its bit depths, the default first; rates in words."""
+
+    name: str
+    subtypes: Mapping[str | None, str]
+    rates: str
+
+
+FORMATS: dict[str, OutputRow] = {
+    "wav": OutputRow("WAV", {"float32": "FLOAT", "16": "PCM_16", "24": "PCM_24"}, "any rate"),
+    "flac": OutputRow("FLAC", {"24": "PCM_24", "16": "PCM_16"}, "up to 65535 Hz, multiples of 10 Hz up to 655350"),
+    "mp3": OutputRow(
+        "MP3", {None: "MPEG_LAYER_III"}, "8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100 or 48000 Hz"
+    ),
+}
+"""What gbsep writes. MP3 is at the highest constant bit rate of its sample rate: 320 kbit/s from 32 kHz on."""
+
+
+@dataclass(frozen=True)
+class OutputFormat:
+    """A container (wav, flac, mp3) and a bit depth (16, 24, float32).
+
+    Without a bit depth: float32 in WAV, 24 in FLAC; MP3 has none. Raises ParameterError for words that are not known,
+    `check_output` for combinations that do not exist.
+
+    >>> OutputFormat("flac")
+    OutputFormat(container='flac', bit_depth='24')
+    """
+
+    container: str = "wav"
+    bit_depth: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.container not in FORMATS:
+            raise ParameterError("format", self.container, nearest(str(self.container), FORMATS).lstrip("; "))
+        if self.bit_depth not in (None, *BIT_DEPTHS):
+            raise ParameterError("bit_depth", self.bit_depth, "16, 24 or float32")
+        if self.bit_depth is None:
+            object.__setattr__(self, "bit_depth", next(iter(FORMATS[self.container].subtypes)))
+
+    @property
+    def suffix(self) -> str:
+        return f".{self.container}"
+
+
+def largest_sample(format: OutputFormat) -> float:
+    """The largest sample value that the format holds without clipping; infinity for float32 WAV.
+
+    A render that brings its peak down to this value is safe in the format.
+    """
+    if format.bit_depth == "float32":
+        return float("inf")
+    return 1.0 if format.bit_depth is None else 1.0 - 2.0 ** (1 - int(format.bit_depth))
+
+
+def may_clip(format: OutputFormat) -> bool:
+    """Whether values beyond full scale are lost in this format: true of all but float32 WAV."""
+    return largest_sample(format) < float("inf")
+
+
+def bytes_per_sample(format: OutputFormat) -> int:
+    """The most that a sample takes in the format."""
+    return {"16": 2, "24": 3, "float32": 4, None: 2}[format.bit_depth]
+
+
+def needs_rf64(format: OutputFormat, channels: int, frames: int) -> bool:
+    """Whether a WAV file of this size passes 4 GB, its headers included, and so is written as RF64."""
+    return format.container == "wav" and frames * channels * bytes_per_sample(format) + 2**20 >= 2**32

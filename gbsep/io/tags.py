@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import unicodedata
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 NAMES = {
@@ -18,6 +19,9 @@ NAMES = {
     "comment": "COMM", "copyright": "TCOP", "software": "TSSE", "license": "TXXX",
 }  # fmt: skip
 """The tags that gbsep carries, as libsndfile names them, and the ID3v2.4 frame for each."""
+
+STEM_MARK = "gbsep stem"
+"""What the tag `software` of a stem ends with, by which `probe.is_stem` knows what gbsep made, wherever it lies."""
 
 Found = tuple[dict[str, str], tuple[str, ...]]
 """Tags by name, and the names of those whose text cannot be read."""
@@ -117,3 +121,31 @@ def warnings(unread: Iterable[str]) -> tuple[str, ...]:
         else f"its {name} is in an encoding that it does not tell, and is left out: save the tags in UTF-8 to keep it"
         for name in unread
     )  # fmt: skip
+
+
+def marked(tags: Mapping[str, str]) -> dict[str, str]:
+    """Tags that say that the file they go into is a stem, made by gbsep: `"REAPER v7, gbsep stem"`."""
+    before = tags.get("software", "").split(STEM_MARK)[0].rstrip(" ,")
+    return {**tags, "software": f"{before}, {STEM_MARK}" if before else STEM_MARK}
+
+
+def read_tempo_bpm(path: str | Path) -> float | None:
+    """The tempo that the tags of a file state (ID3 `TBPM`, Vorbis `BPM` or `TEMPO`, MP4 `tmpo`), in beats per minute.
+
+    None when they state none, or one outside 20 to 999: many programs write 0 for "not known".
+    """
+    import mutagen
+
+    # mutagen meets damaged tags with exceptions of every kind.
+    with suppress(Exception):
+        file = mutagen.File(path)
+        words = file.tags if file is not None else None
+        for name in ("TBPM", "BPM", "TEMPO", "tmpo"):
+            found = words.get(name) if words else None
+            if not found:
+                continue
+            with suppress(ValueError):
+                tempo = float(str(found[0]).replace(",", "."))
+                if 20 <= tempo <= 999:
+                    return tempo
+    return None

@@ -32,7 +32,7 @@ import scipy  # its parts, which take long to load, are loaded when they are fir
 
 from ..audio import Audio, Block, Reader, rechunk, zip_blocks
 from ..errors import AudioError, ParameterError
-from ..io import files
+from ..io.resample import resample
 
 WINDOW_S = 1.0
 LARGEST_SHIFT_S = 0.5
@@ -249,7 +249,7 @@ def _bleed_db(own: float, other: float) -> float | None:
 
 
 def _fit(reader: Reader, sample_rate: int, channels: int) -> Reader:
-    resampled = files.resample(reader, sample_rate)
+    resampled = resample(reader, sample_rate)
     if resampled.channels == channels:
         return resampled
 
@@ -288,7 +288,7 @@ def _fitting(estimate: Reader, reference: Reader, sample_rate: int, channels: in
     if estimate.channels != reference.channels:
         mono = "estimate" if estimate.channels < channels else "reference"
         notes.append(f"the {mono} is mono and was taken for both channels")
-    given = files.resample(estimate, sample_rate).frames
+    given = resample(estimate, sample_rate).frames
     if given != reference.frames:
         word = "shorter" if given < reference.frames else "longer"
         notes.append(

@@ -33,6 +33,7 @@ from pydantic import Field, ValidationError, create_model
 from ..arguments import checked
 from ..effects.chain import Node, chain_schema, dump_chain, parse_chain
 from ..errors import PresetError, SmallFileError, nearest
+from ..io.formats import BitDepth, Container
 from ..measure.diagnose import PARTNERS
 from ..params import LIMIT_DB, TAIL_S, TARGET_DBFS, TARGET_LUFS
 from ..schema import StrictModel, first_problem
@@ -98,10 +99,8 @@ class Stem(StrictModel):
 class Output(StrictModel):
     """How the files are written."""
 
-    format: Literal["wav", "flac", "mp3"] = "wav"
-    bit_depth: Literal["16", "24", "float32"] | None = Field(
-        None, description="default: float32 for WAV, 24 for FLAC; MP3 has none"
-    )
+    format: Container = "wav"
+    bit_depth: BitDepth | None = Field(None, description="default: float32 for WAV, 24 for FLAC; MP3 has none")
     residual: bool = Field(True, description="also write what no stem took")
     tail_s: float = Field(
         TAIL_S.default_number,

@@ -42,7 +42,12 @@ from ..errors import (
     legible,
     nearest,
 )
-from ..io import files
+from ..io.formats import OutputFormat, bytes_per_sample, largest_sample, may_clip
+from ..io.probe import FileInfo, shift_time_reference
+from ..io.read import excerpt, open_audio, open_reader
+from ..io.spool import Spool
+from ..io.tags import marked
+from ..io.write import check_output, open_writer
 from ..measure import diagnose, levels
 from ..params import Param
 from ..preset.load import Loudness, MixtureFit, Peak, Preset, exchanged, load_preset, preset_names
@@ -53,6 +58,7 @@ from ..shelf import folder as outputs
 from ..shelf import record, review
 from ..store import stemcache as cache
 from ..store.folders import is_path, state_folder
+from ..store.identity import content_hash
 from ..version import __version__
 
 PACKAGES = ("numpy", "scipy", "soundfile", "soxr", "pedalboard", "pyloudnorm", "onnxruntime", "torch", "demucs")
@@ -149,7 +155,7 @@ class Plan:
     input: Path
     source: Path | str
     track: str
-    info: files.FileInfo
+    info: FileInfo
     input_hash: str
     reader: Reader
     preset: Preset
@@ -170,10 +176,10 @@ class Plan:
     @property
     def start_frame(self) -> int:
         """Where the excerpt begins in the file."""
-        return files.excerpt(self.info, self.options.start_s, self.options.duration_s)[0]
+        return excerpt(self.info, self.options.start_s, self.options.duration_s)[0]
 
     @property
-    def output(self) -> files.OutputFormat:
+    def output(self) -> OutputFormat:
         return output_format(self.preset)
 
     @property
@@ -257,7 +263,7 @@ def plan(
     to them.
     Raises GbsepError. What a killed render left at the destination is put in place or swept.
     """
-    info, reader = files.opened(path, options.start_s, options.duration_s)
+    info, reader = open_audio(path, options.start_s, options.duration_s)
     track, source = _checked_track(track or track_names([path])[path]), source or path
     try:
         preset.settings.check(reader.sample_rate)
@@ -266,7 +272,7 @@ def plan(
     warnings, failure = _check_chains(preset.name, preset.chains, reader.sample_rate, preset.stems, options)
     warnings = [*info.warnings, *warnings]
     output = output_format(preset)
-    files.check_output(output, reader.sample_rate, reader.channels)
+    check_output(output, reader.sample_rate, reader.channels)
     if info.time_reference is not None and output.container != "wav":
         warnings.append(f"{output.container} has no place for the time reference of the recording")
     context = separation.Context(
@@ -297,7 +303,7 @@ def plan(
         warnings.append(f"the review swaps {stem!r}, which {label} does not have{nearest(stem, preset.stems)}")
     swaps = tuple(pair for pair in swaps if set(pair) <= set(preset.stems))
     remember = options.use_cache and not options.dry_run
-    input_hash = cache.remembered_hash(cache.locate(), path) if remember else files.content_hash(path)
+    input_hash = cache.remembered_hash(cache.locate(), path) if remember else content_hash(path)
     fingerprint = outputs.fingerprint(
         {
             "input": [input_hash, options.start_s, options.duration_s],
@@ -307,7 +313,7 @@ def plan(
             "review": swaps,
             # Another number of threads changes the last bits: no reason to render a finished batch again.
             "backend": {name: value for name, value in identity.items() if name != "threads"},
-            "files": {str(file): files.content_hash(file) for file in chain.chain_files(preset.chains.values())},
+            "files": {str(file): content_hash(file) for file in chain.chain_files(preset.chains.values())},
             "version": [__version__, RENDERING_VERSION, separation.SEPARATION_VERSION],
         }
     )
@@ -324,9 +330,9 @@ def plan(
                 warnings.append(f"{', '.join(told)} will be deleted, to which {project} refers: write it again")
         skip = existing.state == "same" and not options.overwrite
         samples = reader.frames * reader.channels
-        spooled = 1 + len(preset.wanted) + (len(names) if files.may_clip(output) else 0)
+        spooled = 1 + len(preset.wanted) + (len(names) if may_clip(output) else 0)
         spooled += sum(map(chain.spooled_signals, preset.chains.values()))
-        output_bytes, scratch_bytes = samples * files.bytes_per_sample(output) * len(names), 4 * samples * spooled
+        output_bytes, scratch_bytes = samples * bytes_per_sample(output) * len(names), 4 * samples * spooled
         if not skip:
             outputs.check_place(folder, output_bytes + scratch_bytes)
     return Plan(
@@ -473,13 +479,13 @@ class ChainPlan:
     """A chain of a preset that can be applied to a file as it is, without separating; see `plan_chain`."""
 
     input: Path
-    info: files.FileInfo
+    info: FileInfo
     reader: Reader
     preset: Preset
     stem: str
     options: Options
     path: Path
-    output: files.OutputFormat
+    output: OutputFormat
     sidechains: Mapping[str, Reader]
     warnings: tuple[str, ...]
     failure: PluginError | None
@@ -490,7 +496,7 @@ class ChainPlan:
 
     @property
     def start_frame(self) -> int:
-        return files.excerpt(self.info, self.options.start_s, self.options.duration_s)[0]
+        return excerpt(self.info, self.options.start_s, self.options.duration_s)[0]
 
 
 def plan_chain(
@@ -515,9 +521,9 @@ def plan_chain(
         raise OutputError(out, "is a folder; name a file in it with --out")
     container = out.suffix.removeprefix(".").lower()
     same = container == preset.output.format
-    output = output_format(preset) if same else files.OutputFormat(container)
-    info, reader = files.opened(path, options.start_s, options.duration_s)
-    keys = {name: files.open(file, options.start_s, options.duration_s) for name, file in (sidechains or {}).items()}
+    output = output_format(preset) if same else OutputFormat(container)
+    info, reader = open_audio(path, options.start_s, options.duration_s)
+    keys = {name: open_reader(file, options.start_s, options.duration_s) for name, file in (sidechains or {}).items()}
     for name, key in keys.items():
         if key.sample_rate != reader.sample_rate:
             allowed = f"{reader.sample_rate} Hz, the sample rate of {path}"
@@ -530,7 +536,7 @@ def plan_chain(
     warnings, failure = _check_chains(preset.name, {stem: nodes}, reader.sample_rate, heard, options)
     for name in sorted(heard - set(keys)):
         raise PresetError(preset.name, f"stems.{stem}.chain", f"it hears the {name}; give --sidechain {name}=FILE")
-    files.check_output(output, reader.sample_rate, reader.channels)
+    check_output(output, reader.sample_rate, reader.channels)
     if out.exists():
         read = {"the input": path, **{f"the side-chain {name}": file for name, file in (sidechains or {}).items()}}
         for what, file in read.items():
@@ -608,7 +614,7 @@ def _separate(
 ) -> tuple[dict[str, Reader], dict[str, Any]]:
     """The mixture and what the separator makes of it, under the names that hold after `swap`; and how it came about."""
     preset, options, rate, channels = plan.preset, plan.options, plan.reader.sample_rate, plan.reader.channels
-    spool = spools.enter_context(files.Spool(["mixture"], rate, channels, place))
+    spool = spools.enter_context(Spool(["mixture"], rate, channels, place))
     for block in plan.reader.blocks():
         spool.write({"mixture": block})
     mixture = spool.reader("mixture")
@@ -637,7 +643,7 @@ def _separate(
         told = {"from_cache": False}
     if stems is None:
         # What is handed on must not lie in the staging folder, which goes when this render is done.
-        spool = files.Spool(preset.wanted, rate, channels, place if shared is None else options.out)
+        spool = Spool(preset.wanted, rate, channels, place if shared is None else options.out)
         if shared is None:
             spools.enter_context(spool)
         for blocks in separated():
@@ -762,7 +768,7 @@ def _loudness_targets(preset: Preset) -> dict[str, float]:
             continue
         match = Path(stem.restore.match or "")
         path = outputs.stem_file(match, name) if match.is_dir() else match
-        loudness = levels.measure(files.open(path)).loudness_lufs
+        loudness = levels.measure(open_reader(path)).loudness_lufs
         if loudness < -70:
             raise ParameterError("match", str(path), "a file loud enough to have a loudness (BS.1770: above -70 LUFS)")
         targets[name] = loudness
@@ -821,14 +827,14 @@ def _write(
     output = plan.output
     rate, channels = plan.reader.sample_rate, plan.reader.channels
     frames = plan.reader.frames + round(plan.preset.output.tail_s * rate)
-    clips = files.may_clip(output)
+    clips = may_clip(output)
     done = dict.fromkeys((track.name for track in tracks), 0)
     stop = threading.Event()
 
     def write(name: str, blocks: Iterable[Block]) -> None:
-        broadcast = plan.info.broadcast and files.shift_time_reference(plan.info.broadcast, plan.start_frame)
+        broadcast = plan.info.broadcast and shift_time_reference(plan.info.broadcast, plan.start_frame)
         path = place / plan.names[name]
-        with files.create(path, output, rate, channels, frames, files.marked(plan.info.tags), broadcast) as file:
+        with open_writer(path, output, rate, channels, frames, marked(plan.info.tags), broadcast) as file:
             for block in blocks:
                 file.write(block)
 
@@ -854,15 +860,13 @@ def _write(
         write(name, (block * gain for block in processed[name].reader(name).blocks()))
 
     with ExitStack() as spools, ThreadPoolExecutor(min(len(tracks), threads())) as pool:
-        processed = {
-            name: spools.enter_context(files.Spool([name], rate, channels, place)) for name in plan.names if clips
-        }
+        processed = {name: spools.enter_context(Spool([name], rate, channels, place)) for name in plan.names if clips}
         try:
             list(pool.map(process, tracks))
             if not clips:
                 return 0.0
             peaks_dbfs = [track.after.peak_dbfs for track in tracks if track.name in plan.names]
-            shared_db = levels.shared_gain(peaks_dbfs, files.largest_sample(output))
+            shared_db = levels.shared_gain(peaks_dbfs, largest_sample(output))
             if shared_db:
                 warn(f"all files are {-shared_db:.2f} dB quieter, so that none clips in {output.container}")
             list(pool.map(convert, plan.names))
@@ -997,8 +1001,8 @@ def chosen_preset(
     return load(base if base in preset_names() else found.preset.document, (*found.overrides.items(), *overrides))
 
 
-def output_format(preset: Preset) -> files.OutputFormat:
-    return files.OutputFormat(preset.output.format, preset.output.bit_depth)
+def output_format(preset: Preset) -> OutputFormat:
+    return OutputFormat(preset.output.format, preset.output.bit_depth)
 
 
 @checked

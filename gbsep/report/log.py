@@ -27,7 +27,9 @@ from urllib.parse import quote
 import numpy as np
 
 from ..errors import OutputError, SmallFileError, printable
-from ..io import files
+from ..io.formats import OutputFormat
+from ..io.resample import resample
+from ..io.write import open_writer
 from ..measure.diagnose import clock
 from ..measure.levels import to_amplitude
 from ..shelf.record import PresetStem
@@ -380,9 +382,9 @@ def _write_preview(path: Path, source: Source, gain_db: float) -> None:
     """PREVIEW_S from the middle of a sound as MP3, at a gain."""
     start_s = max(0.0, (_seconds(source) - PREVIEW_S) / 2)
     reader = source.open(start_s, PREVIEW_S)
-    reader = files.resample(reader, reader.sample_rate if reader.sample_rate in MP3_RATES_HZ else MP3_RATES_HZ[-1])
+    reader = resample(reader, reader.sample_rate if reader.sample_rate in MP3_RATES_HZ else MP3_RATES_HZ[-1])
     gain = np.float32(to_amplitude(gain_db))
-    with files.create(path, files.OutputFormat("mp3"), reader.sample_rate, reader.channels, reader.frames) as writer:
+    with open_writer(path, OutputFormat("mp3"), reader.sample_rate, reader.channels, reader.frames) as writer:
         for block in reader.blocks():
             # Resampling may pass full scale by a little.
             writer.write(np.clip(block * gain, -1.0, 1.0))

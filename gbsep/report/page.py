@@ -27,7 +27,7 @@ from typing import Any
 from urllib.parse import quote
 
 from ..errors import OutputError
-from ..io.files import largest_sample
+from ..io.formats import largest_sample
 from ..measure.levels import SILENCE_DBFS, shared_gain
 from ..store.smallfiles import head, is_regular
 from ..version import __version__

@@ -16,7 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from ..audio import Block, Reader, join, rechunk
-from ..io import files
+from ..io.formats import OutputFormat
+from ..io.resample import resample
+from ..io.write import open_writer
 from ..measure.levels import Levels, to_amplitude
 from .songs import Source
 from .spectrogram import mel_db
@@ -25,7 +27,7 @@ CHUNK_S = 8
 RATES_HZ = (8000, 48000)
 """Rates that are kept: every browser plays them. Others become the upper one."""
 
-FORMAT = files.OutputFormat("flac", "16")
+FORMAT = OutputFormat("flac", "16")
 HEADROOM_DBFS = -1.0
 MAX_RAISE_DB = 24.0
 MIN_TARGET_LUFS = -30.0
@@ -87,7 +89,7 @@ def spectrogram(source: Source) -> bytes:
 
 
 def _playable(reader: Reader) -> Reader:
-    return files.resample(reader, preview_rate(reader.sample_rate))
+    return resample(reader, preview_rate(reader.sample_rate))
 
 
 def _flac(block: Block, gain_db: float, sample_rate: int) -> bytes:
@@ -95,6 +97,6 @@ def _flac(block: Block, gain_db: float, sample_rate: int) -> bytes:
     samples = np.clip(block * np.float32(to_amplitude(gain_db)), -1.0, 1.0)
     with tempfile.TemporaryDirectory(prefix="gbsep-") as folder:
         path = Path(folder) / "piece.flac"
-        with files.create(path, FORMAT, sample_rate, samples.shape[0], samples.shape[1]) as writer:
+        with open_writer(path, FORMAT, sample_rate, samples.shape[0], samples.shape[1]) as writer:
             writer.write(samples)
         return path.read_bytes()

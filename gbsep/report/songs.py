@@ -17,7 +17,7 @@ from typing import Any
 from ..audio import Reader
 from ..batch import report as batch_report
 from ..errors import OutputError, exact, exact_sum
-from ..io import files
+from ..io.read import open_reader
 from ..measure import levels
 from ..measure.levels import Levels
 from ..shelf import record, review
@@ -195,11 +195,11 @@ def _render(folder: StemFolder, references: Path | None) -> Render:
             **({} if record.diagnoses is None else {"findings": sum(one.stem == stem for one in record.diagnoses)}),
         }
         path = folder.path / told.file
-        sources.append(Source(stem, "stem", partial(files.open, path), path, _levels(told.after)))
+        sources.append(Source(stem, "stem", partial(open_reader, path), path, _levels(told.after)))
     residual = record.residual
     if residual.file:
         path = folder.path / residual.file
-        sources.append(Source("residual", "residual", partial(files.open, path), path, _levels(residual)))
+        sources.append(Source("residual", "residual", partial(open_reader, path), path, _levels(residual)))
     remarks = [f"{stem}: {note}" for stem, score in scores.items() for note in score.notes]
     if references and not meets:
         remarks.append(f"none of its stems is among the true ones in {references.name}: stems are paired by name")
@@ -212,7 +212,7 @@ def _mixture(folder: StemFolder) -> Source | None:
     if found is None:
         return None
     path, start_s, duration_s = found
-    return Source("mixture", "mixture", partial(_part, partial(files.open, path), start_s, duration_s), path)
+    return Source("mixture", "mixture", partial(_part, partial(open_reader, path), start_s, duration_s), path)
 
 
 def _part(

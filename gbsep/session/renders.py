@@ -31,13 +31,18 @@ from ..effects.automation import Automation
 from ..effects.chain import parse_chain, placed
 from ..effects.plugin import Plugin, locate
 from ..errors import GbsepError, OutputError, PluginError
-from ..io import files
+from ..io.formats import OutputFormat
+from ..io.probe import probe
+from ..io.read import open_reader
+from ..io.tags import read_tempo_bpm
+from ..io.write import open_writer
 from ..measure.levels import to_amplitude
 from ..plugins import host
 from ..shelf import folder as outputs
 from ..shelf import record, remote
 from ..shelf.record import PluginRow, Record, Recording
 from ..store import stemcache as cache
+from ..store.identity import content_hash
 from .model import Clip, Insert, Marker, Session, Track, color_of
 
 FADER_RANGE_DB = (-60.0, 6.0)
@@ -158,7 +163,7 @@ def _original(song: str, recording: Recording, place: Place) -> tuple[Track | No
         place.warn(f"{where} {gone}: the session has no original")
         return None, None
     path = there or kept[0]
-    tempo_bpm = files.tempo_bpm(path)
+    tempo_bpm = read_tempo_bpm(path)
     if not kept:
         inside = path.is_relative_to(place.folder) and recording.container in AS_THEY_ARE
         kept = [path if inside else _copy_original(path, recording, place.media / f"original.{sha256[:12]}")]
@@ -236,10 +241,10 @@ def _markers(renders: list[Render]) -> Iterator[Marker]:
 
 def _clip(path: Path, name: str, start_s: float, place: Place) -> Clip:
     if not place.speakable(path.relative_to(place.folder).as_posix()):
-        sha256 = files.content_hash(path)
+        sha256 = content_hash(path)
         path = _copy(path, place.folder / outputs.MEDIA / f"{sha256[:12]}{path.suffix}")
         place.copies[path] = path.stat().st_size
-    info = files.probe(path)
+    info = probe(path)
     return Clip(path, name, start_s, info.frames, info.sample_rate, info.channels, info.container)
 
 
@@ -253,13 +258,13 @@ def _without_gain(render: Render, file: str, gain_db: float, place: Place) -> Pa
 
 def _write_wav(target: Path, source: Path, amplitude: float) -> Path:
     """An audio file as float32 WAV, with another gain."""
-    reader, info = files.open(source), files.probe(source)
+    reader, info = open_reader(source), probe(source)
     channels, frames = reader.channels, reader.frames
     outputs.check_place(target.parent, 4 * frames * channels)
     about = info.tags, info.broadcast
     with (
         outputs.replacing(target) as path,
-        files.create(path, files.OutputFormat("wav"), reader.sample_rate, channels, frames, *about) as writer,
+        open_writer(path, OutputFormat("wav"), reader.sample_rate, channels, frames, *about) as writer,
     ):
         for block in reader.blocks():
             writer.write((block.astype(np.float64) * amplitude).astype(np.float32))

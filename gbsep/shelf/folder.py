@@ -32,9 +32,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import AudioFileError, OutputError, ParameterError, SmallFileError, nearest
-from ..io.files import OutputFormat, content_hash
+from ..io.formats import OutputFormat
 from ..store import smallfiles
 from ..store.folders import write_whole
+from ..store.identity import content_hash
 from . import record
 from .record import RECORD as RECORD
 from .record import Record, Stamp

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..audio import Reader, mix
 from ..errors import AudioError, NotFinite, OutputError
-from ..io import files
+from ..io.read import open_reader
 from ..measure.diagnose import Finding, diagnose, finding
 from ..measure.evaluate import Score, evaluate
 from .folder import is_unaltered
@@ -39,7 +39,7 @@ def diagnose_folder(folder: str | Path, mixture: str | Path | None = None) -> tu
     while names:
         stems = {name: found.open(name) for name in names}
         try:
-            whole = _mixture_of(found, stems) if mixture is None else files.open(mixture)
+            whole = _mixture_of(found, stems) if mixture is None else open_reader(mixture)
             _check_alike(whole, stems)
             return (*unread, *diagnose(whole, stems, restored_db))
         except NotFinite as error:

@@ -15,15 +15,12 @@ from pathlib import Path
 
 from ..audio import Reader, mix
 from ..errors import AudioFileError, OutputError
-from ..io import files
+from ..io.formats import AUDIO_SUFFIXES
+from ..io.read import open_reader
 from ..store import stemcache as cache
 from . import record
 from .record import RECORD, Excerpt, Record
 
-SUFFIXES = (
-    ".wav", ".flac", ".mp3", ".ogg", ".oga", ".aif", ".aiff", ".aifc", ".w64", ".rf64", ".caf", ".au",
-    ".m4a", ".mp4", ".mkv", ".webm", ".wv", ".ape", ".aac",
-)  # fmt: skip
 NO_STEMS = ("mixture", "residual")
 NUMBERED_GUITAR = re.compile(r"guitar\d+")
 
@@ -48,7 +45,7 @@ class StemFolder:
     def mixture(self) -> Reader | None:
         """What the stems were separated from, as a Reader; None where it is lost."""
         found = self.mixture_file()
-        return files.open(*found) if found else None
+        return open_reader(*found) if found else None
 
     def mixture_file(self) -> tuple[Path, float, float | None] | None:
         """What the stems were separated from: a `mixture` file, or a render's input where that is still there.
@@ -73,10 +70,10 @@ class StemFolder:
     def residual(self) -> Reader | None:
         """What no stem holds: a file `residual`."""
         path = self._beside("residual")
-        return files.open(path) if path else None
+        return open_reader(path) if path else None
 
     def _beside(self, name: str) -> Path | None:
-        paths = (path for path in self.path.iterdir() if path.stem == name and path.suffix.lower() in SUFFIXES)
+        paths = (path for path in self.path.iterdir() if path.stem == name and path.suffix.lower() in AUDIO_SUFFIXES)
         return next(paths, None)
 
 
@@ -94,7 +91,7 @@ def find_stems(folder: str | Path, dry: bool = False) -> StemFolder:
         return StemFolder(folder, {name: (folder / file,) for name, file in chosen.items()}, found_record)
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in SUFFIXES and path.stem not in NO_STEMS and not path.name.startswith("."):
+        if path.suffix.lower() in AUDIO_SUFFIXES and path.stem not in NO_STEMS and not path.name.startswith("."):
             if path.stem in found:
                 raise OutputError(folder, f"holds {path.stem} twice: {found[path.stem].name} and {path.name}")
             found[path.stem] = path
@@ -124,7 +121,7 @@ def _is_staging(path: Path) -> bool:
 
 
 def _sum(paths: tuple[Path, ...], start_s: float, duration_s: float | None) -> Reader:
-    readers = [files.open(path, start_s, duration_s) for path in paths]
+    readers = [open_reader(path, start_s, duration_s) for path in paths]
     shape = (readers[0].sample_rate, readers[0].channels, readers[0].frames)
     for path, reader in zip(paths, readers, strict=True):
         if (reader.sample_rate, reader.channels, reader.frames) != shape:

@@ -49,9 +49,9 @@ from ..errors import (
     SeparationFailed,
     SmallFileError,
 )
-from ..io.files import content_hash
 from ..io.spool import shut, temporary_path
 from ..schema import Lenient, Sha256, Text, validated
+from ..store.identity import content_hash
 from . import smallfiles
 from .folders import cache_folder, write_whole
 

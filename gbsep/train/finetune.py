@@ -22,12 +22,15 @@ import numpy as np
 
 from ..audio import Audio
 from ..errors import BackendError, OutputError, ParameterError
-from ..io import files
+from ..io.probe import probe
+from ..io.read import read
+from ..io.resample import resample
 from ..models import catalogue as models
 from ..separation.compact import backend as compact
 from ..separation.compact import network as harmonic_net
 from ..separation.demucs import network as demucs_network
 from ..store.folders import write_whole
+from ..store.identity import content_hash
 from . import mixing
 from .loop import Job, Plan, State
 from .objective import compact_job
@@ -95,7 +98,7 @@ def songs_job(backend: str, start: Path, songs: Path, plan: Plan, device: str = 
     Raises AudioFileError for songs that lack a stem or have unequal ones, BackendError for weights that cannot be used.
     """
     stems = song_stems(songs)
-    about = {"from": files.content_hash(start), "songs": _fingerprint(songs, stems), "plan": asdict(plan)}
+    about = {"from": content_hash(start), "songs": _fingerprint(songs, stems), "plan": asdict(plan)}
     if backend == "compact":
         config, weights = compact.load(start)
         sources = mixing.on_device(from_songs(songs, config), [], config.sample_rate, device, finished=True)
@@ -162,7 +165,7 @@ def _batch(
     truth = np.zeros((plan.batch_size, sources, 2, frames), np.float32)
     for one in truth:
         bass, guitars = songs[int(rng.integers(len(songs)))]
-        info = files.probe(bass)
+        info = probe(bass)
         start_s = rng.uniform(0, max(0.0, info.seconds - plan.excerpt_s))
         for place, paths in zip(places, ([bass], guitars), strict=True):
             gain = 10 ** (rng.uniform(-3, 3) / 20) * rng.choice([-1.0, 1.0])
@@ -176,11 +179,11 @@ def _batch(
 
 def _excerpt(path: Path, start_s: float, duration_s: float, sample_rate: int, frames: int) -> np.ndarray:
     """Float32 (2, frames) from `start_s` on, silence after the file's end."""
-    seconds = files.probe(path).seconds
+    seconds = probe(path).seconds
     if start_s >= seconds:
         return np.zeros((2, frames), np.float32)
-    audio = files.read(path, start_s, min(duration_s, seconds - start_s))
-    samples = files.resample(Audio(audio.samples, audio.sample_rate).reader(), sample_rate).read().samples[:, :frames]
+    audio = read(path, start_s, min(duration_s, seconds - start_s))
+    samples = resample(Audio(audio.samples, audio.sample_rate).reader(), sample_rate).read().samples[:, :frames]
     return np.pad(np.broadcast_to(samples, (2, samples.shape[1])), ((0, 0), (0, frames - samples.shape[1])))
 
 

@@ -25,7 +25,10 @@ import numpy as np
 
 from ..audio import Audio
 from ..errors import AudioFileError, BackendNotInstalled
-from ..io import files
+from ..io.formats import OutputFormat
+from ..io.read import open_reader, read
+from ..io.resample import resample
+from ..io.write import write
 
 SAMPLE_RATE = 22050
 """Rate of all notes and of the music made from them, in Hz."""
@@ -74,7 +77,7 @@ def recorded(folder: Path) -> list[Instrument]:
     banks: dict[tuple[str, str, str, str], dict[int, list[tuple[int, np.ndarray]]]] = {}
     with index.open(newline="") as rows:
         for row in csv.DictReader(rows):
-            audio = files.resample(files.open(folder / row["file"]), SAMPLE_RATE).read()
+            audio = resample(open_reader(folder / row["file"]), SAMPLE_RATE).read()
             note = audio.samples.mean(axis=0)[int(float(row["onset_s"]) * SAMPLE_RATE) :]
             role = "guitar" if row["family"] == "guitar" else "bass"
             kind = row.get("kind") or "recorded"
@@ -104,7 +107,7 @@ def write_notes(folder: Path, instruments: Sequence[Instrument]) -> None:
                 for layer, note in enumerate(layers):
                     name = f"{number:03d}_{pitch:03d}_{layer}.flac"
                     quieter = Audio(note / max(loudest, 1.0) * 0.99, SAMPLE_RATE)
-                    files.write(folder / name, quieter, files.OutputFormat("flac", "16"))
+                    write(folder / name, quieter, OutputFormat("flac", "16"))
                     rows.writerow([name, one.name, one.role, one.kind, number, pitch, layer, 0.0])
 
 
@@ -115,7 +118,7 @@ def phrases(folder: Path) -> list[np.ndarray]:
     """
     found = []
     for path in sorted([*folder.glob("gtr_*.flac"), *folder.glob("gtr_*.wav")]):
-        samples = files.resample(files.open(path), SAMPLE_RATE).read().samples.mean(axis=0)
+        samples = resample(open_reader(path), SAMPLE_RATE).read().samples.mean(axis=0)
         found.append(samples * np.float32(0.1 / max(float(np.sqrt(np.mean(samples**2))), 1e-6)))
     if not found:
         raise AudioFileError(folder, "no phrases here: FLAC or WAV files called gtr_*")
@@ -150,7 +153,7 @@ def soundfont(path: Path) -> list[Instrument]:
                 subprocess.run(
                     [fluidsynth, *options, "-F", str(wav), str(path), str(midi)], check=True, capture_output=True
                 )
-                samples = files.read(wav).samples.mean(axis=0)
+                samples = read(wav).samples.mean(axis=0)
                 bank: dict[int, list[np.ndarray]] = {}
                 for number, (pitch, _) in enumerate(asked):
                     start = int(number * NOTE_S * SAMPLE_RATE)

@@ -18,7 +18,9 @@ from pydantic import Field
 
 from ..audio import Audio
 from ..errors import AudioFileError
-from ..io import files
+from ..io.probe import probe
+from ..io.read import open_reader, read
+from ..io.resample import resample, resample_blocks
 from ..schema import Lenient, Text, validated
 from ..separation.compact.graph import spectrum
 from ..separation.compact.network import Config
@@ -72,7 +74,7 @@ def write_shard(
 
 def as_int16(stems: np.ndarray, sample_rate: int, wanted: int) -> np.ndarray:
     """Each of `stems` (stems, frames) resampled from `sample_rate` to `wanted`, as int16."""
-    rows = [files.resample(Audio(stem, sample_rate).reader(), wanted).read().samples[0] for stem in stems]
+    rows = [resample(Audio(stem, sample_rate).reader(), wanted).read().samples[0] for stem in stems]
     return np.round(np.clip(np.stack(rows), -1, 1) * FULL_SCALE).astype(np.int16)
 
 
@@ -148,7 +150,7 @@ def song_stems(folder: Path) -> list[tuple[Path, list[Path]]]:
             raise AudioFileError(song, f"{len(bass)} files are named bass.*, {len(whole)} guitar.*; one is wanted")
         if not guitars:
             raise AudioFileError(song, "no guitar.* and no guitar<N>.* here")
-        infos = {path: files.probe(path) for path in (bass[0], *guitars)}
+        infos = {path: probe(path) for path in (bass[0], *guitars)}
         if len({info.seconds for info in infos.values()}) > 1:
             each = (f"{path.name} {info.frames} frames at {info.sample_rate} Hz" for path, info in infos.items())
             raise AudioFileError(song, f"the stems are not equally long: {', '.join(each)}; pad or trim them")
@@ -160,7 +162,7 @@ def song_stems(folder: Path) -> list[tuple[Path, list[Path]]]:
 
 
 def _mono(path: Path, sample_rate: int) -> np.ndarray:
-    return files.resample(files.open(path), sample_rate).read().samples.mean(axis=0)
+    return resample(open_reader(path), sample_rate).read().samples.mean(axis=0)
 
 
 def _in_tune(stems: np.ndarray, config: Config) -> np.ndarray:
@@ -168,14 +170,14 @@ def _in_tune(stems: np.ndarray, config: Config) -> np.ndarray:
     cents = tuning_cents([spectrum(config, stems.sum(axis=0, keepdims=True))], config)
     wanted = config.sample_rate * 2 ** (cents / 1200)
     frames = round(stems.shape[1] * wanted / config.sample_rate)
-    return np.concatenate([*files.resample_blocks([stems], config.sample_rate, wanted, len(stems), frames)], axis=1)
+    return np.concatenate([*resample_blocks([stems], config.sample_rate, wanted, len(stems), frames)], axis=1)
 
 
 def load_loops(folder: Path, sample_rate: int) -> list[np.ndarray]:
     """Every audio file of `folder` folded to mono, int16 (frames,), its RMS 0.1."""
     loops = []
     for path in sorted(folder.glob("*.flac")) + sorted(folder.glob("*.wav")):
-        loop = files.read(path)
+        loop = read(path)
         mono = loop.samples.mean(axis=0, keepdims=True)
         mono = mono * (0.1 / max(float(np.sqrt(np.mean(mono**2))), 1e-6))
         loops.append(as_int16(mono, loop.sample_rate, sample_rate)[0])

@@ -18,11 +18,12 @@ from .render import PEAK
 
 def song(path: Path, minutes: float) -> Path:
     from gbsep import demo
-    from gbsep.io import files
+    from gbsep.io.formats import OutputFormat
+    from gbsep.io.write import open_writer
 
     mixture, _ = demo.make_demo(60.0)
     frames = round(minutes * 60 * mixture.sample_rate)
-    with files.create(path, files.OutputFormat("wav", "24"), mixture.sample_rate, mixture.channels, frames) as file:
+    with open_writer(path, OutputFormat("wav", "24"), mixture.sample_rate, mixture.channels, frames) as file:
         for start in range(0, frames, mixture.frames):
             file.write(mixture.samples[:, : frames - start])
     return path

@@ -47,17 +47,19 @@ WORKER = """
 import sys
 from pathlib import Path
 import numpy as np
-from gbsep.io import files
+from gbsep.io.formats import OutputFormat
+from gbsep.io.read import open_reader
+from gbsep.io.write import open_writer
 from gbsep.separation.backend import Context; from gbsep.separation.demucs import backend as demucs
 song, models, out, model, engine, *stems = sys.argv[1:]
-reader = files.open(song)
+reader = open_reader(song)
 context = Context(tuple(stems), np.random.default_rng(0), "cpu", Path(models))
 writers = {}
 import contextlib
 with contextlib.ExitStack() as stack:
     for stem in stems:
         path = Path(out) / f"{stem}.wav"
-        made = files.create(path, files.OutputFormat(), reader.sample_rate, reader.channels, reader.frames)
+        made = open_writer(path, OutputFormat(), reader.sample_rate, reader.channels, reader.frames)
         writers[stem] = stack.enter_context(made)
     for block in demucs.run(reader, demucs.Settings(model=model, engine=engine), context):
         for stem, writer in writers.items():

@@ -20,7 +20,7 @@ import click
 import numpy as np
 
 from gbsep import demo
-from gbsep.io import files
+from gbsep.io.read import open_reader
 from gbsep.models.catalogue import card
 from gbsep.train import generator, instruments, scores
 
@@ -56,7 +56,7 @@ ALONE = {
 
 def played(data: Path, mono: bool) -> Iterator[Jam]:
     for folder in sorted((data / "played").glob("0*")):
-        audio = [files.open(folder / f"{name}.flac").read() for name in ("bass", "guitar")]
+        audio = [open_reader(folder / f"{name}.flac").read() for name in ("bass", "guitar")]
         bass, guitar = (one.samples.mean(axis=0, keepdims=True) if mono else one.samples for one in audio)
         yield Jam(folder.name, audio[0].sample_rate, bass + guitar, bass, guitar, ())
 

@@ -22,7 +22,7 @@ import click
 import numpy as np
 
 from gbsep.audio import Audio, join
-from gbsep.io import files
+from gbsep.io.read import open_reader
 from gbsep.measure.evaluate import sdr
 from gbsep.models import catalogue as models
 from gbsep.preset.load import load_preset
@@ -57,7 +57,7 @@ class Jam:
     @classmethod
     def read(cls, folder: Path, mono: bool) -> Jam:
         about = json.loads((folder / "jam.json").read_text(encoding="utf-8"))
-        audio = {name: files.open(folder / f"{name}.flac").read() for name in ("mixture", "bass", "guitar")}
+        audio = {name: open_reader(folder / f"{name}.flac").read() for name in ("mixture", "bass", "guitar")}
         samples = {
             name: one.samples.mean(axis=0, keepdims=True) if mono else one.samples for name, one in audio.items()
         }

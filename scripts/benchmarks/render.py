@@ -45,11 +45,12 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)
 
 def song(path: Path, minutes: float) -> Path:
     """Stereo noise and tones, written a block at a time."""
-    from gbsep.io import files
+    from gbsep.io.formats import OutputFormat
+    from gbsep.io.write import open_writer
 
     rate, rng = 44100, np.random.default_rng(0)
     frames = round(minutes * 60 * rate)
-    with files.create(path, files.OutputFormat("wav", "16"), rate, 2, frames) as file:
+    with open_writer(path, OutputFormat("wav", "16"), rate, 2, frames) as file:
         for start in range(0, frames, rate):
             n = min(rate, frames - start)
             time_s = (start + np.arange(n)) / rate

@@ -45,7 +45,7 @@ from pydantic import Field
 
 from ...audio import BLOCK_FRAMES, Block, Reader, ahead, rechunk
 from ...errors import BackendError, SeparationFailed
-from ...io import files
+from ...io.resample import resample, resample_blocks
 from ...models import catalogue as models
 from ...store.folders import write_whole
 from ..backend import Context
@@ -180,7 +180,7 @@ def separate(
     load.
     """
     load_runtime()  # before a long song is read for nothing
-    low = files.resample(reader, config.sample_rate)
+    low = resample(reader, config.sample_rate)
     reading = _first_reading(low)
     cents = tuning_cents((spectrum(config, _centred(piece)) for piece in reading.pieces), config)
     network = Network(tuned(config, cents), weights, threads())
@@ -188,7 +188,7 @@ def separate(
     first = looked_at / (looked_at + shifts * low.frames)
     song = _song(reading, network, lambda fraction: progress(first * fraction))
     bass = _bass(low, network, song, shifts, lambda fraction: progress(first + (1 - first) * fraction))
-    bass = files.resample_blocks(bass, config.sample_rate, reader.sample_rate, reader.channels, reader.frames)
+    bass = resample_blocks(bass, config.sample_rate, reader.sample_rate, reader.channels, reader.frames)
     for mixture, block in zip(rechunk(reader.blocks(), BLOCK_FRAMES), rechunk(bass, BLOCK_FRAMES), strict=True):
         yield {"bass": block, "guitar": mixture - block}
 

@@ -127,7 +127,7 @@ def run(reader: Reader, settings: Settings, context: Context) -> Iterator[dict[s
     if reader.sample_rate == sample_rate:
         stacks = _separate(reader, voices, settings, context)
     else:
-        from ...io.files import resample, resample_blocks
+        from ...io.resample import resample, resample_blocks
 
         stacks = _separate(resample(reader, sample_rate), voices, settings, context)
         channels = len(context.wanted) * reader.channels

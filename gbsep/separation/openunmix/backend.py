@@ -33,7 +33,7 @@ from pydantic import Field
 
 from ...audio import Audio, Block, Reader
 from ...errors import BackendError, ParameterError, SeparationFailed, SmallFileError, nearest
-from ...io import files
+from ...io.resample import resample, resample_blocks
 from ...models import catalogue as models
 from ...store import smallfiles
 from ..backend import Context
@@ -390,7 +390,7 @@ def separate(
     All `networks` run, whatever is wanted, for the filter weighs the targets against each other. A mono track is given
     to both channels, and the mean of both comes back. One too short for the transform is followed by silence.
     """
-    source = files.resample(reader, transform.sample_rate)
+    source = resample(reader, transform.sample_rate)
     frames = source.frames
     if frames < transform.shortest:
         padding = ((0, 0), (0, transform.shortest - frames))
@@ -417,7 +417,7 @@ def separate(
             for block in istft(estimates, transform, frames)
         )
         channels = len(wanted) * reader.channels
-        for block in files.resample_blocks(blocks, transform.sample_rate, reader.sample_rate, channels, reader.frames):
+        for block in resample_blocks(blocks, transform.sample_rate, reader.sample_rate, channels, reader.frames):
             if not np.isfinite(block).all():
                 raise SeparationFailed("the network gave samples that are NaN or infinite: its weights are unusable")
             yield dict(zip(wanted, np.split(block, len(wanted)), strict=True))

@@ -1,0 +1,229 @@
+"""Writing audio files: WAV, FLAC, MP3.
+
+Conventions
+- Full scale is +-1.0. Integer files are written by rounding to the nearest step; +1.0 becomes the highest code, one
+  step below it. Anything beyond is an error, never clipped: see `largest_sample`. Float WAV takes any finite value.
+- A file appears under its name only when it is whole: it is written under a hidden name beside it, read back, and moved
+  into place.
+- Equal samples, format and tags give equal bytes.
+
+References: EBU Tech 3285 (Broadcast Wave), EBU Tech 3306 (RF64), RFC 9639 (FLAC).
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..arguments import checked
+from ..audio import Audio, Block, check_finite
+from ..errors import AudioError, AudioFileError, ParameterError
+from . import sndfile
+from . import tags as tagging
+from .formats import FORMATS, OutputFormat, largest_sample, may_clip, needs_rf64
+from .probe import probe
+from .spool import with_room
+
+if TYPE_CHECKING:
+    import soundfile
+
+
+def check_output(format: OutputFormat, sample_rate: int, channels: int) -> None:
+    """Raise ParameterError for a rate, depth or channel count that the format cannot take."""
+    import soundfile
+
+    row = FORMATS[format.container]
+    if format.bit_depth not in row.subtypes:
+        depths = " or ".join(depth for depth in row.subtypes if depth)
+        wav = "" if format.bit_depth != "float32" else "; for float32 choose wav"
+        raise ParameterError(
+            "bit_depth", format.bit_depth, f"{format.container} takes {depths}{wav}" if depths else
+            f"{format.container} has no bit depth: leave it out, or choose wav or flac",
+        )  # fmt: skip
+    if channels not in (1, 2):
+        raise ParameterError("channels", channels, "1 or 2")
+    try:
+        with soundfile.SoundFile(
+            io.BytesIO(), "w", sample_rate, channels, row.subtypes[format.bit_depth], format=row.name
+        ) as trial:
+            trial.write(np.zeros((1, channels), np.float32))
+    except soundfile.LibsndfileError:
+        other = "" if format.container == "wav" else "; choose wav" + (" or flac" if format.container == "mp3" else "")
+        raise ParameterError("sample_rate", sample_rate, f"{format.container} takes {row.rates}{other}", "Hz") from None
+
+
+class Writer:
+    """Takes the blocks of a file that `open_writer` makes."""
+
+    def __init__(self, path: Path, format: OutputFormat, sound: soundfile.SoundFile, frames: int):
+        self.path, self.format, self.frames, self.written = path, format, frames, 0
+        self._sound = sound
+
+    def write(self, block: Block) -> None:
+        """Append `block`, float (channels, n).
+
+        Raises AudioError for a wrong shape or values that are not finite, AudioFileError when a value would clip, when
+        more frames come than were announced, or when the disk takes no more.
+        """
+        block = np.asarray(block, np.float32)
+        if block.ndim != 2 or block.shape[0] != self._sound.channels:
+            raise AudioError(f"{self.path} takes blocks of shape ({self._sound.channels}, n), not {block.shape}")
+        check_finite(block, self.written)
+        if self.written + block.shape[1] > self.frames:
+            raise AudioFileError(self.path, f"more frames than the {self.frames} that were announced")
+        # libsndfile's encoders put a whole write on the stack: a large one ends the process.
+        for start in range(0, block.shape[1], 2**16):
+            samples = self._encode(block[:, start : start + 2**16].T)
+            with _writing(self.path):
+                self._sound.write(samples)
+        self.written += block.shape[1]
+
+    def _encode(self, samples: np.ndarray) -> np.ndarray:
+        """(n, channels) as the container takes it: float32, or integers rounded to the nearest step."""
+        if not may_clip(self.format):
+            return np.ascontiguousarray(samples)
+        bits = int(self.format.bit_depth or 24)
+        scale = 2.0 ** (bits - 1)
+        # One step over the highest code is +1.0, full scale itself, or a peak that a gain brought to it, rounded.
+        peak = float(max(samples.max(), -samples.min()))
+        if peak > largest_sample(self.format) + 1 / scale:
+            raise AudioFileError(
+                self.path, f"a peak of {20 * np.log10(peak):+.2f} dBFS would clip in {self.format.container}: "
+                "turn the gain down, or write float32 WAV",
+            )  # fmt: skip
+        if self.format.bit_depth is None:
+            return np.ascontiguousarray(samples)
+        codes = np.multiply(samples, np.float32(scale), order="C")
+        np.rint(codes, out=codes)
+        np.clip(codes, -scale, scale - 1, out=codes)
+        return codes.astype(np.int16) if bits == 16 else codes.astype(np.int32) << (32 - bits)
+
+
+@contextmanager
+def open_writer(
+    path: str | Path,
+    format: OutputFormat,
+    sample_rate: int,
+    channels: int,
+    frames: int,
+    tags: Mapping[str, str] | None = None,
+    broadcast: bytes | None = None,
+) -> Iterator[Writer]:
+    """Write a file of `frames` frames: `with open_writer(...) as writer: writer.write(block)`.
+
+    The file appears under `path`, replacing what is there, when the block is left without an exception and all frames
+    are in it; before that, and after any exception, nothing of it is to be seen. `tags` are those of FileInfo;
+    `broadcast` goes into a WAV file's `bext` chunk (FLAC and MP3 have no place for it).
+
+    Raises ParameterError for what the format cannot take, AudioFileError for a folder or disk that does not take the
+    file, or a number of frames other than announced.
+    """
+    import soundfile
+
+    path = Path(path)
+    check_output(format, sample_rate, channels)
+    row = FORMATS[format.container]
+    name = "RF64" if needs_rf64(format, channels, frames) else row.name
+    best = {"compression_level": 0.0, "bitrate_mode": "CONSTANT"} if format.container == "mp3" else {}
+    hidden = path.with_name(f".gbsep-{os.urandom(8).hex()}.tmp")
+    sound = None
+    try:
+        with _writing(path):
+            # Python has words for a folder that is missing or not writable; libsndfile has "System error".
+            hidden.open("xb").close()
+            subtype = row.subtypes[format.bit_depth]
+            sound = soundfile.SoundFile(
+                sndfile.address(hidden), "w", sample_rate, channels, subtype, format=name, **best
+            )
+            _describe(sound, format, tags or {}, broadcast)
+        writer = Writer(path, format, sound, frames)
+        yield writer
+        if writer.written != frames:
+            raise AudioFileError(path, f"{writer.written} frames written, {frames} announced")
+        with _writing(path):
+            sound.close()
+            if format.container == "mp3":
+                _write_id3(hidden, tags or {})
+            _check_written(path, hidden, frames)
+            os.replace(hidden, path)
+    finally:
+        if sound is not None:
+            with suppress(soundfile.LibsndfileError):
+                sound.close()
+        with suppress(OSError):
+            hidden.unlink()
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Errors of the disk, of libsndfile and of mutagen become AudioFileError."""
+    import soundfile
+
+    try:
+        yield
+    except (OSError, soundfile.LibsndfileError) as error:
+        reason = str(error.strerror or error) if isinstance(error, OSError) else error.error_string.rstrip(" .")
+        raise AudioFileError(path, f"cannot be written: {with_room(path, reason)}") from None
+
+
+def _check_written(path: Path, hidden: Path, frames: int) -> None:
+    """Encoders keep a full disk to themselves when they write their last frames: look at what is there."""
+    try:
+        found = probe(hidden).frames
+    except AudioFileError as error:
+        raise AudioFileError(path, f"was not written whole ({error.reason}); is the disk full?") from None
+    if found != frames:
+        raise AudioFileError(path, f"was not written whole: {found} of {frames} frames")
+
+
+@checked
+def write(
+    path: str | Path,
+    audio: Audio,
+    format: OutputFormat | None = None,
+    tags: Mapping[str, str] | None = None,
+    broadcast: bytes | None = None,
+) -> None:
+    """Write `audio` to `path`, in the format of its suffix (float32 WAV, FLAC, MP3) unless told otherwise.
+
+    Replaces what is there. Raises as `OutputFormat`, `open_writer` and `Writer.write` do.
+    """
+    format = format or OutputFormat(Path(path).suffix.lower().removeprefix("."))
+    with open_writer(path, format, audio.sample_rate, audio.channels, audio.frames, tags, broadcast) as writer:
+        for block in audio.reader().blocks():
+            writer.write(block)
+
+
+def _describe(
+    sound: soundfile.SoundFile, format: OutputFormat, tags: Mapping[str, str], broadcast: bytes | None
+) -> None:
+    """Everything that stands before the audio, but for float WAV's PEAK chunk: that holds the time of writing."""
+    sndfile.leave_out_peak(sound)
+    if format.container == "wav" and broadcast is not None:
+        sndfile.set_broadcast(sound, broadcast)
+    if format.container != "mp3":
+        for name in tagging.NAMES:
+            if tags.get(name):
+                setattr(sound, name, tags[name])
+
+
+def _write_id3(path: Path, tags: Mapping[str, str]) -> None:
+    """Tags of an MP3 file, in UTF-8: libsndfile writes them through an encoder that knows Latin-1 only."""
+    from mutagen import MutagenError, id3
+
+    frames = id3.ID3()
+    for name, frame in tagging.NAMES.items():
+        if tags.get(name):
+            described = {"COMM": {"lang": "eng"}, "TXXX": {"desc": name}}.get(frame, {})
+            frames.add(getattr(id3, frame)(encoding=id3.Encoding.UTF8, text=[tags[name]], **described))
+    try:
+        if frames:
+            frames.save(path)
+    except MutagenError as error:
+        raise OSError(None, str(error)) from None
