@@ -16,10 +16,10 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from .errors import BackendNotInstalled, GbsepError, unexpected
-from .models import catalogue as models
+from .errors import BackendNotInstalled, GbsepError, WeightsMissing, unexpected
+from .models.catalogue import MODELS
 from .plugins import host
-from .separation import compute
+from .separation import compute, weights
 from .separation.compact import graph as harmonic_graph
 from .store import folders
 from .store import stemcache as cache
@@ -97,10 +97,10 @@ def _runtime() -> Check:
 
 
 def _weights() -> Iterator[Check]:
-    for model in models.MODELS.values():
+    for model in MODELS.values():
         try:
-            found = models.find(model.name, model.backend, download=False)
-        except models.WeightsMissing:
+            found = weights.find(model.name, model.backend, download=False)
+        except WeightsMissing:
             remedy = f"gbsep models get {model.name}"
             yield Check(model.name, "missing", f"weights not here ({model.size_mb} MB)", remedy)
         except GbsepError as error:

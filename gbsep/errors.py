@@ -182,6 +182,15 @@ def unexpected(error: BaseException) -> str:
     return f"unexpected {type(error).__name__}{': ' if about else ''}{about}; please report it, with what --debug shows"
 
 
+def one_line(error: BaseException) -> str:
+    """What an error says, in one line of at most 200 characters; the name of its kind if it says nothing.
+
+    >>> one_line(ValueError("two\\nlines")), one_line(KeyError())
+    ('two lines', 'KeyError')
+    """
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
 def printable(text: str) -> str:
     r"""One line, whatever a file put into it: `printable("a\nb")` is `a\\nb`."""
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)

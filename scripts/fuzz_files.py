@@ -32,7 +32,8 @@ from gbsep.batch import history
 from gbsep.batch import report as batch_report
 from gbsep.cli import main
 from gbsep.errors import PluginError
-from gbsep.models import catalogue as models
+from gbsep.models.find import Found, notice
+from gbsep.models.verify import record_of, state_dir, trust, verify
 from gbsep.plugins import host, scan
 from gbsep.plugins.worker import state
 from gbsep.plugins.worker.parameters import PluginParameter
@@ -45,7 +46,10 @@ from gbsep.report.log import WORDS, added, numbers_of, write_log
 from gbsep.report.page import song_model
 from gbsep.report.spectrogram import mel_db, mel_hz
 from gbsep.separation.compact import backend as compact
+from gbsep.separation.compact.weights import is_compact
+from gbsep.separation.demucs.weights import read_bag
 from gbsep.separation.openunmix import backend as openunmix
+from gbsep.separation.weights import find, own_models
 from gbsep.shelf import folder as outputs
 from gbsep.shelf import remote, review
 from gbsep.shelf.stems import find_stems, renders_in
@@ -276,37 +280,37 @@ def _weights(place: Path) -> Iterator[Part]:
     folder.mkdir(parents=True)
     weights = folder / "own.th"
     weights.write_bytes(b"weights")
-    models.verify(weights)
-    known = models._record(weights)
-    yield Part(known, known.read_bytes(), lambda: (models.verify(weights), models.trust(weights)))
+    verify(weights)
+    known = record_of(weights)
+    yield Part(known, known.read_bytes(), lambda: (verify(weights), trust(weights)))
     bag = folder / "bag.yaml"
 
     def bags() -> None:
-        models.own_models(folder.parent)
+        own_models(folder.parent)
         with contextlib.suppress(gbsep.GbsepError):
-            models.find("bag", "demucs", folder.parent, download=False)
-        models._bag(bag, "bag")
+            find("bag", "demucs", folder.parent, download=False)
+        read_bag(bag, "bag")
 
     told = b"models: [own, other]\nweights:\n- [1.0, 0.5, 1, 1]\n- [0, 1, 1, 1]\nsegment: 44\n"
     yield Part(bag, told, bags, 8)
     separator = folder / "separator.json"
-    found = cast(models.Found, SimpleNamespace(files=(weights,)))
+    found = cast(Found, SimpleNamespace(files=(weights,)))
     about = {"sample_rate": 44100, "nfft": 4096, "nhop": 1024, "nb_channels": 2}
     yield Part(separator, _json(about), lambda: openunmix._transform(found))
     network = folder / "small.safetensors"
     content = (Path(compact.__file__).parent / "compact.safetensors").read_bytes()
 
     def networks() -> None:
-        models.is_compact(network)
-        models.own_models(folder.parent)
+        is_compact(network)
+        own_models(folder.parent)
         with contextlib.suppress(gbsep.GbsepError):
-            models.find("small", "compact", folder.parent, download=False)
+            find("small", "compact", folder.parent, download=False)
         compact.load(network)
 
     yield Part(network, content, networks, 1, special=False)
-    licence = models.state_dir() / "own.licence"
-    own = models.Found("own", "demucs", "MIT", (weights,), ("0" * 64,))
-    yield Part(licence, b"MIT", lambda: models.notice(own), 1)
+    licence = state_dir() / "own.licence"
+    own = Found("own", "demucs", "MIT", (weights,), ("0" * 64,))
+    yield Part(licence, b"MIT", lambda: notice(own), 1)
     for form, suffix in (("vstpreset", ".vstpreset"), ("raw", ".state")):
         saved = place / f"amp{suffix}"
 

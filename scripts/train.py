@@ -195,7 +195,7 @@ def song_table(config, weights: dict, songs: list[Path]) -> list[dict]:
 
 
 def export(args: argparse.Namespace) -> None:
-    from gbsep.models import catalogue as models
+    from gbsep.models import catalogue
     from gbsep.separation.compact import backend as compact
     from gbsep.separation.compact import network as harmonic_net
     from gbsep.store.identity import content_hash
@@ -213,7 +213,7 @@ def export(args: argparse.Namespace) -> None:
     card = {
         "name": args.weights.stem,
         "sha256": content_hash(args.weights),
-        "licence": models.EMBEDDED.licence,
+        "licence": catalogue.EMBEDDED.licence,
         "config": asdict(config),
         "seed": args.seed,
         "steps": step + before.get("steps", 0),

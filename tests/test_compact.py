@@ -22,7 +22,7 @@ from gbsep import train
 from gbsep.audio import Audio, Reader, ahead, join
 from gbsep.errors import BackendError, BackendNotInstalled, SeparationFailed, WeightsMissing
 from gbsep.io.read import read
-from gbsep.models import catalogue as models
+from gbsep.models import catalogue
 from gbsep.separation.backend import Context
 from gbsep.separation.compact import (
     backend as compact,
@@ -40,7 +40,7 @@ from gbsep.separation.compact.graph import Network, Stream
 from gbsep.separation.compact.network import Config
 from gbsep.separation.compact.tuning import tuned, tuning_cents
 
-EMBEDDED = models.EMBEDDED_FOLDER / models.EMBEDDED.files[0]
+EMBEDDED = catalogue.EMBEDDED_FOLDER / catalogue.EMBEDDED.files[0]
 
 HELD_OUT = Path(__file__).parents[1] / "training" / "fold_a.safetensors"
 """Trained without the instruments of two of the jams."""
@@ -682,7 +682,7 @@ def test_the_card_describes_the_shipped_file():
     assert harmonic_net.config_from(card["config"]) == config
     assert EMBEDDED.stat().st_size < 20_000_000
     assert {"licence", "seed", "steps", "final_error_db", "instruments", "credits", "quality"} <= set(card)
-    assert card["licence"] == models.EMBEDDED.licence
+    assert card["licence"] == catalogue.EMBEDDED.licence
     assert card["credits"] == Path(train.__file__).with_name("CREDITS.md").read_text(encoding="utf-8").splitlines()
     assert card["held_out"]["sha256"] == hashlib.sha256(HELD_OUT.read_bytes()).hexdigest()
 

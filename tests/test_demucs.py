@@ -18,7 +18,8 @@ import yaml
 from gbsep.audio import Audio, Reader
 from gbsep.errors import BackendError, BackendNotInstalled, ParameterError, SeparationFailed, WeightsMissing
 from gbsep.io.resample import resample, resample_blocks
-from gbsep.models import catalogue as models
+from gbsep.models import catalogue
+from gbsep.models.verify import trust
 from gbsep.separation import compute
 from gbsep.separation.backend import Context
 from gbsep.separation.demucs import backend as demucs
@@ -35,8 +36,8 @@ RATE = 44100
 
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path, monkeypatch):
-    monkeypatch.setattr(models, "data_dir", lambda: tmp_path / "data")
-    monkeypatch.setattr(models, "state_dir", lambda: tmp_path / "state")
+    monkeypatch.setenv("GBSEP_HOME", str(tmp_path / "data"))
+    monkeypatch.setenv("GBSEP_STATE", str(tmp_path / "state"))
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
@@ -196,7 +197,7 @@ def test_networks_that_are_not_heard_are_not_even_read(folder, rng):
     both = separate(folder, mixture, ("bass", "other"))
     for signature in ("sig0", "sig3"):
         (folder / f"{signature}.safetensors").write_bytes(b"not read")
-        models.trust(folder / f"{signature}.safetensors")
+        trust(folder / f"{signature}.safetensors")
     assert np.array_equal(separate(folder, mixture, ("other", "bass"))["bass"], both["bass"])
     with pytest.raises(BackendError, match="no readable Demucs model"):
         separate(folder, mixture, ("drums",))
@@ -363,7 +364,7 @@ def test_networks_that_do_not_belong_together(folder, rng):
         separate(folder, noise(rng, 9000))
     write(folder, transformer(), hybrid(samplerate=22050))
     for path in folder.glob("*.safetensors"):
-        models.trust(path)
+        trust(path)
     with pytest.raises(BackendError, match="different sample rates"):
         separate(folder, noise(rng, 9000))
 
@@ -378,7 +379,7 @@ def test_identity_names_what_changes_the_stems(folder, monkeypatch):
     assert identity["engine"] == "torch"
     assert identity["precision"] == "float32"
     assert identity["threads"] == 1
-    assert identity["licence"] == models.DEMUCS_LICENCE
+    assert identity["licence"] == catalogue.DEMUCS_LICENCE
     assert json.loads(json.dumps(identity)) == identity
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     assert demucs.identity(demucs.Settings(engine="torch"), context) == identity | {"threads": 2}
@@ -402,7 +403,7 @@ def test_identity_loads_torch_only_for_weights_it_has_not_seen(folder):
 
 
 def test_missing_weights_are_told_while_planning(folder, monkeypatch):
-    monkeypatch.setattr(models, "fetch", lambda name, progress: (_ for _ in ()).throw(OSError("no network")))
+    monkeypatch.setattr("gbsep.models.find.fetch", lambda name, progress: (_ for _ in ()).throw(OSError("no network")))
     with pytest.raises(WeightsMissing, match="no network"):
         demucs.identity(demucs.Settings(), Context(("bass",), models=folder))
 
@@ -413,7 +414,7 @@ def test_licence_is_told_once(folder, rng):
     for _ in range(2):
         context = Context(("bass",), device="cpu", models=folder, warn=told.append)
         list(demucs.run(Audio(noise(rng, 100), RATE).reader(), demucs.Settings(engine="torch"), context))
-    assert told == [f"htdemucs ({models.MODELS['htdemucs'].limits}): {models.DEMUCS_LICENCE}"]
+    assert told == [f"htdemucs ({catalogue.MODELS['htdemucs'].limits}): {catalogue.DEMUCS_LICENCE}"]
 
 
 def test_progress_ends_at_one(folder, rng):

@@ -17,7 +17,7 @@ from gbsep import batch
 from gbsep.audio import Audio
 from gbsep.batch import inputs
 from gbsep.errors import AudioError, AudioFileError, BackendError, OutputError, ParameterError, PluginError
-from gbsep.models import catalogue as models
+from gbsep.models.verify import record_of, trust
 from gbsep.plugins.worker import state
 from gbsep.rendering.run import Options
 from gbsep.session.model import color_of
@@ -241,9 +241,9 @@ def test_a_message_is_one_line_whatever_was_given() -> None:
 def test_a_record_of_weights_that_cannot_be_removed(tmp_path: Path) -> None:
     weights = tmp_path / "own.th"
     weights.write_bytes(b"x")
-    models._record(weights).mkdir(parents=True)
+    record_of(weights).mkdir(parents=True)
     with pytest.raises(BackendError, match="cannot be removed"):
-        models.trust(weights)
+        trust(weights)
 
 
 @pytest.mark.parametrize("damage", ["cut", "header", "empty", "pickle", "counts", "list", "number", "players"])

@@ -9,7 +9,7 @@ import pytest
 
 from gbsep import demo
 from gbsep.audio import Audio, join
-from gbsep.models import catalogue as models
+from gbsep.models import catalogue
 from gbsep.separation.compact import backend as compact
 from gbsep.separation.compact import lines
 from gbsep.separation.compact.graph import spectrum
@@ -42,7 +42,7 @@ def plucked(pitches: list[int], note_s: float, instrument: demo.Instrument) -> n
 @pytest.mark.parametrize(("stem", "pitches"), [("bass", CLIMB), ("guitar", FALL)])
 def test_a_line_that_leaves_its_register_keeps_its_energy(stem, pitches, note_s):
     line = plucked(pitches, note_s, demo.BASS if stem == "bass" else demo.GUITAR1)
-    config, weights = compact.load(models.EMBEDDED_FOLDER / models.EMBEDDED.files[0])
+    config, weights = compact.load(catalogue.EMBEDDED_FOLDER / catalogue.EMBEDDED.files[0])
     made = join(block[stem] for block in compact.separate(Audio(line, 22050).reader(), config, weights))[0]
     assert np.vdot(made, line) > 0.95 * np.vdot(line, line)
 

@@ -23,11 +23,16 @@ from safetensors.torch import save_file
 
 from gbsep.cli import main
 from gbsep.errors import BackendError, ParameterError, WeightsMissing
-from gbsep.models import catalogue as models
+from gbsep.models import catalogue, package
+from gbsep.models.fetch import fetch
+from gbsep.models.find import notice
+from gbsep.models.verify import CHECKSUM, trust, verify
 from gbsep.separation.backend import Context
 from gbsep.separation.demucs import backend as demucs
 from gbsep.separation.demucs import network as demucs_network
 from gbsep.separation.openunmix import backend as openunmix
+from gbsep.separation.openunmix.weights import target_of
+from gbsep.separation.weights import find, own_models
 from tests.networks import write_openunmix
 
 _spec = importlib.util.spec_from_file_location("random_models", Path(__file__).parents[1] / "scripts/random_models.py")
@@ -40,8 +45,8 @@ ARGUMENTS = {"channels": 8, "depth": 3, "nfft": 2048, "t_layers": 1, "t_heads": 
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path, monkeypatch):
     """No test reads or writes the user's own folders, and none reaches the network."""
-    monkeypatch.setattr(models, "data_dir", lambda: tmp_path / "data")
-    monkeypatch.setattr(models, "state_dir", lambda: tmp_path / "state")
+    monkeypatch.setenv("GBSEP_HOME", str(tmp_path / "data"))
+    monkeypatch.setenv("GBSEP_STATE", str(tmp_path / "state"))
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.delenv("GBSEP_MODELS", raising=False)
     connect = socket.create_connection
@@ -89,10 +94,10 @@ def with_arguments(network, folder, **changes):
 # the table
 
 
-@pytest.mark.parametrize("model", models.MODELS.values(), ids=lambda model: model.name)
+@pytest.mark.parametrize("model", catalogue.MODELS.values(), ids=lambda model: model.name)
 def test_published_file_names_carry_their_hash(model):
-    assert all(models._CHECKSUM.search(Path(file).stem) for file in model.files)
-    assert set(models.STEMS) <= set(model.stems)
+    assert all(CHECKSUM.search(Path(file).stem) for file in model.files)
+    assert set(catalogue.STEMS) <= set(model.stems)
     if model.weights is not None:
         assert np.shape(model.weights) == (len(model.files), len(model.stems))
 
@@ -103,7 +108,7 @@ def test_demucs_rows_agree_with_the_demucs_package():
 
     remote = Path(demucs.__file__).parent / "remote"
     published = set(re.findall(r"\w{8}-\w{8}\.th", (remote / "files.txt").read_text()))
-    for model in models.MODELS.values():
+    for model in catalogue.MODELS.values():
         if model.backend == "demucs":
             bag = yaml.safe_load((remote / f"{model.name}.yaml").read_text())
             assert set(model.files) <= published
@@ -117,7 +122,7 @@ def test_demucs_rows_agree_with_the_demucs_package():
 
 def test_both_formats_hold_the_same_network(network, folder):
     for save in (random_models.save_hub, random_models.save_legacy):
-        built = demucs_network.build(models.load_package(save(network, folder, save.__name__)))
+        built = demucs_network.build(package.load_package(save(network, folder, save.__name__)))
         state = built.state_dict()
         for name, tensor in network.state_dict().items():
             expected = tensor if save is random_models.save_hub else tensor.half().float()
@@ -128,7 +133,7 @@ def test_both_formats_hold_the_same_network(network, folder):
 def test_search_order(network, folder, tmp_path, monkeypatch):
     hub = tmp_path / "hub/models--adefossez--HTDemucs"
     snapshot = hub / "snapshots/abc"
-    for place in (folder / "given", folder / "environment", models.data_dir(), snapshot):
+    for place in (folder / "given", folder / "environment", catalogue.data_dir(), snapshot):
         place.mkdir(parents=True)
         random_models.save_hub(network, place, "955717e8")
     (hub / "refs").mkdir()
@@ -136,13 +141,13 @@ def test_search_order(network, folder, tmp_path, monkeypatch):
     monkeypatch.setenv("GBSEP_MODELS", str(folder / "environment"))
 
     def parent(models_dir=None):
-        return models.find("htdemucs", "demucs", models_dir).files[0].parent
+        return find("htdemucs", "demucs", models_dir).files[0].parent
 
     assert parent(folder / "given") == folder / "given"
     assert parent() == folder / "environment"
     monkeypatch.delenv("GBSEP_MODELS")
-    assert parent() == models.data_dir()
-    (models.data_dir() / "955717e8.safetensors").unlink()
+    assert parent() == catalogue.data_dir()
+    (catalogue.data_dir() / "955717e8.safetensors").unlink()
     assert parent() == snapshot
 
 
@@ -150,11 +155,11 @@ def test_bag_yaml_and_own_names(network, folder):
     for name in ("one", "two"):
         random_models.save_hub(network, folder, name)
     (folder / "my-bag.v2.yaml").write_text("models: [two, one]\nweights: [[1, 0, 0, 0], [0, 1, 1, 1]]\nsegment: 3\n")
-    found = models.find("my-bag.v2", "demucs", folder)
+    found = find("my-bag.v2", "demucs", folder)
     assert [file.stem for file in found.files] == ["two", "one"]
     assert (found.weights, found.segment_s) == (((1, 0, 0, 0), (0, 1, 1, 1)), 3.0)
-    assert found.licence == models.OWN_LICENCE
-    assert models.find("one", "demucs", folder).digest != found.digest
+    assert found.licence == catalogue.OWN_LICENCE
+    assert find("one", "demucs", folder).digest != found.digest
 
 
 @pytest.mark.parametrize(
@@ -166,52 +171,52 @@ def test_broken_yaml(network, folder, text):
     random_models.save_hub(network, folder, "one")
     (folder / "bag.yaml").write_text(text)
     with pytest.raises(BackendError, match="is no bag of Demucs models"):
-        models.find("bag", "demucs", folder)
+        find("bag", "demucs", folder)
 
 
 def test_two_files_of_one_signature(folder):
     for name in ("own-00000000.th", "own.th"):
         (folder / name).write_bytes(b"x")
     with pytest.raises(BackendError, match="remove all but one"):
-        models.find("own", "demucs", folder)
+        find("own", "demucs", folder)
 
 
 def test_openunmix_files(folder):
-    for file in models.MODELS["umxhq"].files:
+    for file in catalogue.MODELS["umxhq"].files:
         content = file.encode()
         (folder / file).write_bytes(content)
     with pytest.raises(BackendError, match="as its name says"):
-        models.find("umxhq", "openunmix", folder)
+        find("umxhq", "openunmix", folder)
     own = folder / "mine"
     own.mkdir()
     for target in ("bass", "guitar"):
         (own / f"{target}.pth").write_bytes(target.encode())
-    found = models.find("mine", "openunmix", folder)
-    assert [models.target_of(file) for file in found.files] == ["bass", "guitar"]
+    found = find("mine", "openunmix", folder)
+    assert [target_of(file) for file in found.files] == ["bass", "guitar"]
     assert found.sha256[0] == hashlib.sha256(b"bass").hexdigest()
 
 
 @pytest.mark.parametrize("name", ["../htdemucs", "a/b", "", ".hidden", "C:\\x"])
 def test_names_are_no_paths(name, folder):
     with pytest.raises(ParameterError, match="no folder"):
-        models.find(name, "demucs", folder)
+        find(name, "demucs", folder)
 
 
 def test_model_of_another_backend():
     with pytest.raises(ParameterError, match="a model of the backend 'openunmix'"):
-        models.find("umxl", "demucs")
+        find("umxl", "demucs")
 
 
 def test_missing_weights_say_where_and_how(folder):
     with pytest.raises(WeightsMissing, match=r"blocked.*gbsep models get htdemucs_ft") as caught:
-        models.find("htdemucs_ft", "demucs", folder)
+        find("htdemucs_ft", "demucs", folder)
     message = str(caught.value)
     for part in (
         str(folder),
-        str(models.data_dir() / "htdemucs_ft"),
+        str(catalogue.data_dir() / "htdemucs_ft"),
         "models--adefossez",
         "--models DIR",
-        *models.MODELS["htdemucs_ft"].files,
+        *catalogue.MODELS["htdemucs_ft"].files,
     ):
         assert part in message
     assert "\n" not in message
@@ -219,13 +224,13 @@ def test_missing_weights_say_where_and_how(folder):
 
 def test_without_downloads_nothing_is_said_to_have_failed(folder):
     with pytest.raises(WeightsMissing, match="gbsep models get htdemucs") as caught:
-        models.find("htdemucs", "demucs", folder, download=False)
+        find("htdemucs", "demucs", folder, download=False)
     assert "failed" not in str(caught.value)
 
 
 @pytest.mark.parametrize(("backend", "model"), [(demucs, "htdemucs"), (openunmix, "umxl")])
 def test_a_plan_without_downloads_fetches_nothing(backend, model, folder, monkeypatch):
-    monkeypatch.setattr(models, "fetch", lambda *arguments: pytest.fail("fetched"))
+    monkeypatch.setattr("gbsep.models.find.fetch", lambda *arguments: pytest.fail("fetched"))
     context = Context(("bass",), device="cpu", models=folder, download=False)
     with pytest.raises(WeightsMissing, match=f"no weights for model '{model}'"):
         backend.identity(backend.Settings(model=model), context)
@@ -233,29 +238,29 @@ def test_a_plan_without_downloads_fetches_nothing(backend, model, folder, monkey
 
 def test_a_name_server_that_does_not_answer_is_not_waited_for(monkeypatch):
     released = threading.Event()
-    monkeypatch.setattr(models, "_CONNECT_S", 0.05)
+    monkeypatch.setattr("gbsep.models.fetch._CONNECT_S", 0.05)
     monkeypatch.setattr(socket, "create_connection", lambda *arguments: released.wait(30))
     with pytest.raises(WeightsMissing, match=r"no answer within 0\.05 s"):
-        models.find("htdemucs", "demucs")
+        find("htdemucs", "demucs")
     released.set()
 
 
 def test_misspelt_model(folder):
     with pytest.raises(WeightsMissing, match=r"did you mean 'htdemucs_6s'\? Bring"):
-        models.find("htdemucs6s", "demucs", folder)
+        find("htdemucs6s", "demucs", folder)
 
 
 def test_incomplete_bag_names_what_is_lacking(network, folder):
     random_models.save_legacy(network, folder, "f7e0c4bc")
     with pytest.raises(WeightsMissing, match=r"no d12395a8\.safetensors"):
-        models.find("htdemucs_ft", "demucs", folder, download=False)
+        find("htdemucs_ft", "demucs", folder, download=False)
 
 
 def test_licence_is_shown_once(network, folder):
     random_models.save_hub(network, folder, "955717e8")
-    found = models.find("htdemucs", "demucs", folder)
-    assert "commercial use unclear" in models.notice(found)
-    assert models.notice(found) is None
+    found = find("htdemucs", "demucs", folder)
+    assert "commercial use unclear" in notice(found)
+    assert notice(found) is None
 
 
 # verifying
@@ -263,49 +268,49 @@ def test_licence_is_shown_once(network, folder):
 
 def test_hash_in_the_name(network, folder):
     path = random_models.save_legacy(network, folder, "own")
-    models.verify(path)
+    verify(path)
     content = bytearray(path.read_bytes())
     content[5000] ^= 1
     path.write_bytes(content)
     with pytest.raises(BackendError, match=r"SHA-256 begins with .* as its name says"):
-        models.verify(path)
+        verify(path)
 
 
 def test_a_change_after_first_use_is_refused_until_accepted(folder):
     path = folder / "own.safetensors"
     path.write_bytes(b"first")
-    first = models.verify(path)
+    first = verify(path)
     stat = path.stat()
     path.write_bytes(b"other")
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     with pytest.raises(BackendError, match="has changed since gbsep first used it"):
-        models.verify(path)
-    assert models.trust(path) == models.verify(path) == hashlib.sha256(b"other").hexdigest() != first
+        verify(path)
+    assert trust(path) == verify(path) == hashlib.sha256(b"other").hexdigest() != first
 
 
 def test_find_refuses_and_accepts_a_change(network, folder):
     path = random_models.save_hub(network, folder, "own")
-    first = models.find("own", "demucs", folder).digest
+    first = find("own", "demucs", folder).digest
     edited(path, klass="another")
     with pytest.raises(BackendError, match=f"has changed .*`gbsep models verify own --models {folder} --accept`"):
-        models.find("own", "demucs", folder)
-    assert models.find("own", "demucs", folder, accept=True) == models.find("own", "demucs", folder)
-    assert models.find("own", "demucs", folder).digest != first
+        find("own", "demucs", folder)
+    assert find("own", "demucs", folder, accept=True) == find("own", "demucs", folder)
+    assert find("own", "demucs", folder).digest != first
 
 
 def test_a_settled_file_is_not_hashed_again(folder, monkeypatch):
     path = folder / "own.pth"
     path.write_bytes(b"weights")
-    monkeypatch.setattr(models, "_SETTLED_NS", -(10**18))
-    expected = models.verify(path)
-    monkeypatch.setattr(models, "_sha256", lambda path: pytest.fail("hashed again"))
-    assert models.verify(path) == expected
+    monkeypatch.setattr("gbsep.models.verify._SETTLED_NS", -(10**18))
+    expected = verify(path)
+    monkeypatch.setattr("gbsep.models.verify.sha256_of", lambda path: pytest.fail("hashed again"))
+    assert verify(path) == expected
 
 
 def test_empty_file(folder):
     (folder / "own.th").touch()
     with pytest.raises(BackendError, match="is empty"):
-        models.find("own", "demucs", folder)
+        find("own", "demucs", folder)
 
 
 # fetching
@@ -350,57 +355,57 @@ def server(monkeypatch):
 
 def publish(monkeypatch, url, *contents, hub=None):
     names = tuple(f"sig{i}-{hashlib.sha256(content).hexdigest()[:8]}.th" for i, content in enumerate(contents))
-    row = models.Model("pub", "demucs", models.STEMS, 44100, 1, "licence", "limits", url, names, hub=hub)
-    monkeypatch.setitem(models.MODELS, "pub", row)
+    row = catalogue.Model("pub", "demucs", catalogue.STEMS, 44100, 1, "licence", "limits", url, names, hub=hub)
+    monkeypatch.setitem(catalogue.MODELS, "pub", row)
     return dict(zip(names, contents, strict=True))
 
 
 def test_a_broken_download_goes_on_where_it_stopped(server, monkeypatch, rng):
     _Server.files = publish(monkeypatch, server, rng.bytes(300_000), rng.bytes(100))
     fractions = []
-    paths = models.fetch("pub", fractions.append)
+    paths = fetch("pub", fractions.append)
     assert [path.read_bytes() for path in paths] == list(_Server.files.values())
     assert _Server.ranges[:2] == ["bytes=0-", "bytes=150000-"]
     assert fractions == sorted(fractions)
     assert fractions[-1] == 1
-    assert not list(models.data_dir().rglob("*.part"))
+    assert not list(catalogue.data_dir().rglob("*.part"))
     _Server.files = {}
-    assert models.fetch("pub") == paths
+    assert fetch("pub") == paths
 
 
 def test_a_wrong_download_is_not_kept(server, monkeypatch):
     names = publish(monkeypatch, server, b"published" * 100)
     _Server.files = dict.fromkeys(names, b"something else" * 100)
     with pytest.raises(BackendError, match="nothing was kept"):
-        models.fetch("pub")
-    assert not list(models.data_dir().rglob("*"))
+        fetch("pub")
+    assert not list(catalogue.data_dir().rglob("*"))
 
 
 def test_a_download_that_cannot_begin_leaves_nothing(server, monkeypatch):
     publish(monkeypatch, server, b"weights" * 100)
     with pytest.raises(OSError, match="404"):
-        models.fetch("pub")
+        fetch("pub")
     with pytest.raises(OSError, match="blocked"):
-        models.fetch("htdemucs")
-    assert not models.data_dir().exists()
+        fetch("htdemucs")
+    assert not catalogue.data_dir().exists()
 
 
 def test_find_downloads_what_is_nowhere(server, monkeypatch, folder):
     _Server.files = publish(monkeypatch, server, b"weights" * 100)
-    found = models.find("pub", "demucs", folder)
-    assert found.files[0].parent == models.data_dir() / "pub"
+    found = find("pub", "demucs", folder)
+    assert found.files[0].parent == catalogue.data_dir() / "pub"
 
 
 def test_the_hub_serves_when_the_first_host_has_nothing(server, monkeypatch, folder):
     publish(monkeypatch, server, b"weights" * 100, hub="Demucs-pub")
-    monkeypatch.setattr(models, "HUB", server)
+    monkeypatch.setattr("gbsep.models.fetch.HUB", server)
     _Server.files = {"pub.yaml": b"models: [sig0]\n", "sig0.safetensors": b"x" * 1000}
-    assert models.find("pub", "demucs", folder).files == (models.data_dir() / "pub/sig0.safetensors",)
+    assert find("pub", "demucs", folder).files == (catalogue.data_dir() / "pub/sig0.safetensors",)
 
 
 def test_unknown_model_cannot_be_fetched():
     with pytest.raises(ParameterError, match="did you mean 'htdemucs'"):
-        models.fetch("htdemuc")
+        fetch("htdemuc")
 
 
 # reading files that are hostile or broken
@@ -419,7 +424,7 @@ def test_a_class_outside_the_list_is_neither_built_nor_imported(network, folder,
     path = random_models.save_hub(network, folder, "own")
     edited(path, klass="subprocess.Popen", args=json.dumps([["touch", str(canary)]]), kwargs="{}")
     with pytest.raises(BackendError, match=r"names the class 'subprocess\.Popen'; gbsep builds only"):
-        models.load_package(path)
+        package.load_package(path)
     assert not canary.exists()
 
 
@@ -428,11 +433,11 @@ def test_a_class_outside_the_list_is_neither_built_nor_imported(network, folder,
 )
 def test_other_classes(network, folder, klass):
     with pytest.raises(BackendError, match="names the class"):
-        models.load_package(edited(random_models.save_hub(network, folder, "own"), klass=klass))
+        package.load_package(edited(random_models.save_hub(network, folder, "own"), klass=klass))
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-@pytest.mark.parametrize("load", [models.load_package, models.load_state])
+@pytest.mark.parametrize("load", [package.load_package, package.load_state])
 def test_a_malicious_pickle_runs_nothing(folder, tmp_path, zipped, load):
     canary = tmp_path / "canary"
     path = folder / "own.th"
@@ -459,14 +464,14 @@ def test_a_package_cannot_build_its_class_while_it_is_read(network, folder):
     path = folder / "own.th"
     torch.save({"klass": Built(), "args": (), "kwargs": {}, "state": {}}, path)
     with pytest.raises(BackendError, match="is no readable Demucs model"):
-        models.load_package(path)
+        package.load_package(path)
 
 
 @pytest.mark.parametrize("numbers", [("1e999999999",), ("1/0",), (10**10, 1), (-1, 2), ([1], 2), (1, "2e9")])
 def test_only_small_fractions_are_read(numbers):
-    assert models._fraction("39/5") == models._fraction(39, 5) == Fraction(39, 5)
+    assert package._fraction("39/5") == package._fraction(39, 5) == Fraction(39, 5)
     with pytest.raises(ValueError, match="no fraction of small whole numbers"):
-        models._fraction(*numbers)
+        package._fraction(*numbers)
 
 
 @pytest.mark.parametrize("save", [random_models.save_hub, random_models.save_legacy])
@@ -475,7 +480,7 @@ def test_truncated_files(network, folder, save, keep):
     path = save(network, folder, "own")
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(BackendError, match="is no readable Demucs model") as caught:
-        models.load_package(path)
+        package.load_package(path)
     assert "\n" not in str(caught.value)
 
 
@@ -483,13 +488,13 @@ def test_a_header_longer_than_the_file(folder):
     path = folder / "own.safetensors"
     path.write_bytes(struct.pack("<Q", 10**11) + b"{}")
     with pytest.raises(BackendError, match="is no readable Demucs model"):
-        models.load_package(path)
+        package.load_package(path)
 
 
 def test_metadata_is_needed(folder):
     save_file({"x": torch.zeros(3)}, folder / "own.safetensors")
     with pytest.raises(BackendError, match="its metadata lacks args, klass, kwargs"):
-        models.load_package(folder / "own.safetensors")
+        package.load_package(folder / "own.safetensors")
 
 
 def test_a_compressed_archive_cannot_grow(folder):
@@ -497,21 +502,21 @@ def test_a_compressed_archive_cannot_grow(folder):
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("archive/data.pkl", b"0" * 10**7)
     with pytest.raises(BackendError, match="larger than the file itself"):
-        models.load_state(path)
+        package.load_state(path)
 
 
 def test_tensors_cannot_be_larger_than_the_file(folder):
     torch.save({"x": torch.zeros(1).expand(10**9)}, folder / "own.pth")
     with pytest.raises(BackendError, match="tensors larger than the file itself"):
-        models.load_state(folder / "own.pth")
+        package.load_state(folder / "own.pth")
 
 
 def test_a_state_holds_tensors_only(folder):
     torch.save({"x": torch.zeros(2), "y": "text"}, folder / "own.pth")
     with pytest.raises(BackendError, match="'y', which is no tensor"):
-        models.load_state(folder / "own.pth")
+        package.load_state(folder / "own.pth")
     torch.save({"x": torch.arange(2.0)}, folder / "good.pth", _use_new_zipfile_serialization=False)
-    assert models.load_state(folder / "good.pth")["x"].tolist() == [0, 1]
+    assert package.load_state(folder / "good.pth")["x"].tolist() == [0, 1]
 
 
 @pytest.mark.parametrize(
@@ -537,14 +542,14 @@ def test_a_state_holds_tensors_only(folder):
 )
 def test_arguments_are_checked_before_anything_is_built(network, folder, changes, reason):
     with pytest.raises(BackendError, match=reason) as caught:
-        demucs_network.build(models.load_package(with_arguments(network, folder, **changes)))
+        demucs_network.build(package.load_package(with_arguments(network, folder, **changes)))
     assert "\n" not in str(caught.value)
 
 
 def test_quantised_weights_are_refused(network, folder):
     path = edited(random_models.save_hub(network, folder, "own"), structure="{}")
     with pytest.raises(BackendError, match="quantised"):
-        models.load_package(path)
+        package.load_package(path)
 
 
 # commands
@@ -581,10 +586,10 @@ def test_missing_weights_of_a_published_model_are_no_failed_download(command):
     code, _, complaint = command("path", "umxl")
     assert code == 2
     assert "ailed" not in complaint
-    assert str(models.data_dir() / "umxl") in complaint
+    assert str(catalogue.data_dir() / "umxl") in complaint
     code, _, complaint = command("get", "umxl")
     assert code == 2
-    assert str(models.data_dir() / "umxl") in complaint
+    assert str(catalogue.data_dir() / "umxl") in complaint
 
 
 def test_the_list_shows_own_models_and_what_has_changed(command, network, folder):
@@ -596,12 +601,12 @@ def test_the_list_shows_own_models_and_what_has_changed(command, network, folder
     write_openunmix(folder, "mine")
     save_file({"x": torch.zeros(1)}, folder / "small.safetensors", {"config": "{}"})
     (folder / "broken.safetensors").write_bytes(b"x" * 20)
-    assert models.own_models(folder) == {
+    assert own_models(folder) == {
         "alone": "demucs", "broken": "demucs", "mine": "openunmix", "mybag": "demucs", "old": "demucs",
         "small": "compact",
     }  # fmt: skip
     with (folder / "alone.safetensors").open("ab") as file:
-        models.verify(folder / "alone.safetensors")
+        verify(folder / "alone.safetensors")
         file.write(b"more")
     code, listed, _ = command("list", "--models", folder)
     assert code == 0
@@ -636,32 +641,33 @@ def test_help_names_the_variables(capsys, group, variables):
 
 
 def test_the_embedded_model_is_checked_against_its_card(tmp_path, monkeypatch):
-    found = models.find("compact", "compact", tmp_path)
-    assert found.sha256 == (models.card()["sha256"],)
-    assert found.licence == models.card()["licence"]
+    found = find("compact", "compact", tmp_path)
+    assert found.sha256 == (catalogue.card()["sha256"],)
+    assert found.licence == catalogue.card()["licence"]
     for suffix in (".json", ".safetensors"):
-        shutil.copy(models.EMBEDDED_FOLDER / f"compact{suffix}", tmp_path)
-    monkeypatch.setattr(models, "EMBEDDED_FOLDER", tmp_path)
-    assert models.find("compact", "compact").digest == found.digest
+        shutil.copy(catalogue.EMBEDDED_FOLDER / f"compact{suffix}", tmp_path)
+    for module in ("catalogue", "find"):
+        monkeypatch.setattr(f"gbsep.models.{module}.EMBEDDED_FOLDER", tmp_path)
+    assert find("compact", "compact").digest == found.digest
     with (tmp_path / "compact.safetensors").open("ab") as file:
         file.write(b"more")
     with pytest.raises(BackendError, match=r"compact\.safetensors is damaged: its SHA-256 .* install gbsep again"):
-        models.find("compact", "compact")
+        find("compact", "compact")
 
 
 def test_a_file_in_a_folder_of_models_does_not_hide_the_embedded_one(folder):
     save_file({"x": torch.zeros(1)}, folder / "compact.safetensors", {"config": "{}"})
-    assert models.find("compact", "compact", folder).files[0].parent == models.EMBEDDED_FOLDER
-    assert "compact" not in models.own_models(folder)
+    assert find("compact", "compact", folder).files[0].parent == catalogue.EMBEDDED_FOLDER
+    assert "compact" not in own_models(folder)
 
 
 def test_the_list_tells_credits_and_quality_of_the_embedded_model(command):
     code, listed, _ = command("list")
     assert code == 0
-    median = next(row for row in models.card()["held_out"]["quality"] if row["song"] == "median")
+    median = next(row for row in catalogue.card()["held_out"]["quality"] if row["song"] == "median")
     assert f"median SDR, {median['fold']}: bass {median['bass_sdr_db']:.1f} dB" in listed
-    assert models.EMBEDDED.licence in listed
-    assert all(line in listed for line in models.card()["credits"] if line.startswith("- "))
+    assert catalogue.EMBEDDED.licence in listed
+    assert all(line in listed for line in catalogue.card()["credits"] if line.startswith("- "))
 
 
 def test_nothing_of_the_embedded_model_is_downloaded(command):

@@ -153,7 +153,7 @@ def test_missing_weights_are_a_clear_error_from_python(
     monkeypatch.delenv("GBSEP_MODELS")
     mine = load_preset("exp005", [("separate.model", "htdemucs_ft"), ("stems.guitar.from", ["other"])])
     monkeypatch.setenv("GBSEP_HOME", str(tmp_path / "nothing"))
-    monkeypatch.setattr("gbsep.models.catalogue.fetch", lambda *_: (_ for _ in ()).throw(OSError("no network")))
+    monkeypatch.setattr("gbsep.models.find.fetch", lambda *_: (_ for _ in ()).throw(OSError("no network")))
     with pytest.raises(WeightsMissing, match="no weights for model 'htdemucs_ft'; looked in"):
         gbsep.render(song, mine, tmp_path / "out")
 
@@ -169,7 +169,7 @@ def test_the_licence_is_told_once_and_always_recorded(song: Path, tmp_path: Path
 def test_a_dry_run_downloads_nothing(song: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GBSEP_MODELS", str(tmp_path / "nothing"))
     fetched: list[str] = []
-    monkeypatch.setattr("gbsep.models.catalogue.fetch", lambda name, *_: fetched.append(name))
+    monkeypatch.setattr("gbsep.models.find.fetch", lambda name, *_: fetched.append(name))
     with pytest.raises(SystemExit) as exit:
         main(["render", str(song), "-p", "exp005", "-o", str(tmp_path / "out"), "--dry-run"])
     assert exit.value.code == 2

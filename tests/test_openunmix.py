@@ -316,7 +316,7 @@ def test_damaged_weights_are_refused_while_planning_and_good_ones_read_once(plai
     (tmp_path / "short" / "bass.pth").write_bytes(b"PK")
     with pytest.raises(BackendError, match=r"bass\.pth is no readable state dict"):
         plan("short")
-    monkeypatch.setattr("gbsep.models.catalogue.load_state", lambda path: pytest.fail("read again"))
+    monkeypatch.setattr("gbsep.separation.openunmix.backend.load_state", lambda path: pytest.fail("read again"))
     assert plan("good") == first
 
 

@@ -29,10 +29,11 @@ from gbsep.io.formats import OutputFormat
 from gbsep.io.read import read
 from gbsep.io.resample import resample
 from gbsep.io.write import write
-from gbsep.models import catalogue as models
+from gbsep.models.package import Package, load_package
 from gbsep.separation.compact import backend as compact
 from gbsep.separation.compact import network as harmonic_net
 from gbsep.separation.compact.network import Config
+from gbsep.separation.weights import own_models
 from gbsep.store.identity import content_hash
 from gbsep.train import finetune, generator, instruments, loop, mixing, objective, pool, pruning, scores
 from gbsep.train.instruments import SAMPLE_RATE, Instrument
@@ -844,7 +845,7 @@ def checkpoint(tmp_path):
     sources = ["drums", "bass", "other", "vocals", "guitar", "piano"]
     arguments = {"sources": sources, **{k: v for k, v in HTDEMUCS.items() if k in signature(HTDemucs).parameters}}
     path = tmp_path / "published.safetensors"
-    package = models.Package(path, "demucs.htdemucs.HTDemucs", (), arguments, {})
+    package = Package(path, "demucs.htdemucs.HTDemucs", (), arguments, {})
     finetune.write_package(path, package, HTDemucs(**arguments).state_dict())
     return path
 
@@ -890,10 +891,10 @@ def test_a_demucs_checkpoint_learns_by_name_and_the_original_stays(checkpoint, s
     assert last < 0.9 * first
     assert checkpoint.read_bytes() == before
     assert not (home / "mine.state").exists()
-    made = finetune.demucs_network.build(models.load_package(home / "mine.safetensors"))
+    made = finetune.demucs_network.build(load_package(home / "mine.safetensors"))
     assert list(made.sources) == ["drums", "bass", "other", "vocals", "guitar", "piano"]
     assert made.segment == Fraction(1, 1)
-    assert models.own_models() == {"mine": "demucs"}
+    assert own_models() == {"mine": "demucs"}
     preset = tmp_path / "six.json"
     preset.write_text(json.dumps({
         "schema_version": 1, "name": "six", "title": "Six",

@@ -1,7 +1,7 @@
 """How long a batch will take, from how long earlier renders took on this machine.
 
 Remembered are seconds of work per second of audio: of each separation (backend, settings, threads), and of what comes
-after it (by preset). What was never seen is taken from ROUGHLY.
+after it (by preset). What was never seen is taken from the row of the backend and from ROUGHLY_AFTER.
 """
 
 from __future__ import annotations
@@ -18,12 +18,10 @@ from pydantic import Field, RootModel
 from ..errors import FolderUnknown, SmallFileError
 from ..rendering.run import Outcome, Plan
 from ..schema import validated
+from ..separation.backend import backend_named
 from ..store import smallfiles
 from ..store.folders import state_folder, write_whole
 from .planning import Batch, separations
-
-ROUGHLY = {"crossover": 0.003, "nmf": 0.05, "compact": 0.04, "openunmix": 0.4, "demucs": 1.0}
-"""Seconds per second of audio that a backend takes to separate, on one core of a server; Demucs for each shift."""
 
 ROUGHLY_AFTER = 0.006
 """Seconds per second of audio for the levels, chains and files of one preset."""
@@ -48,7 +46,7 @@ def estimate(batch: Batch) -> tuple[float, bool]:
     free_at = [0.0] * batch.jobs
     for plans in separations(plan for plan in batch.plans if plan.action == "render"):
         first = plans[0]
-        rough = ROUGHLY[first.preset.backend] * max(1, getattr(first.preset.settings, "shifts", 1))
+        rough = backend_named(first.preset.backend).roughly * max(1, getattr(first.preset.settings, "shifts", 1))
         work = seconds(_separation(first, batch.threads), rough, first)
         work += sum(seconds(_after(plan.preset.folder), ROUGHLY_AFTER, plan) for plan in plans)
         heapq.heapreplace(free_at, free_at[0] + work)

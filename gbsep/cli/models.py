@@ -15,7 +15,7 @@ from ..errors import GbsepError, WeightsMissing, nearest
 from .common import HELP, debug_option, print_table, progress_bar, say
 
 if TYPE_CHECKING:
-    from ..models.catalogue import Found
+    from ..models.find import Found
 
 
 @click.group(context_settings=HELP)
@@ -41,8 +41,9 @@ models_option = click.option(
 @debug_option
 def list_models(folder: Path | None) -> None:
     """Every model: stems, size, licence, and whether the weights are here; what the embedded one learned from."""
-    from ..models.catalogue import EMBEDDED, MODELS, OWN_LICENCE, card, own_models
+    from ..models.catalogue import EMBEDDED, MODELS, OWN_LICENCE, card
     from ..separation.backend import backend_named, parse_settings
+    from ..separation.weights import own_models
 
     known = (EMBEDDED, *MODELS.values())
     rows = [
@@ -101,7 +102,8 @@ def _few_words(error: GbsepError) -> str:
 @debug_option
 def get(names: tuple[str, ...]) -> None:
     """Download weights into gbsep's own folder; a broken download goes on where it stopped."""
-    from ..models.catalogue import fetch, next_step, row
+    from ..models.catalogue import next_step, row
+    from ..models.fetch import fetch
 
     for model in [row(name) for name in names]:
         click.echo(f"{model.name}: {model.licence}; {model.limits}", err=True)
@@ -140,11 +142,12 @@ def path_of_model(name: str, folder: Path | None) -> None:
 
 def _weights(name: str, folder: Path | None, accept: bool = False) -> Found:
     """The weights of a published model or of one's own, as they are on this machine."""
-    from ..models.catalogue import BACKENDS, MODELS, OWN_NEXT_STEP, find, published
+    from ..models.catalogue import MODELS, OWN_NEXT_STEP, published
+    from ..separation.weights import find, layouts
 
     looked_in: list[str] = []
     known = published(name)
-    for backend in [known.backend] if known else BACKENDS:
+    for backend in [known.backend] if known else layouts():
         try:
             return find(name, backend, folder, download=False, accept=accept)
         except WeightsMissing as error:

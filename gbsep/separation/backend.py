@@ -1,18 +1,9 @@
 """Separation: a mixture in, stems out, block by block.
 
-A backend is a module and a row in BACKENDS. The module defines
+A backend is a module and a row in BACKENDS; all of gbsep knows it from there. The module defines what BackendModule
+lists. A backend with weights also names the module that says how they lie in folders (`models.find.Layout`).
 
-    Settings                      a BackendSettings: everything in a preset's "separate" but "backend" and "seed"
-    stem_names(settings, models_dir)
-                                  the names of the stems it can give, as a tuple
-    identity(settings, context)   a JSON-able dict of everything besides the settings and the seed that changes the
-                                  stems: weights' hash, engine, precision, threads, library versions. Called while
-                                  planning: it raises WeightsMissing before anything is written.
-    run(reader, settings, context)
-                                  an iterator of {stem name: block} for the names in context.wanted; the blocks have
-                                  the reader's channel count and sample rate and are reader.frames long in all.
-
-What must hold for each is stated once, in tests/test_separate.py, and checked for every row.
+What must hold for each is stated once, in tests/test_separation.py, and checked for every row.
 """
 
 from __future__ import annotations
@@ -21,8 +12,7 @@ import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 from pydantic import ValidationError
@@ -33,46 +23,11 @@ from ..errors import AudioError, ParameterError, SeparationFailed, nearest
 from ..schema import first_problem
 from .settings import BackendSettings
 
+if TYPE_CHECKING:
+    from ..models.find import Layout
+
 SEPARATION_VERSION = 6
 """Raised whenever the same settings would give other stems than before."""
-
-
-@dataclass(frozen=True)
-class Backend:
-    """A row of the table: where the module is, and what it is for in one line.
-
-    `quick` says that separating again costs less than keeping the stems.
-    """
-
-    name: str
-    module: str
-    summary: str
-    quick: bool = False
-
-    def load(self) -> ModuleType:
-        return importlib.import_module(self.module, __package__)
-
-
-BACKENDS = {
-    row.name: row
-    for row in (
-        Backend("crossover", ".crossover", "Butterworth low-pass: the bass is below, the guitar above", quick=True),
-        Backend("nmf", ".nmf", "non-negative matrix factorisation of the spectrogram, plain or with learned notes"),
-        Backend(
-            "compact",
-            ".compact.backend",
-            "the embedded network: small, offline, streams; trained for guitars and a bass",
-        ),
-        Backend(
-            "openunmix", ".openunmix.backend", "Open-Unmix: a BLSTM network per source and a multichannel Wiener filter"
-        ),
-        Backend(
-            "demucs",
-            ".demucs.backend",
-            "Demucs: hybrid transformer networks, the cleanest stems; published models or own",
-        ),
-    )
-}
 
 
 @dataclass(frozen=True)
@@ -96,6 +51,95 @@ class Context:
     def rng(self) -> np.random.Generator:
         """A fresh generator: every use starts from the seed, so that equal runs draw equal numbers."""
         return np.random.default_rng(self.seed)
+
+
+class BackendModule(Protocol):
+    """What the module of a backend defines.
+
+    Settings: everything in a preset's "separate" but "backend" and "seed".
+    """
+
+    Settings: type[BackendSettings]
+
+    def stem_names(self, settings: Any, models_dir: Path | None = None) -> tuple[str, ...]:
+        """The names of the stems it can give with these settings."""
+
+    def identity(self, settings: Any, context: Context) -> dict[str, Any]:
+        """A JSON-able dict of everything besides the settings and the seed that changes the stems.
+
+        Such as the hash of the weights, engine, precision, threads, versions of libraries. Called while planning: it
+        raises WeightsMissing before anything is written.
+        """
+
+    def run(self, reader: Reader, settings: Any, context: Context) -> Iterator[dict[str, Block]]:
+        """Yield {stem name: block} for the names in context.wanted.
+
+        The blocks have the reader's channel count and sample rate and are reader.frames long in all.
+        """
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A row of the table: where the module is, and what it is for in one line.
+
+    roughly: seconds of separation per second of audio, on one core of a server; where the settings have `shifts`, for
+    each of them. quick: separating again costs less than keeping the stems. weights: the module that says how weights
+    lie in folders; empty for a backend without. Modules are named from this package, or in full.
+    """
+
+    name: str
+    module: str
+    summary: str
+    roughly: float
+    quick: bool = False
+    weights: str = ""
+
+    def load(self) -> BackendModule:
+        return cast(BackendModule, importlib.import_module(self.module, __package__))
+
+    def load_layout(self) -> Layout:
+        return cast("Layout", importlib.import_module(self.weights, __package__))
+
+
+BACKENDS = {
+    row.name: row
+    for row in (
+        Backend(
+            "crossover",
+            ".crossover",
+            "Butterworth low-pass: the bass is below, the guitar above",
+            roughly=0.003,
+            quick=True,
+        ),
+        Backend(
+            "nmf",
+            ".nmf",
+            "non-negative matrix factorisation of the spectrogram, plain or with learned notes",
+            roughly=0.05,
+        ),
+        Backend(
+            "compact",
+            ".compact.backend",
+            "the embedded network: small, offline, streams; trained for guitars and a bass",
+            roughly=0.04,
+            weights=".compact.weights",
+        ),
+        Backend(
+            "openunmix",
+            ".openunmix.backend",
+            "Open-Unmix: a BLSTM network per source and a multichannel Wiener filter",
+            roughly=0.4,
+            weights=".openunmix.weights",
+        ),
+        Backend(
+            "demucs",
+            ".demucs.backend",
+            "Demucs: hybrid transformer networks, the cleanest stems; published models or own",
+            roughly=1.0,
+            weights=".demucs.weights",
+        ),
+    )
+}
 
 
 @checked

@@ -1,4 +1,4 @@
-"""Where networks run, and on what weights: told without loading torch wherever that can be.
+"""Where networks run: found without loading torch wherever that can be.
 
 A cached render asks all of this (it is part of the stems' key) and must stay quick.
 """
@@ -15,9 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import BackendError, ParameterError
-from ..models import catalogue as models
 from ..params import DEVICES
-from .backend import Context
 
 if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
@@ -100,12 +98,3 @@ def _version(package: str) -> str:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return MISSING
-
-
-def find_weights(model: str, backend: str, context: Context) -> models.Found:
-    """The weights of a model, as `models.find` finds them; its licence is told the first time it is used here."""
-    found = models.find(model, backend, context.models, download=context.download, progress=context.progress)
-    licence = models.notice(found)
-    if licence:
-        context.warn(licence)
-    return found

@@ -25,10 +25,14 @@ from ..errors import BackendError, OutputError, ParameterError
 from ..io.probe import probe
 from ..io.read import read
 from ..io.resample import resample
-from ..models import catalogue as models
+from ..models import catalogue
+from ..models.package import Package, load_package
+from ..models.verify import trust
 from ..separation.compact import backend as compact
 from ..separation.compact import network as harmonic_net
+from ..separation.compact.weights import is_compact
 from ..separation.demucs import network as demucs_network
+from ..separation.weights import find, own_models
 from ..store.folders import write_whole
 from ..store.identity import content_hash
 from . import mixing
@@ -57,16 +61,16 @@ def find_start(
     if path.suffix in (".safetensors", ".th"):
         if not path.is_file():
             raise ParameterError("from", name, "no such file; name a weight file or a model")
-        return ("compact" if models.is_compact(path) else "demucs"), path
-    known = models.published(name)
-    own = {} if known else models.own_models(models_dir)
+        return ("compact" if is_compact(path) else "demucs"), path
+    known = catalogue.published(name)
+    own = {} if known else own_models(models_dir)
     if path.is_file() and name not in own and not known:
         raise ParameterError("from", name, "a weight file ends in .safetensors or .th")
-    models.check_name(name, "from")
+    catalogue.check_name(name, "from")
     backend = known.backend if known else own.get(name, "compact")
     if backend not in PLANS:
         raise ParameterError("from", name, f"it is a model of {backend}; only those of {' and '.join(PLANS)} can learn")
-    found = models.find(name, backend, models_dir, progress=progress)
+    found = find(name, backend, models_dir, progress=progress)
     if len(found.files) > 1:
         reason = (
             f"it is a bag of {len(found.files)} networks; name one of its files: {', '.join(map(str, found.files))}"
@@ -83,9 +87,9 @@ def find_target(out: str, models_dir: Path | None = None) -> Path:
     path = Path(out).expanduser()
     if path.suffix != ".safetensors":
         given = models_dir or os.environ.get("GBSEP_MODELS")
-        models.check_name(out, "out", "; or a file that ends in .safetensors")
-        path = (Path(given).expanduser() if given else models.data_dir()) / f"{out}.safetensors"
-    if models.published(path.stem):
+        catalogue.check_name(out, "out", "; or a file that ends in .safetensors")
+        path = (Path(given).expanduser() if given else catalogue.data_dir()) / f"{out}.safetensors"
+    if catalogue.published(path.stem):
         raise ParameterError("out", out, f"{path.stem} is a published model; choose another name")
     if path.exists():
         raise OutputError(path, "is there already; choose another name with --out, or remove it")
@@ -111,7 +115,7 @@ def finish(job: Job, state: State, target: Path) -> None:
     if os.path.lexists(target):
         raise OutputError(target, "has come there meanwhile; move it away, and the same command ends this training")
     job.write(target, state.averages)
-    models.trust(target)
+    trust(target)
 
 
 def _fingerprint(folder: Path, songs: Iterable[tuple[Path, list[Path]]]) -> str:
@@ -127,7 +131,7 @@ def _demucs_job(
     """Excerpts are as long as the network's segment, or as the plan's when that is shorter."""
     import torch
 
-    package = models.load_package(checkpoint)
+    package = load_package(checkpoint)
     network = demucs_network.build(package).to(device).train()
     places = _places(list(network.sources))
     plan = replace(plan, excerpt_s=min(plan.excerpt_s, float(network.segment)))
@@ -187,7 +191,7 @@ def _excerpt(path: Path, start_s: float, duration_s: float, sample_rate: int, fr
     return np.pad(np.broadcast_to(samples, (2, samples.shape[1])), ((0, 0), (0, frames - samples.shape[1])))
 
 
-def write_package(path: Path, package: models.Package, state: dict[str, torch.Tensor]) -> None:
+def write_package(path: Path, package: Package, state: dict[str, torch.Tensor]) -> None:
     """Write a Demucs network in the hub's format: `package`'s class and arguments with the tensors of `state`."""
     from safetensors.torch import save as packed
 

@@ -24,7 +24,7 @@ import numpy as np
 from gbsep.audio import Audio, join
 from gbsep.io.read import open_reader
 from gbsep.measure.evaluate import sdr
-from gbsep.models import catalogue as models
+from gbsep.models import catalogue
 from gbsep.preset.load import load_preset
 from gbsep.separation import nmf
 from gbsep.separation.backend import Context
@@ -32,7 +32,7 @@ from gbsep.separation.compact import backend as compact
 
 DATA = Path(os.environ.get("GBSEP_DATA", Path(__file__).parents[3] / "shared" / "data"))
 CUTOFFS_HZ = tuple(range(100, 401, 10))
-SHIPPED = models.EMBEDDED_FOLDER / models.EMBEDDED.files[0]
+SHIPPED = catalogue.EMBEDDED_FOLDER / catalogue.EMBEDDED.files[0]
 HELD_OUT = Path(__file__).parents[2] / "training" / "fold_a.safetensors"
 PASSAGES_S = {"bass": (10.0, 18.0), "guitar": (22.0, 30.0)}
 """When each instrument is muted, from second to second."""

@@ -46,11 +46,13 @@ from pydantic import Field
 from ...audio import BLOCK_FRAMES, Block, Reader, ahead, rechunk
 from ...errors import BackendError, SeparationFailed
 from ...io.resample import resample, resample_blocks
-from ...models import catalogue as models
+from ...models.find import Found
+from ...models.verify import check_once
 from ...store.folders import write_whole
 from ..backend import Context
 from ..compute import threads, versions
 from ..settings import BackendSettings
+from ..weights import find
 from . import lines
 from . import network as harmonic_net
 from .graph import Halfway, Network, Stream, load_runtime, spectrum, waves
@@ -114,7 +116,7 @@ def stem_names(settings: Settings, models_dir: Path | None = None) -> tuple[str,
 def identity(settings: Settings, context: Context) -> dict[str, Any]:
     """What changes the stems besides the settings. Raises WeightsMissing, or BackendError for broken weights."""
     found = _find(settings, context)
-    models.check_once(found, lambda: load(found.files[0]))
+    check_once(found, lambda: load(found.files[0]))
     return {
         "engine": "onnxruntime",
         "precision": "float32",
@@ -134,8 +136,8 @@ def run(reader: Reader, settings: Settings, context: Context) -> Iterator[dict[s
         yield {name: stems[name] for name in context.wanted}
 
 
-def _find(settings: Settings, context: Context) -> models.Found:
-    return models.find(settings.model, "compact", context.models, download=False)
+def _find(settings: Settings, context: Context) -> Found:
+    return find(settings.model, "compact", context.models, download=False)
 
 
 def save(path: Path, config: Config, weights: Mapping[str, Any]) -> None:

@@ -35,10 +35,14 @@ from pydantic import Field
 
 from ...audio import Block, Reader
 from ...errors import BackendError, BackendNotInstalled, ParameterError, SeparationFailed
-from ...models import catalogue as models
+from ...models.catalogue import MODELS
+from ...models.find import Found
+from ...models.package import load_package
+from ...models.verify import check_once
 from ..backend import Context
-from ..compute import find_weights, pick_device, threads, versions
+from ..compute import pick_device, threads, versions
 from ..settings import BackendSettings
+from ..weights import find, find_for
 from . import network as demucs_network
 from . import openvino as demucs_openvino
 
@@ -72,9 +76,9 @@ class Settings(BackendSettings):
 
 def stem_names(settings: Settings, models_dir: Path | None = None) -> tuple[str, ...]:
     """A published model's stems from the table, another's from its weights (raises WeightsMissing without them)."""
-    if settings.model in models.MODELS:
-        return models.MODELS[settings.model].stems
-    found = models.find(settings.model, "demucs", models_dir)
+    if settings.model in MODELS:
+        return MODELS[settings.model].stems
+    found = find(settings.model, "demucs", models_dir)
     return tuple(_network(found, 0).sources)
 
 
@@ -82,8 +86,8 @@ def identity(settings: Settings, context: Context) -> dict[str, Any]:
     """What changes the stems besides settings and seed. Raises WeightsMissing, or BackendError for broken weights."""
     device = pick_device(context.device)
     fast = _takes_openvino(settings, device)
-    found = models.find(settings.model, "demucs", context.models, download=context.download, progress=context.progress)
-    models.check_once(found, lambda: _check(found))
+    found = find(settings.model, "demucs", context.models, download=context.download, progress=context.progress)
+    check_once(found, lambda: _check(found))
     return {
         "engine": "openvino for HTDemucs" if fast else "torch",
         "precision": "float32",
@@ -96,7 +100,7 @@ def identity(settings: Settings, context: Context) -> dict[str, Any]:
     }
 
 
-def _check(found: models.Found) -> None:
+def _check(found: Found) -> None:
     """Raise BackendError when a network of the bag is damaged; one is in memory at a time."""
     for index in range(len(found.files)):
         _network(found, index)
@@ -120,7 +124,7 @@ def run(reader: Reader, settings: Settings, context: Context) -> Iterator[dict[s
     """
     import torch
 
-    found = find_weights(settings.model, "demucs", context)
+    found = find_for(context, settings.model, "demucs")
     torch.set_num_threads(threads())
     voices = _voices(found, settings, context)
     sample_rate = voices[0].network.samplerate
@@ -155,7 +159,7 @@ class _Voice:
     shifts: tuple[int, ...]
 
 
-def _voices(found: models.Found, settings: Settings, context: Context) -> list[_Voice]:
+def _voices(found: Found, settings: Settings, context: Context) -> list[_Voice]:
     """The networks to run, loaded and cut to the wanted stems."""
     stems = stem_names(settings, context.models)
     unknown = set(context.wanted) - set(stems)
@@ -210,7 +214,7 @@ class _Ready:
 
 @lru_cache(maxsize=4)
 def _ready(
-    found: models.Found,
+    found: Found,
     index: int,
     sources: tuple[str, ...],
     stems: tuple[str, ...],
@@ -241,9 +245,9 @@ def _ready(
     return _Ready(network, forward, warnings)
 
 
-def _network(found: models.Found, index: int) -> Any:
+def _network(found: Found, index: int) -> Any:
     """A network of the bag, with the segment the bag says."""
-    network = demucs_network.build(models.load_package(found.files[index]))
+    network = demucs_network.build(load_package(found.files[index]))
     transformer = hasattr(network, "use_train_segment")
     if found.segment_s is not None and not (transformer and found.segment_s > network.segment):
         network.segment = found.segment_s

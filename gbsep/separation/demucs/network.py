@@ -19,7 +19,7 @@ from fractions import Fraction
 from typing import Any
 
 from ...errors import BackendError
-from ...models.catalogue import Package
+from ...models.package import Package
 
 _RANGES: dict[str, tuple[float, float]] = {
     "audio_channels": (2, 2),

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...errors import BackendError
-from ...models import catalogue as models
+from ...models.verify import trust, verify
 from ...store.folders import cache_folder
 from ..compute import versions
 
@@ -50,7 +50,7 @@ def forward(network: Any, weights: Path, threads: int) -> Callable[[np.ndarray, 
             _check(network, _compile(model, threads), length)
             openvino.save_model(model, path, compress_to_fp16=False)
             for part in _parts(path):
-                models.trust(part)
+                trust(part)
             del model
     compiled = _compile(openvino.Core().read_model(path), threads)
     busy = threading.Lock()  # it takes one request at a time
@@ -149,7 +149,7 @@ def _export(network: Any, length: int) -> Any:
 
 def _export_path(weights: Path, length: int) -> Path:
     """Where the export is kept: beside the weights, or in gbsep's cache when nothing can be written there."""
-    key = [models.verify(weights), length, _EXPORT_VERSION, versions("torch", "demucs", "openvino")]
+    key = [verify(weights), length, _EXPORT_VERSION, versions("torch", "demucs", "openvino")]
     name = f"{weights.stem}.{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:12]}.xml"
     if os.access(weights.parent, os.W_OK):
         return weights.parent / name
@@ -163,6 +163,6 @@ def _parts(path: Path) -> tuple[Path, Path]:
 def _is_kept(path: Path) -> bool:
     """Whether there is an export, whole and as it was written."""
     try:
-        return all(part.is_file() and bool(models.verify(part)) for part in _parts(path))
+        return all(part.is_file() and bool(verify(part)) for part in _parts(path))
     except BackendError:
         return False

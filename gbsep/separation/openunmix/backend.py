@@ -34,13 +34,18 @@ from pydantic import Field
 from ...audio import Audio, Block, Reader
 from ...errors import BackendError, ParameterError, SeparationFailed, SmallFileError, nearest
 from ...io.resample import resample, resample_blocks
-from ...models import catalogue as models
+from ...models.catalogue import MODELS
+from ...models.find import Found
+from ...models.package import load_state
+from ...models.verify import check_once
 from ...store import smallfiles
 from ..backend import Context
-from ..compute import find_weights, pick_device, threads, versions
+from ..compute import pick_device, threads, versions
 from ..settings import BackendSettings
+from ..weights import find, find_for
 from . import network as openunmix_network
 from .network import Network
+from .weights import target_of
 
 if TYPE_CHECKING:
     import torch
@@ -69,18 +74,16 @@ class Settings(BackendSettings):
 
 def stem_names(settings: Settings, models_dir: Path | None = None) -> tuple[str, ...]:
     """A published model's targets from the table, another's from its files (raises WeightsMissing without them)."""
-    if settings.model in models.MODELS:
-        return models.MODELS[settings.model].stems
-    return tuple(models.target_of(path) for path in models.find(settings.model, "openunmix", models_dir).files)
+    if settings.model in MODELS:
+        return MODELS[settings.model].stems
+    return tuple(target_of(path) for path in find(settings.model, "openunmix", models_dir).files)
 
 
 def identity(settings: Settings, context: Context) -> dict[str, Any]:
     """What changes the stems besides the settings. Raises WeightsMissing, or BackendError for damaged files."""
-    found = models.find(
-        settings.model, "openunmix", context.models, download=context.download, progress=context.progress
-    )
+    found = find(settings.model, "openunmix", context.models, download=context.download, progress=context.progress)
     transform = _transform(found)
-    models.check_once(found, lambda: deque(_networks(found, transform), 0), f"{transform.bins} bins")
+    check_once(found, lambda: deque(_networks(found, transform), 0), f"{transform.bins} bins")
     return {
         "engine": "torch",
         "precision": "float32",
@@ -100,7 +103,7 @@ def run(reader: Reader, settings: Settings, context: Context) -> Iterator[dict[s
     Raises WeightsMissing or BackendError for missing or damaged weights, ParameterError for a stem that is no target of
     the model, SeparationFailed for stems that are not finite.
     """
-    networks, transform = load(find_weights(settings.model, "openunmix", context), pick_device(context.device))
+    networks, transform = load(find_for(context, settings.model, "openunmix"), pick_device(context.device))
     for name in context.wanted:
         if name not in networks:
             raise ParameterError("stem", name, f"{settings.model} does not give it{nearest(name, networks)}")
@@ -331,24 +334,24 @@ def istft(spectra: Iterable[Sequence[torch.Tensor]], transform: Transform, frame
 
 
 @lru_cache(maxsize=1)
-def load(found: models.Found, device: str = "cpu") -> tuple[dict[str, Network], Transform]:
+def load(found: Found, device: str = "cpu") -> tuple[dict[str, Network], Transform]:
     """The networks of a model, one per target, and its transform; kept for the next song of a batch."""
     transform = _transform(found)
     return dict(_networks(found, transform, device)), transform
 
 
-def _networks(found: models.Found, transform: Transform, device: str = "cpu") -> Iterator[tuple[str, Network]]:
+def _networks(found: Found, transform: Transform, device: str = "cpu") -> Iterator[tuple[str, Network]]:
     """Target and network of each file, one after the other."""
     for path in found.files:
-        state = models.load_state(path)
+        state = load_state(path)
         try:
             network = openunmix_network.build(state, transform.bins, device)
         except BackendError as error:
             raise BackendError(f"{path}: {error}") from None
-        yield models.target_of(path), network
+        yield target_of(path), network
 
 
-def _transform(found: models.Found) -> Transform:
+def _transform(found: Found) -> Transform:
     """What a `separator.json` beside the weights says; the published models' transform without one."""
     path = found.files[0].parent / "separator.json"
     if not path.is_file():

@@ -1,0 +1,48 @@
+"""The weights of the backends that have some: each finds its models by the layout that its row names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from ..models import find as finding
+from ..models.find import Found, Layout, notice
+from .backend import BACKENDS, Context
+
+
+def layouts() -> dict[str, Layout]:
+    """The layout of every backend with weights, by its name, in the order of the table."""
+    return {name: row.load_layout() for name, row in BACKENDS.items() if row.weights}
+
+
+def find(
+    model: str,
+    backend: str,
+    models_dir: str | Path | None = None,
+    *,
+    download: bool = True,
+    accept: bool = False,
+    progress: Callable[[float], None] = lambda fraction: None,
+) -> Found:
+    """The verified weights of a model of `backend`, downloaded when they are nowhere and `download` is set.
+
+    `accept` trusts files that have changed since gbsep first used them. Raises what `models.find.find` raises.
+    """
+    return finding.find(model, backend, layouts(), models_dir, download=download, accept=accept, progress=progress)
+
+
+def own_models(models_dir: str | Path | None = None) -> dict[str, str]:
+    """The user's own models in `models_dir` (or GBSEP_MODELS) and in gbsep's own folder: {name: backend}.
+
+    They are not verified.
+    """
+    return finding.own_models(layouts(), models_dir)
+
+
+def find_for(context: Context, model: str, backend: str) -> Found:
+    """The weights of a model for a render, which is warned of the licence the first time it is used here."""
+    found = find(model, backend, context.models, download=context.download, progress=context.progress)
+    licence = notice(found)
+    if licence:
+        context.warn(licence)
+    return found
