@@ -24,20 +24,20 @@ if TYPE_CHECKING:
     from .io.read import read as read
     from .io.write import write as write
     from .preset.load import load_preset as load_preset
-    from .rendering.run import Outcome as Outcome
-    from .rendering.run import render as render
+    from .rendering import Outcome as Outcome
+    from .rendering import render as render
     from .separation.backend import separate as separate
     from .session.write import write_sessions as write_sessions
 
 _HOMES = {
     "Audio": "audio",
     "GbsepError": "errors",
-    "Outcome": "rendering.run",
+    "Outcome": "rendering",
     "Stems": "audio",
     "apply_chain": "effects.chain",
     "load_preset": "preset.load",
     "read": "io.read",
-    "render": "rendering.run",
+    "render": "rendering",
     "separate": "separation.backend",
     "write": "io.write",
     "write_sessions": "session.write",

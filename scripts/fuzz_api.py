@@ -17,6 +17,7 @@ import numpy as np
 from fuzz_damage import cleared
 
 import gbsep
+from gbsep import rendering
 from gbsep.audio import Audio
 from gbsep.effects import automation, chain
 from gbsep.effects import butterworth as filters
@@ -24,7 +25,6 @@ from gbsep.effects import table as effects
 from gbsep.errors import shown
 from gbsep.io.write import write
 from gbsep.preset import load as preset
-from gbsep.rendering import run as rendering
 from gbsep.report import sweep
 from gbsep.separation import backend as separation
 

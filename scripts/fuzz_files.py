@@ -26,7 +26,7 @@ import numpy as np
 from fuzz_damage import TEXTS, VALUES, cleared, damaged, forged, put_special
 
 import gbsep
-from gbsep import batch
+from gbsep import batch, rendering
 from gbsep.audio import Audio
 from gbsep.batch import history
 from gbsep.batch import report as batch_report
@@ -39,8 +39,7 @@ from gbsep.plugins.worker import state
 from gbsep.plugins.worker.parameters import PluginParameter
 from gbsep.plugins.worker.vst3 import ClassRow
 from gbsep.preset.load import load_preset, preset_names
-from gbsep.rendering import run as rendering
-from gbsep.rendering.run import Options
+from gbsep.rendering import Options
 from gbsep.report import collect
 from gbsep.report.log import WORDS, added, numbers_of, write_log
 from gbsep.report.page import song_model

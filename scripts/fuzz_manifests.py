@@ -18,12 +18,11 @@ from typing import Any
 import numpy as np
 from fuzz_damage import TEXTS, VALUES, cleared, damaged, put_special
 
-from gbsep import batch
+from gbsep import batch, rendering
 from gbsep.audio import Audio
 from gbsep.io.write import write
 from gbsep.preset.load import load_preset
-from gbsep.rendering import run as rendering
-from gbsep.rendering.run import Options
+from gbsep.rendering import Options
 
 INPUTS = (
     "a.wav", "songs", "songs/", "songs/*.wav", "**", "*", "b c.wav", "missing.wav", "../a.wav", "/dev/zero", "pipe.wav",

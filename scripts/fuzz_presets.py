@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
+from gbsep import rendering
 from gbsep.audio import Audio
 from gbsep.effects.table import EFFECTS
 from gbsep.errors import shown
 from gbsep.io.write import write
 from gbsep.preset.load import load_preset, parse_override, preset_names
-from gbsep.rendering import run as rendering
-from gbsep.rendering.run import Options
+from gbsep.rendering import Options
 from gbsep.report.sweep import grid, parse_vary
 
 STRANGE: tuple[Any, ...] = (

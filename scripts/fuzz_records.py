@@ -16,11 +16,11 @@ import numpy as np
 from fuzz_damage import forged
 
 import gbsep
+from gbsep import rendering
 from gbsep.audio import Audio
 from gbsep.batch import planning
 from gbsep.batch import report as batch_report
 from gbsep.preset.load import load_preset
-from gbsep.rendering import run as rendering
 from gbsep.report import collect
 from gbsep.report.log import write_log
 from gbsep.report.page import song_model

@@ -26,12 +26,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import gbsep
-from gbsep import batch
+from gbsep import batch, rendering
 from gbsep.audio import Audio
 from gbsep.batch import history, inputs, planning, report, task
 from gbsep.errors import AudioFileError, OutputError, ParameterError, PresetError
-from gbsep.rendering import run as rendering
-from gbsep.rendering.run import Options
+from gbsep.rendering import Options
+from gbsep.rendering.separate import turn
 
 psutil = pytest.importorskip("psutil", reason="needs psutil to see processes")
 posix = pytest.mark.skipif(os.name == "nt", reason="signals the POSIX way")
@@ -617,7 +617,7 @@ def test_a_gpu_serves_one_separation_at_a_time() -> None:
 
     def separate(device: str, meeting: Any) -> None:
         nonlocal inside, most
-        with rendering._turn(device):
+        with turn(device):
             with lock:
                 inside += 1
                 most = max(most, inside)

@@ -27,7 +27,7 @@ from gbsep.audio import Audio
 from gbsep.batch import cluster, report
 from gbsep.cli import main
 from gbsep.errors import AudioFileError, GbsepError, OutputError, ParameterError
-from gbsep.rendering.run import Options
+from gbsep.rendering import Options
 from gbsep.shelf import remote
 from gbsep.store.stemcache import Usage
 

@@ -19,7 +19,7 @@ from gbsep.batch import inputs
 from gbsep.errors import AudioError, AudioFileError, BackendError, OutputError, ParameterError, PluginError
 from gbsep.models.verify import record_of, trust
 from gbsep.plugins.worker import state
-from gbsep.rendering.run import Options
+from gbsep.rendering import Options
 from gbsep.session.model import color_of
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"

@@ -11,12 +11,11 @@ import numpy as np
 import pytest
 
 import gbsep
-from gbsep import batch
+from gbsep import batch, rendering
 from gbsep.audio import Audio
 from gbsep.errors import AudioFileError, ParameterError, unexpected
 from gbsep.io.probe import look
-from gbsep.rendering import run as rendering
-from gbsep.rendering.run import Options
+from gbsep.rendering import Options
 
 
 @pytest.fixture

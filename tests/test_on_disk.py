@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 import gbsep
+from gbsep import rendering
 from gbsep.audio import Audio
 from gbsep.batch import report as batch_report
 from gbsep.cli.common import Time
@@ -20,7 +22,6 @@ from gbsep.errors import FolderUnknown, GbsepError, OutputError, ParameterError,
 from gbsep.io.probe import is_stem
 from gbsep.io.tags import marked
 from gbsep.preset.load import load_preset
-from gbsep.rendering import run as rendering
 from gbsep.report import collect, write_report
 from gbsep.report.page import beside_of
 from gbsep.schema import is_plain_name
@@ -223,7 +224,7 @@ def test_a_record_names_no_file_elsewhere(
     assert record.read(done) is None
     options = rendering.Options(tmp_path / "out", overwrite=True)
     for dry_run in (True, False):
-        rendering.run(rendering.plan(song, load_preset("exp002"), rendering.replace(options, dry_run=dry_run)))
+        rendering.run(rendering.plan(song, load_preset("exp002"), dataclasses.replace(options, dry_run=dry_run)))
     assert precious.read_text() == "precious"
 
 

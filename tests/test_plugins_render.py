@@ -33,7 +33,7 @@ from gbsep.effects.plugin import PluginReport
 from gbsep.errors import ParameterError, PluginCrashed, PluginError, PluginNotFound, PresetError
 from gbsep.plugins import host
 from gbsep.preset.load import load_preset
-from gbsep.rendering.run import Options, plan, plan_chain
+from gbsep.rendering import Options, plan, plan_chain
 from gbsep.shelf import folder as outputs
 
 from . import test_host

@@ -23,7 +23,7 @@ from gbsep.io.probe import probe
 from gbsep.io.read import open_audio, open_reader, read
 from gbsep.io.write import write
 from gbsep.preset.load import load_preset
-from gbsep.rendering.run import Options, plan
+from gbsep.rendering import Options, plan
 from tests.test_files import RATE, make, noise, patched
 
 ROOT = Path(__file__).parents[1]

@@ -25,8 +25,8 @@ import gbsep
 from gbsep.audio import Audio, Reader
 from gbsep.errors import AudioFileError, GbsepError, OutputError, ParameterError, PresetError
 from gbsep.preset.load import load_preset
-from gbsep.rendering import run as rendering
-from gbsep.rendering.run import track_names
+from gbsep.rendering import track_names
+from gbsep.rendering.process import diagnosing
 from gbsep.shelf import folder as outputs
 
 RATE = 44100
@@ -260,7 +260,7 @@ def test_a_diagnosis_made_meanwhile_is_given_up_with_the_render(rng: np.random.G
     stems = {name: Reader(RATE, 2, blocks * RATE, lambda _: repeat(block, blocks)) for name in ("bass", "guitar")}
 
     def fail() -> None:
-        with rendering._diagnosis(mixture_reader, stems, {"bass": 0.0, "guitar": 0.0}):
+        with diagnosing(mixture_reader, stems, {"bass": 0.0, "guitar": 0.0}):
             begun.wait()
             raise OutputError(Path("out"), "no space left")
 
@@ -429,9 +429,9 @@ def test_a_killed_render_is_swept_by_the_next(song: Path, tmp_path: Path) -> Non
     """Kill where a render is complete but not yet in place, and where it is half way."""
     script = (
         "import os, signal, sys, gbsep\n"
-        "from gbsep.shelf import folder as outputs; from gbsep.rendering import run as rendering\n"
+        "from gbsep.shelf import folder as outputs; from gbsep import rendering; from gbsep.rendering import running\n"
         "def die(*_): os.kill(os.getpid(), signal.SIGKILL)\n"
-        "setattr(*{'move': (outputs, '_move', die), 'write': (rendering, '_write', die)}[sys.argv[3]])\n"
+        "setattr(*{'move': (outputs, '_move', die), 'write': (running, 'write', die)}[sys.argv[3]])\n"
         "gbsep.render(sys.argv[1], 'exp002', sys.argv[2])\n"
     )
     expected = hashes(gbsep.render(song, "exp002", tmp_path / "undisturbed").folder)

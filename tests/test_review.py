@@ -16,7 +16,7 @@ import gbsep
 from gbsep.audio import Audio
 from gbsep.errors import OutputError
 from gbsep.preset.load import load_preset
-from gbsep.rendering.run import Options, chosen_preset, plan
+from gbsep.rendering import Options, chosen_preset, plan
 from gbsep.shelf import record, review
 from gbsep.shelf.review import Note, Review
 

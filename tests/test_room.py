@@ -16,13 +16,13 @@ import numpy as np
 import pytest
 
 import gbsep
-from gbsep import batch
+from gbsep import batch, rendering
 from gbsep.audio import Audio
 from gbsep.errors import AudioFileError, OutputError
 from gbsep.io.formats import OutputFormat
 from gbsep.io.spool import Spool
-from gbsep.rendering import run as rendering
-from gbsep.rendering.run import Options
+from gbsep.rendering import Options
+from gbsep.rendering.separate import loading_meters
 from gbsep.separation import compute
 from gbsep.shelf import folder as outputs
 
@@ -194,7 +194,7 @@ def test_libraries_are_looked_through_before_a_thread_loads_any(monkeypatch: pyt
     looked: list[int] = []
     monkeypatch.setattr(importlib, "import_module", lambda name: looked.append(compute.find_blas.cache_info().currsize))
     compute.find_blas.cache_clear()
-    told: Callable[[float], None] = rendering._loading_meters(lambda fraction: None)
+    told: Callable[[float], None] = loading_meters(lambda fraction: None)
     told(0.1)
     while not looked:
         pass

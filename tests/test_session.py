@@ -25,12 +25,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import gbsep
+from gbsep import rendering
 from gbsep.audio import Audio
 from gbsep.cli import cli, main
 from gbsep.errors import OutputError, ParameterError
 from gbsep.io.read import open_reader
 from gbsep.io.tags import read_tempo_bpm
-from gbsep.rendering import run as rendering
 from gbsep.session import dawproject, model, reaper
 from gbsep.session.model import Clip, Insert, Marker, Session, Track
 from gbsep.session.write import FORMATS, LEFT, SCOPES, write_sessions

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..audio import Reader
 from ..errors import GbsepError, ParameterError, WorkerDied, printable
-from ..rendering.run import RENDERING_VERSION, Outcome, Plan
+from ..rendering import RENDERING_VERSION, Outcome, Plan
 from ..separation.backend import SEPARATION_VERSION
 from ..shelf import remote
 from ..version import __version__
@@ -222,4 +222,4 @@ def _gpus(client: Client) -> int:
 
 def _wants_gpu(plan: Plan) -> bool:
     """Whether a GPU would do the separation where there is one: a network's, unless it is to run elsewhere."""
-    return "device" in plan.identity and plan.options.device in ("auto", "cuda")
+    return "device" in plan.separation.identity and plan.options.device in ("auto", "cuda")

@@ -16,7 +16,7 @@ from typing import Annotated
 from pydantic import Field, RootModel
 
 from ..errors import FolderUnknown, SmallFileError
-from ..rendering.run import Outcome, Plan
+from ..rendering import Outcome, Plan
 from ..schema import validated
 from ..separation.backend import backend_named
 from ..store import smallfiles

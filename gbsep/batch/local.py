@@ -25,8 +25,7 @@ from ..audio import Reader
 from ..errors import WorkerDied
 from ..io.spool import TEMPORARY, temporary_path, writing
 from ..plugins.sandbox import how_it_ended
-from ..rendering import run as rendering
-from ..rendering.run import Outcome, Plan
+from ..rendering import Outcome, Plan
 from ..shelf import folder as outputs
 from .planning import Batch, separations
 from .task import Event, Results, task_of
@@ -147,7 +146,7 @@ class _Worker:
         self.plan, self.rest = plans.popleft(), plans
         assert self._process.stdin
         with contextlib.suppress(BrokenPipeError):  # it is dead, as `_listen` is about to tell
-            message = (rendering.separation_key(self.plan), task_of(self.plan, destination))
+            message = (self.plan.separation.key, task_of(self.plan, destination))
             pickle.dump(message, self._process.stdin)
             self._process.stdin.flush()
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from .. import rendering
 from ..errors import ParameterError, unexpected
 from ..preset.load import Preset, load_preset
-from ..rendering import run as rendering
-from ..rendering.run import Options, Outcome, Plan
+from ..rendering import Options, Outcome, Plan
 from ..separation.backend import backend_named
 from ..separation.compute import processors, threads
 from ..shelf import folder as outputs
@@ -67,7 +67,7 @@ def separations(plans: Iterable[Plan]) -> list[list[Plan]]:
     """The plans in groups that share a separation."""
     groups: dict[str, list[Plan]] = {}
     for plan in plans:
-        groups.setdefault(rendering.separation_key(plan), []).append(plan)
+        groups.setdefault(plan.separation.key, []).append(plan)
     return list(groups.values())
 
 
@@ -204,7 +204,7 @@ def _names_below(folder: Path, places: Iterable[Path]) -> dict[Path, str]:
     stems = Counter(map(rendering.without_suffix, beside | set(places)))
     whole = {place: rendering.without_suffix(place) for place in places}
     whole = {place: place if stems[bare] > 1 else bare for place, bare in whole.items()}
-    return {place: rendering.plain_track(path.relative_to(folder).as_posix()) for place, path in whole.items()}
+    return {place: record.plain_track(path.relative_to(folder).as_posix()) for place, path in whole.items()}
 
 
 def _place(asked: Request) -> Path:
@@ -257,7 +257,7 @@ def _check_space(plans: Iterable[Plan], options: Options, jobs: int) -> None:
     needed += sum(sorted((one.scratch_bytes for one in todo), reverse=True)[:jobs])
     store = cache.locate() if options.use_cache else None
     if store and _disk(store.folder) == _disk(options.out):
-        kept = {rendering.separation_key(one): one for one in todo if not backend_named(one.preset.backend).quick}
+        kept = {one.separation.key: one for one in todo if not backend_named(one.preset.backend).quick}
         stems = sum(4 * one.reader.frames * one.reader.channels * len(one.preset.wanted) for one in kept.values())
         needed += max(0, min(stems, store.limit_bytes - cache.usage(store).bytes))
     if todo:

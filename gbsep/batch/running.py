@@ -7,7 +7,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 
-from ..rendering.run import Outcome
+from ..rendering import Outcome
 from .cluster import in_cluster
 from .local import here, in_workers
 from .planning import Batch

@@ -8,10 +8,10 @@ from collections.abc import Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from .. import rendering
 from ..errors import unexpected
 from ..preset.load import Preset
-from ..rendering import run as rendering
-from ..rendering.run import Options, Outcome, Plan, Progress, Separations
+from ..rendering import Options, Outcome, Plan, Progress, Separations
 from ..shelf import remote
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from ..audio import Reader
-from ..rendering.run import Outcome
+from ..rendering import Outcome
 from .task import Task, perform
 
 _TELL_EVERY_S = 0.1

@@ -21,7 +21,7 @@ from .progress import batch_progress, two_stops
 
 if TYPE_CHECKING:
     from ..batch import Batch
-    from ..rendering.run import Options, Outcome
+    from ..rendering import Options, Outcome
 
 CHOSEN = "the one chosen in review, or default"
 """The preset of a song for which none is named, where one may be left out."""
@@ -128,7 +128,7 @@ def choices_of(
 ) -> Choices:
     """The values of `batch_options`, checked. Raises PresetError."""
     from ..preset.load import parse_override
-    from ..rendering.run import Options
+    from ..rendering import Options
     from ..shelf.remote import is_url
 
     return Choices(

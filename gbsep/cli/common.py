@@ -17,7 +17,7 @@ from ..errors import printable
 from . import streams
 
 if TYPE_CHECKING:
-    from ..rendering.run import Progress
+    from ..rendering import Progress
 
 
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 110}

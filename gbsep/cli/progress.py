@@ -16,7 +16,7 @@ from ..errors import printable
 
 if TYPE_CHECKING:
     from ..batch import Batch, Event
-    from ..rendering.run import Plan
+    from ..rendering import Plan
 
 
 @contextmanager

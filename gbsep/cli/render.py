@@ -16,7 +16,7 @@ from .session import session_options, write_after
 
 if TYPE_CHECKING:
     from ..batch import Batch
-    from ..rendering.run import Outcome
+    from ..rendering import Outcome
     from .batches import Choices
 
 
@@ -175,7 +175,7 @@ def apply_chain(
     Exit codes: 0 all well, 1 failed while running, 2 refused before anything was written.
     """
     from ..preset.load import load_preset, parse_override
-    from ..rendering.run import Options, plan_chain, run_chain
+    from ..rendering import Options, plan_chain, run_chain
 
     keys: dict[str, Path] = {}
     for text in sidechains:
@@ -198,12 +198,12 @@ def apply_chain(
             raise
         complain(str(error), about=path)
         return 1
-    for warning in done["warnings"]:
+    for warning in done.warnings:
         say(f"{path}: warning: {warning}", err=True)
-    after = done["after"]
+    after = done.processed.after.as_json()
     figures = f"{loudness(after)}, {figure(after['peak_dbfs'], 'dBFS')}"
     if as_json:
-        print_json(done)
+        print_json(done.as_json())
     else:
-        say(f"{done['file']}: {figures}")
+        say(f"{done.file}: {figures}")
     return 0

@@ -12,7 +12,7 @@ from ..errors import GbsepError, OutputError
 from .common import complain, debug_option, print_json, say
 
 if TYPE_CHECKING:
-    from ..rendering.run import Outcome
+    from ..rendering import Outcome
     from ..session.write import Written
 
 FORMATS = click.Choice(["reaper", "dawproject"])

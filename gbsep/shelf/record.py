@@ -37,6 +37,15 @@ Seconds = Annotated[float, Field(ge=0, le=MAX_SECONDS)]
 Decibels = Annotated[float, Field(ge=-1e6, le=1e6)]
 
 
+def plain_track(name: str) -> str:
+    """The name of a track without parts that lead elsewhere, such as what is left of `...wav` without its suffix.
+
+    >>> plain_track("album/..")
+    'album/__'
+    """
+    return "/".join("_" * len(part) if set(part) == {"."} else part for part in name.split("/"))
+
+
 class Stamp(Lenient):
     """By what a file is known that gbsep wrote."""
 

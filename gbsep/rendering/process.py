@@ -1,0 +1,254 @@
+"""The third stage of a render: every signal through its chain, in threads, and into its file.
+
+write(target, signals, sidechains, place, progress) -> Written
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from ..audio import Block, Reader
+from ..effects import chain as chains
+from ..effects.chain import Node
+from ..effects.plugin import PluginReport
+from ..errors import ParameterError, PluginError, PresetError
+from ..io.formats import OutputFormat, largest_sample, may_clip
+from ..io.spool import Spool
+from ..io.tags import marked
+from ..io.write import Writer, open_writer
+from ..measure import diagnose, levels
+from ..separation.compute import threads
+
+
+@dataclass(frozen=True)
+class Target:
+    """The files to write: what a whole render and a chain alone have in common.
+
+    `names` are the names of the files by signal; a signal without one is measured and not written. Each is `frames`
+    long, in frames of the input, and `tail_s` of what rings out. `start_s` is where in the song the first frame lies.
+    `broadcast` is the Broadcast WAV chunk of the files. `preset` is for messages, and `expected` are warnings that
+    were given before.
+    """
+
+    preset: str
+    names: Mapping[str, str]
+    output: OutputFormat
+    sample_rate: int
+    channels: int
+    frames: int
+    tail_s: float
+    start_s: float
+    tags: Mapping[str, str]
+    broadcast: bytes | None
+    allow_plugin_paths: bool
+    expected: tuple[str, ...]
+
+    @property
+    def tail_frames(self) -> int:
+        return round(self.tail_s * self.sample_rate)
+
+    def create(self, name: str, place: Path) -> AbstractContextManager[Writer]:
+        """The file of a signal, to be written in the folder `place`."""
+        frames = self.frames + self.tail_frames
+        path = place / self.names[name]
+        return open_writer(
+            path, self.output, self.sample_rate, self.channels, frames, marked(self.tags), self.broadcast
+        )
+
+
+@dataclass(frozen=True)
+class Signal:
+    """A signal to be processed: as it comes in, the gain in dB that it was given before, and its chain."""
+
+    name: str
+    restored: Reader
+    gain_db: float = 0.0
+    chain: tuple[Node, ...] = ()
+
+
+@dataclass(frozen=True)
+class Processed:
+    """The levels of a signal as it was separated and as it is written, and what its plug-ins did."""
+
+    before: levels.Levels
+    after: levels.Levels
+    plugins: tuple[PluginReport, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written, by the names of the signals; `after` has the gain in dB that all files share."""
+
+    signals: Mapping[str, Processed]
+    shared_gain_db: float
+    warnings: tuple[str, ...]
+
+
+class _Progress:
+    """How much of all signals is done, and whether to stop."""
+
+    def __init__(self, frames: int, report: Callable[[float], None]):
+        self.stop = threading.Event()
+        self._frames, self._report, self._done = frames, report, 0
+        self._lock = threading.Lock()
+
+    def add(self, frames: int) -> None:
+        """`frames` more are done."""
+        with self._lock:
+            self._done += frames
+            share = self._done / self._frames
+        self._report(share)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What all signals are processed with; `spools` hold those that wait until all peaks are known, by name."""
+
+    target: Target
+    sidechains: Mapping[str, Reader]
+    place: Path
+    progress: _Progress
+    spools: Mapping[str, Spool]
+
+
+def write(
+    target: Target,
+    signals: Iterable[Signal],
+    sidechains: Mapping[str, Reader],
+    place: Path,
+    progress: Callable[[float], None],
+) -> Written:
+    """Process every signal, in threads, and write those that have a file into the folder `place`.
+
+    A format that can clip is written in a second step, when all peaks are known.
+    Raises what `apply_blocks` raises, and AudioFileError for files that cannot be written.
+    """
+    signals = tuple(signals)
+    names = [signal.name for signal in signals if signal.name in target.names]
+    counter = _Progress(len(signals) * (target.frames + target.tail_frames), progress)
+    with ExitStack() as held, ThreadPoolExecutor(min(len(signals), threads())) as pool:
+        # A spool for each signal: in one they would wait for each other.
+        shape = target.sample_rate, target.channels, place
+        waiting = names if may_clip(target.output) else []
+        spools = {name: held.enter_context(Spool([name], *shape)) for name in waiting}
+        work = _Work(target, sidechains, place, counter, spools)
+        try:
+            made = list(pool.map(partial(_process, work), signals))
+            processed = {signal.name: one for signal, one in zip(signals, made, strict=True)}
+            peaks_dbfs = [processed[name].after.peak_dbfs for name in spools]
+            shared_db = levels.shared_gain(peaks_dbfs, largest_sample(target.output)) if spools else 0.0
+            list(pool.map(partial(_convert, work, shared_db), spools))
+        except BaseException:
+            counter.stop.set()
+            raise
+    warnings = [message for one in made for message in one.warnings]
+    if shared_db:
+        warnings.append(f"all files are {-shared_db:.2f} dB quieter, so that none clips in {target.output.container}")
+        processed = {name: replace(one, after=one.after.raised(shared_db)) for name, one in processed.items()}
+    return Written(processed, shared_db, tuple(warnings))
+
+
+def _process(work: _Work, signal: Signal) -> Processed:
+    """One signal through its chain: into its spool, or else its file, or nowhere."""
+    if spool := work.spools.get(signal.name):
+        return _apply(work, signal, lambda block: spool.write({signal.name: block}))
+    if signal.name not in work.target.names:
+        return _apply(work, signal, lambda block: None)
+    with work.target.create(signal.name, work.place) as file:
+        return _apply(work, signal, file.write)
+
+
+def _apply(work: _Work, signal: Signal, take: Callable[[Block], None]) -> Processed:
+    """`take` every block that comes out of a signal's chain, and measure the levels on the way in and out."""
+    target, source = work.target, signal.restored
+    plugins: dict[str, PluginReport] = {}
+    warnings: list[str] = []
+
+    def note(report: PluginReport) -> None:
+        plugins[report.where] = report
+        if report.bypassed and (message := f"stems.{signal.name}.{report.bypassed}") not in target.expected:
+            warnings.append(message)
+
+    before = after = levels.Meter(source.sample_rate, source.channels)
+    blocks = _metered(source.blocks(), before)
+    if signal.chain or target.tail_frames:
+        after = levels.Meter(source.sample_rate, source.channels)
+        processed = chains.apply_blocks(
+            blocks,
+            signal.chain,
+            source.sample_rate,
+            source.channels,
+            source.frames,
+            target.tail_frames,
+            sidechains=work.sidechains,
+            start_s=target.start_s,
+            report=note,
+            folder=work.place,
+            allow_plugin_paths=target.allow_plugin_paths,
+        )
+        blocks = _metered(processed, after)
+    with naming(f"{target.preset}: stems.{signal.name}."):
+        for block in blocks:
+            if work.progress.stop.is_set():
+                break
+            work.progress.add(block.shape[1])
+            take(block)
+    unrestored = before.levels().raised(-signal.gain_db)
+    return Processed(unrestored, after.levels(), tuple(plugins.values()), tuple(warnings))
+
+
+def _metered(blocks: Iterable[Block], meter: levels.Meter) -> Iterator[Block]:
+    for block in blocks:
+        meter.add(block)
+        yield block
+
+
+def _convert(work: _Work, gain_db: float, name: str) -> None:
+    """Write the file of a signal that waits in its spool."""
+    gain = np.float32(levels.to_amplitude(gain_db))
+    with work.target.create(name, work.place) as file:
+        for block in work.spools[name].reader(name).blocks():
+            file.write(block * gain)
+
+
+@contextmanager
+def diagnosing(
+    mixture: Reader, stems: Mapping[str, Reader], gains_db: Mapping[str, float]
+) -> Iterator[Future[tuple[diagnose.Finding, ...]]]:
+    """What is wrong with unprocessed stems, found in a thread meanwhile; an error raised meanwhile ends it."""
+    stop = threading.Event()
+
+    def blocks(block_frames: int) -> Iterator[Block]:
+        for block in mixture.blocks(block_frames):
+            if stop.is_set():
+                return
+            yield block
+
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            yield pool.submit(diagnose.diagnose, replace(mixture, open_blocks=blocks), stems, gains_db)
+        except BaseException:
+            stop.set()
+            raise
+
+
+@contextmanager
+def naming(place: str) -> Iterator[None]:
+    """Say of which preset, and where in it, a plug-in is that fails, or a parameter that is wrong."""
+    try:
+        yield
+    except ParameterError as error:
+        raise ParameterError(f"{place}{error.name}", error.value, error.allowed, error.unit) from None
+    except PresetError as error:
+        raise PresetError(error.path or place.removesuffix(": "), error.json_path, error.reason) from None
+    except PluginError as error:
+        raise type(error)(f"{place}{error}") from None

@@ -1,0 +1,194 @@
+"""The first stage of a render: the mixture, and what the separator or the cache gives of it, in files on disk.
+
+separate(separation, reader, place, spools, progress) -> Separated
+"""
+
+from __future__ import annotations
+
+import importlib
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from ..audio import Block, Reader
+from ..io.spool import Spool
+from ..measure import diagnose
+from ..preset.load import exchanged
+from ..separation.backend import SEPARATION_VERSION, Context, backend_named, stem_blocks
+from ..separation.compute import find_blas
+from ..separation.settings import BackendSettings
+from ..store import stemcache
+from ..store.folders import state_folder
+from .options import Separations
+
+Pairs = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Separation:
+    """What is separated and how: all that decides which stems come out.
+
+    `identity` is what the backend says of its weights, engine and threads. `swap` exchanges pairs of stems afterwards,
+    or looks for a bass that came out as another stem ("auto"). `scratch` is a folder for stems that are handed on to
+    other renders without the cache.
+    """
+
+    input_sha256: str
+    start_s: float
+    duration_s: float | None
+    backend: str
+    settings: BackendSettings
+    context: Context
+    identity: Mapping[str, Any]
+    swap: Literal["auto"] | Pairs
+    use_cache: bool
+    scratch: Path
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """The names of the separator's stems that are needed."""
+        return self.context.wanted
+
+    @property
+    def key(self) -> str:
+        """The name of the separation in the cache: renders that share it differ in what comes after it."""
+        return stemcache.key(
+            input_sha256=self.input_sha256,
+            start_s=self.start_s,
+            duration_s=self.duration_s,
+            backend=self.backend,
+            settings=self.settings.model_dump(),
+            identity=self.identity,
+            seed=self.context.seed,
+            separation_version=SEPARATION_VERSION,
+            wanted=self.wanted,
+        )
+
+
+@dataclass(frozen=True)
+class Separated:
+    """The mixture and its stems, by the names that hold after the swap.
+
+    `from_cache` says that nothing had to be separated, `swap` what was found where a swap was looked for, as JSON.
+    """
+
+    mixture: Reader
+    stems: Mapping[str, Reader]
+    from_cache: bool
+    swap: Mapping[str, Any] | None = None
+    warnings: tuple[str, ...] = ()
+
+
+def separate(
+    separation: Separation,
+    reader: Reader,
+    place: Path,
+    spools: ExitStack,
+    progress: Callable[[float], None],
+    shared: Separations | None = None,
+) -> Separated:
+    """Separate the signal of `reader`; what is put into the folder `place` is closed with `spools`.
+
+    Stems of this separation are taken from `shared` if they are there, and put there if they are not.
+    Raises SeparationFailed, AudioFileError and what else the backend raises.
+    """
+    warnings: list[str] = []
+    spool = spools.enter_context(Spool(["mixture"], reader.sample_rate, reader.channels, place))
+    for block in reader.blocks():
+        spool.write({"mixture": block})
+    mixture = spool.reader("mixture")
+    if not separation.wanted:
+        return Separated(mixture, {}, from_cache=False)
+    key = separation.key
+    made = (shared or {}).get(key)
+    stems, from_cache = (made, True) if made else _cached(separation, key, mixture, progress, warnings)
+    if stems is None:
+        # What is handed on must not lie in the staging folder, which goes when this render is done.
+        folder = place if shared is None else separation.scratch
+        spool = Spool(separation.wanted, mixture.sample_rate, mixture.channels, folder)
+        if shared is None:
+            spools.enter_context(spool)
+        for blocks in _blocks(separation, mixture, progress, warnings):
+            spool.write(blocks)
+        stems = {name: spool.reader(name) for name in separation.wanted}
+    if shared is not None:
+        shared[key] = stems
+    names, verdict = _names(separation.swap, stems, warnings)
+    stems = {names.get(name, name): stem for name, stem in stems.items()}
+    return Separated(mixture, stems, from_cache, verdict, tuple(warnings))
+
+
+def _cached(
+    separation: Separation, key: str, mixture: Reader, progress: Callable[[float], None], warnings: list[str]
+) -> tuple[Mapping[str, Reader] | None, bool]:
+    """The stems in the cache, and whether they were there before; None where the cache is not used or unusable."""
+    if not separation.use_cache or backend_named(separation.backend).quick:
+        return None, False
+    store = stemcache.locate()
+    shape = stemcache.Shape(separation.wanted, mixture.sample_rate, mixture.channels, mixture.frames)
+    try:
+        if stems := stemcache.get(store, key, shape):
+            return stems, True
+        return stemcache.put(store, key, _blocks(separation, mixture, progress, warnings), shape), False
+    except stemcache.Unusable as error:
+        warnings.append(f"the stems are not kept for the next render: {error}")
+        return None, False
+
+
+def _blocks(
+    separation: Separation, mixture: Reader, progress: Callable[[float], None], warnings: list[str]
+) -> Iterator[dict[str, Block]]:
+    """What the separator gives, block by block, when it is its turn."""
+    context = replace(separation.context, progress=progress, warn=warnings.append)
+    with turn(separation.identity.get("device")):
+        yield from stem_blocks(mixture, separation.backend, separation.settings, context)
+
+
+def _names(
+    swap: Literal["auto"] | Pairs, stems: Mapping[str, Reader], warnings: list[str]
+) -> tuple[Mapping[str, str], Mapping[str, Any] | None]:
+    """Names that some of the stems get instead of theirs, and what was found where a swap is looked for."""
+    if swap != "auto":
+        return exchanged(swap), None
+    verdict = diagnose.swapped(stems)
+    if verdict.swapped is None:
+        warnings.append(
+            f"whether bass and {verdict.partner} are swapped cannot be told, so they were left: {verdict.reason}"
+        )
+    if not verdict.swapped:
+        return {}, verdict.as_dict()
+    warnings.append(f"bass and {verdict.partner} were swapped back: {verdict.reason}")
+    return exchanged([("bass", verdict.partner)]), verdict.as_dict()
+
+
+@contextmanager
+def turn(device: str | None) -> Iterator[None]:
+    """A GPU serves one separation at a time, of all that the user runs on this machine; a CPU as many as there are."""
+    if device in (None, "cpu"):
+        yield
+        return
+    import filelock
+
+    folder = state_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(folder / f"{device}.lock"):
+        yield
+
+
+def loading_meters(progress: Callable[[float], None]) -> Callable[[float], None]:
+    """`progress`, which at its first call begins to load what takes a second and is needed once there are stems.
+
+    By then separators are at work outside Python; while they read the song it would hold them up.
+    """
+    loading = threading.Thread(target=importlib.import_module, args=("scipy.signal",))
+
+    def report(fraction: float) -> None:
+        if loading.ident is None:
+            find_blas()
+            loading.start()
+        progress(fraction)
+
+    return report
