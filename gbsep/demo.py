@@ -230,7 +230,7 @@ def pluck(
     w0 = 2 * np.pi / period
     low_pass_delay = -np.angle(freqz([1 - pole], [1, -pole], [w0])[1][0]) / w0
     line = int(period - low_pass_delay - 1.0)  # leaves 1 to 2 frames to the fractional delay, where Lagrange is best
-    loss = 10.0 ** (-3.0 / (frequency_hz * decay_s))
+    loss: float = 10.0 ** (-3.0 / (frequency_hz * decay_s))
     taps = loss * (1 - pole) * _lagrange(period - low_pass_delay - line)
 
     partials = np.arange(line // 2 + 1)
@@ -248,7 +248,7 @@ def pluck(
 
 def _loop_pole(frequency_hz: float, sample_rate: int, decay_s: float, treble_decay_s: float) -> float:
     """Pole of the one-pole low-pass whose loss per period makes the decay at TREBLE_HZ so much shorter."""
-    loss = 10.0 ** (-6.0 / frequency_hz * (1.0 / treble_decay_s - 1.0 / decay_s))  # of power
+    loss: float = 10.0 ** (-6.0 / frequency_hz * (1.0 / treble_decay_s - 1.0 / decay_s))  # of power
     b = 1.0 - loss * math.cos(2 * math.pi * TREBLE_HZ / sample_rate)
     return (b - math.sqrt(b * b - (1.0 - loss) ** 2)) / (1.0 - loss)
 
@@ -323,7 +323,8 @@ def _produce(
         echoes = rng.standard_normal((2, times_s.size)) * np.exp(-times_s / 0.05) / np.sqrt(0.025 * sample_rate)
         stereo += instrument.room * oaconvolve(mono[np.newaxis], echoes, axes=1)[:, :frames]
     fade = np.clip((frames - np.arange(frames)) / (0.5 * sample_rate), 0.0, 1.0)
-    return (np.round(instrument.gain * stereo * fade / PCM_24_STEP) * PCM_24_STEP).astype(np.float32)
+    steps: np.ndarray = np.round(instrument.gain * stereo * fade / PCM_24_STEP)
+    return (steps * PCM_24_STEP).astype(np.float32)
 
 
 def _play(
@@ -361,4 +362,5 @@ def _amplify(heard: np.ndarray, instrument: Instrument, sample_rate: int) -> np.
     clipped = np.tanh(instrument.drive * resample_poly(heard, OVERSAMPLING, 1))
     speaker = sosfilt(butter(2, instrument.speaker_hz, "bandpass", fs=fs, output="sos"), clipped)
     presence = sosfilt(butter(1, PRESENCE_HZ, "bandpass", fs=fs, output="sos"), speaker)
-    return resample_poly(speaker + instrument.presence * presence, 1, OVERSAMPLING)[: heard.size]
+    amplified: np.ndarray = resample_poly(speaker + instrument.presence * presence, 1, OVERSAMPLING)
+    return amplified[: heard.size]

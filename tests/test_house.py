@@ -87,7 +87,7 @@ TOO_LONG = {
     "train.scores",
 }
 """Longer modules that say no reason yet."""
-LONG_FUNCTIONS = {"batch.planning.plan", "cli.train.train"}
+LONG_FUNCTIONS = {"batch.planning.plan"}
 PRIVATE_IMPORTS: set[str] = set()
 
 

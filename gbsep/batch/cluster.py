@@ -71,7 +71,7 @@ def _in_turn(
     """No more tasks are handed over than workers can begin, so that little is in hand when it is to stop."""
     from distributed import as_completed
 
-    running: dict[Future, tuple[bool, list[Plan]]] = {}
+    running: dict[Future[Any], tuple[bool, list[Plan]]] = {}
     completed = as_completed(loop=client.loop)
 
     def submit() -> None:
@@ -97,7 +97,7 @@ def _in_turn(
         client.cancel(list(running), force=True)
 
 
-def _results(future: Future, plans: Sequence[Plan], batch: Batch) -> list[Outcome]:
+def _results(future: Future[Any], plans: Sequence[Plan], batch: Batch) -> list[Outcome]:
     from distributed.scheduler import KilledWorker
 
     try:

@@ -19,6 +19,10 @@ from . import streams
 if TYPE_CHECKING:
     from ..rendering import Progress
 
+    TimeType = click.ParamType[float]
+else:  # no older click has a generic one
+    TimeType = click.ParamType
+
 
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
@@ -27,7 +31,7 @@ def _set_debug(context: click.Context, parameter: click.Parameter, value: bool) 
     context.obj["debug"] |= value
 
 
-class Time(click.ParamType):
+class Time(TimeType):
     """Seconds, or minutes and seconds with a colon between them: `90`, `1:30`, `1:02:03.5`."""
 
     name = "time"
@@ -37,7 +41,7 @@ class Time(click.ParamType):
             *above, seconds = str(value).split(":")
             if len(above) > 2 or (above and not 0 <= float(seconds) < 60):
                 raise ValueError(value)
-            return float(seconds) + sum(60 ** (place + 1) * int(part) for place, part in enumerate(reversed(above)))
+            return float(seconds) + sum(60.0 ** (place + 1) * int(part) for place, part in enumerate(reversed(above)))
         except (ValueError, OverflowError):
             self.fail(f"{value!r} is no time: seconds such as 90, or 1:30", parameter, context)
 

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import math
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..params import DEVICES
 from .common import debug_option, progress_bar, say
 
-TOLD = 10
+if TYPE_CHECKING:
+    from ..train.loop import Plan
+
+MEAN_STEPS = 10
 """Steps over which the figures at the beginning and at the end are means, or half of all when there are fewer."""
 
 LINE_S = 60.0
@@ -75,41 +78,50 @@ def train(
     target = finetune.find_target(usual_name if out is None else out, models)
     with progress_bar(target.stem, LINE_S) as show:
         backend, file = finetune.find_start(start, models, partial(show, "download"))
-        given: dict[str, Any] = {"steps": steps, "learning_rate": rate, "batch_size": batch}
-        usual = finetune.PLANS[backend]
-        plan = replace(usual, seed=seed, **{name: value for name, value in given.items() if value is not None})
-        plan = replace(plan, cooldown=min(usual.cooldown, plan.steps // 2), warmup=min(usual.warmup, plan.steps // 10))
+        given = {"steps": steps, "learning_rate": rate, "batch_size": batch, "seed": seed}
+        plan = _plan_of(finetune.PLANS[backend], given)
         show("reading songs", 0.0)
         job = finetune.songs_job(backend, file, stems, plan, pick_device(device))
         target.parent.mkdir(parents=True, exist_ok=True)
         kept = target.with_suffix(".state")
         state = loop.opened(job, kept)
         figures, before = list[float](), state.step
-        with _interrupted() as interrupted:
-            running = loop.run(state, job, plan, kept, math.inf if minutes is None else 60 * minutes)
+        running = loop.run(state, job, plan, kept, math.inf if minutes is None else 60 * minutes)
+        with _interrupted() as interrupted, closing(running):
             for step, figure in running:
                 figures.append(figure)
-                show(f"step {step}, {_told(figures[-TOLD:], backend)}", step / plan.steps)
+                show(f"step {step}, {_mean(figures[-MEAN_STEPS:], backend)}", step / plan.steps)
                 if interrupted():
-                    running.close()
                     break
-    if interrupted():
-        done = f"step {state.step} of {plan.steps}"
-        click.echo(f"interrupted after {done}; the same command goes on from there", err=True)
-        return interrupted()
+    if code := interrupted():
+        click.echo(
+            f"interrupted after step {state.step} of {plan.steps}; the same command goes on from there", err=True
+        )
+        return code
     finetune.finish(job, state, target)
     kept.unlink(missing_ok=True)
     if figures:
-        few = min(TOLD, max(1, len(figures) // 2))
-        change = f"error {_told(figures[:few], backend)} at first, {_told(figures[-few:], backend)} at last"
-        since = f"{before + 1} to " if before else ""
-        click.echo(f"{since}{state.step} steps, {change} (means of {few}, each step on other excerpts)", err=True)
+        click.echo(_change(figures, before, state.step, backend), err=True)
     say(str(target))
     return 0
 
 
-def _told(figures: list[float], backend: str) -> str:
-    """The mean of the figures that a backend's training tells."""
+def _plan_of(usual: Plan, given: Mapping[str, Any]) -> Plan:
+    """The usual plan with what was given instead; a short training rises and falls in a part of its steps."""
+    plan = replace(usual, **{name: value for name, value in given.items() if value is not None})
+    return replace(plan, cooldown=min(usual.cooldown, plan.steps // 2), warmup=min(usual.warmup, plan.steps // 10))
+
+
+def _change(figures: list[float], before: int, after: int, backend: str) -> str:
+    """How the error changed from step `before` to step `after`."""
+    few = min(MEAN_STEPS, max(1, len(figures) // 2))
+    first, last = _mean(figures[:few], backend), _mean(figures[-few:], backend)
+    since = f"{before + 1} to " if before else ""
+    return f"{since}{after} steps, error {first} at first, {last} at last (means of {few}, each step on other excerpts)"
+
+
+def _mean(figures: list[float], backend: str) -> str:
+    """The mean of some steps' errors, in the unit of the backend."""
     mean = fmean(figures)
     return f"{mean:.2f} dB" if backend == "compact" else f"{mean:.4f}"
 

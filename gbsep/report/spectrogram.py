@@ -44,7 +44,9 @@ def mel_db(reader: Reader, width: int, n_mels: int) -> np.ndarray:
     known = np.flatnonzero(count)
     nearest = known[np.minimum(known.searchsorted(np.arange(width)), len(known) - 1)]
     power = total[nearest] / count[nearest, np.newaxis]
-    return np.maximum(10 * np.log10(np.maximum(power, 1e-12)), FLOOR_DB).T.astype(np.float32)
+    level_db = 10 * np.log10(np.maximum(power, 1e-12))
+    shown: np.ndarray = np.maximum(level_db, FLOOR_DB).T
+    return shown.astype(np.float32)
 
 
 def mel_hz(sample_rate: int, n_mels: int) -> np.ndarray:
