@@ -7,13 +7,14 @@
 from __future__ import annotations
 
 import os
-import typing
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 
 from .errors import SmallFileError, nearest, printable, shown
 
@@ -46,49 +47,82 @@ def validated(path: str | Path, model: type[Model], document: Any) -> Model:
         raise SmallFileError(path, printable(f"is not as gbsep writes it: {where}: {reason}"[:400])) from None
 
 
-def first_problem(error: ValidationError, model: type[BaseModel]) -> tuple[str, str]:
+class Misplaced(ValueError):
+    """What a validator finds wrong with a value; `place` is where in the value, such as `.points[1]`."""
+
+    def __init__(self, place: str, reason: str):
+        super().__init__(reason)
+        self.place, self.reason = place, reason
+
+
+def first_problem(error: ValidationError, model: Any) -> tuple[str, str]:
     """The JSON path of the first problem and the reason, with the nearest known key for one that `model` lacks.
+
+    `model` is a StrictModel or another type that pydantic validates.
 
     >>> try: StrictModel.model_validate({"x": 1})
     ... except ValidationError as error: first_problem(error, StrictModel)
     ('x', 'unknown key; known: ')
     """
-    problem = error.errors(include_url=False)[0]
-    path, keys = _follow(model, problem["loc"])
+    problem = _first(error.errors(include_url=False))
+    path, fields = _follow(model, problem["loc"])
+    context = problem.get("ctx", {})
     if problem["type"] == "extra_forbidden":
-        return path, f"unknown key{nearest(str(problem['loc'][-1]), keys)}"
+        key = str(problem["loc"][-1])
+        if key.isidentifier() or len(problem["loc"]) == 1:
+            return path, f"unknown key{nearest(key, fields)}"
+        return path[: -1 - len(key)], f"unknown key {shown(key)}{nearest(key, fields)}"
     if problem["type"] == "missing":
-        return path, "is missing"
+        about = fields[str(problem["loc"][-1])].description
+        return path, f"is missing{': ' if about else ''}{about or ''}"
     if problem["type"] == "union_tag_invalid":
-        context = problem["ctx"]
         known = [tag.strip(" '") for tag in context["expected_tags"].split(",")]
-        key = context["discriminator"].strip("'")
-        return f"{path}.{key}", f"{context['tag']!r} is unknown{nearest(context['tag'], known)}"
+        key, tag = context["discriminator"].strip("'"), context["tag"]
+        return f"{path}.{key}", f"{shown(tag)} is unknown{nearest(tag, known)}"
+    if isinstance(context.get("error"), Misplaced):
+        return path + context["error"].place, context["error"].reason
     return path, f"{problem['msg'][:1].lower()}{problem['msg'][1:]}, not {shown(problem['input'])}"
 
 
-def _follow(model: type[BaseModel], location: tuple[int | str, ...]) -> tuple[str, list[str]]:
-    """A location of pydantic's as a JSON path, without the tags of unions, and the keys known at its last step."""
-    path, place, keys = "", typing.cast(Any, model), list[str]()
+def _first(problems: list[ErrorDetails]) -> ErrorDetails:
+    """The first problem; for a missing key an unknown one beside it, which may be the same misspelt."""
+    first = problems[0]
+    unknown = (
+        problem
+        for problem in problems
+        if problem["type"] == "extra_forbidden" and problem["loc"][:-1] == first["loc"][:-1]
+    )
+    return next(unknown, first) if first["type"] == "missing" else first
+
+
+def _follow(model: Any, location: tuple[int | str, ...]) -> tuple[str, dict[str, FieldInfo]]:
+    """A location of pydantic's as a JSON path, without the tags of unions, and the fields known at its last step."""
+    path, place, fields = "", model, dict[str, FieldInfo]()
     for part in location:
-        if typing.get_origin(place) in (dict, list):
-            place = typing.get_args(place)[-1]
+        while get_origin(place) is Annotated:
+            place = get_args(place)[0]
+        if get_origin(place) in (dict, list):
+            place = get_args(place)[-1]
         else:
             models = [leaf for leaf in _leaves(place) if isinstance(leaf, type) and issubclass(leaf, BaseModel)]
-            tagged = [leaf for leaf in models if any(field.default == part for field in leaf.model_fields.values())]
+            tagged = [leaf for leaf in models if part in _tags(leaf)]
             if len(models) > 1 and tagged:
                 place = tagged[0]
                 continue
-            fields = {
-                field.alias or name: field.annotation for kind in models for name, field in kind.model_fields.items()
-            }
-            keys, place = list(fields), fields.get(str(part))
+            fields = {field.alias or name: field for kind in models for name, field in kind.model_fields.items()}
+            place = fields[str(part)].annotation if part in fields else None
         path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
-    return path, keys
+    return path, fields
+
+
+def _tags(model: type[BaseModel]) -> set[Any]:
+    """The values by which a model is told from others of its union."""
+    literals = (field.annotation for field in model.model_fields.values() if get_origin(field.annotation) is Literal)
+    return {value for literal in literals for value in get_args(literal)}
 
 
 def _leaves(annotation: Any) -> Iterator[Any]:
-    inner = typing.get_args(annotation)
+    inner = get_args(annotation)
     if not inner:
         yield annotation
     for part in inner:

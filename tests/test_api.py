@@ -15,10 +15,12 @@ import pytest
 
 import gbsep
 from gbsep.audio import Audio
+from gbsep.effects.builtin import Builtin, render_whole
 from gbsep.effects.butterworth import butterworth_sos
 from gbsep.effects.chain import check_chain, parse_chain
-from gbsep.effects.table import EFFECTS, SAMPLE_RATE, Builtin, render_whole
+from gbsep.effects.table import EFFECTS
 from gbsep.errors import ParameterError, PresetError
+from gbsep.params import SAMPLE_RATE
 from gbsep.preset.load import load_preset, parse_override
 from gbsep.report.sweep import grid, parse_vary
 from gbsep.separation.compute import MISSING, versions
@@ -60,7 +62,7 @@ def test_no_effect_meets_a_rate_at_which_it_takes_the_process_down(rate: int) ->
 def test_every_effect_lives_at_the_ends_of_the_rates() -> None:
     """In a process of its own, so that a crash is a failure of this test alone."""
     code = (
-        "import numpy as np, gbsep\nfrom gbsep.effects.table import EFFECTS, SAMPLE_RATE\n"
+        "import numpy as np, gbsep\nfrom gbsep.effects.table import EFFECTS\nfrom gbsep.params import SAMPLE_RATE\n"
         "for rate in (int(SAMPLE_RATE.low), int(SAMPLE_RATE.high)):\n"
         "    for spec in EFFECTS.values():\n"
         "        if spec.sample_rates or spec.name in ('Convolution', 'Ducker'): continue\n"

@@ -16,8 +16,9 @@ from gbsep.effects.automation import (
     parse_automation,
     value_at,
 )
-from gbsep.effects.table import EFFECTS, Param
+from gbsep.effects.table import EFFECTS
 from gbsep.errors import ParameterError
+from gbsep.params import Param
 
 CUTOFF = EFFECTS["Butterworth"].param("cutoff_hz")
 GAIN = EFFECTS["Gain"].param("gain_db")

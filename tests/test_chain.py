@@ -15,6 +15,7 @@ from scipy import signal
 
 from gbsep.audio import Audio, join
 from gbsep.effects.automation import Automation
+from gbsep.effects.builtin import Builtin
 from gbsep.effects.chain import (
     AUTOMATION_STEP_S,
     MAX_EFFECTS,
@@ -28,7 +29,7 @@ from gbsep.effects.chain import (
     dump_chain,
     parse_chain,
 )
-from gbsep.effects.table import EFFECTS, Builtin
+from gbsep.effects.table import EFFECTS
 from gbsep.errors import AudioError, ParameterError, PresetError
 
 RATE = 44100
@@ -133,9 +134,13 @@ def test_defaults_are_filled_in():
         ([{"effect": "Compressor", "ratio": math.nan}], r"chain\[0\].ratio", "nan is not allowed"),
         ([{"effect": "Compressor", "ratio": "x" * 1000}], r"chain\[0\].ratio", r"'x+\.\.\.x+' is not allowed"),
         ([{"effect": "Gain", "wet": 2}], r"chain\[0\].wet", "a number from 0 to 1"),
-        ([{"effect": "Butterworth", "mode": "lowpass"}], r"chain\[0\]", "Butterworth needs cutoff_hz"),
+        (
+            [{"effect": "Butterworth", "mode": "lowpass"}],
+            r"chain\[0\]",
+            "cutoff_hz: is missing: a number from 1",
+        ),
         ([{"effect": "Butterworth", "mode": "low", "cutoff_hz": 9}], r"chain\[0\].mode", "did you mean 'lowpass'"),
-        ([{"effect": "Parallel", "chain": []}], r"chain\[0\].chain", "unknown parameter"),
+        ([{"effect": "Parallel", "chain": []}], r"chain\[0\].chain", "unknown key"),
         ([{"effect": "Parallel", "branches": []}], r"chain\[0\].branches", "one or more"),
         ([{"effect": "Parallel", "branches": [[]]}], r"chain\[0\].branches\[0\]", "a branch is an object"),
         (
@@ -561,7 +566,7 @@ class Late:
 def test_reported_latency_is_taken_off_and_automation_keeps_time(shape, monkeypatch):
     chains = [[{"effect": "Gain", "gain_db": -6}], moving({"effect": "Gain"}, "gain_db", [[0.1, -20], [0.3, 0]], shape)]
     prompt = [run(chain, noise(), [999], tail_frames=100) for chain in chains]
-    monkeypatch.setattr("gbsep.effects.chain.Builtin", Late)
+    monkeypatch.setattr("gbsep.effects.apply.Builtin", Late)
     for chain, expected in zip(chains, prompt, strict=True):
         np.testing.assert_allclose(run(chain, noise(), [999], tail_frames=100), expected, rtol=0, atol=1e-4)
 

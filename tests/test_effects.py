@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gbsep.audio import join
-from gbsep.effects.table import EFFECTS, Builtin, Param, check_files, render_whole, spec_of
+from gbsep.effects.builtin import Builtin, check_files, render_whole
+from gbsep.effects.table import EFFECTS, spec_of
 from gbsep.errors import ParameterError
+from gbsep.params import Param
 
 OWN = {"Butterworth", "Ducker"}
 NOT_EFFECTS = {  # containers, base classes, and what hosts external plug-ins

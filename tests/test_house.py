@@ -69,8 +69,6 @@ REASON = re.compile(r"\bLong because\b")
 """A sentence in the docstring of a longer module says why it is not split."""
 
 TOO_LONG = {
-    "effects.chain",
-    "effects.table",
     "io.files",
     "measure.diagnose",
     "measure.evaluate",

@@ -18,9 +18,9 @@ References: S. Butterworth, "On the theory of filter amplifiers", Wireless Engin
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from ..arguments import checked
 from ..audio import BLOCK_FRAMES, Block, rechunk
 from ..errors import ParameterError, nearest
 from ..params import SAMPLE_RATE
+from .processor import Changes, in_pieces
 
 Mode = Literal["lowpass", "highpass"]
 MODES: tuple[Mode, ...] = get_args(Mode)
@@ -168,3 +169,31 @@ def _extension_frames(sos: np.ndarray) -> int:
     """scipy.signal.sosfiltfilt's default `padlen`."""
     taps = 2 * len(sos) + 1 - min(int((sos[:, 2] == 0).sum()), int((sos[:, 5] == 0).sum()))
     return 3 * taps
+
+
+def sos_of(params: Mapping[str, Any], sample_rate: int) -> np.ndarray:
+    """The filter that the parameters of the effect `Butterworth` describe."""
+    return butterworth_sos(params["order"], params["cutoff_hz"], params["mode"], sample_rate)
+
+
+class Butterworth:
+    """The causal filter as a Processor: the state is carried on when the cut-off changes."""
+
+    latency_frames = 0
+
+    def __init__(self, params: Mapping[str, Any], sample_rate: int):
+        self._params, self._sample_rate = dict(params), sample_rate
+        self._sos = sos_of(params, sample_rate)
+        self._state: np.ndarray | None = None
+
+    def process(self, block: Block, changes: Changes = ()) -> Block:
+        return in_pieces(block.astype(np.float64), changes, self._process, self._set).astype(np.float32)
+
+    def _process(self, block: np.ndarray) -> np.ndarray:
+        filtered, self._state = filter_block(block, self._sos, self._state)
+        return filtered
+
+    def _set(self, name: str, value: float) -> None:
+        self._params[name] = value
+        order, mode, cutoff_hz = self._params["order"], self._params["mode"], self._params["cutoff_hz"]
+        self._sos = moving_butterworth_sos(order, cutoff_hz, mode, self._sample_rate)

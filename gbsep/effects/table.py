@@ -2,27 +2,22 @@
 
 Conventions: effects and parameters carry Pedalboard's own names and defaults, units are suffixes of our own names.
 The ranges are ours: inside them every effect gives finite audio for finite audio, while Pedalboard itself accepts NaN,
-a negative cut-off, or a feedback that never dies. `Butterworth` and `Ducker` are gbsep's own and are run by
-`gbsep.effects.chain`; this module runs the others.
+a negative cut-off, or a feedback that never dies. `Butterworth` and `Ducker` are gbsep's own (butterworth.py,
+ducker.py); all others are Pedalboard's and are run by builtin.py.
 
-Pedalboard as gbsep uses it (0.9.26): an effect is reset once and then fed blocks with `reset=False` and one
-`buffer_size`, for a buffer larger than the first makes it start anew; its output comes later by its latency and is
-aligned with its input. Cut that way, every effect marked `streams` gives the samples of one whole-file call. The
-others are given the whole signal. Reference: https://spotify.github.io/pedalboard/reference/pedalboard.html
+A new effect of Pedalboard's is a row of EFFECTS. The validator of presets, their JSON Schema and the checks follow.
+Reference: https://spotify.github.io/pedalboard/reference/pedalboard.html
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from ..arguments import checked
-from ..audio import Block
-from ..errors import AudioError, ParameterError, nearest
-from ..params import BUFFER, SAMPLE_RATE, Param
+from ..errors import ParameterError, nearest
+from ..params import Param
 
 
 @dataclass(frozen=True)
@@ -235,10 +230,6 @@ EFFECTS = {
 }
 
 
-Changes = Sequence[tuple[int, Mapping[str, float]]]
-"""Automation within a block: (frame of the block, parameters that hold from there on), in order of the frames."""
-
-
 @checked
 def spec_of(name: str) -> EffectSpec:
     """The row of that name; ParameterError with the nearest name when there is none."""
@@ -250,81 +241,3 @@ def spec_of(name: str) -> EffectSpec:
 def is_lowpass(name: str, params: Mapping[str, Any]) -> bool:
     """Whether the effect leaves everything as it is when its cut-off lies above half the sample rate."""
     return name == "LowpassFilter" or params.get("mode") in ("lowpass", "LPF12", "LPF24")
-
-
-class Builtin:
-    """A fresh instance of a Pedalboard built-in, taking a signal block by block.
-
-    `process` takes (channels, n) and gives as many frames, fewer at first where the effect has latency: what it gives
-    is aligned with what it takes. A jump of `changes` may click. Blocks, and the pieces between changes, must have more
-    than two frames, for Pedalboard guesses from the shape which axis is which, and the first at least `buffer_frames`.
-    """
-
-    latency_frames = 0
-
-    @checked
-    def __init__(self, name: str, params: Mapping[str, Any], sample_rate: int, buffer_frames: int):
-        self._sample_rate, self._buffer_frames = SAMPLE_RATE.check(sample_rate), BUFFER.check(buffer_frames)
-        self._pedal = _make(name, params)
-        self._pedal.reset()
-
-    def process(self, block: Block, changes: Changes = ()) -> Block:
-        return in_pieces(block, changes, self._process, self._set)
-
-    def _process(self, block: Block) -> Block:
-        block = np.ascontiguousarray(block, dtype=np.float32)
-        out = self._pedal.process(block, self._sample_rate, buffer_size=self._buffer_frames, reset=False)
-        return out.reshape(block.shape[0], -1)
-
-    def _set(self, name: str, value: float) -> None:
-        setattr(self._pedal, name, value)
-
-
-def in_pieces(
-    block: Block, changes: Changes, process: Callable[[Block], Block], set_param: Callable[[str, float], None]
-) -> Block:
-    """The block processed in the pieces between the changes, each of which is set before its piece."""
-    pieces, begin = [], 0
-    for frame, values in [*changes, (block.shape[1], {})]:
-        if frame > begin:
-            pieces.append(process(block[:, begin:frame]))
-            begin = frame
-        for name, value in values.items():
-            set_param(name, value)
-    return pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=1)
-
-
-@checked
-def render_whole(name: str, params: Mapping[str, Any], samples: np.ndarray, sample_rate: int) -> np.ndarray:
-    """A built-in over a whole signal, shape kept: for the effects that do not stream."""
-    SAMPLE_RATE.check(sample_rate)
-    if samples.ndim != 2 or samples.dtype.kind != "f":
-        raise AudioError(
-            f"samples must be floating point of shape (channels, frames), not {samples.dtype} {samples.shape}"
-        )
-    padded = np.pad(samples, ((0, 0), (0, max(0, 3 - samples.shape[1]))))
-    return _make(name, params).process(padded, sample_rate)[:, : samples.shape[1]]
-
-
-def check_files(name: str, params: Mapping[str, Any]) -> None:
-    """Raise ParameterError when a file that the effect needs is missing or no audio, which Pedalboard may let pass."""
-    from pedalboard.io import AudioFile
-
-    for param in spec_of(name).params:
-        if param.kind == "path":
-            try:
-                AudioFile(params[param.name]).close()
-            except (OSError, ValueError, RuntimeError) as error:
-                raise ParameterError(param.name, params[param.name], f"an audio file ({error})") from error
-
-
-def _make(name: str, params: Mapping[str, Any]) -> Any:
-    import pedalboard
-
-    spec = spec_of(name)
-    params = {key: spec.param(key).check(value) for key, value in params.items()}
-    enumerations = {"quality": pedalboard.Resample.Quality, "mode": pedalboard.LadderFilter.Mode}
-    arguments = {
-        key: getattr(enumerations[key], value) if key in enumerations else value for key, value in params.items()
-    }
-    return getattr(pedalboard, name)(**arguments)
