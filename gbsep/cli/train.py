@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -78,8 +78,7 @@ def train(
     target = finetune.find_target(usual_name if out is None else out, models)
     with progress_bar(target.stem, LINE_S) as show:
         backend, file = finetune.find_start(start, models, partial(show, "download"))
-        given = {"steps": steps, "learning_rate": rate, "batch_size": batch, "seed": seed}
-        plan = _plan_of(finetune.PLANS[backend], given)
+        plan = _plan_of(finetune.PLANS[backend], steps=steps, learning_rate=rate, batch_size=batch, seed=seed)
         show("reading songs", 0.0)
         job = finetune.songs_job(backend, file, stems, plan, pick_device(device))
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -94,9 +93,8 @@ def train(
                 if interrupted():
                     break
     if code := interrupted():
-        click.echo(
-            f"interrupted after step {state.step} of {plan.steps}; the same command goes on from there", err=True
-        )
+        done = f"step {state.step} of {plan.steps}"
+        click.echo(f"interrupted after {done}; the same command goes on from there", err=True)
         return code
     finetune.finish(job, state, target)
     kept.unlink(missing_ok=True)
@@ -106,7 +104,7 @@ def train(
     return 0
 
 
-def _plan_of(usual: Plan, given: Mapping[str, Any]) -> Plan:
+def _plan_of(usual: Plan, **given: Any) -> Plan:
     """The usual plan with what was given instead; a short training rises and falls in a part of its steps."""
     plan = replace(usual, **{name: value for name, value in given.items() if value is not None})
     return replace(plan, cooldown=min(usual.cooldown, plan.steps // 2), warmup=min(usual.warmup, plan.steps // 10))
