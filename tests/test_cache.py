@@ -416,7 +416,7 @@ def recording(tmp_path):
 @pytest.fixture
 def later(monkeypatch):
     now_ns = time.time_ns
-    monkeypatch.setattr(stem_cache.time, "time_ns", lambda: now_ns() + 3600 * 10**9)
+    monkeypatch.setattr("time.time_ns", lambda: now_ns() + 3600 * 10**9)
 
 
 ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2, appendix B.1

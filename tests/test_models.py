@@ -301,9 +301,9 @@ def test_find_refuses_and_accepts_a_change(network, folder):
 def test_a_settled_file_is_not_hashed_again(folder, monkeypatch):
     path = folder / "own.pth"
     path.write_bytes(b"weights")
-    monkeypatch.setattr("gbsep.models.verify._SETTLED_NS", -(10**18))
+    monkeypatch.setattr("gbsep.store.identity._SETTLED_NS", -(10**18))
     expected = verify(path)
-    monkeypatch.setattr("gbsep.models.verify.sha256_of", lambda path: pytest.fail("hashed again"))
+    monkeypatch.setattr("gbsep.models.verify.file_hash", lambda path: pytest.fail("hashed again"))
     assert verify(path) == expected
 
 

@@ -15,6 +15,7 @@ import pytest
 
 import gbsep
 from gbsep import rendering
+from gbsep.atomic import write_whole
 from gbsep.audio import Audio
 from gbsep.batch import report as batch_report
 from gbsep.cli.common import Time
@@ -316,7 +317,7 @@ def test_an_output_folder_that_becomes_a_link_while_rendering(song: Path, done: 
 def test_a_small_file_is_not_written_through_a_link(precious: Path, tmp_path: Path) -> None:
     for name in (".batch.json.tmp", "batch.json"):
         (tmp_path / name).symlink_to(precious)
-    folders.write_whole(tmp_path / "batch.json", "new")
+    write_whole(tmp_path / "batch.json", "new")
     assert precious.read_text() == "precious"
     assert (tmp_path / "batch.json").read_text() == "new"
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".gbsep-")]
@@ -571,5 +572,5 @@ def test_hidden_words_stay_words() -> None:
 def test_a_record_of_a_name_in_any_bytes_is_read_as_it_was_written(done: Path) -> None:
     told = json.loads((done / record.RECORD).read_text())
     told["input"]["path"] = "/songs/caf\udce9.wav"
-    folders.write_whole(done / record.RECORD, json.dumps(record.sealed(told), ensure_ascii=False))
+    write_whole(done / record.RECORD, json.dumps(record.sealed(told), ensure_ascii=False))
     assert record.load(done).recording.path == "/songs/caf\udce9.wav"

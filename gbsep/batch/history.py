@@ -15,12 +15,13 @@ from typing import Annotated
 
 from pydantic import Field, RootModel
 
+from ..atomic import write_whole
 from ..errors import FolderUnknown, SmallFileError
 from ..rendering import Outcome, Plan
 from ..schema import validated
 from ..separation.backend import backend_named
 from ..store import smallfiles
-from ..store.folders import state_folder, write_whole
+from ..store.folders import state_folder
 from .planning import Batch, separations
 
 ROUGHLY_AFTER = 0.006

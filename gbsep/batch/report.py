@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
+from ..atomic import write_whole
 from ..errors import OutputError, SmallFileError
 from ..rendering import RENDERING_VERSION, Outcome
 from ..schema import Lenient, Place, Text, TrackName, validated
 from ..shelf import remote, review
 from ..shelf.record import plain_track
 from ..store import smallfiles
-from ..store.folders import write_whole
 from ..version import __version__
 
 if TYPE_CHECKING:

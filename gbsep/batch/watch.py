@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ..errors import GbsepError
 from ..io.probe import is_stem, probe
+from ..store.identity import Stamp
 from . import inputs
 
 PATIENCE = 5
@@ -70,7 +71,7 @@ def _stamp(path: Path) -> tuple[int, int] | None:
         status = path.stat()
     except OSError:
         return None
-    return status.st_size, status.st_mtime_ns
+    return Stamp.of(status)[:2]
 
 
 def _is_complete(path: Path, unchanged_s: float, settle_s: float) -> bool:

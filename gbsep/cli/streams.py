@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from ..store.folders import ESCAPED
+from ..atomic import ESCAPED
 
 
 def prepare() -> None:

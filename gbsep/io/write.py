@@ -13,15 +13,15 @@ References: EBU Tech 3285 (Broadcast Wave), EBU Tech 3306 (RF64), RFC 9639 (FLAC
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..arguments import checked
+from ..atomic import replacing
 from ..audio import Audio, Block, check_finite
 from ..errors import AudioError, AudioFileError, ParameterError
 from . import sndfile
@@ -131,16 +131,14 @@ def open_writer(
     row = FORMATS[format.container]
     name = "RF64" if needs_rf64(format, channels, frames) else row.name
     best = {"compression_level": 0.0, "bitrate_mode": "CONSTANT"} if format.container == "mp3" else {}
-    hidden = path.with_name(f".gbsep-{os.urandom(8).hex()}.tmp")
-    sound = None
-    try:
+    with ExitStack() as opened:
         with _writing(path):
-            # Python has words for a folder that is missing or not writable; libsndfile has "System error".
-            hidden.open("xb").close()
+            hidden = opened.enter_context(replacing(path))
             subtype = row.subtypes[format.bit_depth]
             sound = soundfile.SoundFile(
                 sndfile.address(hidden), "w", sample_rate, channels, subtype, format=name, **best
             )
+            opened.callback(_close, sound)
             _describe(sound, format, tags or {}, broadcast)
         writer = Writer(path, format, sound, frames)
         yield writer
@@ -151,13 +149,15 @@ def open_writer(
             if format.container == "mp3":
                 _write_id3(hidden, tags or {})
             _check_written(path, hidden, frames)
-            os.replace(hidden, path)
-    finally:
-        if sound is not None:
-            with suppress(soundfile.LibsndfileError):
-                sound.close()
-        with suppress(OSError):
-            hidden.unlink()
+            opened.close()
+
+
+def _close(sound: soundfile.SoundFile) -> None:
+    """Close a file that is given up, or closed already."""
+    import soundfile
+
+    with suppress(soundfile.LibsndfileError):
+        sound.close()
 
 
 @contextmanager

@@ -17,8 +17,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import BackendError, one_line
+from ..store.identity import file_hash
 from .catalogue import HUB, HUB_OWNER, data_dir, row
-from .verify import CHECKSUM, sha256_of, state_dir
+from .verify import CHECKSUM, state_dir
 
 _CONNECT_S = 1.0
 
@@ -59,7 +60,7 @@ def _download(urls: list[str], folder: Path, progress: Callable[[float], None]) 
                 part = path.with_name(f"{path.name}.part")
                 _resume(url, part, lambda fraction, done=done: progress((done + fraction) / len(urls)))  # type: ignore[misc]
                 named = CHECKSUM.search(path.stem)
-                if named and not sha256_of(part).startswith(named[1]):
+                if named and not file_hash(part).startswith(named[1]):
                     part.unlink()
                     with contextlib.suppress(OSError):
                         folder.rmdir()

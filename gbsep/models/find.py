@@ -13,8 +13,6 @@ Which files a model consists of is for its backend to say: see Layout.
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import os
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -25,6 +23,7 @@ from typing import Protocol
 
 from ..errors import BackendError, ParameterError, SmallFileError, WeightsMissing, nearest, sentence
 from ..store import smallfiles
+from ..store.identity import file_hash, json_hash
 from .catalogue import (
     EMBEDDED,
     EMBEDDED_FOLDER,
@@ -40,7 +39,7 @@ from .catalogue import (
     published,
 )
 from .fetch import fetch
-from .verify import sha256_of, state_dir, trust, verify, write_quietly
+from .verify import state_dir, trust, verify, write_quietly
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ class Found:
 
     @property
     def digest(self) -> str:
-        return hashlib.sha256(json.dumps([self.sha256, self.weights, self.segment_s]).encode()).hexdigest()
+        return json_hash([self.sha256, self.weights, self.segment_s])
 
 
 @dataclass(frozen=True)
@@ -141,7 +140,7 @@ def find(
 def _embedded() -> Found:
     """The model inside gbsep, whose SHA-256 is known."""
     path = EMBEDDED_FOLDER / EMBEDDED.files[0]
-    wanted, found = card()["sha256"], sha256_of(path)
+    wanted, found = card()["sha256"], file_hash(path)
     if found != wanted:
         raise BackendError(
             f"{path} is damaged: its SHA-256 begins with {found[:12]}, not with {wanted[:12]}; install gbsep again"

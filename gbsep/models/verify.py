@@ -8,7 +8,6 @@ too (`check_once`).
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import re
 import time
@@ -16,18 +15,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..atomic import write_whole
 from ..errors import BackendError, SmallFileError
 from ..schema import Lenient, Sha256, validated
 from ..store import smallfiles
-from ..store.folders import state_folder, write_whole
+from ..store.folders import state_folder
+from ..store.identity import Stamp, file_hash, is_settled, json_hash, path_hash
 
 if TYPE_CHECKING:
     from .find import Found
 
 CHECKSUM = re.compile(r"-([0-9a-f]{8,64})$")
 """The first digits of a SHA-256 at the end of a file's name, without its suffix."""
-
-_SETTLED_NS = 2_000_000_000
 
 
 def state_dir() -> Path:
@@ -58,12 +57,12 @@ def verify(path: Path, accepting: str = "gbsep models verify MODEL --accept") ->
     stat = path.stat()
     if stat.st_size == 0:
         raise BackendError(f"{path} is empty: delete it and fetch the model again")
-    stamp = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+    stamp, seen_ns = Stamp.of(stat), time.time_ns()
     record = record_of(path)
     known = _known(record)
-    if known is not None and known.stamp == stamp:
+    if known is not None and known.stamp == list(stamp):
         return known.sha256
-    sha256 = sha256_of(path)
+    sha256 = file_hash(path)
     named = CHECKSUM.search(path.stem)
     if named and not sha256.startswith(named[1]):
         raise BackendError(
@@ -75,9 +74,8 @@ def verify(path: Path, accepting: str = "gbsep models verify MODEL --accept") ->
             f"{path} has changed since gbsep first used it (SHA-256 {known.sha256[:12]}, now {sha256[:12]}): "
             f"bring the old file back, or accept the new one with `{accepting}`"
         )
-    # A file written a moment ago can change again within the clock's tick: its stamp proves nothing yet.
-    settled = time.time_ns() - max(stat.st_mtime_ns, stat.st_ctime_ns) > _SETTLED_NS
-    write_quietly(record, json.dumps({"path": str(path), "sha256": sha256, "stamp": stamp if settled else None}))
+    lasting = stamp if is_settled(stamp, seen_ns) else None
+    write_quietly(record, json.dumps({"path": str(path), "sha256": sha256, "stamp": lasting}))
     return sha256
 
 
@@ -90,8 +88,8 @@ def check_once(found: Found, check: Callable[[], object], detail: str = "") -> N
 
     So a render whose stems are cached reads no weights. `detail` is what the check depends on beside the files.
     """
-    key = json.dumps([_CHECKS_VERSION, found.backend, found.digest, detail])
-    passed = state_dir() / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.usable"
+    key = json_hash([_CHECKS_VERSION, found.backend, found.digest, detail])
+    passed = state_dir() / f"{key[:32]}.usable"
     if not passed.is_file():
         check()
         write_quietly(passed, found.name)
@@ -109,16 +107,7 @@ def trust(path: Path) -> str:
 
 def record_of(path: Path) -> Path:
     """The file that holds what is recorded of a weight file."""
-    return state_dir() / f"{hashlib.sha256(str(path.absolute()).encode()).hexdigest()[:32]}.json"
-
-
-def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file, as hex."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(2**20):
-            digest.update(chunk)
-    return digest.hexdigest()
+    return state_dir() / f"{path_hash(path.absolute())}.json"
 
 
 def write_quietly(path: Path, text: str) -> None:

@@ -25,9 +25,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from ..atomic import write_whole
 from ..errors import PluginCrashed, PluginError, PluginNotFound, SmallFileError, nearest, printable, sentence
 from ..store import smallfiles
-from ..store.folders import cache_folder, write_whole
+from ..store.folders import cache_folder
+from ..store.identity import feed, path_hash
 from .sandbox import Sandbox, limit, timeout_s
 from .worker.parameters import PluginParameter, from_row
 from .worker.vst3 import ClassRow
@@ -279,14 +281,12 @@ def _hash(stamp: Stamp) -> str:
     digest = hashlib.sha256()
     for name, size, _ in stamp:
         digest.update(json.dumps([name, size]).encode())
-        with open(name, "rb") as stream:
-            while data := stream.read(2**20):
-                digest.update(data)
+        feed(digest, name)
     return digest.hexdigest()
 
 
 def _entry_file(path: Path) -> Path:
-    return cache_folder() / "plugins" / f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:32]}.json"
+    return cache_folder() / "plugins" / f"{path_hash(path)}.json"
 
 
 def _header(path: Path) -> dict[str, str]:

@@ -14,8 +14,6 @@ Reference: CommonMark 0.31.2, section 2.4 (backslash escapes); GitHub Flavored M
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -26,6 +24,7 @@ from urllib.parse import quote
 
 import numpy as np
 
+from ..atomic import write_whole
 from ..errors import OutputError, SmallFileError, printable
 from ..io.formats import OutputFormat
 from ..io.resample import resample
@@ -34,7 +33,7 @@ from ..measure.diagnose import clock
 from ..measure.levels import to_amplitude
 from ..shelf.record import PresetStem
 from ..store import smallfiles
-from ..store.folders import write_whole
+from ..store.identity import json_hash
 from .picture import spectrogram_png
 from .preview import matched_gains
 from .songs import COLUMNS, Render, Song, Source, collect
@@ -153,8 +152,7 @@ class Experiment:
     @property
     def key(self) -> str:
         """16 hexadecimal digits of what the render was made of and with."""
-        identity = json.dumps(self.render.record.fingerprint, sort_keys=True)
-        return hashlib.sha256(identity.encode()).hexdigest()[:16]
+        return json_hash(self.render.record.fingerprint, sort_keys=True)[:16]
 
 
 def write_log(

@@ -28,7 +28,6 @@ References
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -42,6 +41,7 @@ import scipy
 from pydantic import Field
 
 from ..audio import BLOCK_FRAMES, Block, Reader, overlap_add
+from ..store.identity import file_hash
 from .backend import Context
 from .compute import one_blas_thread, threads
 from .settings import BackendSettings
@@ -154,7 +154,7 @@ def identity(settings: Settings, context: Context) -> dict[str, Any]:
         "numpy": np.__version__,
         "scipy": scipy.__version__,
         "threads": 1,
-        "notes": hashlib.sha256(NOTES_FILE.read_bytes()).hexdigest() if settings.guide == "notes" else None,
+        "notes": file_hash(NOTES_FILE) if settings.guide == "notes" else None,
     }
 
 

@@ -31,10 +31,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..atomic import write_whole
 from ..errors import AudioFileError, OutputError, ParameterError, SmallFileError, nearest
 from ..io.formats import OutputFormat
 from ..store import smallfiles
-from ..store.folders import write_whole
 from ..store.identity import content_hash
 from . import record
 from .record import RECORD as RECORD

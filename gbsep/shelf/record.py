@@ -8,7 +8,6 @@ their defaults where there is one, unknown ones are left alone. A record of whic
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +18,7 @@ from pydantic import BeforeValidator, Field, PlainValidator, model_validator
 from ..errors import SmallFileError
 from ..schema import Lenient, Place, Sha256, Text, checked_text, is_plain_name, validated
 from ..store import smallfiles
+from ..store.identity import json_hash
 
 RECORD = "render.json"
 MAX_BYTES = 8_000_000
@@ -193,7 +193,7 @@ class Record(Lenient):
 
 def fingerprint(parts: Mapping[str, Any]) -> dict[str, str]:
     """A hash for each part of what a render depends on, so that a change can be told by its name."""
-    return {name: hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest() for name, part in parts.items()}
+    return {name: json_hash(part, sort_keys=True) for name, part in parts.items()}
 
 
 def sealed(document: Mapping[str, Any]) -> dict[str, Any]:

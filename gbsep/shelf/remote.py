@@ -17,7 +17,6 @@ import contextlib
 import functools
 import hashlib
 import itertools
-import json
 import os
 import re
 import secrets
@@ -32,6 +31,7 @@ from ..errors import AudioFileError, GbsepError, OutputError, SmallFileError
 from ..store import smallfiles
 from ..store import stemcache as cache
 from ..store.folders import cache_folder
+from ..store.identity import json_hash
 from . import folder as outputs
 from . import record
 
@@ -116,7 +116,7 @@ def fetch(source: Path | str, download: bool = True) -> Path:
         info = {key: str(value) for key, value in system.info(path).items() if key.lower() in STAMPS}
         if isinstance(system, LocalFileSystem):
             return Path(path)
-        key = hashlib.sha256(json.dumps([source, sorted(info.items())]).encode()).hexdigest()[:32]
+        key = json_hash([source, sorted(info.items())])[:32]
         copy = cache_folder() / "downloads" / key / (path_of(source).name or "recording")
         if not (copy.exists() or download):
             raise NotFetched(source)

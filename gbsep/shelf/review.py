@@ -24,10 +24,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 
+from ..atomic import write_whole
 from ..errors import OutputError, SmallFileError
 from ..schema import StrictModel, first_problem
 from ..store import smallfiles
-from ..store.folders import write_whole
 
 FILE = "review.json"
 MAX_BYTES = 1_000_000

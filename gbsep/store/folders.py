@@ -1,4 +1,4 @@
-"""The user's own folders, where the platform wants them, and small files in them.
+"""The user's own folders, where the platform wants them.
 
 An environment variable puts a folder elsewhere. Raised is FolderUnknown, where a folder would lie in a home that is not
 known.
@@ -7,13 +7,9 @@ known.
 from __future__ import annotations
 
 import os
-import secrets
 from pathlib import Path
 
 from ..errors import FolderUnknown
-
-ESCAPED = "backslashreplace"
-"""For text with names in it that are no UTF-8: in JSON they become escapes that give the very name back."""
 
 
 def config_folder() -> Path | None:
@@ -47,25 +43,6 @@ def is_path(path: str | Path) -> bool:
         return b"\0" not in os.fsencode(path)
     except UnicodeEncodeError:  # a lone surrogate that stands for no byte
         return False
-
-
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file in one step, text in UTF-8; a lone surrogate, of a name that is no text, becomes its escape in JSON.
-
-    It is written beside its place first, under a name that cannot be foreseen and through no link. A link at `path` is
-    replaced, not followed. Raises OSError.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".gbsep-{secrets.token_hex(8)}.tmp")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-    handle = os.open(beside, flags | getattr(os, "O_CLOEXEC", 0), 0o666)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content if isinstance(content, bytes) else content.encode("utf-8", ESCAPED))
-        beside.replace(path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
 
 
 def _folder(variable: str, kind: str) -> Path:

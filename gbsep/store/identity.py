@@ -1,20 +1,71 @@
-"""How gbsep knows content again: the hash of a file."""
+"""How gbsep knows content again: hashes of files and of values, and what the disk says of a file."""
 
 from __future__ import annotations
 
 import hashlib
+import json
+import os
+import time
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from ..errors import AudioFileError
+
+_SETTLED_NS = 2 * 10**9
+
+
+class Stamp(NamedTuple):
+    """What the disk says of a file, and what changes when the file does: size in bytes, times in ns, inode."""
+
+    size: int
+    modified_ns: int
+    changed_ns: int
+    inode: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> Stamp:
+        return cls(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+
+
+def is_settled(stamp: Stamp, seen_ns: int | None = None) -> bool:
+    """Whether the times of a file that was seen at `seen_ns` (`time.time_ns()`), or now, prove that it is unchanged.
+
+    A file that changed less than two seconds before may change once more within the clock's tick.
+    """
+    seen_ns = time.time_ns() if seen_ns is None else seen_ns
+    return seen_ns - max(stamp.modified_ns, stamp.changed_ns) > _SETTLED_NS
 
 
 def content_hash(path: str | Path) -> str:
     """SHA-256 of the file's bytes, in hexadecimal. Raises AudioFileError where it cannot be read."""
-    digest = hashlib.sha256()
     try:
-        with Path(path).open("rb") as file:
-            while chunk := file.read(2**20):
-                digest.update(chunk)
+        return file_hash(path)
     except OSError as error:
         raise AudioFileError(path, f"cannot be read: {error.strerror or error}") from None
+
+
+def file_hash(path: str | Path) -> str:
+    """The same where the caller knows what to make of an OSError."""
+    digest = hashlib.sha256()
+    feed(digest, path)
     return digest.hexdigest()
+
+
+def feed(digest: hashlib._Hash, path: str | Path) -> None:
+    """Update a digest of hashlib with the file's bytes. Raises OSError."""
+    with Path(path).open("rb") as file:
+        while chunk := file.read(2**20):
+            digest.update(chunk)
+
+
+def json_hash(value: Any, **form: Any) -> str:
+    """SHA-256 of a value as JSON, in hexadecimal.
+
+    `form` are arguments of `json.dumps` and part of the identity: sorted keys give another hash than unsorted ones.
+    """
+    return hashlib.sha256(json.dumps(value, **form).encode()).hexdigest()
+
+
+def path_hash(path: str | Path) -> str:
+    """32 hexadecimal digits that stand for a path, in names of files that are kept about it."""
+    return hashlib.sha256(os.fsencode(path)).hexdigest()[:32]

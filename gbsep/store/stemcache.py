@@ -21,7 +21,6 @@ recently used entries go first. What would not fit at all is held for the run in
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import re
@@ -40,6 +39,7 @@ from typing import IO, Annotated, Any, Literal
 import numpy as np
 from pydantic import Field
 
+from ..atomic import write_whole
 from ..audio import BLOCK_FRAMES, Block, Reader, check_finite
 from ..errors import (
     AudioError,
@@ -51,9 +51,9 @@ from ..errors import (
 )
 from ..io.spool import shut, temporary_path
 from ..schema import Lenient, Sha256, Text, validated
-from ..store.identity import content_hash
 from . import smallfiles
-from .folders import cache_folder, write_whole
+from .folders import cache_folder
+from .identity import Stamp, content_hash, is_settled, json_hash, path_hash
 
 ENTRY = re.compile(r"[0-9a-f]{64}")
 BUILD = re.compile(r"[0-9a-f]{16}")
@@ -69,7 +69,6 @@ DEFAULT_SIZE = "10 GB"
 
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 _LOCK_TIMEOUT_S = 60.0
-_SETTLED_NS = 2 * 10**9
 
 
 @dataclass(frozen=True)
@@ -168,8 +167,7 @@ def key(
         "separation_version": separation_version,
         "wanted": sorted(wanted),
     }
-    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return json_hash(parts, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def get(cache: Cache, key: str, shape: Shape | None = None) -> dict[str, Reader] | None:
@@ -265,28 +263,24 @@ def remembered_hash(cache: Cache, path: str | Path) -> str:
     Raises AudioFileError when the file cannot be read.
     """
     path = Path(path).absolute()
-    record = cache.folder / "hashes" / f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:32]}.json"
-    stamp = _stamp(path)
+    record = cache.folder / "hashes" / f"{path_hash(path)}.json"
+    stamp, seen_ns = _stamp(path), time.time_ns()
     with contextlib.suppress(SmallFileError):
         known = validated(record, _Known, smallfiles.read_json(record, follow=False))
-        if known.stamp == stamp:
+        if known.stamp == list(stamp):
             return known.sha256
-    seen_ns = time.time_ns()
     sha256 = content_hash(path)
-    # A file changed a moment ago may change once more within the clock's tick: its times prove nothing yet.
-    settled = _stamp(path) == stamp and seen_ns - max(stamp[1:3]) > _SETTLED_NS
-    if settled and not record.parent.is_symlink():
+    if _stamp(path) == stamp and is_settled(stamp, seen_ns) and not record.parent.is_symlink():
         with contextlib.suppress(OSError):
             write_whole(record, json.dumps({"stamp": stamp, "sha256": sha256}))
     return sha256
 
 
-def _stamp(path: Path) -> list[int]:
+def _stamp(path: Path) -> Stamp:
     try:
-        stat = path.stat()
+        return Stamp.of(path.stat())
     except OSError as error:
         raise AudioFileError(path, f"cannot be read: {error.strerror}") from error
-    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
 
 
 # Entries

@@ -9,7 +9,6 @@ checkpoints were trained with (Rouard, Massa & Défossez, ICASSP 2023), and its 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..atomic import write_whole
 from ..audio import Audio
 from ..errors import BackendError, OutputError, ParameterError
 from ..io.probe import probe
@@ -33,8 +33,7 @@ from ..separation.compact import network as harmonic_net
 from ..separation.compact.weights import is_compact
 from ..separation.demucs import network as demucs_network
 from ..separation.weights import find, own_models
-from ..store.folders import write_whole
-from ..store.identity import content_hash
+from ..store.identity import Stamp, content_hash, json_hash
 from . import mixing
 from .loop import Job, Plan, State
 from .objective import compact_job
@@ -121,8 +120,8 @@ def finish(job: Job, state: State, target: Path) -> None:
 def _fingerprint(folder: Path, songs: Iterable[tuple[Path, list[Path]]]) -> str:
     """What tells one set of songs from another: names, sizes and times of their files."""
     paths = [path for bass, guitars in songs for path in (bass, *guitars)]
-    seen = [(str(path.relative_to(folder)), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
-    return hashlib.sha256(json.dumps(seen).encode()).hexdigest()
+    seen = [(str(path.relative_to(folder)), *Stamp.of(path.stat())[:2]) for path in paths]
+    return json_hash(seen)
 
 
 def _demucs_job(

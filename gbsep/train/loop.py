@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..atomic import replacing
 from ..errors import OutputError, ParameterError
 
 if TYPE_CHECKING:
@@ -114,11 +115,10 @@ def save(state: State, path: Path) -> None:
         for part in PARTS
         for name, value in getattr(state, part).items()
     }
-    partial = path.with_name(f"{path.name}.part")
-    partial.unlink(missing_ok=True)  # a link would be followed
     # One entry alone: safetensors writes several in no fixed order.
-    save_file(tensors, partial, metadata={"run": json.dumps({"config": state.about, "step": state.step})})
-    partial.replace(path)
+    metadata = {"run": json.dumps({"config": state.about, "step": state.step})}
+    with replacing(path) as hidden:
+        save_file(tensors, hidden, metadata=metadata)
 
 
 def _read(path: Path) -> tuple[dict[str, Any], int, Weights]:

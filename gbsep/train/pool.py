@@ -16,6 +16,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
+from ..atomic import replacing, write_whole
 from ..audio import Audio
 from ..errors import AudioFileError
 from ..io.probe import probe
@@ -65,10 +66,9 @@ def write_shard(
     made = list(islice(takes(seed * 100_003 + number, instruments, TAKE_S, phrases), TAKES_PER_SHARD))
     stems = np.stack([as_int16(take.stems, SAMPLE_RATE, sample_rate) for take in made])
     about = {"seed": seed, "number": number, "sample_rate": sample_rate, "players": [take.players for take in made]}
-    path.with_suffix(".json").write_text(json.dumps(about))
-    partial = path.with_suffix(".part.npy")
-    np.save(partial, stems)
-    partial.rename(path)
+    write_whole(path.with_suffix(".json"), json.dumps(about))
+    with replacing(path) as hidden, hidden.open("wb") as file:
+        np.save(file, stems)
     return path
 
 
@@ -83,7 +83,7 @@ def load(folders: Sequence[Path], sample_rate: int, shards: int | None = None) -
     stems: list[np.ndarray] = []
     players: list[tuple[str, ...]] = []
     for folder in folders:
-        paths = sorted(path for path in folder.glob("[0-9]*.npy") if ".part" not in path.name)[:shards]
+        paths = sorted(path for path in folder.glob("[0-9]*.npy") if path.stem.isdigit())[:shards]
         if not paths:
             raise AudioFileError(folder, "no rendered stems here; make some with scripts/train.py render")
         for path in paths:

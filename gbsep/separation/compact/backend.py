@@ -43,12 +43,12 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field
 
+from ...atomic import write_whole
 from ...audio import BLOCK_FRAMES, Block, Reader, ahead, rechunk
 from ...errors import BackendError, SeparationFailed
 from ...io.resample import resample, resample_blocks
 from ...models.find import Found
 from ...models.verify import check_once
-from ...store.folders import write_whole
 from ..backend import Context
 from ..compute import threads, versions
 from ..settings import BackendSettings

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import hashlib
-import json
 import os
 import threading
 import warnings
@@ -24,6 +22,7 @@ import numpy as np
 from ...errors import BackendError
 from ...models.verify import trust, verify
 from ...store.folders import cache_folder
+from ...store.identity import json_hash
 from ..compute import versions
 
 if TYPE_CHECKING:
@@ -150,7 +149,7 @@ def _export(network: Any, length: int) -> Any:
 def _export_path(weights: Path, length: int) -> Path:
     """Where the export is kept: beside the weights, or in gbsep's cache when nothing can be written there."""
     key = [verify(weights), length, _EXPORT_VERSION, versions("torch", "demucs", "openvino")]
-    name = f"{weights.stem}.{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:12]}.xml"
+    name = f"{weights.stem}.{json_hash(key)[:12]}.xml"
     if os.access(weights.parent, os.W_OK):
         return weights.parent / name
     return cache_folder() / "openvino" / name
