@@ -54,6 +54,7 @@ from gbsep.shelf import remote, review
 from gbsep.shelf.stems import find_stems, renders_in
 from gbsep.store import stemcache as cache
 from gbsep.store.folders import cache_folder, config_folder, state_folder
+from gbsep.store.hashes import remembered_hash
 
 RATE = 8000
 CLASS_ID = "0123456789ABCDEF0123456789ABCDEF"
@@ -217,14 +218,14 @@ def _caches(place: Path, song: Path) -> Iterator[Part]:
 
     for name in ("manifest.json", "0.f32"):
         yield Part(entry / name, (entry / name).read_bytes(), stems)
-    cache.remembered_hash(store, song)
+    remembered_hash(song, store.folder)
     true = hashlib.sha256(song.read_bytes()).hexdigest()
     known = store.folder / "hashes" / f"{hashlib.sha256(os.fsencode(song)).hexdigest()[:32]}.json"
 
     def hashes() -> None:
         status = song.stat()
         stamp = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
-        if cache.remembered_hash(store, song) != true and str(stamp)[1:-1] not in known.read_text():
+        if remembered_hash(song, store.folder) != true and str(stamp)[1:-1] not in known.read_text():
             raise AssertionError("a hash of what was not seen")
         cache.clear(store)
 

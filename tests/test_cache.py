@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from gbsep.audio import join
 from gbsep.errors import AudioFileError, OutputError, ParameterError, SeparationFailed
 from gbsep.store import stemcache as stem_cache
+from gbsep.store.hashes import remembered_hash
 from gbsep.store.stemcache import Cache, Shape, Usage
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -423,15 +424,15 @@ ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS
 
 
 def test_the_hash_is_sha256(cache, recording):
-    assert stem_cache.remembered_hash(cache, recording) == ABC
+    assert remembered_hash(recording, cache.folder) == ABC
 
 
 def test_a_hash_is_remembered(cache, recording, later):
-    assert stem_cache.remembered_hash(cache, recording) == ABC
+    assert remembered_hash(recording, cache.folder) == ABC
     (record,) = files_of(cache)
     record.write_text(record.read_text().replace(ABC, hexed("from memory")))
-    assert stem_cache.remembered_hash(cache, recording) == hexed("from memory")
-    assert stem_cache.remembered_hash(cache, str(recording)) == hexed("from memory")
+    assert remembered_hash(recording, cache.folder) == hexed("from memory")
+    assert remembered_hash(str(recording), cache.folder) == hexed("from memory")
 
 
 @pytest.mark.parametrize(
@@ -444,31 +445,31 @@ def test_a_hash_is_remembered(cache, recording, later):
     ids=["size", "time", "another file"],
 )
 def test_a_changed_file_is_hashed_again(cache, recording, later, change):
-    stem_cache.remembered_hash(cache, recording)
+    remembered_hash(recording, cache.folder)
     change(recording)
-    assert stem_cache.remembered_hash(cache, recording) != ABC
+    assert remembered_hash(recording, cache.folder) != ABC
 
 
 def test_a_file_of_a_moment_ago_is_not_trusted(cache, recording):
     """Rewritten within the clock's tick it would have the same size and times."""
-    stem_cache.remembered_hash(cache, recording)
+    remembered_hash(recording, cache.folder)
     assert files_of(cache) == []
 
 
 def test_damaged_memory_is_no_memory(cache, recording, later):
-    stem_cache.remembered_hash(cache, recording)
+    remembered_hash(recording, cache.folder)
     (record,) = files_of(cache)
     for content in ("", "[]", "{}", json.dumps({"stamp": None, "sha256": "no"}), "\0\0"):
         record.write_text(content)
-        assert stem_cache.remembered_hash(cache, recording) == ABC
+        assert remembered_hash(recording, cache.folder) == ABC
 
 
 def test_memory_that_cannot_be_written_does_no_harm(recording, later, tmp_path):
     (tmp_path / "file").touch()
-    assert stem_cache.remembered_hash(Cache(tmp_path / "file" / "cache", 0), recording) == ABC
+    assert remembered_hash(recording, tmp_path / "file" / "cache") == ABC
 
 
 @pytest.mark.parametrize("name", ["gone.wav", "."])
 def test_what_cannot_be_read_is_an_error(cache, tmp_path, name):
     with pytest.raises(AudioFileError, match="cannot be read"):
-        stem_cache.remembered_hash(cache, tmp_path / name)
+        remembered_hash(tmp_path / name, cache.folder)

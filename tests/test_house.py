@@ -57,6 +57,7 @@ HEAVY = {
 ONLY_IN = {
     "soundfile": {"io"},
     "soxr": {"io"},
+    "filelock": {"store"},
     "pyloudnorm": {"measure"},
     "rpp": {"session"},
     "click": {"cli"},
@@ -81,7 +82,6 @@ TOO_LONG = {
     "separation.compact.network",
     "separation.demucs.backend",
     "separation.openunmix.backend",
-    "store.stemcache",
     "train.scores",
 }
 """Longer modules that say no reason yet."""

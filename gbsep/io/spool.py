@@ -1,4 +1,4 @@
-"""Stems on disk between a stage that makes them together and one that reads them one by one."""
+"""Raw samples on disk: stems between a stage that makes them together and one that reads them one by one."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import tempfile
 import threading
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -47,12 +47,55 @@ def shut(file: Any) -> None:
         file.close()
 
 
-class Spool:
-    """A store for named stems.
+class SampleFile:
+    """Raw float32 samples in a file, channel by channel in each frame: appended to, and read from any place.
 
-    Held on disk: one nameless temporary file of raw float32 per stem and channel, gone when the spool is closed or no
-    longer used, or the process ends. Plain reads and writes, so that memory stays bounded by the block (pages of a
-    memory map would count).
+    Threads may share it. The file is closed with the last reference, or by `close`. Plain reads and writes, so that
+    memory stays bounded by the block: pages of a memory map would count.
+    """
+
+    def __init__(self, file: IO[bytes], channels: int):
+        self.channels, self.frames = channels, 0
+        self._file, self._lock = file, threading.Lock()
+        self._closer = weakref.finalize(self, shut, file)
+
+    def append(self, block: Block) -> memoryview:
+        """Write a block, float (channels, n), at the end; the bytes that were written. Raises OSError."""
+        samples = np.ascontiguousarray(block.T, np.float32).data
+        with self._lock:
+            self._file.seek(4 * self.channels * self.frames)
+            self._file.write(samples)
+            self._file.flush()
+        self.frames += block.shape[1]
+        return samples
+
+    def read(self, first: int, frames: int) -> Block:
+        """`frames` frames from the frame `first` on. Raises AudioError when they are not all there."""
+        samples = np.empty((frames, self.channels), np.float32)
+        with self._lock:
+            self._file.seek(4 * self.channels * first)
+            count = self._file.readinto(samples.data)  # type: ignore[attr-defined]
+        if count != samples.nbytes:
+            raise AudioError("a file of stems lost its end while it was read: clear the cache and render again")
+        return np.ascontiguousarray(samples.T)
+
+    def reader(self, sample_rate: int, frames: int) -> Reader:
+        """The first `frames` frames as a Reader, which keeps the file open."""
+
+        def blocks(block_frames: int) -> Iterator[Block]:
+            for start in range(0, frames, block_frames):
+                yield self.read(start, min(block_frames, frames - start))
+
+        return Reader(sample_rate, self.channels, frames, blocks)
+
+    def close(self) -> None:
+        self._closer()
+
+
+class Spool:
+    """A store for named stems of one shape, each in a nameless temporary file.
+
+    The files are gone when the spool is closed or no longer used, or the process ends.
 
     >>> with Spool(["bass"], 44100, 1) as spool:
     ...     spool.write({"bass": np.zeros((1, 100), np.float32)})
@@ -64,18 +107,11 @@ class Spool:
         self.sample_rate, self.channels = sample_rate, channels
         self._advice = TEMPORARY if folder is None else ELSEWHERE
         self._path = temporary_path() if folder is None else Path(folder) / "spool"
-        self._frames = dict.fromkeys(names, 0)
-        self._lock = threading.Lock()
-        opened = ExitStack()
-        self._close = weakref.finalize(self, opened.close)
-
-        def new_file() -> Any:
-            file = tempfile.TemporaryFile(dir=self._path.parent)  # noqa: SIM115 - closed by `opened`
-            opened.callback(shut, file)
-            return file
-
         with writing(self._path, self._advice):
-            self._files = {name: [new_file() for _ in range(channels)] for name in self._frames}
+            self._files = {
+                name: SampleFile(tempfile.TemporaryFile(dir=self._path.parent), channels)  # noqa: SIM115
+                for name in names
+            }
 
     def write(self, blocks: Mapping[str, Block]) -> None:
         """Append a block, float (channels, n), to each of the named stems.
@@ -85,30 +121,17 @@ class Spool:
         for name, block in blocks.items():
             if block.ndim != 2 or block.shape[0] != self.channels:
                 raise AudioError(f"stem {name!r} takes blocks of shape ({self.channels}, n), not {block.shape}")
-            with self._lock, writing(self._path, self._advice):
-                for file, channel in zip(self._files[name], block, strict=True):
-                    file.seek(4 * self._frames[name])
-                    file.write(np.ascontiguousarray(channel, np.float32).data)
-                    file.flush()
-                self._frames[name] += block.shape[1]
+            with writing(self._path, self._advice):
+                self._files[name].append(block)
 
     def reader(self, name: str) -> Reader:
         """What was written to the stem so far; it can be read until the spool is closed."""
-        frames = self._frames[name]
-
-        def blocks(block_frames: int) -> Iterator[Block]:
-            for start in range(0, frames, block_frames):
-                block = np.empty((self.channels, min(block_frames, frames - start)), np.float32)
-                with self._lock:
-                    for file, channel in zip(self._files[name], block, strict=True):
-                        file.seek(4 * start)
-                        file.readinto(channel.data)
-                yield block
-
-        return Reader(self.sample_rate, self.channels, frames, blocks)
+        file = self._files[name]
+        return file.reader(self.sample_rate, file.frames)
 
     def close(self) -> None:
-        self._close()
+        for file in self._files.values():
+            file.close()
 
     def __enter__(self) -> Spool:
         return self

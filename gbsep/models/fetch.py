@@ -18,6 +18,7 @@ from pathlib import Path
 
 from ..errors import BackendError, one_line
 from ..store.identity import file_hash
+from ..store.locks import holding
 from .catalogue import HUB, HUB_OWNER, data_dir, row
 from .verify import CHECKSUM, state_dir
 
@@ -48,13 +49,11 @@ def fetch(name: str, progress: Callable[[float], None] = lambda fraction: None) 
 
 
 def _download(urls: list[str], folder: Path, progress: Callable[[float], None]) -> list[Path]:
-    from filelock import FileLock
-
     paths = [folder / url.rsplit("/", 1)[1] for url in urls]
     if not all(path.is_file() for path in paths):
         _connect(urls[0])
     state_dir().mkdir(parents=True, exist_ok=True)
-    with FileLock(state_dir() / f"{folder.name}.lock"):
+    with holding(state_dir() / f"{folder.name}.lock"):
         for done, (url, path) in enumerate(zip(urls, paths, strict=True)):
             if not path.is_file():
                 part = path.with_name(f"{path.name}.part")

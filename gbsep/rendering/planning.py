@@ -28,7 +28,7 @@ from ..schema import is_plain_name
 from ..separation.backend import SEPARATION_VERSION, Context, backend_named
 from ..shelf import folder as shelf
 from ..shelf import record, review
-from ..store import stemcache
+from ..store.hashes import remembered_hash
 from ..store.identity import content_hash
 from ..version import __version__
 from .names import checked_track, file_names, portable, track_names
@@ -229,7 +229,7 @@ def _separation(
 
 def _content_hash(path: Path, options: Options) -> str:
     remember = options.use_cache and not options.dry_run
-    return stemcache.remembered_hash(stemcache.locate(), path) if remember else content_hash(path)
+    return remembered_hash(path) if remember else content_hash(path)
 
 
 def _fingerprint(

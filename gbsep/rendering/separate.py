@@ -22,6 +22,7 @@ from ..separation.compute import find_blas
 from ..separation.settings import BackendSettings
 from ..store import stemcache
 from ..store.folders import state_folder
+from ..store.locks import holding
 from .options import Separations
 
 Pairs = tuple[tuple[str, str], ...]
@@ -170,11 +171,9 @@ def turn(device: str | None) -> Iterator[None]:
     if device in (None, "cpu"):
         yield
         return
-    import filelock
-
     folder = state_folder()
     folder.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(folder / f"{device}.lock"):
+    with holding(folder / f"{device}.lock"):
         yield
 
 

@@ -41,7 +41,7 @@ from ..plugins import host
 from ..shelf import folder as outputs
 from ..shelf import record, remote
 from ..shelf.record import PluginRow, Record, Recording
-from ..store import stemcache as cache
+from ..store.hashes import remembered_hash
 from ..store.identity import content_hash
 from .model import Clip, Insert, Marker, Session, Track, color_of
 
@@ -174,7 +174,7 @@ def _original(song: str, recording: Recording, place: Place) -> tuple[Track | No
 def _is(path: Path, sha256: str) -> bool:
     """Whether a file is there and has that content; the path may be anything that a record says."""
     try:
-        return path.is_file() and cache.remembered_hash(cache.locate(), path) == sha256
+        return path.is_file() and remembered_hash(path) == sha256
     except (OSError, ValueError, GbsepError):
         return False
 
@@ -250,7 +250,7 @@ def _clip(path: Path, name: str, start_s: float, place: Place) -> Clip:
 
 def _without_gain(render: Render, file: str, gain_db: float, place: Place) -> Path:
     """The stem in `file` as it was before it got `gain_db`."""
-    sha256 = cache.remembered_hash(cache.locate(), render.folder / file)
+    sha256 = remembered_hash(render.folder / file)
     key = hashlib.sha256(f"{sha256} {gain_db!r}".encode()).hexdigest()[:12]
     target = place.media / f"unrestored.{key}.wav"
     return target if target.exists() else _write_wav(target, render.folder / file, 1 / to_amplitude(gain_db))

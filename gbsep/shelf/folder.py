@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any
 from ..atomic import write_whole
 from ..errors import AudioFileError, OutputError, ParameterError, SmallFileError, nearest
 from ..io.formats import OutputFormat
-from ..store import smallfiles
+from ..store import locks, smallfiles
 from ..store.identity import content_hash
 from . import record
 from .record import RECORD as RECORD
@@ -193,10 +193,8 @@ def staging(folder: Path) -> Iterator[Path]:
 
     Raises OutputError when it cannot be made.
     """
-    import filelock
-
     place = folder.parent / f"{_prefix(folder)}{secrets.token_hex(8)}.partial"
-    lock = filelock.FileLock(f"{place}.lock")
+    lock: BaseFileLock | None = None
     made: dict[Path, tuple[int, int] | None] = {}
     try:
         for tries_left in reversed(range(STAGING_TRIES)):
@@ -204,24 +202,22 @@ def staging(folder: Path) -> Iterator[Path]:
             try:
                 place.parent.mkdir(parents=True, exist_ok=True)
                 made = {parent: _identity(parent) for parent in missing}
-                lock.acquire(blocking=False)
-                place.mkdir()
+                lock = locks.begin(place)
                 break
-            except (OSError, NotImplementedError) as error:
-                _remove(place, lock)
+            except OSError as error:
                 _remove_empty(missing)
                 if isinstance(error, FileNotFoundError) and tries_left:
                     continue
                 # A lock that nobody else can hold is said to be held when its folder does not take files.
-                refused = isinstance(error, filelock.Timeout)
-                reason = "no file can be made there" if refused else getattr(error, "strerror", None) or error
+                refused = isinstance(error, TimeoutError)
+                reason = "no file can be made there" if refused else error.strerror or error
                 raise OutputError(folder.parent, f"cannot be written to: {reason}; choose another place") from None
         yield place
     finally:
-        if _is_half_moved(place):
+        if lock is not None and _is_half_moved(place):
             lock.release()
-        else:
-            _remove(place, lock)
+        elif lock is not None:
+            locks.discard(place, lock)
         # What lies there now may be another: a link to somewhere, put in its place meanwhile.
         _remove_empty([parent for parent, identity in made.items() if _identity(parent) == identity])
 
@@ -303,20 +299,17 @@ def recover(folder: Path) -> None:
 
     What is finished takes the place of what gbsep wrote, and of nothing else: else it is swept as well.
     """
-    import filelock
-
     prefix, swept = _prefix(folder), False
     left = re.compile(re.escape(prefix) + r"([0-9a-f]{8}|[0-9a-f]{16})\.partial\.lock")
     for path in list(folder.parent.iterdir()) if folder.parent.is_dir() else ():
         place = folder.parent / path.name.removesuffix(".lock")
         if not (left.fullmatch(path.name) and smallfiles.is_regular(path)) or place.is_symlink():
             continue
-        lock = filelock.FileLock(path)
-        with contextlib.suppress(filelock.Timeout):
-            lock.acquire(blocking=False)
+        lock = locks.take_over(place)
+        if lock is not None:
             if _may_follow(place, folder):
                 _move(place, folder)
-            _remove(place, lock)
+            locks.discard(place, lock)
             swept = True
     if swept:
         _remove_empty([folder.parent])
@@ -348,12 +341,6 @@ def _identity(folder: Path) -> tuple[int, int] | None:
         status = folder.lstat()
         return status.st_dev, status.st_ino
     return None
-
-
-def _remove(place: Path, lock: BaseFileLock) -> None:
-    shutil.rmtree(place, ignore_errors=True)
-    lock.release()
-    Path(lock.lock_file).unlink(missing_ok=True)
 
 
 def _remove_empty(folders: Collection[Path]) -> None:

@@ -30,7 +30,7 @@ from urllib.parse import unquote, urlsplit
 from ..errors import AudioFileError, GbsepError, OutputError, SmallFileError
 from ..store import smallfiles
 from ..store import stemcache as cache
-from ..store.folders import cache_folder
+from ..store.folders import cache_folder, named
 from ..store.identity import json_hash
 from . import folder as outputs
 from . import record
@@ -138,7 +138,7 @@ def copies(source: Path | str) -> list[Path]:
     if source.startswith("file://"):
         return [Path(_system(source)[1])]
     name = path_of(source).name or "recording"
-    folders = cache.named(cache_folder() / "downloads", KINDS["downloads"])
+    folders = named(cache_folder() / "downloads", KINDS["downloads"])
     return [folder / name for folder in folders if not folder.is_symlink() and smallfiles.is_regular(folder / name)]
 
 
@@ -173,7 +173,7 @@ def _kept() -> list[tuple[float, int, Path]]:
     """When each was last used (seconds since the epoch), its bytes, its folder."""
     found = []
     for kind, names in KINDS.items():
-        for folder in cache.named(cache_folder() / kind, names):
+        for folder in named(cache_folder() / kind, names):
             with contextlib.suppress(OSError):  # another process sweeps as well
                 if not folder.is_symlink() and folder.is_dir():
                     size = sum(path.lstat().st_size for path in folder.rglob("*") if smallfiles.is_regular(path))

@@ -17,7 +17,7 @@ from ..audio import Reader, mix
 from ..errors import AudioFileError, OutputError
 from ..io.formats import AUDIO_SUFFIXES
 from ..io.read import open_reader
-from ..store import stemcache as cache
+from ..store.hashes import remembered_hash
 from . import record
 from .record import RECORD, Excerpt, Record
 
@@ -61,7 +61,7 @@ class StemFolder:
         made_of = self.record.recording
         path = Path(made_of.path)
         try:
-            if not path.is_file() or cache.remembered_hash(cache.locate(), path) != made_of.sha256:
+            if not path.is_file() or remembered_hash(path) != made_of.sha256:
                 return None
         except AudioFileError:  # no longer to be read
             return None

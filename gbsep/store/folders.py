@@ -6,7 +6,9 @@ known.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 from pathlib import Path
 
 from ..errors import FolderUnknown
@@ -43,6 +45,15 @@ def is_path(path: str | Path) -> bool:
         return b"\0" not in os.fsencode(path)
     except UnicodeEncodeError:  # a lone surrogate that stands for no byte
         return False
+
+
+def named(folder: Path, names: re.Pattern[str], suffix: str = "") -> list[Path]:
+    """What lies in a folder under names of ours, without a suffix; nothing where that is a link or cannot be read."""
+    with contextlib.suppress(OSError):
+        there = [path.name for path in folder.iterdir()] if not folder.is_symlink() else []
+        ours = [name.removesuffix(suffix) for name in there if name.endswith(suffix)]
+        return [folder / name for name in ours if names.fullmatch(name)]
+    return []
 
 
 def _folder(variable: str, kind: str) -> Path:

@@ -27,14 +27,11 @@ import re
 import secrets
 import shutil
 import tempfile
-import threading
-import time
-import weakref
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -43,22 +40,21 @@ from ..atomic import write_whole
 from ..audio import BLOCK_FRAMES, Block, Reader, check_finite
 from ..errors import (
     AudioError,
-    AudioFileError,
     OutputError,
     ParameterError,
     SeparationFailed,
     SmallFileError,
 )
-from ..io.spool import shut, temporary_path
-from ..schema import Lenient, Sha256, Text, validated
-from . import smallfiles
-from .folders import cache_folder
-from .identity import Stamp, content_hash, is_settled, json_hash, path_hash
+from ..io.spool import SampleFile, temporary_path
+from ..schema import Lenient, Text, validated
+from . import locks, smallfiles
+from .folders import cache_folder, named
+from .hashes import forget
+from .identity import json_hash
 
 ENTRY = re.compile(r"[0-9a-f]{64}")
 BUILD = re.compile(r"[0-9a-f]{16}")
-HASH = re.compile(r"[0-9a-f]{32}\.json")
-"""The names of entries, of what is under building/, and of remembered hashes."""
+"""The names of entries, and of what is under building/."""
 
 MAX_STEMS = 64
 
@@ -104,13 +100,6 @@ class _Manifest(Lenient):
     channels: int = Field(ge=1, lt=2**16)
     frames: int = Field(ge=0, lt=2**48)
     stems: Annotated[tuple[_Stem, ...], Field(strict=False, max_length=MAX_STEMS)]
-
-
-class _Known(Lenient):
-    """A remembered hash."""
-
-    stamp: list[int]
-    sha256: Sha256
 
 
 @dataclass(frozen=True)
@@ -201,8 +190,8 @@ def put(cache: Cache, key: str, blocks: Iterable[Mapping[str, Block]], shape: Sh
         return spool(blocks, shape)
     with _building(cache) as folder:
         with contextlib.ExitStack() as stack:
-            files = [stack.enter_context((folder / f"{number}.f32").open("wb")) for number in range(len(shape.names))]
-            checksums = _write(blocks, shape, files, folder)
+            raw = [stack.enter_context((folder / f"{number}.f32").open("wb")) for number in range(len(shape.names))]
+            checksums = _write(blocks, shape, [SampleFile(file, shape.channels) for file in raw], folder)
         stems = [{"name": name, "crc32": crc32} for name, crc32 in zip(shape.names, checksums, strict=True)]
         manifest = {
             "format": FORMAT,
@@ -229,9 +218,9 @@ def spool(blocks: Iterable[Mapping[str, Block]], shape: Shape) -> dict[str, Read
     """Like `put`, but kept only as long as the Readers are: in unnamed temporary files."""
     folder = temporary_path().parent
     with _writing(folder):
-        files = [_File(tempfile.TemporaryFile()) for _ in shape.names]  # noqa: SIM115 - closed by _File
-    _write(blocks, shape, [held.file for held in files], folder)
-    return {name: _reader(held, shape) for name, held in zip(shape.names, files, strict=True)}
+        files = [SampleFile(tempfile.TemporaryFile(), shape.channels) for _ in shape.names]  # noqa: SIM115
+    _write(blocks, shape, files, folder)
+    return {name: file.reader(shape.sample_rate, shape.frames) for name, file in zip(shape.names, files, strict=True)}
 
 
 def usage(cache: Cache) -> Usage:
@@ -247,40 +236,9 @@ def clear(cache: Cache) -> Usage:
         with _locked(cache):
             _sweep(cache)
             _evict(cache, 0)
-            hashes = cache.folder / "hashes"
-            for path in named(hashes, HASH):
-                if smallfiles.is_regular(path):
-                    path.unlink(missing_ok=True)
-            with contextlib.suppress(OSError):
-                hashes.rmdir()
+            forget(cache.folder)
     after = usage(cache)
     return Usage(before.entries - after.entries, before.bytes - after.bytes)
-
-
-def remembered_hash(cache: Cache, path: str | Path) -> str:
-    """SHA-256 of a file's content, remembered as long as its size, times and inode stay.
-
-    Raises AudioFileError when the file cannot be read.
-    """
-    path = Path(path).absolute()
-    record = cache.folder / "hashes" / f"{path_hash(path)}.json"
-    stamp, seen_ns = _stamp(path), time.time_ns()
-    with contextlib.suppress(SmallFileError):
-        known = validated(record, _Known, smallfiles.read_json(record, follow=False))
-        if known.stamp == list(stamp):
-            return known.sha256
-    sha256 = content_hash(path)
-    if _stamp(path) == stamp and is_settled(stamp, seen_ns) and not record.parent.is_symlink():
-        with contextlib.suppress(OSError):
-            write_whole(record, json.dumps({"stamp": stamp, "sha256": sha256}))
-    return sha256
-
-
-def _stamp(path: Path) -> Stamp:
-    try:
-        return Stamp.of(path.stat())
-    except OSError as error:
-        raise AudioFileError(path, f"cannot be read: {error.strerror}") from error
 
 
 # Entries
@@ -288,26 +246,21 @@ def _stamp(path: Path) -> Stamp:
 
 @contextlib.contextmanager
 def _locked(cache: Cache) -> Iterator[None]:
-    import filelock
-
-    with _writing(cache.folder):
-        cache.folder.mkdir(parents=True, exist_ok=True)
-        for name in ("entries", "building", ".lock"):
-            if (cache.folder / name).is_symlink():
-                raise Unusable(cache.folder / name, "is a link, which the cache does not follow: name another folder")
-        lock = filelock.FileLock(cache.folder / ".lock", timeout=_LOCK_TIMEOUT_S)
-        try:
-            lock.acquire()
-        except filelock.Timeout:
-            raise Unusable(
-                cache.folder, "another process does not let go of the cache: end it, or use --no-cache"
-            ) from None
-        except NotImplementedError as error:
-            raise Unusable(cache.folder, f"has a disk that knows no locks: {error}") from None
-    try:
+    with contextlib.ExitStack() as held:
+        with _writing(cache.folder):
+            cache.folder.mkdir(parents=True, exist_ok=True)
+            for name in ("entries", "building", ".lock"):
+                if (cache.folder / name).is_symlink():
+                    raise Unusable(
+                        cache.folder / name, "is a link, which the cache does not follow: name another folder"
+                    )
+            try:
+                held.enter_context(locks.holding(cache.folder / ".lock", _LOCK_TIMEOUT_S))
+            except TimeoutError:
+                raise Unusable(
+                    cache.folder, "another process does not let go of the cache: end it, or use --no-cache"
+                ) from None
         yield
-    finally:
-        lock.release()
 
 
 @contextlib.contextmanager
@@ -324,45 +277,25 @@ def _writing(path: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def _building(cache: Cache) -> Iterator[Path]:
     """An empty folder to build an entry in, whose lock says that its builder lives."""
-    import filelock
-
     folder = cache.folder / "building" / secrets.token_hex(8)
-    lock = filelock.FileLock(f"{folder}.lock")
     with _locked(cache), _writing(folder):
         _sweep(cache)
         (cache.folder / "entries").mkdir(exist_ok=True)
         folder.parent.mkdir(exist_ok=True)
-        lock.acquire()
-        folder.mkdir()
+        lock = locks.begin(folder)
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        lock.release()
-        Path(lock.lock_file).unlink(missing_ok=True)
+        locks.discard(folder, lock)
 
 
 def _sweep(cache: Cache) -> None:
     """Remove what processes that are no more left under building/. The cache must be locked."""
-    import filelock
-
     for folder in named(cache.folder / "building", BUILD, ".lock"):
-        lock = folder.with_suffix(".lock")
-        if not smallfiles.is_regular(lock):
-            continue
-        with contextlib.suppress(OSError, filelock.Timeout), filelock.FileLock(lock, timeout=0):
-            if not folder.is_symlink():
-                shutil.rmtree(folder, ignore_errors=True)
-            lock.unlink(missing_ok=True)
-
-
-def named(folder: Path, names: re.Pattern[str], suffix: str = "") -> list[Path]:
-    """What lies in a folder under names of ours, without a suffix; nothing where that is a link or cannot be read."""
-    with contextlib.suppress(OSError):
-        there = [path.name for path in folder.iterdir()] if not folder.is_symlink() else []
-        ours = [name.removesuffix(suffix) for name in there if name.endswith(suffix)]
-        return [folder / name for name in ours if names.fullmatch(name)]
-    return []
+        with contextlib.suppress(OSError):
+            lock = locks.take_over(folder) if smallfiles.is_regular(folder.with_suffix(".lock")) else None
+            if lock is not None:
+                locks.discard(folder, lock)
 
 
 def _entries(cache: Cache) -> list[tuple[int, int, Path]]:
@@ -418,7 +351,7 @@ def _open(cache: Cache, key: str, wanted: Shape | None) -> tuple[dict[str, Reade
         stems = {}
         for number, name in enumerate(names):
             file = smallfiles.open_regular(entry / f"{number}.f32", follow=False)
-            stems[name] = _reader(_File(file), shape)
+            stems[name] = SampleFile(file, shape.channels).reader(shape.sample_rate, shape.frames)
             if os.fstat(file.fileno()).st_size != shape.bytes_per_stem:
                 raise ValueError(f"{number}.f32 is not of that shape")
         os.utime(entry)
@@ -428,37 +361,10 @@ def _open(cache: Cache, key: str, wanted: Shape | None) -> tuple[dict[str, Reade
     return stems, [stem.crc32 for stem in manifest.stems]
 
 
-# Files of samples
+# Samples
 
 
-class _File:
-    """A file read from any place by whoever holds it, and closed when nobody does."""
-
-    def __init__(self, file: IO[bytes]):
-        self.file, self._lock = file, threading.Lock()
-        weakref.finalize(self, shut, file)
-
-    def read(self, first_byte: int, into: np.ndarray) -> None:
-        with self._lock:
-            self.file.seek(first_byte)
-            read = self.file.readinto(into.data)  # type: ignore[attr-defined]
-        if read != into.nbytes:
-            raise AudioError("a stem in the cache lost its end while it was read: clear the cache and render again")
-
-
-def _reader(file: _File, shape: Shape) -> Reader:
-    channels = shape.channels
-
-    def blocks(block_frames: int) -> Iterator[Block]:
-        for first in range(0, shape.frames, block_frames):
-            interleaved = np.empty((min(block_frames, shape.frames - first), channels), np.float32)
-            file.read(4 * channels * first, interleaved)
-            yield np.ascontiguousarray(interleaved.T)
-
-    return Reader(shape.sample_rate, channels, shape.frames, blocks)
-
-
-def _write(blocks: Iterable[Mapping[str, Block]], shape: Shape, files: Sequence[IO[bytes]], folder: Path) -> list[int]:
+def _write(blocks: Iterable[Mapping[str, Block]], shape: Shape, files: Sequence[SampleFile], folder: Path) -> list[int]:
     """Write each stem into its file in `folder`; the CRC-32 of each."""
     checksums = [0] * len(files)
     frames = 0
@@ -474,16 +380,12 @@ def _write(blocks: Iterable[Mapping[str, Block]], shape: Shape, files: Sequence[
                 check_finite(block[name], frames)
             except AudioError as error:
                 raise SeparationFailed(f"stem {name!r}: {error}") from error
-            interleaved = np.ascontiguousarray(block[name].T, np.float32).data
-            checksums[number] = zlib.crc32(interleaved, checksums[number])
             with _writing(folder):
-                file.write(interleaved)
+                written = file.append(block[name])
+            checksums[number] = zlib.crc32(written, checksums[number])
         frames += count
     if frames != shape.frames:
         raise SeparationFailed(f"separation gave {frames} frames of {shape.frames}")
-    with _writing(folder):
-        for file in files:
-            file.flush()
     return checksums
 
 

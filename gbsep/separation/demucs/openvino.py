@@ -23,6 +23,7 @@ from ...errors import BackendError
 from ...models.verify import trust, verify
 from ...store.folders import cache_folder
 from ...store.identity import json_hash
+from ...store.locks import holding
 from ..compute import versions
 
 if TYPE_CHECKING:
@@ -64,11 +65,9 @@ def forward(network: Any, weights: Path, threads: int) -> Callable[[np.ndarray, 
 @contextlib.contextmanager
 def _exporting() -> Iterator[None]:
     """Processes that work at a batch need the same export: one makes it, the others wait."""
-    import filelock
-
     folder = cache_folder() / "openvino"
     folder.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(folder / ".lock"):
+    with holding(folder / ".lock"):
         yield
 
 
