@@ -22,6 +22,7 @@ import gbsep
 from gbsep.audio import Audio
 from gbsep.effects.plugin import PluginReport
 from gbsep.preset.load import load_preset
+from gbsep.shelf import record
 
 GOLDEN = Path(__file__).parent / "golden" / "render.json"
 RATE = 44100
@@ -110,3 +111,78 @@ def test_a_plug_in_has_the_keys_and_types_that_it_always_had() -> None:
     }
     failed = PluginReport("stems.bass.chain[0]", "Squeeze", bypassed="it crashed")
     assert shape(failed.as_json()) == {"where": "text", "name": "text", "bypassed": "text"}
+
+
+def content(**changes: Any) -> record.Content:
+    """What a render says of itself that tells everything."""
+    levels = {"peak_dbfs": -1.0, "rms_dbfs": -20.0, "loudness_lufs": None}
+    told: dict[str, Any] = {
+        "schema_version": 1,
+        "gbsep": {"version": "1", "rendering": 1, "separation": 1},
+        "input": {
+            "path": "/song.wav", "sha256": "0" * 64, "container": "wav", "subtype": "PCM_16", "sample_rate": 44100,
+            "channels": 2, "frames": 9, "tags": {}, "time_reference": None,
+        },
+        "excerpt": {"start_s": 0.0, "duration_s": None, "frames": 9},
+        "preset": {"name": "p", "separate": {"backend": "nmf"}, "anything": 1},
+        "overrides": {},
+        "review": {"swap": []},
+        "separation": {
+            "backend": "nmf", "seed": 0, "device": "auto", "stems": ["bass"], "threads": 2, "from_cache": False,
+            "swap": None,
+        },
+        "stems": {
+            "bass": {
+                "file": "bass.wav", "dry": None, "from": ["bass"], "restored_gain_db": 0.0, "before": levels,
+                "after": levels, "plugins": [{"where": "chain[0]", "name": "Squeeze", "bypassed": "it crashed"}],
+            }
+        },
+        "residual": {"file": None, **levels},
+        "null_test": {"peak_dbfs": None},
+        "diagnoses": [],
+        "shared_gain_db": 0.0,
+        "warnings": [],
+        "seconds": {},
+        "machine": {"system": "here", "processors": 2},
+        "versions": {},
+        "fingerprint": {},
+    }  # fmt: skip
+    return record.Content.model_validate({**told, **changes})
+
+
+STAMP = record.Stamp(bytes=1, modified_ns=2, sha256="0" * 64)
+
+
+def test_a_record_is_written_as_it_is_told_and_reads_the_same() -> None:
+    told = record.written(content(), {"bass.wav": STAMP})
+    assert list(told)[:2] == ["gbsep", "input"]
+    assert list(told)[-2:] == ["files", "checksum"]
+    assert told["preset"] == {"name": "p", "separate": {"backend": "nmf"}, "anything": 1}
+    assert list(told["separation"]) == ["backend", "seed", "device", "stems", "threads", "from_cache"]
+    assert told["stems"]["bass"]["plugins"] == [{"where": "chain[0]", "name": "Squeeze", "bypassed": "it crashed"}]
+    read = record.parse("render.json", json.dumps(told).encode())
+    del told["checksum"]
+    assert read.model_dump(mode="json", by_alias=True, exclude={"schema_version"}) == told
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"null_test": {}}, "null_test.peak_dbfs has no value"),
+        ({"excerpt": {"start_s": 0.0, "duration_s": None}}, "excerpt.frames has no value"),
+        ({"residual": {"file": "residual.wav", "peak_dbfs": 0.0}}, "'residual.wav' is not among its files"),
+    ],
+)
+def test_a_record_that_lacks_something_is_not_written(changes: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        record.written(content(**changes), {"bass.wav": STAMP})
+
+
+def test_a_record_of_another_version_is_read_as_far_as_it_is_known() -> None:
+    told = record.written(content(), {"bass.wav": STAMP})
+    older = {key: value for key, value in told.items() if key not in ("null_test", "machine", "separation", "seconds")}
+    assert record.parse("render.json", json.dumps(record.sealed(older)).encode()).separation.backend == ""
+    newer = record.sealed({**told, "schema_version": 2, "something": {"new": True}})
+    found = record.parse("render.json", json.dumps(newer).encode())
+    assert found.schema_version == 2
+    assert found.stems["bass"].file == "bass.wav"

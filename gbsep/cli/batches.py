@@ -259,13 +259,13 @@ def _seconds(outcome: Outcome) -> str:
 def _rows(outcome: Outcome) -> Iterator[tuple[str, ...]]:
     head, seconds = (_song(outcome), outcome.preset, outcome.status), _seconds(outcome)
     for name, stem in outcome.levels.items():
-        after = stem["after"]
+        after = stem.after
         yield (
             *head,
             name,
-            f"{stem['restored_gain_db']:+.1f} dB",
+            f"{stem.restored_gain_db:+.1f} dB",
             loudness(after),
-            figure(after["peak_dbfs"], "dBFS"),
+            figure(after.peak_dbfs, "dBFS"),
             seconds,
         )
         head, seconds = ("", "", ""), ""

@@ -6,7 +6,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from . import streams
 
 if TYPE_CHECKING:
     from ..rendering import Progress
+    from ..shelf.record import Levels
 
     TimeType = click.ParamType[float]
 else:  # no older click has a generic one
@@ -99,11 +100,11 @@ LOUD_RMS_DBFS = -60.0
 """What is louder and has no loudness yet is shorter than the 400 ms that BS.1770 measures by."""
 
 
-def loudness(levels: Mapping[str, float | None]) -> str:
+def loudness(levels: Levels) -> str:
     """The loudness of a stem, or why it has none: it is silent, too short or too quiet for BS.1770."""
-    rms_dbfs = levels["rms_dbfs"]
-    if levels["loudness_lufs"] is not None or rms_dbfs is None:
-        return figure(levels["loudness_lufs"], "LUFS")
+    rms_dbfs = levels.rms_dbfs
+    if levels.loudness_lufs is not None or rms_dbfs is None:
+        return figure(levels.loudness_lufs, "LUFS")
     return "too short" if rms_dbfs > LOUD_RMS_DBFS else "too quiet"
 
 

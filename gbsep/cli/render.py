@@ -200,8 +200,8 @@ def apply_chain(
         return 1
     for warning in done.warnings:
         say(f"{path}: warning: {warning}", err=True)
-    after = done.processed.after.as_json()
-    figures = f"{loudness(after)}, {figure(after['peak_dbfs'], 'dBFS')}"
+    after = done.after
+    figures = f"{loudness(after)}, {figure(after.peak_dbfs, 'dBFS')}"
     if as_json:
         print_json(done.as_json())
     else:

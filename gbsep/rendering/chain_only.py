@@ -16,9 +16,11 @@ from ..io.read import open_audio, open_reader
 from ..io.write import check_output
 from ..preset.load import Preset
 from ..shelf import folder as shelf
+from ..shelf.record import Levels, PluginRow
+from .document import rows
 from .options import Options, Progress, output_format, silent
 from .planning import check_chains, target
-from .process import Processed, Signal, Target, write
+from .process import Signal, Target, write
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,9 @@ class ChainOutcome:
 
     input: Path
     file: Path
-    processed: Processed
+    before: Levels
+    after: Levels
+    plugins: tuple[PluginRow, ...]
     warnings: tuple[str, ...]
 
     def as_json(self) -> dict[str, Any]:
@@ -51,9 +55,9 @@ class ChainOutcome:
         return {
             "input": str(self.input),
             "file": str(self.file),
-            "before": self.processed.before.as_json(),
-            "after": self.processed.after.as_json(),
-            "plugins": [report.as_json() for report in self.processed.plugins],
+            "before": self.before.model_dump(),
+            "after": self.after.model_dump(),
+            "plugins": [row.model_dump() for row in self.plugins],
             "warnings": list(self.warnings),
         }
 
@@ -127,5 +131,5 @@ def run_chain(plan: ChainPlan, progress: Progress = silent) -> ChainOutcome:
         raise plan.failure
     with shelf.replacing(plan.path) as file:
         written = write(plan.target, [plan.signal], plan.sidechains, file.parent, partial(progress, "process"))
-    processed = written.signals[plan.signal.name]
-    return ChainOutcome(plan.input, plan.path, processed, (*plan.warnings, *written.warnings))
+    before, after, plugins = rows(written.signals[plan.signal.name])
+    return ChainOutcome(plan.input, plan.path, before, after, plugins, (*plan.warnings, *written.warnings))

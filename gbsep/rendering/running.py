@@ -20,6 +20,7 @@ from ..errors import OutputError, ParameterError, nearest
 from ..measure import levels
 from ..preset.load import Preset, load_preset
 from ..shelf import folder as shelf
+from ..shelf.record import Stem
 from .document import Work, document
 from .options import Options, Progress, Separations, silent
 from .planning import Plan, plan
@@ -45,7 +46,7 @@ class Outcome:
     from_cache: bool = False
     folder: Path | str | None = None
     files: Mapping[str, Path | str] = field(default_factory=dict)
-    levels: Mapping[str, Any] = field(default_factory=dict)
+    levels: Mapping[str, Stem] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     error: str | None = None
@@ -62,7 +63,7 @@ class Outcome:
             "reason": self.reason,
             "from_cache": self.from_cache,
             "files": {name: str(path) for name, path in self.files.items()},
-            "levels": dict(self.levels),
+            "levels": {name: stem.model_dump(mode="json", by_alias=True) for name, stem in self.levels.items()},
             "seconds": dict(self.seconds),
             "warnings": list(self.warnings),
             "error": self.error,
@@ -104,8 +105,8 @@ def run(plan: Plan, progress: Progress = silent, shared: Separations | None = No
     try:
         with shelf.staging(plan.folder) as place, shelf.standing_in(place, plan.folder):
             work = _worked(plan, place, progress, shared)
-            record = document(plan, work)
-            shelf.publish(place, plan.folder, record, plan.options.overwrite)
+            content = document(plan, work)
+            shelf.publish(place, plan.folder, content, plan.options.overwrite)
     except OSError as error:
         reason = f"cannot be written: {error.strerror or error}; free some space, or choose another with --out"
         raise OutputError(plan.folder, reason) from None
@@ -113,7 +114,7 @@ def run(plan: Plan, progress: Progress = silent, shared: Separations | None = No
         plan,
         "ok",
         from_cache=work.separated.from_cache,
-        levels=record["stems"],
+        levels=content.stems,
         seconds=work.seconds,
         warnings=work.warnings,
     )

@@ -224,7 +224,7 @@ def _part(
     return whole(first_s + start_s, duration_s)
 
 
-def _levels(told: record.Levels) -> Levels:
+def _levels(told: record.Levels | record.Residual) -> Levels:
     values = (told.peak_dbfs, told.rms_dbfs, told.loudness_lufs)
     return Levels(*(-math.inf if value is None else value for value in values))
 

@@ -29,7 +29,7 @@ from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..atomic import write_whole
 from ..errors import AudioFileError, OutputError, ParameterError, SmallFileError, nearest
@@ -250,8 +250,8 @@ def replacing(path: Path) -> Iterator[Path]:
         ) from None
 
 
-def publish(place: Path, folder: Path, told: Mapping[str, Any], overwrite: bool = False) -> None:
-    """Complete a staging folder with its render.json, which says what is `told`, and move it to `folder`.
+def publish(place: Path, folder: Path, content: record.Content, overwrite: bool = False) -> None:
+    """Complete a staging folder with its render.json, which says `content`, and move it to `folder`.
 
     It takes the place of the files of the same names in the render that is there. That render's other files stay, and
     the new render.json vouches for them too; with `overwrite` they go, unless somebody has altered them.
@@ -260,10 +260,8 @@ def publish(place: Path, folder: Path, told: Mapping[str, Any], overwrite: bool 
     with ThreadPoolExecutor() as pool:
         files = {path.name: stamp for path, stamp in zip(paths, pool.map(_stamp, paths), strict=True)}
     old = record.read(folder)
-    kept = (
-        {} if overwrite or old is None else {name: old.files[name].model_dump() for name in superseded(folder, files)}
-    )
-    complete = record.sealed({**told, "files": {**files, **kept}})
+    kept = {} if overwrite or old is None else {name: old.files[name] for name in superseded(folder, files)}
+    complete = record.written(content, {**files, **kept})
     write_whole(place / RECORD, json.dumps(complete, indent=2, ensure_ascii=False) + "\n")
     _move(place, folder)
 
@@ -349,9 +347,9 @@ def _remove_empty(folders: Collection[Path]) -> None:
             folder.rmdir()
 
 
-def _stamp(path: Path) -> dict[str, Any]:
+def _stamp(path: Path) -> Stamp:
     status = path.stat()
-    return {"bytes": status.st_size, "modified_ns": status.st_mtime_ns, "sha256": content_hash(path)}
+    return Stamp(bytes=status.st_size, modified_ns=status.st_mtime_ns, sha256=content_hash(path))
 
 
 def _is_unaltered(path: Path, stamp: Stamp) -> bool:

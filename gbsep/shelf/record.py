@@ -4,16 +4,24 @@ Conventions: the file holds a checksum of its own content, which shows that nobo
 it. So every value is checked before it is used: types, ranges, and names of files, which are plain names in the
 render's own folder. What an older or a newer version did not write, or wrote beside, is no fault: missing keys take
 their defaults where there is one, unknown ones are left alone. A record of which that does not hold is no record.
+It is written from the same models, and then every key must be there; see `written`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, PlainValidator, model_validator
+from pydantic import (
+    BaseModel,
+    Field,
+    PlainValidator,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from ..errors import SmallFileError
 from ..schema import Lenient, Place, Sha256, Text, checked_text, is_plain_name, validated
@@ -22,6 +30,9 @@ from ..store.identity import json_hash
 
 RECORD = "render.json"
 MAX_BYTES = 8_000_000
+SCHEMA_VERSION = 1
+"""Raised when a key goes or means something else; one more key is no new version. Version 1 is not written out."""
+
 MAX_SECONDS = 1e9
 
 
@@ -54,23 +65,34 @@ class Stamp(Lenient):
     sha256: Sha256
 
 
+class Versions(Lenient):
+    """The gbsep that rendered, and the versions of its renders and separations."""
+
+    version: Text = ""
+    rendering: int = 0
+    separation: int = 0
+
+
 class Recording(Lenient):
     """What was rendered, where it was and what it was then."""
 
     path: Place
     sha256: Sha256
     container: Text = ""
+    subtype: Text = ""
     sample_rate: int = Field(ge=1, lt=2**31)
     channels: int = Field(ge=1, lt=2**16)
     frames: int = Field(0, ge=0, lt=2**62)
+    tags: dict[Text, Text] = Field({})
     time_reference: int | None = Field(None, ge=0, lt=2**64)
 
 
 class Excerpt(Lenient):
-    """The part of the recording, in seconds; `duration_s` None is to its end."""
+    """The part of the recording, in seconds; `duration_s` None is to its end. `frames` is its length."""
 
     start_s: Seconds = 0.0
     duration_s: Seconds | None = None
+    frames: int = Field(0, ge=0, lt=2**62)
 
 
 class Levels(Lenient):
@@ -82,29 +104,46 @@ class Levels(Lenient):
 
 
 class PluginRow(Lenient):
-    """A plug-in of a chain as it was in the render."""
+    """A plug-in of a chain as it was in the render; one that was bypassed has no more than a name and the reason."""
 
     where: Text = ""
     name: Text = ""
     class_id: Text = ""
     version: Text = ""
+    latency_frames: int = 0
+    parameters: dict[Text, Any] = Field({})
     bypassed: Text | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_unset(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in dump(self).items() if name in self.model_fields_set}
 
 
 class Stem(Lenient):
-    """A stem: its files, its level before and after."""
+    """A stem: its files, what it is made of, its levels as it was separated and as it was written."""
 
     file: FileName
     dry: FileName | None = None
+    sources: tuple[Text, ...] = Field((), validation_alias="from", serialization_alias="from", strict=False)
     restored_gain_db: Annotated[float, Field(ge=-1000, le=1000)] = 0.0
+    before: Levels = Levels()
     after: Levels = Levels()
     plugins: tuple[PluginRow, ...] = Field((), strict=False)
 
 
-class Residual(Levels):
-    """What no stem took."""
+class Residual(Lenient):
+    """What no stem took: its file and its levels."""
 
     file: FileName | None = None
+    peak_dbfs: Decibels | None = None
+    rms_dbfs: Decibels | None = None
+    loudness_lufs: Decibels | None = None
+
+
+class NullTest(Lenient):
+    """The highest sample of what is left of the mixture when stems and residual are taken from it."""
+
+    peak_dbfs: Decibels | None = None
 
 
 class FindingRow(Lenient):
@@ -137,12 +176,8 @@ class OutputRow(Lenient):
     bit_depth: Text | None = None
 
 
-def _with_document(value: Any) -> Any:
-    return {**value, "document": value} if isinstance(value, dict) else value
-
-
 class PresetRow(Lenient):
-    """The preset of a render; `document` is all of it, for the strict reader of presets."""
+    """The preset of a render, as far as it is read here; `document` is all of it, for the strict reader of presets."""
 
     document: dict[Text, Any]
     name: Text
@@ -150,6 +185,15 @@ class PresetRow(Lenient):
     separate: dict[Text, Any]
     stems: dict[Text, PresetStem] = Field({})
     output: OutputRow = OutputRow()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_document(cls, value: Any) -> Any:
+        return {**value, "document": value} if isinstance(value, dict) else value
+
+    @model_serializer
+    def _document(self) -> dict[str, Any]:
+        return self.document
 
     def effects(self, stem: str) -> list[str]:
         """The names of the effects in a stem's chain."""
@@ -162,20 +206,76 @@ class ReviewRow(Lenient):
     swap: tuple[Annotated[tuple[Text, Text], Field(strict=False)], ...] = Field((), strict=False)
 
 
-class Record(Lenient):
+class SeparationRow(Lenient):
+    """How it was separated. `identity` stands between the other keys: what the backend says of weights and engine.
+
+    `swap` is what was found where a swap was looked for; there is none where it was not.
+    """
+
+    backend: Text = ""
+    seed: int = 0
+    device: Text = ""
+    stems: tuple[Text, ...] = Field((), strict=False)
+    identity: dict[Text, Any] = Field({})
+    from_cache: bool = False
+    swap: dict[Text, Any] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_identity(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or "identity" in value:
+            return value
+        own = {name: value[name] for name in cls.model_fields if name in value}
+        return {**own, "identity": {name: other for name, other in value.items() if name not in own}}
+
+    @model_serializer(mode="wrap")
+    def _flat(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        plain = dump(self)
+        identity, from_cache, swap = (plain.pop(name) for name in ("identity", "from_cache", "swap"))
+        return {**plain, **identity, "from_cache": from_cache, **({} if swap is None else {"swap": swap})}
+
+
+class Machine(Lenient):
+    """Where it was rendered."""
+
+    system: Text = ""
+    processors: int | None = None
+
+
+class Content(Lenient):
+    """What a render says of itself: how its files came about, and how to make them again. The keys of render.json, in
+    their order, but for `files` and `checksum`."""
+
+    schema_version: int = Field(SCHEMA_VERSION, ge=1)
+    gbsep: Versions = Versions()
+    recording: Recording = Field(alias="input")
+    excerpt: Excerpt = Excerpt()
+    preset: PresetRow
+    overrides: dict[Text, Any] = Field({})
+    review: ReviewRow = ReviewRow()
+    separation: SeparationRow = SeparationRow()
+    stems: dict[Text, Stem]
+    residual: Residual = Residual()
+    null_test: NullTest = NullTest()
+    diagnoses: tuple[FindingRow, ...] | None = Field(None, strict=False)
+    shared_gain_db: Decibels = 0.0
+    warnings: tuple[Text, ...] = Field((), strict=False)
+    seconds: dict[Text, Seconds] = Field({})
+    machine: Machine = Machine()
+    versions: dict[Text, Text] = Field({})
+    fingerprint: dict[Text, Any] = Field({})
+
+    @property
+    def own_files(self) -> list[str]:
+        """The files of this render itself, without those of earlier ones that were kept."""
+        named = [name for stem in self.stems.values() for name in (stem.file, stem.dry)]
+        return list(dict.fromkeys(name for name in (*named, self.residual.file) if name is not None))
+
+
+class Record(Content):
     """A render.json. `files` are all files that it vouches for, by name, those of earlier renders in it as well."""
 
     files: dict[FileName, Stamp]
-    recording: Recording = Field(alias="input")
-    excerpt: Excerpt = Excerpt()
-    preset: Annotated[PresetRow, BeforeValidator(_with_document)]
-    overrides: dict[Text, Any] = Field({})
-    review: ReviewRow = ReviewRow()
-    stems: dict[Text, Stem]
-    residual: Residual = Residual()
-    diagnoses: tuple[FindingRow, ...] | None = Field(None, strict=False)
-    warnings: tuple[Text, ...] = Field((), strict=False)
-    fingerprint: dict[Text, Any] = Field({})
 
     @model_validator(mode="after")
     def _files_are_vouched_for(self) -> Record:
@@ -184,11 +284,35 @@ class Record(Lenient):
                 raise ValueError(f"{name!r} is not among its files")
         return self
 
-    @property
-    def own_files(self) -> list[str]:
-        """The files of this render itself, without those of earlier ones that were kept."""
-        named = [name for stem in self.stems.values() for name in (stem.file, stem.dry)]
-        return list(dict.fromkeys(name for name in (*named, self.residual.file) if name is not None))
+
+def written(content: Content, files: Mapping[str, Stamp]) -> dict[str, Any]:
+    """A render.json, as it is written: what a render says of itself, the files it vouches for, the checksum.
+
+    Strict: every key must have been set, whatever its default is. Raises ValueError for one that was forgotten, and
+    pydantic's ValidationError for a value that could not be read again.
+    """
+    complete = Record(**{**dict(content), "files": dict(files)})
+    if forgotten := next(_unset(complete, ""), None):
+        raise ValueError(f"{forgotten.removeprefix('.')} has no value in {RECORD}")
+    of_first = {"schema_version"} if complete.schema_version == 1 else set()
+    return sealed(complete.model_dump(by_alias=True, exclude=of_first))
+
+
+def _unset(value: Any, where: str) -> Iterator[str]:
+    """Where a model, or one in it, has no more than a default."""
+    if isinstance(value, (PresetRow, PluginRow)):  # as their own writers have them
+        return
+    if isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            if name not in value.model_fields_set:
+                yield f"{where}.{name}"
+            yield from _unset(getattr(value, name), f"{where}.{name}")
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _unset(inner, f"{where}.{name}")
+    elif isinstance(value, tuple):
+        for number, inner in enumerate(value):
+            yield from _unset(inner, f"{where}[{number}]")
 
 
 def fingerprint(parts: Mapping[str, Any]) -> dict[str, str]:
