@@ -20,15 +20,12 @@ from gbsep.io.write import write
 from gbsep.measure.diagnose import (
     KINDS,
     Finding,
-    Register,
     clock,
     diagnose,
-    octaves_above,
-    register,
-    swapped,
 )
-from gbsep.measure.evidence import HIGH_HZ, LOW_HZ
+from gbsep.measure.swap import Register, octaves_above, register, swapped
 from gbsep.shelf.measured import diagnose_folder
+from gbsep.stemnames import ABOVE_BASS_HZ, GUITAR_LOW_HZ
 
 RATE = 44100
 
@@ -74,7 +71,7 @@ def test_the_pitch_of_a_chord_is_its_lowest_note():
 
 def test_shares_of_sines_are_exact():
     time = np.arange(4 * RATE) / RATE
-    low, high = (0.5 * np.sin(2 * np.pi * hz * time) for hz in (0.6 * LOW_HZ, 1.2 * HIGH_HZ))
+    low, high = (0.5 * np.sin(2 * np.pi * hz * time) for hz in (0.6 * GUITAR_LOW_HZ, 1.2 * ABOVE_BASS_HZ))
     found = register(Audio(np.stack([low + high, low + high]), RATE).reader())
     assert found.low_share_db == pytest.approx(10 * math.log10(0.5), abs=0.2)
     assert found.high_share_db == pytest.approx(10 * math.log10(0.5), abs=0.2)
@@ -148,7 +145,7 @@ def test_the_same_in_both_gives_no_verdict():
 
 
 def test_a_rumble_under_a_higher_pitch_is_no_bass():
-    """A low guitar over a deep rumble: more below LOW_HZ than the bass, but it does not play lower."""
+    """A low guitar over a deep rumble: more below GUITAR_LOW_HZ than the bass, but it does not play lower."""
     time = np.arange(2 * RATE) / RATE
     loud = [0.05 * np.sin(2 * np.pi * hz * time) for hz in np.arange(90, 100, 0.5)]
     guitar = Audio(np.sum(loud, axis=0), RATE).reader()

@@ -22,7 +22,8 @@ from gbsep.errors import AudioError, AudioFileError, OutputError, ParameterError
 from gbsep.io.read import open_reader, read
 from gbsep.io.resample import resample
 from gbsep.io.write import write
-from gbsep.measure.evaluate import LARGEST_SHIFT_S, Score, evaluate, find_shift, sdr
+from gbsep.measure.evaluate import Score, evaluate, sdr
+from gbsep.measure.shift import LARGEST_SHIFT_S, find_shift
 from gbsep.shelf.measured import evaluate_folder
 
 RATE = 22050
@@ -402,5 +403,5 @@ def test_the_command_prints_json_by_stem(song: Path) -> None:
     told = json.loads(CliRunner().invoke(cli, arguments, obj={"debug": True}).stdout)
     assert list(told) == ["exp002", "exp002_100"]
     shown = CliRunner().invoke(cli, arguments[:-1], obj={"debug": True}).stdout
-    assert "BSS Eval v4" in shown
+    assert "BSS v4" in shown
     assert "exp002_100" in shown

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import OutputError
+from ..measure.figures import SCORES
 from .common import debug_option, print_json, print_table, say
 
 if TYPE_CHECKING:
     from ..measure.diagnose import Finding
     from ..measure.evaluate import Score
-
-COLUMNS = {"sdr": "SDR", "sdr_bsseval_v4": "BSS Eval v4", "si_sdr": "SI-SDR", "bleed_db": "bleed"}
 
 
 @click.command(short_help="Measure stems against the true ones.")
@@ -47,7 +46,10 @@ def evaluate(folder: Path, reference: Path, dry: bool, as_json: bool) -> int:
         found = {name: {stem: score.as_json() for stem, score in stems.items()} for name, stems in scores.items()}
         print_json(_alone(found))
         return 0
-    print_table(("", "stem", *COLUMNS.values()), [row for name, stems in scores.items() for row in _rows(name, stems)])
+    print_table(
+        ("", "stem", *(column.label for column in SCORES.values())),
+        [row for name, stems in scores.items() for row in _rows(name, stems)],
+    )
     for name, stems in scores.items():
         for stem, score in stems.items():
             for note in score.notes:
@@ -151,7 +153,7 @@ def _label(name: str) -> str:
 
 def _rows(name: str, stems: Mapping[str, Score]) -> Iterator[tuple[str, ...]]:
     for stem, score in stems.items():
-        figures = (getattr(score, column) for column in COLUMNS)
+        figures = (getattr(score, column) for column in SCORES)
         yield (_label(name), stem, *("-" if figure is None else f"{figure:.2f}" for figure in figures))
         name = "."
 

@@ -227,7 +227,7 @@ def _as_json(song: Song) -> dict[str, Any]:
 
 def _print_figures(songs: list[Song]) -> None:
     """The figures of one song, or what has become of each of several."""
-    from ..report.songs import COLUMNS
+    from ..measure.figures import COLUMNS
 
     if len(songs) > 1:
         rows = [

@@ -23,29 +23,8 @@ from typing import Any
 import numpy as np
 
 from ..audio import Reader
-from ..errors import ParameterError
-from .evidence import (
-    LOW_HZ,
-    PARTNERS,
-    SPAN_WINDOWS,
-    Evidence,
-    energy,
-    measure,
-    moving_sum,
-    power,
-    register_sums,
-    spectrogram,
-)
-
-SILENT_DBFS = -70.0
-
-MARGIN_OCTAVES = 0.5
-"""How much lower a stem must sound (see `octaves_above`) to say so: of ten seconds of songs, with guitars tuned down by
-up to a fourth and bass lines up by up to an octave, one in a hundred differs by so much the wrong way."""
-
-SHARE_DB_PER_OCTAVE, LEAST_SHARE_DB = 12.0, -30.0
-"""12 dB more of its power below LOW_HZ, or less above HIGH_HZ, count as an octave lower, and not as more than one; a
-share of less than a thousandth says nothing."""
+from .evidence import SILENT_DBFS, SPAN_WINDOWS, Evidence, measure, moving_sum
+from .swap import MARGIN_OCTAVES, octaves_above, register_of
 
 HIGH_REGISTER_HZ = 98.0
 """G2, the open G string of a bass guitar: from here on a line is high."""
@@ -60,7 +39,7 @@ CHANCE_RATIO = 2.0
 """How far a variance must exceed that of chance correlation to be told."""
 
 MIXTURE_DEEP_DB = -25.0
-"""A mixture with less than this share below evidence.DEEP_HZ has no low end to speak of."""
+"""A mixture with less than this share below BELOW_GUITAR_HZ has no low end to speak of."""
 
 ABSENT_DB = -24.0
 """A stem with less than this share of its power where an instrument must sound does not hold that instrument alone."""
@@ -111,7 +90,7 @@ def _swapping(about: Evidence, stem: str, other: str, spans: int) -> np.ndarray:
     heard = _audible(about, stem, spans) & _audible(about, other, spans)
     return np.array(
         [
-            octaves_above(_register(one), _register(two)) if audible else np.nan
+            octaves_above(register_of(one), register_of(two)) if audible else np.nan
             for one, two, audible in zip(*sums, heard, strict=True)
         ]
     )
@@ -380,92 +359,3 @@ def _has_low_end(about: Evidence, spans: int) -> np.ndarray:
 def _audible(about: Evidence, stem: str, spans: int) -> np.ndarray:
     level_db = _db(about.over(spans, stem, "range"), about.over(spans, "mixture", "range"))
     return _sounds(about, spans) & (level_db > AUDIBLE_DB)
-
-
-# Where a stem sounds
-
-
-@dataclass(frozen=True)
-class Register:
-    """Where a stem sounds: how low its lowest strong partial is, and how much of its power lies below LOW_HZ and above
-    HIGH_HZ."""
-
-    pitch_hz: float
-    low_share_db: float
-    high_share_db: float
-
-
-@dataclass(frozen=True)
-class Swap:
-    """Whether `bass` and `partner` hold each other's signal: True, False, or None when that cannot be told; and why."""
-
-    swapped: bool | None
-    partner: str
-    reason: str
-    evidence: Mapping[str, Register]
-
-    def as_dict(self) -> dict[str, Any]:
-        """JSON-able, for the report of a render."""
-        return asdict(self)
-
-
-def swapped(stems: Mapping[str, Reader]) -> Swap:
-    """Tell whether a separator put the bass into another stem, and that stem's signal into `bass`.
-
-    The one that sounds lower by MARGIN_OCTAVES is the bass; less than that, or silence, gives no verdict. Of two
-    partners the one that plays lower is looked at. Reads each stem once, in blocks.
-
-    Raises ParameterError unless there is `bass` and one of PARTNERS.
-    """
-    partners = [name for name in PARTNERS if name in stems]
-    if "bass" not in stems or not partners:
-        raise ParameterError("stems", sorted(stems), f"a swap is between bass and one of {', '.join(PARTNERS)}")
-    found = {name: register(stems[name]) for name in ("bass", *partners)}
-    registers = {name: heard for name, heard in found.items() if heard is not None}
-    if "bass" not in registers or len(registers) == 1:
-        silent = " and ".join(name for name in found if name not in registers)
-        return Swap(None, partners[0], f"nothing to be heard in {silent}", registers)
-    bass, partner = registers["bass"], min(registers.keys() - {"bass"}, key=lambda name: registers[name].pitch_hz)
-    other = registers[partner]
-    above = octaves_above(bass, other)
-    low_db = other.low_share_db - bass.low_share_db
-    octaves = math.log2(bass.pitch_hz / other.pitch_hz)
-    reason = (
-        f"{partner} has {abs(low_db):.1f} dB {'more' if low_db > 0 else 'less'} of its power below {LOW_HZ:g} Hz than "
-        f"bass, and plays {abs(octaves):.1f} octaves {'lower' if octaves > 0 else 'higher'} "
-        f"({other.pitch_hz:.0f} Hz against {bass.pitch_hz:.0f} Hz)"
-    )
-    if abs(above) < MARGIN_OCTAVES:
-        return Swap(None, partner, f"too close to tell: {reason}", registers)
-    return Swap(above > 0, partner, reason, registers)
-
-
-def octaves_above(one: Register, other: Register) -> float:
-    """By how many octaves a stem sounds above another: by pitch, and by where its power lies."""
-
-    def share(a_db: float, b_db: float) -> float:
-        apart = max(a_db, LEAST_SHARE_DB) - max(b_db, LEAST_SHARE_DB)
-        return min(max(apart / SHARE_DB_PER_OCTAVE, -1.0), 1.0)
-
-    return (
-        math.log2(one.pitch_hz / other.pitch_hz)
-        + share(other.low_share_db, one.low_share_db)
-        + share(one.high_share_db, other.high_share_db)
-    )
-
-
-def register(reader: Reader) -> Register | None:
-    """Where a signal sounds, None where there is nothing to be heard."""
-    loudness, sums = 0.0, np.zeros(5)
-    for (block,), _, frequencies, (spectra,) in spectrogram([reader], [0]):
-        loudness += energy(block) / reader.channels
-        sums += register_sums(power(spectra), frequencies)[0]
-    silent = loudness < reader.frames * 10 ** (SILENT_DBFS / 10)
-    return None if silent or not sums[3] else _register(sums)
-
-
-def _register(sums: np.ndarray) -> Register:
-    """From the sums that evidence.register_sums gives; its pitch is that of the windows by their magnitude."""
-    power, low, high, weight, log_pitch = sums
-    low_db, high_db = (10 * math.log10(max(part / power, 1e-10)) for part in (low, high))
-    return Register(math.exp(log_pitch / weight), low_db, high_db)

@@ -21,7 +21,6 @@ or well done?, ICASSP 2019. E. Vincent et al., Performance measurement in blind 
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -33,13 +32,10 @@ import scipy  # its parts, which take long to load, are loaded when they are fir
 from ..audio import Audio, Block, Reader, rechunk, zip_blocks
 from ..errors import AudioError, ParameterError
 from ..io.resample import resample
+from .shift import ratio_db, shift_notes, until
 
 WINDOW_S = 1.0
-LARGEST_SHIFT_S = 0.5
-"""How far an estimate may lie from its reference to be recognised as shifted."""
 
-SHIFT_GAIN_DB = 1.0
-"""By how much a shift must raise the SDR to be worth a word: a filter's delay of some frames is no mistake."""
 
 NOTHING_DB = -120.0
 """Bleeding below this is the rounding of float32."""
@@ -84,7 +80,7 @@ def sdr(reference: Audio, estimate: Audio) -> float:
         raise AudioError(f"{reference} cannot be compared with {estimate}")
     signal = float(np.sum(reference.samples.astype(np.float64) ** 2))
     error = float(np.sum((reference.samples.astype(np.float64) - estimate.samples) ** 2))
-    return _ratio_db(signal, error)
+    return ratio_db(signal, error)
 
 
 def evaluate(estimates: Mapping[str, Reader], references: Mapping[str, Reader]) -> dict[str, Score]:
@@ -119,7 +115,7 @@ def evaluate(estimates: Mapping[str, Reader], references: Mapping[str, Reader]) 
     for name, ledger in ledgers.items():
         notes = [*_fitting(estimates[name], references[name], rate, channels), *_ended(name, truths, ledger.frames)]
         if not ledger.is_multiple:
-            notes += _shift_note(truths[name], fitted[name], ledger.frames)
+            notes += shift_notes(truths[name], fitted[name], ledger.frames)
         scores[name] = ledger.score(notes)
     return scores
 
@@ -166,9 +162,9 @@ class _Ledger:
     @property
     def si_sdr(self) -> float:
         scaled = self.gain**2 * sum(self.signal)
-        ratio_db = _ratio_db(scaled, sum(self.estimate) - 2 * self.gain * sum(self.product) + scaled)
+        si_sdr = ratio_db(scaled, sum(self.estimate) - 2 * self.gain * sum(self.product) + scaled)
         # What is left of an exact multiple of the reference is the rounding of float32, 2**-24 at most.
-        return math.inf if ratio_db > 144 else ratio_db
+        return math.inf if si_sdr > 144 else si_sdr
 
     @property
     def is_multiple(self) -> bool:
@@ -177,9 +173,9 @@ class _Ledger:
 
     def score(self, notes: list[str]) -> Score:
         signal, error = np.array(self.signal), np.array(self.error)
-        over_time = [_ratio_db(*pair) for pair in zip(signal, error, strict=True)]
+        over_time = [ratio_db(*pair) for pair in zip(signal, error, strict=True)]
         counted = np.array(over_time)[np.array(self.counted, bool)]
-        total = _ratio_db(signal.sum(), error.sum())
+        total = ratio_db(signal.sum(), error.sum())
         powers = np.array([_projected_powers(window) for window in self.bands])
         starts = [number * self.window / self.sample_rate for number in range(len(signal))]
         return Score(
@@ -266,18 +262,9 @@ def _windows(readers: list[Reader], window: int, frames: int) -> Iterator[tuple[
 
 
 def _padded(reader: Reader, block_frames: int, frames: int) -> Iterator[Block]:
-    yield from _until(reader, frames)
+    yield from until(reader, frames)
     for first in range(reader.frames, frames, block_frames):
         yield np.zeros((reader.channels, min(block_frames, frames - first)), np.float32)
-
-
-def _until(reader: Reader, frames: int) -> Iterator[Block]:
-    left = frames
-    for block in reader.blocks():
-        yield block[:, :left]
-        left -= block.shape[1]
-        if left <= 0:
-            return
 
 
 def _fitting(estimate: Reader, reference: Reader, sample_rate: int, channels: int) -> list[str]:
@@ -306,80 +293,6 @@ def _ended(name: str, references: Mapping[str, Reader], frames: int) -> Iterator
                 f"the reference of {other} ends after {reference.frames / reference.sample_rate:.3f} s: no bleeding of "
                 "it is told beyond"
             )
-
-
-def _shift_note(reference: Reader, estimate: Reader, frames: int) -> Iterator[str]:
-    found = find_shift(reference, estimate, frames)
-    said, undone = [], []
-    if found.is_inverted:
-        said.append("is inverted in polarity")
-        undone.append("turned over")
-    if found.frames:
-        late_ms = abs(found.frames) / reference.sample_rate * 1000
-        word = "later" if found.frames > 0 else "earlier"
-        said.append(f"sounds {abs(found.frames)} frames ({late_ms:.1f} ms) {word} than its reference")
-        undone.append("moved back")
-    if said:
-        yield (
-            f"the estimate {' and '.join(said)}: {' and '.join(undone)} its SDR would be "
-            f"{found.after_db:.1f} dB instead of {found.before_db:.1f} dB"
-        )
-
-
-@dataclass(frozen=True)
-class Shift:
-    """By how many frames an estimate is late (negative: early), whether its polarity is inverted, and its SDR in dB
-    before and after both are undone."""
-
-    frames: int
-    is_inverted: bool
-    before_db: float
-    after_db: float
-
-
-def find_shift(reference: Reader, estimate: Reader, frames: int) -> Shift:
-    """How an estimate lies against its reference.
-
-    The place of the highest cross-correlation within LARGEST_SHIFT_S, or of the lowest where that outweighs it; none
-    unless undoing it raises the SDR by SHIFT_GAIN_DB. Blocks of the estimate are correlated with the reference around
-    them; what enters or leaves at the ends of the track is neglected.
-    """
-    reach = min(round(LARGEST_SHIFT_S * reference.sample_rate), frames - 1)
-    block_frames = max(2**17, 2 * reach)
-    size = scipy.fft.next_fast_len(block_frames + 2 * reach, real=True)
-    correlation = np.zeros(2 * reach + 1)
-    signal = heard = 0.0
-    around = np.zeros((reference.channels, reach))
-    # The reference is read `reach` frames ahead, with as much of silence before and after it.
-    silence = np.zeros((reference.channels, reach), np.float32)
-    ahead = rechunk(itertools.chain(_until(reference, frames), [silence] if reach else []), block_frames)
-    for piece in rechunk(_until(estimate, frames), block_frames):
-        n = piece.shape[1]
-        while around.shape[1] < n + 2 * reach:
-            around = np.concatenate([around, next(ahead)], axis=1)
-        window = around[:, : n + 2 * reach]
-        spectra = scipy.fft.rfft(window, size).conj() * scipy.fft.rfft(piece.astype(np.float64), size)
-        lagged = scipy.fft.irfft(spectra.sum(0), size)
-        # Entry k: the estimate against the reference from `reach - k` frames later on, so k is how late it is.
-        correlation += lagged[(np.arange(2 * reach + 1) - 2 * reach) % size]
-        signal += float(np.square(window[:, reach : reach + n], dtype=np.float64).sum())
-        heard += float(np.square(piece, dtype=np.float64).sum())
-        around = around[:, n:]
-    inverted = bool(-correlation.min() > correlation.max())
-    best = int(correlation.argmin() if inverted else correlation.argmax())
-    errors = (signal + heard - 2 * product for product in (correlation[reach], abs(correlation[best])))
-    before, after = (_ratio_db(signal, max(error, 0.0)) for error in errors)
-    return (
-        Shift(best - reach, inverted, before, after)
-        if after > before + SHIFT_GAIN_DB
-        else Shift(0, False, before, before)
-    )
-
-
-def _ratio_db(signal: float, error: float) -> float:
-    if signal <= 0:
-        return -math.inf
-    return math.inf if error <= 0 else 10 * math.log10(signal / error)
 
 
 def _finite(value: float) -> float | None:

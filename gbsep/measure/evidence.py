@@ -29,9 +29,10 @@ import numpy as np
 import scipy  # its parts, which take long to load, are loaded when they are first asked for
 
 from ..audio import Block, Reader, rechunk, zip_blocks
+from ..stemnames import ABOVE_BASS_HZ, BASS, BASS_BODY_HZ, BELOW_GUITAR_HZ, GUITAR_LOW_HZ, partners
 
-PARTNERS = ("guitar", "other")
-"""Stems that stand beside `bass`, the first that is there. Drums are not asked: a kick drum is as low."""
+SILENT_DBFS = -70.0
+"""A signal whose RMS is below this is taken to be silent."""
 
 WINDOW_S = 0.19
 SPAN_WINDOWS = 22
@@ -40,18 +41,6 @@ SPAN_WINDOWS = 22
 LOWERED_HZ = 11025
 RANGE_HZ = (25.0, 5000.0)
 PITCH_HZ = (25.0, 4000.0)
-BODY_HZ = (30.0, 400.0)
-"""Where a bass guitar has its fundamentals and first partials."""
-
-LOW_HZ = 100.0
-"""Most of a guitar lies above, much of a bass guitar below."""
-
-DEEP_HZ = 58.0
-"""Below this a guitar has next to nothing, also tuned down to B1 (62 Hz, less a spectral peak's width)."""
-
-HIGH_HZ = 1500.0
-"""Above this a bass guitar has next to nothing."""
-
 PARTIAL_DB = -15.0
 CLIP_TOLERANCE = 1e-4
 
@@ -86,8 +75,8 @@ class Evidence:
 
 def measure(mixture: Reader, stems: Mapping[str, Reader], restored_db: Mapping[str, float] | None = None) -> Evidence:
     """One pass over the mixture and the stems, all of one shape and rate."""
-    bass = "bass" if "bass" in stems else None
-    partner = next((name for name in PARTNERS if name in stems), None)
+    bass = BASS if BASS in stems else None
+    partner = next(iter(partners(stems)), None)
     heard = [name for name in (bass, partner) if name is not None]
     places = [0, *(1 + list(stems).index(name) for name in heard)]
     samples = {name: SampleCheck() for name in stems}
@@ -110,7 +99,7 @@ def measure(mixture: Reader, stems: Mapping[str, Reader], restored_db: Mapping[s
             row[name, "register"], pitch_hz = register_sums(powers[name], frequencies)
             row[name, "in_mixture"] = _inner(spectrum, spectra[0])
             if name == bass:
-                body = (frequencies >= BODY_HZ[0]) & (frequencies < BODY_HZ[1])
+                body = (frequencies >= BASS_BODY_HZ[0]) & (frequencies < BASS_BODY_HZ[1])
                 windows["product"].append((spectrum[..., body].conj() * spectra[0][..., body]).sum((0, 2)))
                 windows["power"].append(powers[name][:, body].sum(1))
                 windows["pitch_hz"].append(pitch_hz)
@@ -183,8 +172,8 @@ def _inner(a: np.ndarray, b: np.ndarray) -> float:
 def _bands(bins: np.ndarray, frequencies: np.ndarray) -> dict[str, float]:
     return {
         "range": bins.sum(),
-        "deep": bins[frequencies < DEEP_HZ].sum(),
-        "high": bins[frequencies > HIGH_HZ].sum(),
+        "deep": bins[frequencies < BELOW_GUITAR_HZ].sum(),
+        "high": bins[frequencies > ABOVE_BASS_HZ].sum(),
     }
 
 
@@ -200,14 +189,17 @@ def _shared(
         gain = np.divide(coherent, bins[other], out=np.zeros_like(coherent), where=bins[other] > 0)
         shared = np.minimum(gain, bins[name])
         row[name, "shared"] = shared.sum()
-        row[name, "shared_deep"] = shared[frequencies < DEEP_HZ].sum()
-        row[name, "shared_high"] = shared[frequencies > HIGH_HZ].sum()
+        row[name, "shared_deep"] = shared[frequencies < BELOW_GUITAR_HZ].sum()
+        row[name, "shared_high"] = shared[frequencies > ABOVE_BASS_HZ].sum()
     return row
 
 
 def register_sums(power: np.ndarray, frequencies: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of power spectra (windows, bins): power, power below LOW_HZ, power above HIGH_HZ, magnitude, and magnitude times
-    log pitch, each summed over windows; and the pitch of each window, NaN where there is none."""
+    """Sums over power spectra (windows, bins), and the pitch of each window, NaN where there is none.
+
+    The sums are of power, power below GUITAR_LOW_HZ, power above ABOVE_BASS_HZ, magnitude, and magnitude times log
+    pitch.
+    """
     inside = frequencies <= PITCH_HZ[1]
     power, frequencies = power[:, inside], frequencies[inside]
     inner = power[:, 1:-1]
@@ -219,7 +211,7 @@ def register_sums(power: np.ndarray, frequencies: np.ndarray) -> tuple[np.ndarra
     magnitudes = np.sqrt(power[found].sum(1, dtype=np.float64))
     log_pitch = (magnitudes * np.log(pitch_hz[found])).sum()
     bins = power.sum(0, dtype=np.float64)
-    low, high = bins[frequencies < LOW_HZ].sum(), bins[frequencies > HIGH_HZ].sum()
+    low, high = bins[frequencies < GUITAR_LOW_HZ].sum(), bins[frequencies > ABOVE_BASS_HZ].sum()
     return np.array([bins.sum(), low, high, magnitudes.sum(), log_pitch]), pitch_hz
 
 

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ParameterError, nearest
+from ..stemnames import BASS_AND_GUITAR, FOUR_STEMS, GUITAR, PIANO
 from ..store.folders import data_folder
-
-STEMS = ("drums", "bass", "other", "vocals")
 
 HUB = "https://huggingface.co"
 
@@ -57,7 +56,7 @@ class Model:
 def _demucs(name: str, url: str, files: str, size_mb: int, limits: str, hub: str, **bag: Any) -> Model:
     names = tuple(f"{file}.th" for file in files.split())
     return Model(
-        name, "demucs", bag.pop("stems", STEMS), 44100, size_mb, DEMUCS_LICENCE, limits,
+        name, "demucs", bag.pop("stems", FOUR_STEMS), 44100, size_mb, DEMUCS_LICENCE, limits,
         f"{DEMUCS_URL}/{url}", names, hub=hub, **bag,
     )  # fmt: skip
 
@@ -65,11 +64,11 @@ def _demucs(name: str, url: str, files: str, size_mb: int, limits: str, hub: str
 def _umx(name: str, record: int, files: str, size_mb: int, licence: str, limits: str) -> Model:
     names = tuple(f"{file}.pth" for file in files.split())
     url = f"https://zenodo.org/records/{record}/files"
-    return Model(name, "openunmix", STEMS, 44100, size_mb, licence, limits, url, names)
+    return Model(name, "openunmix", FOUR_STEMS, 44100, size_mb, licence, limits, url, names)
 
 
 EMBEDDED = Model(
-    "compact", "compact", ("bass", "guitar"), 8000, 2,
+    "compact", "compact", BASS_AND_GUITAR, 8000, 2,
     "weights: that of gbsep; trained on CC0, CC BY and MIT sounds alone (credits in its card); the stems are yours",
     "made for guitars and a bass; drums and voices stay with the guitar", "", ("compact.safetensors",),
 )  # fmt: skip
@@ -93,7 +92,7 @@ MODELS = {
         ),
         _demucs(
             "htdemucs_6s", "hybrid_transformer", "5c90dfd2-34c22ccb", 55,
-            "the only one with a guitar stem; its piano is weak", "HTDemucs-6s", stems=(*STEMS, "guitar", "piano"),
+            "the only one with a guitar stem; its piano is weak", "HTDemucs-6s", stems=(*FOUR_STEMS, GUITAR, PIANO),
         ),
         _demucs(
             "hdemucs_mmi", "hybrid_transformer", "75fc33f5-1941ce65", 168,

@@ -34,11 +34,11 @@ from ..arguments import checked
 from ..effects.chain import Node, chain_schema, dump_chain, parse_chain
 from ..errors import PresetError, SmallFileError, nearest
 from ..io.formats import BitDepth, Container
-from ..measure.diagnose import PARTNERS
 from ..params import LIMIT_DB, TAIL_S, TARGET_DBFS, TARGET_LUFS
 from ..schema import StrictModel, first_problem
 from ..separation.backend import BACKENDS, backend_named
 from ..separation.settings import BackendSettings
+from ..stemnames import BASS, partners
 from ..store import smallfiles
 from ..store.folders import config_folder
 
@@ -158,7 +158,7 @@ class Preset:
             if not (stem.is_complement and term.startswith("-") and term[1:] in self.stems)
         }
         if self.swap == "auto":
-            asked |= {"bass", *partners(self.outputs)}
+            asked |= {BASS, *partners(self.outputs)}
         names = {} if self.swap == "auto" else exchanged(self.swap)
         renamed = {names.get(name, name) for name in asked - {"mixture"}}
         return tuple(name for name in self.outputs if name in renamed)
@@ -327,7 +327,7 @@ def _check_sources(label: str, document: _Document, outputs: tuple[str, ...]) ->
             raise PresetError(label, "swap", f"the separator gives no {name!r}{nearest(name, outputs)}")
     if len(set(swapped)) != len(swapped):
         raise PresetError(label, "swap", "an output is named twice")
-    if document.swap == "auto" and not ("bass" in outputs and partners(outputs)):
+    if document.swap == "auto" and not (BASS in outputs and partners(outputs)):
         raise PresetError(label, "swap", f'"auto" needs a bass and a guitar or other; the separator gives {outputs}')
     if len({name.casefold() for name in document.stems}) < len(document.stems):
         raise PresetError(label, "stems", "two names differ only in case: their files would be one")
@@ -359,11 +359,6 @@ def _check_sources(label: str, document: _Document, outputs: tuple[str, ...]) ->
             )
         if isinstance(stem.restore, Loudness) and (stem.restore.lufs is None) == (stem.restore.match is None):
             raise PresetError(label, f"{where}.restore", 'method "loudness" takes either lufs or match')
-
-
-def partners(outputs: Iterable[str]) -> list[str]:
-    """The outputs that a bass may be swapped with."""
-    return [name for name in PARTNERS if name in outputs]
 
 
 def _read(path: Path) -> dict[str, Any]:

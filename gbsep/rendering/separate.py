@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from ..audio import Block, Reader
 from ..io.spool import Spool
-from ..measure import diagnose
+from ..measure.swap import swapped
 from ..preset.load import exchanged
 from ..separation.backend import SEPARATION_VERSION, Context, backend_named, stem_blocks
 from ..separation.compute import find_blas
@@ -154,7 +154,7 @@ def _names(
     """Names that some of the stems get instead of theirs, and what was found where a swap is looked for."""
     if swap != "auto":
         return exchanged(swap), None
-    verdict = diagnose.swapped(stems)
+    verdict = swapped(stems)
     if verdict.swapped is None:
         warnings.append(
             f"whether bass and {verdict.partner} are swapped cannot be told, so they were left: {verdict.reason}"

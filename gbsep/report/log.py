@@ -30,13 +30,14 @@ from ..io.formats import OutputFormat
 from ..io.resample import resample
 from ..io.write import open_writer
 from ..measure.diagnose import clock
+from ..measure.figures import COLUMNS
 from ..measure.levels import to_amplitude
 from ..shelf.record import PresetStem
 from ..store import smallfiles
 from ..store.identity import json_hash
 from .picture import spectrogram_png
 from .preview import matched_gains
-from .songs import COLUMNS, Render, Song, Source, collect
+from .songs import Render, Song, Source, collect
 from .spectrogram import RANGE_HZ
 
 MAX_BYTES = 16_000_000

@@ -28,11 +28,12 @@ from urllib.parse import quote
 
 from ..errors import OutputError
 from ..io.formats import largest_sample
+from ..measure.figures import COLUMNS
 from ..measure.levels import SILENCE_DBFS, shared_gain
 from ..store.smallfiles import head, is_regular
 from ..version import __version__
 from . import preview
-from .songs import COLUMNS, Render, Song, Source
+from .songs import Render, Song, Source
 from .spectrogram import mel_hz
 
 INLINE_BYTES = 40_000_000

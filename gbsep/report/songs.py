@@ -19,6 +19,7 @@ from ..batch import report as batch_report
 from ..errors import OutputError, exact, exact_sum
 from ..io.read import open_reader
 from ..measure import levels
+from ..measure.figures import COLUMNS
 from ..measure.levels import Levels
 from ..shelf import record, review
 from ..shelf.measured import evaluate_folder
@@ -94,28 +95,6 @@ class Song:
         """All sounds: the mixture, the true stems, then render by render."""
         mixture = (self.mixture,) if self.mixture else ()
         return (*mixture, *self.references, *(source for render in self.renders for source in render.sources))
-
-
-@dataclass(frozen=True)
-class Column:
-    """A figure of the report: its unit, what it says, and which end of it is the better one, if any."""
-
-    label: str
-    unit: str
-    meaning: str
-    better: str = ""
-
-
-COLUMNS = {
-    "sdr": Column("SDR", "dB", "Signal to distortion against the true stem, the whole track", "higher"),
-    "sdr_bsseval_v4": Column("BSS v4", "dB", "BSS Eval v4: the median SDR of its seconds", "higher"),
-    "si_sdr": Column("SI-SDR", "dB", "SDR at the gain that suits best: the level does not count", "higher"),
-    "bleed_db": Column("Bleed", "dB", "The other instruments in this stem, against its own", "lower"),
-    "findings": Column("Findings", "", "Places where the diagnosis found something", "lower"),
-    "loudness_lufs": Column("Loudness", "LUFS", "Integrated loudness (BS.1770) of the stem as written"),
-    "peak_dbfs": Column("Peak", "dBFS", "Highest sample of the stem as written"),
-    "restored_gain_db": Column("Restored", "dB", "Gain that brought back the level the separator lost"),
-}
 
 
 def collect(out: Path, references: Path | None = None, presets: Sequence[str] = ()) -> list[Song]:

@@ -21,6 +21,7 @@ from pydantic import Field
 
 from ..audio import Block, Reader, zip_blocks
 from ..effects.butterworth import MAX_ORDER, butterworth_sos, filter_blocks, filter_blocks_zero_phase
+from ..stemnames import BASS_AND_GUITAR
 from .backend import Context
 from .settings import BackendSettings
 
@@ -35,7 +36,7 @@ class Settings(BackendSettings):
 
 
 def stem_names(settings: Settings, models_dir: Path | None = None) -> tuple[str, ...]:
-    return ("bass", "guitar")
+    return BASS_AND_GUITAR
 
 
 def identity(settings: Settings, context: Context) -> dict[str, Any]:

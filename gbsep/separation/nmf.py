@@ -41,6 +41,7 @@ import scipy
 from pydantic import Field
 
 from ..audio import BLOCK_FRAMES, Block, Reader, overlap_add
+from ..stemnames import BASS_AND_GUITAR
 from ..store.identity import file_hash
 from .backend import Context
 from .compute import one_blas_thread, threads
@@ -144,7 +145,7 @@ def load_notes() -> Notes:
 
 
 def stem_names(settings: Settings, models_dir: Path | None = None) -> tuple[str, ...]:
-    return ("bass", "guitar")
+    return BASS_AND_GUITAR
 
 
 def identity(settings: Settings, context: Context) -> dict[str, Any]:

@@ -8,7 +8,6 @@ its name without the suffix. `mixture` and `residual` are no stems. Where there 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +16,10 @@ from ..audio import Reader, mix
 from ..errors import AudioFileError, OutputError
 from ..io.formats import AUDIO_SUFFIXES
 from ..io.read import open_reader
+from ..stemnames import NO_STEMS, NUMBERED_GUITAR
 from ..store.hashes import remembered_hash
 from . import record
 from .record import RECORD, Excerpt, Record
-
-NO_STEMS = ("mixture", "residual")
-NUMBERED_GUITAR = re.compile(r"guitar\d+")
 
 
 @dataclass(frozen=True)

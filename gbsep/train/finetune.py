@@ -33,6 +33,7 @@ from ..separation.compact import network as harmonic_net
 from ..separation.compact.weights import is_compact
 from ..separation.demucs import network as demucs_network
 from ..separation.weights import find, own_models
+from ..stemnames import BASS, partners
 from ..store.identity import Stamp, content_hash, json_hash
 from . import mixing
 from .loop import Job, Plan, State
@@ -150,10 +151,10 @@ def _demucs_job(
 
 def _places(sources: list[str]) -> tuple[int, int]:
     """Where bass and guitar stand among a checkpoint's sources."""
-    guitar = "guitar" if "guitar" in sources else "other"
-    if "bass" not in sources or guitar not in sources:
+    guitars = partners(sources)
+    if BASS not in sources or not guitars:
         raise BackendError(f"a checkpoint for {', '.join(sources)} has no place for bass and guitar")
-    return sources.index("bass"), sources.index(guitar)
+    return sources.index(BASS), sources.index(guitars[0])
 
 
 def _batch(

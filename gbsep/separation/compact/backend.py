@@ -49,6 +49,7 @@ from ...errors import BackendError, SeparationFailed
 from ...io.resample import resample, resample_blocks
 from ...models.find import Found
 from ...models.verify import check_once
+from ...stemnames import BASS_AND_GUITAR
 from ..backend import Context
 from ..compute import threads, versions
 from ..settings import BackendSettings
@@ -110,7 +111,7 @@ class Settings(BackendSettings):
 
 
 def stem_names(settings: Settings, models_dir: Path | None = None) -> tuple[str, ...]:
-    return ("bass", "guitar")
+    return BASS_AND_GUITAR
 
 
 def identity(settings: Settings, context: Context) -> dict[str, Any]:

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ...models.catalogue import MODELS, STEMS
+from ...models.catalogue import MODELS
 from ...models.find import Files, listed, subfolders
 from ...models.verify import CHECKSUM
+from ...stemnames import FOUR_STEMS
 
 
 def target_of(path: Path) -> str:
@@ -26,7 +27,7 @@ def find_files(folder: Path, name: str) -> Files:
     published = tuple(folder / file for file in MODELS[name].files)
     if all(file.is_file() for file in published):
         return Files(published)
-    if {target_of(file) for file in own} == set(STEMS):
+    if {target_of(file) for file in own} == set(FOUR_STEMS):
         return Files(own)
     return Files(missing=next(file.name for file in published if not file.is_file()))
 
