@@ -19,12 +19,13 @@ from fuzz_damage import cleared
 import gbsep
 from gbsep import rendering
 from gbsep.audio import Audio
-from gbsep.effects import automation, chain
+from gbsep.effects import automation, builtin, chain
 from gbsep.effects import butterworth as filters
 from gbsep.effects import table as effects
 from gbsep.errors import shown
 from gbsep.io.write import write
 from gbsep.preset import load as preset
+from gbsep.preset import overrides
 from gbsep.report import sweep
 from gbsep.separation import backend as separation
 
@@ -53,15 +54,15 @@ def public(folder: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]
         (chain.parse_chain, {"items": [{"effect": "Gain"}], "where": "chain"}),
         (chain.check_chain, {"nodes": chain.parse_chain([{"effect": "Reverb"}]), "sample_rate": 44100}),
         (effects.spec_of, {"name": "Gain"}),
-        (effects.Builtin, {"name": "Reverb", "params": {"room_size": 0.5}, "sample_rate": 44100,
+        (builtin.Builtin, {"name": "Reverb", "params": {"room_size": 0.5}, "sample_rate": 44100,
                             "buffer_frames": 8192}),
-        (effects.render_whole, {"name": "PitchShift", "params": {"semitones": 1.0},
+        (builtin.render_whole, {"name": "PitchShift", "params": {"semitones": 1.0},
                                 "samples": np.zeros((1, 4410), np.float32), "sample_rate": 44100}),
         (filters.butterworth_sos, {"order": 4, "cutoff_hz": 200.0, "mode": "lowpass", "sample_rate": 44100}),
         (automation.parse_automation, {"value": {"points": [[0, 1]]}, "param": effects.WET}),
         (separation.parse_settings, {"backend": "crossover", "settings": {"cutoff_hz": 200.0}}),
         (separation.backend_named, {"name": "crossover"}),
-        (preset.parse_override, {"text": "a=1"}),
+        (overrides.parse_override, {"text": "a=1"}),
         (preset.find_preset, {"preset": "exp002"}),
         (sweep.parse_vary, {"text": "a=1:2:1"}),
         (rendering.track_names, {"inputs": [song]}),

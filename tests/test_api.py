@@ -21,7 +21,8 @@ from gbsep.effects.chain import check_chain, parse_chain
 from gbsep.effects.table import EFFECTS
 from gbsep.errors import ParameterError, PresetError
 from gbsep.params import SAMPLE_RATE
-from gbsep.preset.load import load_preset, parse_override
+from gbsep.preset.load import load_preset
+from gbsep.preset.overrides import parse_override
 from gbsep.report.sweep import grid, parse_vary
 from gbsep.separation.compute import MISSING, versions
 

@@ -74,7 +74,6 @@ TOO_LONG = {
     "plugins.worker.parameters",
     "plugins.worker.vst3",
     "plugins.worker.vst3_interfaces",
-    "preset.load",
     "separation.compact.backend",
     "separation.compact.network",
     "separation.demucs.backend",

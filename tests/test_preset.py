@@ -13,7 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gbsep.errors import PresetError
-from gbsep.preset.load import load_preset, parse_override, preset_names, preset_schema
+from gbsep.preset.load import load_preset, preset_names
+from gbsep.preset.overrides import parse_override
+from gbsep.preset.schema import preset_schema
 
 SHIPPED = sorted(path.stem for path in (Path(__file__).parents[1] / "presets").glob("*.json"))
 MINIMAL = {

@@ -170,12 +170,12 @@ def test_an_interrupt_while_the_command_is_loaded_shows_no_traceback(tmp_path: P
 
 
 def test_a_fault_that_nobody_foresaw_asks_for_a_report(typed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from gbsep.preset import load as preset
+    from gbsep.preset import schema
 
     def wrong() -> None:
         raise ZeroDivisionError("of all things")
 
-    monkeypatch.setattr(preset, "preset_schema", wrong)
+    monkeypatch.setattr(schema, "preset_schema", wrong)
     code, out, err = typed("presets", "schema")
     asked = "error: unexpected ZeroDivisionError: of all things; please report it, with what --debug shows\n"
     assert (code, out, err) == (1, "", asked)

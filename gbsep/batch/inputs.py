@@ -33,7 +33,7 @@ from typing import Any
 from ..errors import AudioFileError, GbsepError, ParameterError, SmallFileError, legible, nearest
 from ..io.formats import AUDIO_SUFFIXES
 from ..io.probe import is_stem
-from ..preset.load import parse_override
+from ..preset.overrides import parse_override
 from ..shelf import folder as outputs
 from ..shelf import record, remote
 from ..shelf.remote import is_url

@@ -14,7 +14,8 @@ from typing import Any
 
 from .. import rendering
 from ..errors import ParameterError, unexpected
-from ..preset.load import Preset, load_preset
+from ..preset.load import load_preset
+from ..preset.model import Preset
 from ..rendering import Options, Outcome, Plan
 from ..separation.backend import backend_named
 from ..separation.compute import processors, threads

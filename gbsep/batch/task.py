@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .. import rendering
 from ..errors import unexpected
-from ..preset.load import Preset
+from ..preset.model import Preset
 from ..rendering import Options, Outcome, Plan, Progress, Separations
 from ..shelf import remote
 

@@ -127,7 +127,7 @@ def choices_of(
     **options: Any,
 ) -> Choices:
     """The values of `batch_options`, checked. Raises PresetError."""
-    from ..preset.load import parse_override
+    from ..preset.overrides import parse_override
     from ..rendering import Options
     from ..shelf.remote import is_url
 

@@ -195,7 +195,7 @@ def save_state(
     gbsep plugins save ZamCompX2 warm.vstpreset --set threshold_db=-20 --set ratio=12.34
     """
     from ..plugins import host
-    from ..preset.load import parse_override
+    from ..preset.overrides import parse_override
     from ..shelf import folder as outputs
 
     info = host.find(name, vendor, format_)

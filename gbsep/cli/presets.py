@@ -35,7 +35,8 @@ def list_presets() -> None:
 @debug_option
 def show(preset: str, overrides: tuple[str, ...]) -> None:
     """Print a preset as JSON, with every default filled in: a start for one of your own."""
-    from ..preset.load import load_preset, parse_override
+    from ..preset.load import load_preset
+    from ..preset.overrides import parse_override
 
     document = load_preset(preset, [parse_override(text) for text in overrides]).document
     print_json(document, indent=2)
@@ -72,6 +73,6 @@ def validate(presets: tuple[str, ...], allow_plugin_paths: bool) -> int:
 @presets.command()
 def schema() -> None:
     """Print the JSON Schema of presets, for editors and validators."""
-    from ..preset.load import preset_schema
+    from ..preset.schema import preset_schema
 
     print_json(preset_schema(), indent=2)

@@ -174,7 +174,8 @@ def apply_chain(
     \b
     Exit codes: 0 all well, 1 failed while running, 2 refused before anything was written.
     """
-    from ..preset.load import load_preset, parse_override
+    from ..preset.load import load_preset
+    from ..preset.overrides import parse_override
     from ..rendering import Options, plan_chain, run_chain
 
     keys: dict[str, Path] = {}

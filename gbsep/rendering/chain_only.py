@@ -14,7 +14,7 @@ from ..errors import OutputError, ParameterError, PluginError, PresetError, near
 from ..io.formats import OutputFormat
 from ..io.read import open_audio, open_reader
 from ..io.write import check_output
-from ..preset.load import Preset
+from ..preset.model import Preset
 from ..shelf import folder as shelf
 from ..shelf.record import Levels, PluginRow
 from .document import rows

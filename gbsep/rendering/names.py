@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..arguments import checked
 from ..errors import ParameterError, expect, nearest
-from ..preset.load import Preset
+from ..preset.model import Preset
 from ..shelf.record import plain_track
 from .options import Options, output_format
 

@@ -10,7 +10,7 @@ from ..audio import Reader
 from ..errors import ParameterError, exact, exact_sum, expect
 from ..io.formats import OutputFormat
 from ..params import Param
-from ..preset.load import Preset
+from ..preset.model import Preset
 from ..store.folders import is_path
 
 START_S = Param("start_s", "s", 0.0, 1e7, 0.0)

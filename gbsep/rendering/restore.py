@@ -13,7 +13,7 @@ import numpy as np
 
 from ..audio import Block, Reader, mix, zip_blocks
 from ..measure import levels
-from ..preset.load import Loudness, MixtureFit, Peak, Stem, exchanged
+from ..preset.model import Loudness, MixtureFit, Peak, Stem, exchanged
 from .separate import Pairs, Separated
 
 

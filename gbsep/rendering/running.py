@@ -18,7 +18,8 @@ from typing import Any
 from ..arguments import checked
 from ..errors import OutputError, ParameterError, nearest
 from ..measure import levels
-from ..preset.load import Preset, load_preset
+from ..preset.load import load_preset
+from ..preset.model import Preset
 from ..shelf import folder as shelf
 from ..shelf.record import Stem
 from .document import Work, document

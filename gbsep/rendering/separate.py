@@ -16,7 +16,7 @@ from typing import Any, Literal
 from ..audio import Block, Reader
 from ..io.spool import Spool
 from ..measure.swap import swapped
-from ..preset.load import exchanged
+from ..preset.model import exchanged
 from ..separation.backend import SEPARATION_VERSION, Context, backend_named, stem_blocks
 from ..separation.compute import find_blas
 from ..separation.settings import BackendSettings
