@@ -88,6 +88,48 @@ def mutated(rng: random.Random, document: Any) -> Any:
     return document
 
 
+def likely(rng: random.Random, document: dict[str, Any]) -> dict[str, Any]:
+    """A preset with stems, chains and files that may well be right, and values at the ends of what they may be."""
+    names = rng.sample(("bass", "guitar", "other", "a b", "노래"), rng.randrange(1, 4))
+    sources = ("bass", "guitar", "mixture", "-bass", "-guitar", f"-{names[0]}")
+    restores = ({}, {"method": "none"}, {"method": "mixture_fit", "limit_db": 24}, {"method": "peak", "dbfs": -60},
+                {"method": "loudness", "lufs": 0}, {"method": "loudness", "lufs": -70})  # fmt: skip
+    stems: dict[str, Any] = {}
+    for name in names:
+        stem = {
+            "from": rng.choice(
+                [
+                    [name],
+                    ["bass"],
+                    ["guitar", "-bass"],
+                    rng.sample(sources, rng.randrange(1, 4)),
+                    ["mixture", f"-{names[0]}"],
+                ]
+            )
+        }
+        stem |= {"restore": restore} if (restore := rng.choice(restores)) else {}
+        stems[name] = stem | {"chain": [_effect(rng, names) for _ in range(rng.choice((0, 1, 1, 2)))]}
+    form = rng.choice(("wav", "wav", "flac", "mp3"))
+    depths = {"wav": (None, "16", "24", "float32"), "flac": (None, "16", "24"), "mp3": (None,)}
+    output = {"format": form, "bit_depth": rng.choice(depths[form]), "residual": rng.random() < 0.5}
+    swap = rng.choice(([], [], "auto", [["bass", "guitar"]]))
+    return {**document, "stems": stems, "output": output | {"tail_s": rng.choice((0.0, 1e-9, 0.01, 1))}, "swap": swap}
+
+
+def _effect(rng: random.Random, names: list[str]) -> dict[str, Any]:
+    effect = rng.choice([one for one in EFFECTS.values() if all(param.kind != "path" for param in one.params)])
+    node: dict[str, Any] = {"effect": effect.name}
+    for param in effect.params:
+        if param.default is None or rng.random() < 0.6:
+            numbers = param.kind in ("float", "int")
+            node[param.name] = rng.choice([param.low, param.high, param.default] if numbers else [*param.choices, True])
+            if numbers and param.automatable and rng.random() < 0.2:
+                node[param.name] = {"points": [[0, param.low], [0.01, param.high], [9, param.low]]}
+    if "sidechain" in node:
+        node["sidechain"] = rng.choice(names)
+    return {key: value for key, value in node.items() if value is not None}
+
+
 def prepare(place: Path) -> Callable[[random.Random], Iterator[tuple[str, Callable[[], object]]]]:
     """What draws a preset, or a text for one."""
     song = place / "a.wav"
@@ -97,8 +139,11 @@ def prepare(place: Path) -> Callable[[random.Random], Iterator[tuple[str, Callab
     options = Options(place / "out", overwrite=True, use_cache=False, download=False)
 
     def draw(rng: random.Random) -> Iterator[tuple[str, Callable[[], object]]]:
-        kind = rng.choice(("preset", "preset", "render", "set", "vary"))
-        if kind in ("preset", "render"):
+        kind = rng.choice(("preset", "preset", "render", "likely", "set", "vary"))
+        if kind == "likely":
+            document = likely(rng, rng.choice([one for one in light if one["separate"]["backend"] == "crossover"]))
+            yield f"render {json.dumps(document)}", lambda: taken(document, song, options)
+        elif kind in ("preset", "render"):
             document = mutated(rng, copy.deepcopy(rng.choice(light if kind == "render" else shipped)))
             yield f"{kind} {shown(document)}", lambda: taken(document, song if kind == "render" else None, options)
         elif kind == "set":

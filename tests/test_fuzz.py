@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import subprocess
 import sys
@@ -20,7 +21,10 @@ from gbsep.errors import AudioError, AudioFileError, BackendError, OutputError, 
 from gbsep.models.verify import record_of, trust
 from gbsep.plugins.worker import state
 from gbsep.rendering import Options
+from gbsep.report import collect
 from gbsep.session.model import color_of
+from gbsep.shelf import record
+from gbsep.shelf.stems import find_stems
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 sys.path.insert(0, str(SCRIPTS))
@@ -212,6 +216,7 @@ LONG = "a" * 5000
     [
         ["render", "a.wav", "--out", LONG], ["render", LONG], ["report", LONG], ["diagnose", LONG], ["session", LONG],
         ["evaluate", ".", "--reference", LONG], ["compare", "a.wav", "-p", "exp002", "--out", LONG],
+        ["chain", "a.wav", "-p", "exp002", "--stem", "bass", "--out", LONG + ".wav"],
         ["log", LONG], ["review", LONG], pytest.param(["demo", "--out", LONG], marks=pytest.mark.slow),
     ],
 )  # fmt: skip
@@ -270,6 +275,17 @@ def test_a_damaged_pool_is_refused_in_words(damage: str, tmp_path: Path) -> None
     (tmp_path / "0000.json").write_text(texts.get(damage, about))
     with pytest.raises(gbsep.GbsepError):
         pool.load([tmp_path], 22050)
+
+
+def test_a_record_of_a_recording_that_no_disk_could_hold(tmp_path: Path) -> None:
+    gbsep.write(tmp_path / "a.wav", Audio(np.zeros((1, 800)), 8000))
+    folder = gbsep.render(tmp_path / "a.wav", "exp002", tmp_path / "out").folder
+    told = json.loads((folder / record.RECORD).read_text())
+    told["input"]["path"] = LONG
+    (folder / record.RECORD).write_text(json.dumps(record.sealed(told)))
+    assert [song.name for song in collect(tmp_path / "out")] == ["a"]
+    assert find_stems(folder).mixture() is None
+    assert gbsep.write_sessions(tmp_path / "out")
 
 
 @pytest.mark.parametrize("name", ["\udcff", "노래", ""])

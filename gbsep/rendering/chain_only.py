@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -107,7 +109,7 @@ def _destination(path: Path, preset: Preset, stem: str, out: Path | None) -> tup
     """The file to write and its format."""
     output = output_format(preset)
     out = out or path.with_name(f"{path.stem}.{stem}{output.suffix}")
-    if out.is_dir():
+    if os.path.isdir(out):
         raise OutputError(out, "is a folder; name a file in it with --out")
     container = out.suffix.removeprefix(".").lower()
     return out, output if container == preset.output.format else OutputFormat(container)

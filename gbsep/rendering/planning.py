@@ -7,6 +7,8 @@ No more than headers are read, besides the hash of the file and recordings whose
 
 from __future__ import annotations
 
+import os
+
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -352,7 +354,7 @@ def _loudness_targets(preset: Preset) -> dict[str, float]:
             targets[name] = stem.restore.lufs
             continue
         match = Path(stem.restore.match or "")
-        path = shelf.stem_file(match, name) if match.is_dir() else match
+        path = shelf.stem_file(match, name) if os.path.isdir(match) else match
         loudness = levels.measure(open_reader(path)).loudness_lufs
         if loudness < -70:
             raise ParameterError("match", str(path), "a file loud enough to have a loudness (BS.1770: above -70 LUFS)")

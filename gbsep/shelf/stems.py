@@ -58,7 +58,7 @@ class StemFolder:
         made_of = self.record.recording
         path = Path(made_of.path)
         try:
-            if not path.is_file() or remembered_hash(path) != made_of.sha256:
+            if not os.path.isfile(path) or remembered_hash(path) != made_of.sha256:
                 return None
         except AudioFileError:  # no longer to be read
             return None
