@@ -291,3 +291,10 @@ def test_a_record_of_a_recording_that_no_disk_could_hold(tmp_path: Path) -> None
 @pytest.mark.parametrize("name", ["\udcff", "노래", ""])
 def test_any_name_of_a_stem_has_a_colour(name: str) -> None:
     assert 0 <= color_of(name) < 2**24
+
+
+def test_a_state_in_an_encoding_that_is_none() -> None:
+    saved = state.pack("vstpreset", (b"x", b""), "0" * 32, "1.0")
+    assert b"'utf-8'" in saved
+    with pytest.raises(PluginError, match="damaged"):
+        state.unpack(saved.replace(b"'utf-8'", b"'utd-8'"), "0" * 32, "1.0")

@@ -117,7 +117,7 @@ def _destination(path: Path, preset: Preset, stem: str, out: Path | None) -> tup
 
 def _check_replaced(out: Path, path: Path, sidechains: Mapping[str, Path], overwrite: bool) -> None:
     """Raise OutputError when `out` would take the place of what is read, or of a file that is to stay."""
-    if not out.exists():
+    if not os.path.exists(out):
         return
     read = {"the input": path, **{f"the side-chain {name}": file for name, file in sidechains.items()}}
     for what, file in read.items():

@@ -127,7 +127,7 @@ def _check_preset(state: bytes, class_id: str, version: str) -> None:
         attributes = [item for text in info for item in ElementTree.fromstring(text).iter("Attribute")]
     except struct.error as error:
         raise PluginError("the state is a damaged .vstpreset: it ends too early") from error
-    except (ValueError, LookupError, ElementTree.ParseError) as error:
+    except (ValueError, LookupError, ElementTree.ParseError) as error:  # LookupError: an encoding that is none
         raise PluginError(f"the state is a damaged .vstpreset: {error}") from error
     for attribute in attributes:
         if attribute.get("id") == "PlugInVersion":
