@@ -8,7 +8,6 @@ No more than headers are read, besides the hash of the file and recordings whose
 from __future__ import annotations
 
 import os
-
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
