@@ -63,6 +63,8 @@ def audio_samples(folder: Path) -> None:
             path.unlink()
         elif path.suffix in (".ogg", ".opus"):
             path.write_bytes(_with_serial(path.read_bytes(), 1))
+        elif (content := path.read_bytes())[:4] == b"RIFF" and (at := content.find(b"PEAK")) > 0:
+            path.write_bytes(content[: at + 12] + bytes(4) + content[at + 16 :])  # when it was written
 
 
 def _with_serial(ogg: bytes, serial: int) -> bytes:

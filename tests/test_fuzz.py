@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,7 @@ def test_damage_is_neither_all_taken_nor_all_refused(tmp_path: Path) -> None:
 def test_an_input_is_the_same_each_time(tmp_path: Path) -> None:
     samples = []
     for name in ("first", "second"):
+        time.sleep(1.0)  # libsndfile writes the second down
         (tmp_path / name).mkdir()
         fuzz_readers.audio_samples(tmp_path / name)
         samples.append({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()})
