@@ -61,22 +61,24 @@ class Param:
 
     def check(self, value: Any) -> float | bool | str:
         """`value` as a plain number, switch or text. Raises ParameterError when it is not allowed."""
-        if self.kind == "bool":
-            fits = isinstance(value, bool)
-        elif self.kind in ("float", "int"):
-            is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-            fits = bool(is_number and self.low <= value <= self.high and (self.kind == "float" or value == int(value)))
-            if fits:
-                return int(value) if self.kind == "int" else float(value)
-        else:
-            fits = isinstance(value, (str, Path)) and str(value) != "" and "\0" not in str(value)
-            fits = fits and (not self.choices or value in self.choices)
-            if fits:
-                return str(value)
-        if not fits:
+        taken = self._taken(value)
+        if taken is None:
             hint = similar(value, self.choices) if self.choices and isinstance(value, str) else ""
             raise ParameterError(self.name, value, self.allowed + hint)
-        return value
+        return taken
+
+    def _taken(self, value: Any) -> float | bool | str | None:
+        if self.kind == "bool":
+            return value if isinstance(value, bool) else None
+        if self.kind in ("float", "int"):
+            is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+            if not (is_number and self.low <= value <= self.high):
+                return None
+            if self.kind == "float":
+                return float(value)
+            return int(value) if value == int(value) else None
+        fits = isinstance(value, (str, Path)) and str(value) != "" and "\0" not in str(value)
+        return str(value) if fits and (not self.choices or value in self.choices) else None
 
     @property
     def schema(self) -> dict[str, Any]:

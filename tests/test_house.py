@@ -71,9 +71,6 @@ REASON = re.compile(r"\bLong because\b")
 
 TOO_LONG = {
     "effects.table",
-    "plugins.worker.parameters",
-    "plugins.worker.vst3",
-    "plugins.worker.vst3_interfaces",
     "separation.compact.backend",
     "separation.compact.network",
     "separation.demucs.backend",

@@ -148,7 +148,8 @@ def _mixed(blocks: Iterator[Block], node: Node, where: str, run: Run) -> Iterato
 def _stage(blocks: Iterator[Block], node: Node, where: str, run: Run) -> Iterator[Block]:
     if isinstance(node, Effect) and passes_through(node, run.sample_rate):
         return blocks
-    return _STAGES.get(node.name, _builtin)(blocks, node, where, run)
+    stage: Stage = _STAGES.get(node.name, _builtin)
+    return stage(blocks, node, where, run)
 
 
 def _by_frame(value: float | Automation, times_s: np.ndarray) -> np.ndarray | float:
@@ -259,10 +260,13 @@ def _hosted_or_bypassed(blocks: Iterator[Block], node: Plugin, where: str, run: 
         yield from spool.reader(chosen).blocks()
 
 
-_STAGES: dict[str, Callable[[Iterator[Block], Any, str, Run], Iterator[Block]]] = {
+Stage = Callable[[Iterator[Block], Any, str, Run], Iterator[Block]]
+"""Runs a node: (blocks, node, JSON path, run) to blocks as long as before."""
+
+_STAGES: dict[str, Stage] = {
     "Butterworth": _butterworth,
     "Ducker": _duck,
     "Parallel": _parallel,
     "Plugin": _plugin,
 }
-"""How nodes that are no Pedalboard built-ins are run: (blocks, node, JSON path, run) to blocks as long as before."""
+"""How nodes that are no Pedalboard built-ins are run."""

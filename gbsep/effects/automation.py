@@ -36,16 +36,16 @@ class Automation:
         >>> Automation(((0.0, 100.0), (2.0, 400.0)), "exponential").at(np.array([-1.0, 1.0, 9.0])).round(9).tolist()
         [100.0, 200.0, 400.0]
         """
-        times, values = np.array(self.points).T
+        times, values = np.array(self.points, np.float64).T
         if self.shape == "exponential":
-            return np.sign(values[0]) * np.exp(np.interp(times_s, times, np.log(np.abs(values))))
+            return np.asarray(np.sign(values[0]) * np.exp(np.interp(times_s, times, np.log(np.abs(values)))))
         if self.shape == "linear":
-            return np.interp(times_s, times, values)
+            return np.asarray(np.interp(times_s, times, values))
         held = np.maximum(np.searchsorted(times, times_s, side="right") - 1, 0)
         if not fade_s:
-            return values[held]
+            return np.asarray(values[held])
         before = values[np.maximum(held - 1, 0)]
-        return before + np.clip((times_s - times[held]) / fade_s, 0, 1) * (values[held] - before)
+        return np.asarray(before + np.clip((times_s - times[held]) / fade_s, 0, 1) * (values[held] - before))
 
     @property
     def values(self) -> tuple[float, ...]:

@@ -42,7 +42,7 @@ class Builtin:
 
     def _process(self, block: Block) -> Block:
         block = np.ascontiguousarray(block, dtype=np.float32)
-        out = self._pedal.process(block, self._sample_rate, buffer_size=self._buffer_frames, reset=False)
+        out: Block = self._pedal.process(block, self._sample_rate, buffer_size=self._buffer_frames, reset=False)
         return out.reshape(block.shape[0], -1)
 
     def _set(self, name: str, value: float) -> None:
@@ -58,7 +58,8 @@ def render_whole(name: str, params: Mapping[str, Any], samples: np.ndarray, samp
             f"samples must be floating point of shape (channels, frames), not {samples.dtype} {samples.shape}"
         )
     padded = np.pad(samples, ((0, 0), (0, max(0, 3 - samples.shape[1]))))
-    return _make(name, params).process(padded, sample_rate)[:, : samples.shape[1]]
+    out: np.ndarray = _make(name, params).process(padded, sample_rate)
+    return out[:, : samples.shape[1]]
 
 
 def check_files(name: str, params: Mapping[str, Any]) -> None:

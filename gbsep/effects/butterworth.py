@@ -57,7 +57,8 @@ def butterworth_sos(order: int, cutoff_hz: float, mode: Mode, sample_rate: int) 
         raise ParameterError("cutoff_hz", cutoff_hz, allowed, "Hz")
     from scipy import signal
 
-    return signal.butter(int(order), float(cutoff_hz), mode, fs=sample_rate, output="sos")
+    sos: np.ndarray = signal.butter(int(order), float(cutoff_hz), mode, fs=sample_rate, output="sos")
+    return sos
 
 
 def moving_butterworth_sos(order: int, cutoff_hz: float, mode: Mode, sample_rate: int) -> np.ndarray:
@@ -85,7 +86,8 @@ def response(sos: np.ndarray, frequencies_hz: np.ndarray, sample_rate: int) -> n
     """The complex frequency response of one causal pass, shape of `frequencies_hz`; zero-phase: abs(response) ** 2."""
     from scipy import signal
 
-    return signal.sosfreqz(sos, worN=np.asarray(frequencies_hz, dtype=np.float64), fs=sample_rate)[1]
+    _, gains = signal.sosfreqz(sos, worN=np.asarray(frequencies_hz, dtype=np.float64), fs=sample_rate)
+    return np.asarray(gains)
 
 
 def decay_frames(sos: np.ndarray, accuracy: float = 1e-12) -> int:
@@ -105,7 +107,8 @@ def filter_block(block: np.ndarray, sos: np.ndarray, state: np.ndarray | None) -
     from scipy import signal
 
     state = np.zeros((len(sos), block.shape[0], 2)) if state is None else state
-    return signal.sosfilt(sos, block.astype(np.float64, copy=False), axis=1, zi=state)
+    filtered, state = signal.sosfilt(sos, block.astype(np.float64, copy=False), axis=1, zi=state)
+    return filtered, np.asarray(state)
 
 
 def filter_blocks(blocks: Iterable[Block], sos: np.ndarray) -> Iterator[Block]:

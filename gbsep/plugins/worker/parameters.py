@@ -12,6 +12,8 @@ with one name the second is called `name_2`. What a parameter can be:
 - `choices`, words or true and false, also beside numbers ("-inf dB", "off");
 - its `travel`, numbers from 0 to 1, where it is continuous and its texts are no numbers (the name of a note, "30 L").
   It takes these texts too.
+
+Long because a text is read, searched for and written by the same few rules, and each of them rests on the others.
 """
 
 from __future__ import annotations

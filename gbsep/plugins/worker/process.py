@@ -212,7 +212,8 @@ def process(voice: Voice, block: np.ndarray) -> np.ndarray:
 
 
 def _process(voice: Voice, plugin: Any, block: np.ndarray, key: np.ndarray) -> np.ndarray:
-    return plugin.process(block, None if voice.sidechain is None else (voice.sidechain, key))
+    out: np.ndarray = plugin.process(block, None if voice.sidechain is None else (voice.sidechain, key))
+    return out
 
 
 def process_in_place(voice: Voice, block: np.ndarray, changes: Changes) -> None:
@@ -228,7 +229,8 @@ def process_in_place(voice: Voice, block: np.ndarray, changes: Changes) -> None:
 
 
 def latency_frames(voice: Voice) -> int:
-    return max(plugin.latency_frames for plugin in voice.plugins)
+    frames: list[int] = [plugin.latency_frames for plugin in voice.plugins]
+    return max(frames)
 
 
 def names(path: str) -> list[dict[str, Any]]:

@@ -11,6 +11,8 @@ other only through the host: what is set is told to both, and a state is that of
 Conventions: raw values of parameters are 0 to 1. Blocks are float32, shape (channels, frames). `prepare` activates;
 changes of parameters go to the component with the next block.
 
+Long because a plug-in's calls must come in one order, from loading to release, which is seen best in one place.
+
 References: Steinberg, VST 3 API, "Audio Processor Call Sequence", "VST 3 Module Architecture".
 """
 
@@ -28,6 +30,7 @@ import numpy as np
 from ...errors import PluginError
 from . import vst3_interfaces as abi
 from .loader import library
+from .vst3_objects import ComponentHandler, EventList, HostApplication, ParameterChanges, Stream
 
 EFFECT_CATEGORY = b"Audio Module Class"
 BLOCK_FRAMES = 8192
@@ -86,7 +89,7 @@ class Module:
         if not address:
             raise PluginError(f"{bundle.name} gives no list of plug-ins")
         self._factory = abi.Remote(address, abi.FACTORY)
-        self._host = abi.HostApplication()
+        self._host = HostApplication()
         unicode_factory = self._factory.query(abi.FACTORY_3)
         if unicode_factory:
             unicode_factory.set_host_context(self._host.address)
@@ -157,9 +160,9 @@ Create = Callable[[bytes, abi.Interface], "abi.Remote | None"]
 class Vst3Plugin:
     """One instance. `row` is what the bundle says of it, `parameters` all of them in the plug-in's order."""
 
-    def __init__(self, create: Create, host: abi.HostApplication, row: ClassRow):
+    def __init__(self, create: Create, host: HostApplication, row: ClassRow):
         self.row = row
-        self._handler = abi.ComponentHandler()
+        self._handler = ComponentHandler()
         component = create(bytes.fromhex(row.class_id), abi.COMPONENT)
         if component is None:
             raise PluginError("it cannot be made: the bundle lists it and does not give it")
@@ -183,7 +186,7 @@ class Vst3Plugin:
         self._active = False
         self._buffers: _Buffers | None = None
 
-    def _find_controller(self, create: Create, host: abi.HostApplication) -> abi.Remote | None:
+    def _find_controller(self, create: Create, host: HostApplication) -> abi.Remote | None:
         """The controller: the component itself, or an object of its own, which starts by itself."""
         same = self._component.query(abi.CONTROLLER)
         self._is_single = same is not None
@@ -369,7 +372,7 @@ class Vst3Plugin:
         return out
 
     def _process(self, buffers: _Buffers, inputs: Mapping[int, np.ndarray], sent: dict[int, float]) -> np.ndarray:
-        going, coming = abi.ParameterChanges(sent), abi.ParameterChanges()
+        going, coming = ParameterChanges(sent), ParameterChanges()
         try:
             data = buffers.fill(inputs, going, coming)
             if self._processor.process(ctypes.byref(data)) not in (abi.OK, abi.NOT_IMPLEMENTED):
@@ -401,8 +404,8 @@ class Vst3Plugin:
 
 
 @contextmanager
-def _stream(data: bytes) -> Iterator[abi.Stream]:
-    stream = abi.Stream(data)
+def _stream(data: bytes) -> Iterator[Stream]:
+    stream = Stream(data)
     try:
         yield stream
     finally:
@@ -416,7 +419,7 @@ class _Buffers:
         self.inputs = [np.zeros((bus.channels, BLOCK_FRAMES), np.float32) for bus in inputs]
         self.outputs = [np.zeros((bus.channels, BLOCK_FRAMES), np.float32) for bus in outputs]
         self._context = abi.ProcessContext(sample_rate=float(sample_rate))
-        self._events = abi.EventList(), abi.EventList()
+        self._events = EventList(), EventList()
         self._pointers = [_channel_pointers(memory) for memory in (*self.inputs, *self.outputs)]
         sides = self._pointers[: len(inputs)], self._pointers[len(inputs) :]
         self._sides = tuple((abi.AudioBuffers * len(side))() for side in sides)
@@ -425,7 +428,7 @@ class _Buffers:
                 row.channels, row.buffers = len(pointers), pointers
 
     def fill(
-        self, inputs: Mapping[int, np.ndarray], going: abi.ParameterChanges, coming: abi.ParameterChanges
+        self, inputs: Mapping[int, np.ndarray], going: ParameterChanges, coming: ParameterChanges
     ) -> abi.ProcessData:
         """The arguments for one block."""
         frames = inputs[0].shape[1]
@@ -455,4 +458,5 @@ class _Buffers:
 
 def _channel_pointers(memory: np.ndarray) -> ctypes.Array[ctypes.c_void_p]:
     addresses = (memory.ctypes.data + channel * memory.strides[0] for channel in range(memory.shape[0]))
-    return (ctypes.c_void_p * memory.shape[0])(*addresses)
+    pointers: ctypes.Array[ctypes.c_void_p] = (ctypes.c_void_p * memory.shape[0])(*addresses)
+    return pointers
