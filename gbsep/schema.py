@@ -85,7 +85,7 @@ def first_problem(error: ValidationError, model: Any) -> tuple[str, str]:
 
 
 def _first(problems: list[ErrorDetails]) -> ErrorDetails:
-    """The first problem; for a missing key an unknown one beside it, which may be the same misspelt."""
+    """The first problem. An unknown key beside a missing key goes first: it may be the same key, misspelt."""
     first = problems[0]
     unknown = (
         problem
@@ -116,7 +116,7 @@ def _follow(model: Any, location: tuple[int | str, ...]) -> tuple[str, dict[str,
 
 
 def _tags(model: type[BaseModel]) -> set[Any]:
-    """The values by which a model is told from others of its union."""
+    """The values that tell a model from the others of its union."""
     literals = (field.annotation for field in model.model_fields.values() if get_origin(field.annotation) is Literal)
     return {value for literal in literals for value in get_args(literal)}
 

@@ -85,11 +85,12 @@ def apply_blocks(
 ) -> Iterator[Block]:
     """The chain over `frames` frames that come in blocks of any size: exactly frames + tail_frames come out.
 
-    `sidechains` are the stems by name, for effects with a key; `start_s` is where in the song the first frame lies.
-    `warn` takes the warnings of `check_chain`, whose errors are raised at once; `report` is told of each plug-in when
-    it is loaded or bypassed; `folder` is for what has to wait on disk. While running, AudioError names the effect and
-    the frame when something is not finite, and is raised when the blocks are not `frames` long; PluginError and
-    ParameterError come from plug-ins.
+    `sidechains` are the stems by name, for effects with a key. `start_s` is where in the song the first frame lies.
+    `warn` takes the warnings of `check_chain`, whose errors are raised at once. `report` is called for each plug-in
+    that is loaded or bypassed. `folder` is for what has to wait on disk.
+
+    While the chain runs, AudioError names the effect and the frame when something is not finite, and is raised when the
+    blocks are not `frames` long; PluginError and ParameterError come from plug-ins.
     """
     nodes, sidechains = tuple(nodes), sidechains or {}
     for name, reader in sidechains.items():
@@ -136,8 +137,8 @@ def _mixed(blocks: Iterator[Block], node: Node, where: str, run: Run) -> Iterato
     if node.wet == 1.0:
         yield from _stage(blocks, node, where, run)
         return
-    dry, heard = tee(blocks)
-    wet = _stage(heard, node, where, run)
+    dry, processed_in = tee(blocks)
+    wet = _stage(processed_in, node, where, run)
     frame = 0
     for before, after in zip(rechunk(dry, BUFFER_FRAMES), rechunk(wet, BUFFER_FRAMES), strict=True):
         share = np.float32(_by_frame(node.wet, run.times_s(frame, before.shape[1])))
@@ -158,8 +159,8 @@ def _by_frame(value: float | Automation, times_s: np.ndarray) -> np.ndarray | fl
 
 def _parallel(blocks: Iterator[Block], node: Parallel, where: str, run: Run) -> Iterator[Block]:
     branches = [
-        rechunk(_through(heard, branch.chain, f"{where}.branches[{number}].chain", run), BUFFER_FRAMES)
-        for number, (branch, heard) in enumerate(zip(node.branches, tee(blocks, len(node.branches)), strict=True))
+        rechunk(_through(copy, branch.chain, f"{where}.branches[{number}].chain", run), BUFFER_FRAMES)
+        for number, (branch, copy) in enumerate(zip(node.branches, tee(blocks, len(node.branches)), strict=True))
     ]
     frame = 0
     for together in zip(*branches, strict=True):
@@ -238,8 +239,8 @@ def _hosted(blocks: Iterator[Block], node: Plugin, where: str, run: Run) -> Iter
 def _with_key(blocks: Iterator[Block], key: Reader, run: Run) -> Iterator[Block]:
     """Blocks with the rows of a side chain's key below those of the signal; the key is silent beyond its end."""
     keys = _key(key, run)
-    for block, heard in zip(rechunk(blocks, BUFFER_FRAMES), rechunk(keys, BUFFER_FRAMES), strict=True):
-        yield np.concatenate([block, heard])
+    for block, key_block in zip(rechunk(blocks, BUFFER_FRAMES), rechunk(keys, BUFFER_FRAMES), strict=True):
+        yield np.concatenate([block, key_block])
 
 
 def _key(reader: Reader, run: Run) -> Iterator[Block]:

@@ -1,7 +1,7 @@
-"""Parameters that change over time, as an automation lane of a DAW has them.
+"""Parameters that change over time, as on an automation lane of a DAW.
 
 Conventions: `points` are (time in seconds, value in the parameter's own unit), times strictly increasing from 0 on;
-before the first point its value holds, and after the last one that one's. Between two points the value moves on a
+before the first point its value holds, after the last point that one's. Between two points the value moves on a
 straight line ("linear"; for a parameter in dB that is an exponential fade), by equal ratios in equal times
 ("exponential", as an ear hears frequencies), or stays what it was ("hold").
 
@@ -49,13 +49,17 @@ class Automation:
 
     @property
     def values(self) -> tuple[float, ...]:
+        """The values of the points, without their times."""
         return tuple(value for _, value in self.points)
 
 
 @checked
 def parse_automation(value: Mapping[str, Any], param: Param) -> Automation:
-    """The lane that the JSON object describes, or ParameterError: for a value outside the parameter's range, times that
-    do not increase or are not finite, an exponential that meets zero, a parameter that cannot change while it runs."""
+    """The lane that a JSON object describes.
+
+    Raises ParameterError for a value outside the parameter's range, times that do not increase or are not finite, an
+    exponential lane that meets zero, and a parameter that cannot change while it runs.
+    """
     if not param.automatable:
         raise ParameterError(param.name, dict(value), f"{param.allowed}, not an automation")
     for key in value:
@@ -83,6 +87,7 @@ def parse_automation(value: Mapping[str, Any], param: Param) -> Automation:
 
 
 def dump_automation(automation: Automation) -> dict[str, Any]:
+    """The lane as JSON; `parse_automation` gives the same lane back."""
     return {"points": [list(point) for point in automation.points], "shape": automation.shape}
 
 

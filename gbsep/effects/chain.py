@@ -1,6 +1,6 @@
-"""A chain of effects and plug-ins over blocks: routing, latency, dry and wet, automation, side chains, finiteness.
+"""Chains of effects and plug-ins: the room's public names, and the conventions that hold for all of them.
 
-A chain is a tuple of nodes, each a stage that takes `frames` frames and gives as many. In JSON:
+A chain is a tuple of nodes. Each takes a signal and gives one of the same length. In JSON:
 
     [{"effect": "Compressor", "threshold_db": -18, "ratio": 2, "wet": 0.5},
      {"effect": "Parallel", "branches": [{"chain": []}, {"chain": [{"effect": "Reverb"}], "mix_db": -12}]},
@@ -8,23 +8,24 @@ A chain is a tuple of nodes, each a stage that takes `frames` frames and gives a
 
 Conventions:
 
-- What a stage gives is aligned to the frame with what it takes, whatever its latency, so branches add up in phase.
-- A stage's signal is the input followed by the tail that was asked for; silence comes before and after it.
+- The output of a node is aligned to the frame with its input, whatever its latency, so branches add up in phase.
+- The signal is the input followed by the tail that was asked for; silence comes before and after it.
 - `wet` (0 to 1) is the share of any effect's output, the rest being its input. The branches of Parallel are summed,
   each at its `mix_db`; a branch without effects is the dry signal.
 - Times of automation are seconds from the first frame of the song. Lanes of `wet` and `mix_db` are applied to the
-  frame. Any other lane is applied in steps of AUTOMATION_STEP_S by two instances of the effect that hear the same
-  input: while one fades in, the other fades out, and each takes a new value only when it is silent. So nothing clicks,
-  and between two steps the output, not the parameter, is interpolated. The steps begin at the lanes' points; a jump of
-  "hold" is faded in the step after it. (Lanes of BrickwallLimiter act earlier by its look-ahead.)
-- A side chain's key is the named stem as it goes into its own chain (separated, restored, dry), so no order of
-  chains is needed and no circle can arise.
-- Each stage's output is checked to be finite: one NaN turns the next effect full-scale.
+  frame. Any other lane is applied in steps of AUTOMATION_STEP_S, between which the output is faded; see stream.py.
+- A side chain's key is the named stem as it goes into its own chain (separated, restored, dry). So chains need no
+  order, and no circle can arise.
+- The output of each node is checked to be finite: a single NaN turns the next effect full-scale.
 - A plug-in that may be bypassed keeps its input and output on disk until the last frame is there. So whenever it fails,
-  all of the signal passes unprocessed, and nothing is heard of it from half-way.
+  the whole signal passes unprocessed, never a part of it.
 
 Memory is a few blocks, except for effects that do not stream (PitchShift, GSMFullRateCompressor): they hold the signal.
-So do Parallel and a `wet` below 1 around a plug-in that may be bypassed, for the dry signal has to wait.
+So do Parallel and a `wet` below 1 around a plug-in that may be bypassed, because the dry signal has to wait.
+
+Where things are: nodes.py (what a chain is made of), table.py (the effects), parse.py (JSON and its schema), check.py
+(before it runs), apply.py (routing), stream.py (one effect over blocks), builtin.py, butterworth.py, ducker.py and
+plugin.py (the effects themselves).
 """
 
 from __future__ import annotations

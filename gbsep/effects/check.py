@@ -1,4 +1,4 @@
-"""What a chain needs, looked at before it runs: sample rate, files, plug-ins, side chains, room on disk."""
+"""What a chain needs, checked before it runs: sample rate, files, plug-ins, side chains, room on disk."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def check_chain(
 def check_references(
     nodes: Iterable[Node], stems: Iterable[str] | None, where: str, allow_plugin_paths: bool
 ) -> list[str]:
-    """Warnings about what a chain names beyond itself, at any sample rate: plug-ins, and stems that it hears.
+    """Warnings about what a chain names beyond itself, at any sample rate: plug-ins, and stems as side chains.
 
     Raises ParameterError for a key that is not among the `stems`, when they are given; for plug-ins what
     `plugin.check_plugin` raises.
@@ -75,7 +75,7 @@ def check_references(
 
 
 def _keys(node: Effect | Plugin) -> dict[str, str]:
-    """The stems that an effect hears, by the name of the parameter."""
+    """The stems that are side chains of an effect, by the name of the parameter."""
     if isinstance(node, Plugin):
         return {} if node.sidechain is None else {"sidechain": node.sidechain}
     return {param.name: str(node.params[param.name]) for param in spec_of(node.name).params if param.kind == "stem"}
@@ -108,7 +108,7 @@ def spooled_signals(nodes: Iterable[Node]) -> int:
 
 
 def sidechains_of(nodes: Iterable[Node]) -> set[str]:
-    """The stems that a chain listens to."""
+    """The stems that are side chains of a chain."""
     return {key for _, node in placed(nodes, "chain") for key in _keys(node).values()}
 
 

@@ -21,13 +21,15 @@ class Effect:
 
 @dataclass(frozen=True)
 class Branch:
+    """A chain, and the level at which its output is added."""
+
     chain: tuple[Node, ...]
     mix_db: float | Automation = 0.0
 
 
 @dataclass(frozen=True)
 class Parallel:
-    """The sum of branches that hear the same input."""
+    """Branches that get the same input, summed."""
 
     branches: tuple[Branch, ...]
     wet: float | Automation = 1.0
@@ -44,7 +46,7 @@ def count_effects(nodes: Iterable[Node]) -> int:
 
 
 def placed(nodes: Iterable[Node], where: str) -> Iterator[tuple[str, Effect | Plugin]]:
-    """Every effect of a chain and its JSON path, those in parallel one after the other."""
+    """The JSON path of each effect in a chain, and the effect, those of its branches included."""
     for index, node in enumerate(nodes):
         here = f"{where}[{index}]"
         if not isinstance(node, Parallel):

@@ -32,7 +32,7 @@ from ..plugins import host
 from .automation import Automation
 
 SETTING = Param("value", low=-FINITE, high=FINITE, automatable=True)
-"""A number for a plug-in, as far as can be told without the plug-in."""
+"""A number for a plug-in. Its range is known only to the plug-in itself."""
 ON_FAILURE = Param("on_failure", default="fail", kind="choice", choices=("fail", "bypass"))
 
 
@@ -60,12 +60,13 @@ class Plugin:
 
     @property
     def label(self) -> str:
+        """The plug-in's name in messages: its own, or that of its file."""
         return self.plugin or Path(self.path or "").stem
 
 
 @dataclass(frozen=True)
 class PluginReport:
-    """What became of a plug-in in a chain, for the record.
+    """How a plug-in of a chain ran, for the record.
 
     `parameters` are read back from the plug-in before the first frame, all of them; `bypassed` is why it was.
     """
@@ -79,6 +80,7 @@ class PluginReport:
     bypassed: str = ""
 
     def as_json(self) -> dict[str, Any]:
+        """The report as it stands in render.json: without what is not known of a bypassed plug-in."""
         unknown = {"class_id", "version", "latency_frames", "parameters"} if self.bypassed else {"bypassed"}
         return {key: value for key, value in asdict(self).items() if key not in unknown}
 
@@ -123,7 +125,7 @@ def _listed(path: Path, stamp: host.Stamp, load_timeout_s: float | None) -> tupl
 
 @lru_cache(maxsize=256)
 def _examined(path: Path, name: str, stamp: host.Stamp, load_timeout_s: float | None) -> list[host.PluginInfo]:
-    """The plug-in of that name, or the only one; none when there is no such."""
+    """The plug-in of that name, or the only one of the file, as a list; an empty list where there is none."""
     rows = _listed(path, stamp, load_timeout_s)
     wanted = [row.name for row in rows if row.name == name or (not name and len(rows) == 1)]
     return list(host.examine(path, wanted[:1], load_timeout_s))
@@ -166,6 +168,7 @@ def check_plugin(node: Plugin, where: str, allow_path: bool) -> list[str]:
 
 
 def bypassed(where: str, node: Plugin, error: PluginError) -> str:
+    """The message for a plug-in that failed and lets its stem pass."""
     return f"{where}: {node.label} is bypassed: {error}"
 
 
@@ -177,8 +180,8 @@ def _ambiguity(node: Plugin, where: str) -> list[str]:
     if not other:
         return []
     first, *rest = (f"{info.path} ({info.vendor}, {info.version}, {info.format})" for info in (used, *other))
-    told = f"{where}: {len(other) + 1} plug-ins are called {node.label}: {first} is used, not {', '.join(rest)}"
-    return [f"{told}; `vendor`, `format` or the order of the folders can say which"]
+    warning = f"{where}: {len(other) + 1} plug-ins are called {node.label}: {first} is used, not {', '.join(rest)}"
+    return [f"{warning}; `vendor`, `format` or the order of the folders can say which"]
 
 
 def _check_value(where: str, value: host.Value | Automation, parameter: host.PluginParameter, label: str) -> None:

@@ -37,7 +37,7 @@ frames that it is told."""
 
 @dataclass(frozen=True)
 class Run:
-    """What all stages of a running chain share; `frames` counts the tail too."""
+    """What all nodes of a running chain share; `frames` counts the tail too."""
 
     sample_rate: int
     channels: int
@@ -54,7 +54,7 @@ class Run:
 def processed(
     blocks: Iterator[Block], open_: Opener, params: Mapping[str, Any], run: Run, block_frames: int = BUFFER_FRAMES
 ) -> Iterator[Block]:
-    """The signal through an effect, its latency taken off: silence follows the signal until all has come out."""
+    """The signal through an effect, without its latency: silence follows the signal until all has come out."""
     lanes = {name: value for name, value in params.items() if isinstance(value, Automation)}
     signal = concatenated(blocks, silence(BUFFER_FRAMES, run.channels))
     with ExitStack() as instances:
@@ -138,7 +138,7 @@ def _nodes(lanes: Mapping[str, Automation], step_frames: int, latency_frames: in
 
 
 def _outputs(processor: Processor, pieces: Iterable[tuple[Block, Changes]]) -> Iterator[Block]:
-    """What a processor gives for each block and its changes; a plug-in works on one while the next is made."""
+    """The output for each block and its changes. A plug-in works on a block while the next is made."""
     if isinstance(processor, host.PluginInstance):
         return processor.stream(pieces)
     return starmap(processor.process, pieces)

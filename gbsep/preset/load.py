@@ -75,7 +75,7 @@ def preset_folders() -> tuple[Path, ...]:
 
 
 def preset_names() -> dict[str, Path]:
-    """All presets that have a name, and their files; the user's own go before the shipped ones."""
+    """The files of all presets that have a name; the user's own replace shipped ones."""
     found = {path.stem: path for folder in reversed(preset_folders()) for path in sorted(folder.glob("*.json"))}
     return dict(sorted(found.items()))
 

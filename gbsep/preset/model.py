@@ -157,6 +157,6 @@ class Preset:
 
 
 def exchanged(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Each name of the pairs, and the one it is exchanged with."""
+    """The name that each name of the pairs is exchanged with."""
     pairs = tuple(pairs)
     return {**dict(pairs), **{second: first for first, second in pairs}}

@@ -1,4 +1,4 @@
-"""`--set`: single values of a preset changed by their key path, and the name of the folder that tells so."""
+"""`--set`: single values of a preset changed by their key path, and the folder name that shows the change."""
 
 from __future__ import annotations
 

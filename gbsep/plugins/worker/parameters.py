@@ -96,7 +96,7 @@ class PluginParameter:
         return numbers + f", or {words}" * bool(words) + ", or a text that it shows" * self.travel
 
     def allowed_beside(self, value: object) -> str:
-        """What it can be, for the message about a value that it cannot be: a word for a number is told apart."""
+        """What it can be, for the message about a value that it cannot be: a word for a number gets its own."""
         is_word_for_number = isinstance(value, str) and self.low is not None and not self.travel
         return "a number without its unit, " * is_word_for_number + self.allowed
 
