@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gbsep.cli import main
+from .helpers import exit_code
 
 DATA = Path(os.environ.get("GBSEP_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
@@ -52,8 +52,6 @@ def typed(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytes
     monkeypatch.chdir(tmp_path)
 
     def call(*words: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as exit:
-            main(list(words))
-        return int(exit.value.code or 0), *capsys.readouterr()
+        return exit_code(*words), *capsys.readouterr()
 
     return call

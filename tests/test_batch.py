@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import hashlib
 import io
 import json
 import os
@@ -33,6 +32,8 @@ from gbsep.errors import AudioFileError, OutputError, ParameterError, PresetErro
 from gbsep.rendering import Options
 from gbsep.rendering.separate import turn
 
+from .helpers import hashes, left_behind
+
 psutil = pytest.importorskip("psutil", reason="needs psutil to see processes")
 posix = pytest.mark.skipif(os.name == "nt", reason="signals the POSIX way")
 RATE = 44100
@@ -51,15 +52,6 @@ def album(tmp_path: Path) -> Path:
     for number in range(8):
         write_song(tmp_path / "album" / f"{number}.wav")
     return tmp_path / "album"
-
-
-def hashes(out: Path) -> dict[str, str]:
-    files = (path for path in sorted(out.rglob("*")) if path.suffix in (".wav", ".flac"))
-    return {str(path.relative_to(out)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-
-
-def left_behind(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.name.startswith(".")]
 
 
 def run(planned: batch.Batch, **options: Any) -> dict[str, gbsep.Outcome]:

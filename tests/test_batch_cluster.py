@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import http.server
 import json
 import os
@@ -25,11 +24,12 @@ import gbsep
 from gbsep import batch
 from gbsep.audio import Audio
 from gbsep.batch import cluster, report
-from gbsep.cli import main
 from gbsep.errors import AudioFileError, GbsepError, OutputError, ParameterError
 from gbsep.rendering import Options
 from gbsep.shelf import remote
 from gbsep.store.stemcache import Usage
+
+from .helpers import exit_code, hashes, left_behind
 
 RATE = 44100
 
@@ -40,16 +40,6 @@ def album(tmp_path: Path, rng: np.random.Generator) -> Path:
     for number in range(8):
         gbsep.write(tmp_path / "album" / f"{number}.wav", Audio(0.1 * rng.standard_normal((2, RATE // 4)), RATE))
     return tmp_path / "album"
-
-
-def hashes(out: Path) -> dict[str, str]:
-    return {
-        str(path.relative_to(out)): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(out.rglob("*.wav"))
-    }
-
-
-def left_behind(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.name.startswith(".")]
 
 
 # A cluster
@@ -156,9 +146,7 @@ def test_a_scheduler_that_is_not_there_is_exit_2(
     pytest.importorskip("distributed", reason="needs gbsep[cluster]")
     monkeypatch.setattr(cluster, "CONNECT_S", 0.2)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit) as exit:
-        main(["render", "album", "-p", "exp002", "--cluster", "tcp://127.0.0.1:9"])
-    assert exit.value.code == 2
+    assert exit_code("render", "album", "-p", "exp002", "--cluster", "tcp://127.0.0.1:9") == 2
     assert "no scheduler answers there" in capsys.readouterr().err
     assert not Path("gbsep-out").exists()
 

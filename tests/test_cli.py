@@ -20,6 +20,8 @@ import gbsep
 from gbsep.audio import Audio
 from gbsep.cli import cli, main
 
+from .helpers import exit_code
+
 RATE = 44100
 
 
@@ -34,10 +36,7 @@ def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: str) -> Result:
-        with pytest.raises(SystemExit) as exit:
-            main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return Result(int(exit.value.code or 0), captured.out, captured.err)
+        return Result(exit_code(*arguments), *capsys.readouterr())
 
     return run
 

@@ -36,6 +36,8 @@ from gbsep.separation.weights import find, own_models
 from gbsep.stemnames import FOUR_STEMS
 from tests.networks import write_openunmix
 
+from .helpers import exit_code
+
 _spec = importlib.util.spec_from_file_location("random_models", Path(__file__).parents[1] / "scripts/random_models.py")
 random_models = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(random_models)
@@ -561,10 +563,7 @@ def command(capsys, monkeypatch):
     """Call `gbsep models ...`: exit code, what it printed, and its complaint."""
 
     def call(*words):
-        with pytest.raises(SystemExit) as caught:
-            main(["models", *map(str, words)])
-        printed = capsys.readouterr()
-        return int(caught.value.code or 0), printed.out, printed.err
+        return exit_code("models", *words), *capsys.readouterr()
 
     monkeypatch.setenv("COLUMNS", "400")
     return call

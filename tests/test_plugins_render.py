@@ -15,11 +15,9 @@ import jsonschema
 import numpy as np
 import psutil
 import pytest
-import soundfile
 
 import gbsep
 from gbsep.audio import Audio, join
-from gbsep.cli import main
 from gbsep.effects.chain import (
     Node,
     apply_blocks,
@@ -37,6 +35,7 @@ from gbsep.rendering import Options, plan, plan_chain
 from gbsep.shelf import folder as outputs
 
 from . import test_host
+from .helpers import exit_code, read
 from .test_host import zam
 
 RATE = 44100
@@ -93,10 +92,6 @@ def noise(frames: int, channels: int = 2) -> Audio:
     return Audio(samples.astype(np.float32), RATE)
 
 
-def read(path: Path) -> np.ndarray:
-    return soundfile.read(path, dtype="float32", always_2d=True)[0].T
-
-
 def write_song(path: Path, seconds: float) -> Path:
     gbsep.write(path, noise(round(seconds * RATE)))
     return path
@@ -108,10 +103,7 @@ def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as exit:
-            main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return int(exit.value.code or 0), captured.out, captured.err
+        return exit_code(*arguments), *capsys.readouterr()
 
     return run
 

@@ -29,6 +29,8 @@ from gbsep.rendering import track_names
 from gbsep.rendering.process import diagnosing
 from gbsep.shelf import folder as outputs
 
+from .helpers import hashes, left_behind, record
+
 RATE = 44100
 CROSSOVER: dict[str, Any] = {
     "schema_version": 1,
@@ -62,18 +64,6 @@ def song(tmp_path: Path, rng: np.random.Generator) -> Path:
 
 def read(path: Path) -> np.ndarray:
     return soundfile.read(path, dtype="float64", always_2d=True)[0].T
-
-
-def hashes(folder: Path) -> dict[str, str]:
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.glob("*.wav")}
-
-
-def record(outcome: gbsep.Outcome) -> dict[str, Any]:
-    return json.loads((outcome.folder / "render.json").read_text())
-
-
-def left_behind(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.name.startswith(".")]
 
 
 # What is in the files

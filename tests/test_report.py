@@ -7,6 +7,8 @@ import io
 import json
 import math
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +20,17 @@ from hypothesis import strategies as st
 
 import gbsep
 from gbsep.audio import Audio
-from gbsep.cli import main
 from gbsep.errors import OutputError, ParameterError
 from gbsep.measure import levels
 from gbsep.measure.levels import Levels
-from gbsep.report import collect, preview, write_report
+from gbsep.report import collect, preview, scripts, write_report
 from gbsep.report.page import asset, check_free
 from gbsep.report.spectrogram import mel_hz
 from gbsep.report.sweep import grid, parse_vary
 from gbsep.shelf import review
 from gbsep.shelf.review import Review
+
+from .helpers import exit_code
 
 RATE = 44100
 
@@ -300,20 +303,14 @@ def test_a_grid_has_every_combination_once() -> None:
 # The commands
 
 
-def run(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as exit:
-        main([str(argument) for argument in arguments])
-    return int(exit.value.code or 0)
-
-
 def test_compare_renders_and_reports(song: Path, out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["compare", song, "-p", "exp002", "-p", "exp002_100", "-o", tmp_path / "o", "--jobs", 1, "--no-cache"]
-    assert run(*words, "--json", "--reference", out / "song/exp002") == 0
+    assert exit_code(*words, "--json", "--reference", out / "song/exp002") == 0
     told = json.loads(capsys.readouterr().out)
     assert Path(told["report"]) == tmp_path / "o/song/compare.html"
     assert [render["preset"] for render in told["songs"][0]["renders"]] == ["exp002", "exp002_100"]
     assert told["songs"][0]["renders"][1]["figures"]["bass"]["sdr"] > 0
-    assert run(*words, "--html", tmp_path / "mine.html") == 0
+    assert exit_code(*words, "--html", tmp_path / "mine.html") == 0
     assert str(tmp_path / "mine.html") in capsys.readouterr().out
     assert not (tmp_path / "o/batch.json").exists()
 
@@ -333,7 +330,7 @@ def test_presets_without_a_true_stem_are_shown_without_scores(song: Path, out: P
 
 def test_a_sweep_has_a_folder_for_each_value(song: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     vary = ["--vary", "separate.cutoff_hz=100:300:100", "--vary", "separate.order=2,4"]
-    assert run("sweep", song, "-p", "exp002", *vary, "-o", tmp_path, "--duration", 1, "--jobs", 1) == 0
+    assert exit_code("sweep", song, "-p", "exp002", *vary, "-o", tmp_path, "--duration", 1, "--jobs", 1) == 0
     folders = sorted(path.name for path in (tmp_path / "song").iterdir() if path.is_dir() and "@" in path.name)
     assert folders == [
         f"exp002@cutoff_hz={cutoff},order={order}@0s-1s" for cutoff in (100, 200, 300) for order in (2, 4)
@@ -357,15 +354,15 @@ def test_a_sweep_has_a_folder_for_each_value(song: Path, tmp_path: Path, capsys:
 def test_a_sweep_that_cannot_be_is_refused_before_anything_is_written(
     song: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], reason: str
 ) -> None:
-    assert run("sweep", song, "-p", "exp002", *words, "-o", tmp_path / "o") == 2
+    assert exit_code("sweep", song, "-p", "exp002", *words, "-o", tmp_path / "o") == 2
     assert reason in capsys.readouterr().err
     assert not (tmp_path / "o").exists()
 
 
 def test_compare_takes_one_recording(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("compare", tmp_path, "-p", "exp002") == 2
+    assert exit_code("compare", tmp_path, "-p", "exp002") == 2
     assert "gbsep render takes folders" in capsys.readouterr().err
-    assert run("compare", tmp_path / "missing.wav", "-p", "exp002") == 2
+    assert exit_code("compare", tmp_path / "missing.wav", "-p", "exp002") == 2
     assert "missing.wav" in capsys.readouterr().err
 
 
@@ -377,17 +374,17 @@ def test_a_report_says_what_is_unreviewed_and_what_failed(
         (tmp_path / "in" / f"{name}.wav").write_bytes(song.read_bytes())
     (tmp_path / "in" / "broken.wav").write_bytes(b"RIFF")
     words = ["--start", 1, "--duration", 1, "-p", "exp002", "-o", tmp_path / "out", "--keep-going", "--jobs", 1]
-    assert run("render", tmp_path / "in", *words) == 1
+    assert exit_code("render", tmp_path / "in", *words) == 1
     review.save(tmp_path / "out/a", Review(status="accepted"))
     capsys.readouterr()
-    assert run("render", tmp_path / "in", *words) == 1
+    assert exit_code("render", tmp_path / "in", *words) == 1
     assert f"1 unreviewed; gbsep review {tmp_path / 'out'}" in capsys.readouterr().err
     assert json.loads((tmp_path / "out/batch.json").read_text())["unreviewed"] == ["b"]
-    assert run("report", tmp_path / "out") == 0
+    assert exit_code("report", tmp_path / "out") == 0
     told = capsys.readouterr().out
     assert "1 of 2 unreviewed" in told
     assert "broken" in told
-    assert run("report", tmp_path / "out", "--json") == 0
+    assert exit_code("report", tmp_path / "out", "--json") == 0
     songs = {one["name"]: one for one in json.loads(capsys.readouterr().out)["songs"]}
     assert {name: (one["status"], len(one["renders"])) for name, one in songs.items()} == {
         "a": ("accepted", 1),
@@ -401,10 +398,40 @@ def test_a_render_without_a_preset_takes_the_one_chosen_in_review(
     song: Path, out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     review.save(out / "song", Review(preset="exp002_100"))
-    assert run("render", song, "-o", out, "--json") == 0
+    assert exit_code("render", song, "-o", out, "--json") == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["preset"], told["status"]) == ("exp002_100", "skipped")
     (out / "song" / review.FILE).write_text('{"status": "perfect"}')
-    assert run("render", song, "-o", out) == 2
+    assert exit_code("render", song, "-o", out) == 2
     assert "review.json: status" in capsys.readouterr().err
     (out / "song" / review.FILE).unlink()
+
+
+def test_modules_of_the_page_become_one_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scripts, "FOLDER", tmp_path)
+    monkeypatch.setattr(scripts, "bundle", scripts.bundle.__wrapped__)
+    (tmp_path / "page.mjs").write_text(
+        'import { twice } from "./low.mjs";\nconsole.log(twice(21));\n', encoding="utf-8"
+    )
+    low = tmp_path / "low.mjs"
+    low.write_text("export const twice = (x) => 2 * x;\nconst hidden = 1;\n", encoding="utf-8")
+    script = scripts.bundle()
+    assert "hidden }" not in script
+    if node := shutil.which("node"):
+        assert subprocess.check_output([node, "-e", script], text=True) == "42\n"
+    for text, fault in (
+        ('import { twice } from "./page.mjs";\n', "circle"),
+        ("export const once = 1;\n", "does not export"),
+        ("export default function twice() {}\n", "default"),
+        ("export let twice = 1;\n", "let"),
+    ):
+        low.write_text(text, encoding="utf-8")
+        with pytest.raises(ValueError, match=fault):
+            scripts.bundle()
+
+
+def test_every_module_of_the_page_is_in_its_script() -> None:
+    script = scripts.bundle()
+    for path in scripts.FOLDER.glob("*.mjs"):
+        assert f"modules.{path.stem} = " in script
+        assert path.read_text(encoding="utf-8").startswith("// @ts-check\n")

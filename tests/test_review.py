@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,6 +19,8 @@ from gbsep.rendering import Options, chosen_preset, plan
 from gbsep.shelf import record, review
 from gbsep.shelf.review import Note, Review
 
+from .helpers import read
+
 RATE = 44100
 
 
@@ -28,10 +29,6 @@ def song(tmp_path: Path, rng: np.random.Generator) -> Path:
     path = tmp_path / "song.wav"
     gbsep.write(path, Audio(0.1 * rng.standard_normal((2, RATE)), RATE))
     return path
-
-
-def samples(path: Path) -> np.ndarray:
-    return soundfile.read(path, dtype="float32", always_2d=True)[0].T
 
 
 def test_no_file_is_an_empty_review(tmp_path: Path) -> None:
@@ -98,21 +95,21 @@ def test_the_next_render_obeys_a_swap(song: Path, tmp_path: Path, preset: str) -
     """Also where one stem is the complement of the other."""
     out = tmp_path / "out"
     before = gbsep.render(song, preset, out)
-    was = {name: samples(path) for name, path in before.files.items()}
+    was = {name: read(path) for name, path in before.files.items()}
     review.save(out / "song", Review().swapped(preset, "bass", "guitar"))
     assert plan(song, load_preset(preset), Options(out)).reason == "review changed"
     after = gbsep.render(song, preset, out)
     assert after.status == "ok"
-    np.testing.assert_array_equal(samples(after.files["bass"]), was["guitar"])
-    np.testing.assert_array_equal(samples(after.files["guitar"]), was["bass"])
-    np.testing.assert_array_equal(samples(after.files["residual"]), was["residual"])
+    np.testing.assert_array_equal(read(after.files["bass"]), was["guitar"])
+    np.testing.assert_array_equal(read(after.files["guitar"]), was["bass"])
+    np.testing.assert_array_equal(read(after.files["residual"]), was["residual"])
     told = record.read(out / "song" / preset)
     assert told
     assert told.review.swap == (("bass", "guitar"),)
     assert gbsep.render(song, preset, out).status == "skipped"
     review.save(out / "song", Review())
     assert gbsep.render(song, preset, out).status == "ok"
-    np.testing.assert_array_equal(samples(after.files["bass"]), was["bass"])
+    np.testing.assert_array_equal(read(after.files["bass"]), was["bass"])
 
 
 def test_a_swapped_stem_keeps_its_name_and_its_chain(song: Path, tmp_path: Path) -> None:
@@ -123,8 +120,8 @@ def test_a_swapped_stem_keeps_its_name_and_its_chain(song: Path, tmp_path: Path)
     (out / "song").mkdir(parents=True)
     review.save(out / "song", Review().swapped(preset.folder, "bass", "guitar"))
     swapped = gbsep.render(song, preset, out)
-    np.testing.assert_allclose(samples(swapped.files["bass"]), 0.1 * samples(plain.files["guitar"]), rtol=1e-5)
-    np.testing.assert_array_equal(samples(swapped.files["guitar"]), samples(plain.files["bass"]))
+    np.testing.assert_allclose(read(swapped.files["bass"]), 0.1 * read(plain.files["guitar"]), rtol=1e-5)
+    np.testing.assert_array_equal(read(swapped.files["guitar"]), read(plain.files["bass"]))
 
 
 def test_decisions_that_change_no_sound_render_nothing_again(song: Path, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 import gbsep
 from gbsep import rendering
 from gbsep.audio import Audio
-from gbsep.cli import cli, main
+from gbsep.cli import cli
 from gbsep.errors import OutputError, ParameterError
 from gbsep.io.read import open_reader
 from gbsep.io.tags import read_tempo_bpm
@@ -35,6 +35,8 @@ from gbsep.session import dawproject, model, reaper
 from gbsep.session.model import Clip, Insert, Marker, Session, Track
 from gbsep.session.write import FORMATS, LEFT, SCOPES, write_sessions
 from gbsep.shelf import record
+
+from .helpers import exit_code
 
 RATE = 44100
 SUFFIXES = {"reaper": ".rpp", "dawproject": ".dawproject"}
@@ -649,7 +651,7 @@ def test_an_original_that_came_by_url_is_there(
 ) -> None:
     song, out = make_song(tmp_path / "song.wav"), tmp_path / "out"
     words = ("render", f"file://{song}", "-p", "exp002", "--out", str(out), "--session", "reaper")
-    assert run(capsys, monkeypatch, *words)[0] == 0
+    assert run(capsys, *words)[0] == 0
     project = out / "song" / "song.rpp"
     original = read_rpp(project)["original"]
     assert (project.parent / original.clips[0][0]).read_bytes() == song.read_bytes()
@@ -794,14 +796,14 @@ def test_a_project_that_may_not_be_replaced_stops_no_other(
     gbsep.render(make_song(tmp_path / "a first.wav"), preset(), out)
     first, mine = out / "a first" / "a first.rpp", out / "song" / "song.rpp"
     mine.write_text("mine")
-    code, printed, said = run(capsys, monkeypatch, "session", str(out))
+    code, printed, said = run(capsys, "session", str(out))
     assert (code, printed) == (0, f"{first}\n")
     assert f"{mine}: warning: {LEFT}" in said
-    code, printed, _ = run(capsys, monkeypatch, "session", str(out), "--json")
+    code, printed, _ = run(capsys, "session", str(out), "--json")
     rows = {row["project"]: row["written"] for row in map(json.loads, printed.splitlines())}
     assert (code, rows) == (0, {str(first): True, str(mine): False})
     first.write_text("mine as well")
-    code, printed, said = run(capsys, monkeypatch, "session", str(out))
+    code, printed, said = run(capsys, "session", str(out))
     assert (code, printed) == (2, "")
     assert "left as it is" in said
     assert (first.read_text(), mine.read_text()) == ("mine as well", "mine")
@@ -939,25 +941,21 @@ def test_the_command_offers_what_there_is() -> None:
     assert list(options["per"].choices) == list(SCOPES)  # type: ignore[attr-defined]
 
 
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: str) -> tuple[int, str, str]:
-    monkeypatch.setattr(sys, "argv", ["gbsep", *words])
-    with pytest.raises(SystemExit) as error:
-        main()
-    said = capsys.readouterr()
-    return int(str(error.value.code or 0)), said.out, said.err
+def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
+    return exit_code(*words), *capsys.readouterr()
 
 
 def test_the_command_prints_the_projects(
     out: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    code, printed, _ = run(capsys, monkeypatch, "session", str(out), "--format", "dawproject", "--embed")
+    code, printed, _ = run(capsys, "session", str(out), "--format", "dawproject", "--embed")
     assert (code, printed) == (0, f"{out / 'song' / 'song.dawproject'}\n")
-    code, printed, _ = run(capsys, monkeypatch, "session", str(out), "--json", "--fader-gains")
+    code, printed, _ = run(capsys, "session", str(out), "--json", "--fader-gains")
     row = json.loads(printed)
     assert (code, row["project"], row["tempo_bpm"]) == (0, str(out / "song" / "song.rpp"), None)
     assert row["markers"] == len(json.loads((out / "song" / "a" / "render.json").read_text())["diagnoses"])
     assert row["tracks"][:4] == ["original", "a", "bass", "guitar"]
-    code, printed, said = run(capsys, monkeypatch, "session", str(out / "nowhere"))
+    code, printed, said = run(capsys, "session", str(out / "nowhere"))
     assert (code, printed) == (2, "")
     assert "holds no finished render" in said
 
@@ -967,10 +965,10 @@ def test_what_was_heard_is_heard_again(
 ) -> None:
     song, out = make_song(tmp_path / "song.wav"), tmp_path / "out"
     words = ("render", str(song), "-p", "exp002_100", "-p", "exp002", "--out", str(out))
-    assert run(capsys, monkeypatch, *words, "--session", "reaper")[0] == 0
+    assert run(capsys, *words, "--session", "reaper")[0] == 0
     project = out / "song" / "song.rpp"
     before = project.read_bytes()
-    assert run(capsys, monkeypatch, "session", str(out))[0] == 0
+    assert run(capsys, "session", str(out))[0] == 0
     assert project.read_bytes() == before
 
     def heard(path: Path) -> set[str]:
@@ -993,24 +991,24 @@ def test_render_writes_projects_of_what_it_rendered(
     songs = [str(make_song(tmp_path / f"{name}.wav")) for name in ("one", "two")]
     out = tmp_path / "out"
     words = ("render", *songs, "-p", "exp002", "--out", str(out), "--session", "reaper")
-    code, printed, _ = run(capsys, monkeypatch, *words)
+    code, printed, _ = run(capsys, *words)
     projects = [out / name / f"{name}.rpp" for name in ("one", "two")]
     assert (code, printed.splitlines()[:2]) == (0, list(map(str, projects)))
     assert "exp002/bass (dry)" in ["/".join(track.path) for track in read_rpp(projects[0]).tracks]
-    code, printed, said = run(capsys, monkeypatch, *words, "--json", "--session-per", "batch")
+    code, printed, said = run(capsys, *words, "--json", "--session-per", "batch")
     assert (code, len(printed.splitlines())) == (0, 2)
     assert all(json.loads(line)["status"] == "skipped" for line in printed.splitlines())
     assert str(out / "out.rpp") in said.splitlines()
 
     projects[1].write_text("mine")
-    code, _, said = run(capsys, monkeypatch, *words, "-p", "exp002_100", "--dry-run")
+    code, _, said = run(capsys, *words, "-p", "exp002_100", "--dry-run")
     assert (code, f"{projects[1]}: warning: {LEFT}" in said) == (0, True)
-    code, printed, said = run(capsys, monkeypatch, *words, "-p", "exp002_100")
+    code, printed, said = run(capsys, *words, "-p", "exp002_100")
     assert (code, f"{projects[1]}: warning: {LEFT}" in said, projects[1].read_text()) == (0, True, "mine")
     assert str(projects[0]) in printed.splitlines()
     assert str(projects[1]) not in printed.splitlines()
     assert (out / "two" / "exp002_100" / "bass.wav").exists()
     given = ("render", songs[1], "-p", "exp002_100", *words[3:], "--overwrite")
-    code, _, _ = run(capsys, monkeypatch, *given)
+    code, _, _ = run(capsys, *given)
     heard = {track.path[0] for track in read_rpp(projects[1]).tracks if not track.silent}
     assert (code, heard) == (0, {"exp002_100"}), "the first that was asked for"

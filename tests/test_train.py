@@ -22,7 +22,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gbsep import cli
 from gbsep.audio import Audio
 from gbsep.errors import AudioFileError, BackendError, BackendNotInstalled, OutputError, ParameterError
 from gbsep.io.formats import OutputFormat
@@ -37,6 +36,8 @@ from gbsep.separation.weights import own_models
 from gbsep.store.identity import content_hash
 from gbsep.train import finetune, generator, instruments, loop, mixing, objective, pool, pruning, scores
 from gbsep.train.instruments import SAMPLE_RATE, Instrument
+
+from .helpers import exit_code
 
 SMALL = Config(n_fft=256, hop_length=64, bins=80, pitches=48, bins_per_octave=12, gathered=3, harmonics=4,
                widths=(8, 8, 8), projected=4, head=8)  # fmt: skip
@@ -871,9 +872,7 @@ def songs(tmp_path, rng):
 
 def gbsep(capsys, *words) -> tuple[int, str, str]:
     """Exit code, stdout and stderr of a command."""
-    with pytest.raises(SystemExit) as stopped:
-        cli.main([str(word) for word in words])
-    return stopped.value.code or 0, *capsys.readouterr()
+    return exit_code(*words), *capsys.readouterr()
 
 
 def figures_of(told: str) -> tuple[float, float]:

@@ -33,14 +33,13 @@ from ..measure.levels import SILENCE_DBFS, shared_gain
 from ..store.smallfiles import head, is_regular
 from ..version import __version__
 from . import preview
+from .scripts import FOLDER, bundle
 from .songs import Render, Song, Source
 from .spectrogram import mel_hz
 
 INLINE_BYTES = 40_000_000
 """What the assets of a page may come to, as text, and still be in the file itself."""
 
-SCRIPTS = ("store.js", "player.js", "spectrogram.js", "review.js", "page.js")
-FOLDER = Path(__file__).parent / "assets"
 GENERATOR = '<meta name="generator" content="gbsep '
 ASSET = re.compile(r"\d+(-\d+-(mel|\d+))?")
 
@@ -171,7 +170,6 @@ def page(
             for number, song in enumerate(songs)
         ],
     }
-    script = "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in SCRIPTS)
     return Template((FOLDER / "page.html").read_text(encoding="utf-8")).substitute(
         version=__version__,
         title=html.escape(title),
@@ -182,7 +180,7 @@ def page(
         inline="\n".join(
             f'<script type="text/plain" data-asset="{name}">{text}</script>' for name, text in (inline or {}).items()
         ),
-        script=f'(() => {{\n"use strict";\n{script}}})();',
+        script=bundle(),
     )
 
 

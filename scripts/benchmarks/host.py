@@ -196,7 +196,7 @@ def batch(plugin: Path, folder: Path, renders: int) -> None:
         gbsep.render(song, preset, folder / "out", overwrite=True, allow_plugin_paths=True)
         if number in (10, renders // 2, renders):
             size, files = me.memory_info().rss / 1e6, me.num_fds()
-            left = len(me.children(recursive=True)), sum("gbsep-plugin" in map.path for map in me.memory_maps())
+            left = len(me.children(recursive=True)), sum("gbsep-plugin" in area.path for area in me.memory_maps())
             click.echo(
                 f"after {number:3} renders: {size:.1f} MB, {files} open files, {left[0]} processes, "
                 f"{left[1]} pieces of shared memory"

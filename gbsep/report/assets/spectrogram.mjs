@@ -1,9 +1,10 @@
+// @ts-check
 /* Mel spectrograms as pictures. The colours run through Oklab with evenly rising lightness, so that equal steps in dB
    look equal; hue tells the stem. */
 
 const HUES = { mixture: 300, bass: 245, guitar: 65, other: 65, drums: 150, vocals: 350, piano: 190, residual: null };
 
-function hueOf(name) {
+export function hueOf(name) {
   if (name in HUES) return HUES[name];
   let hash = 7;
   for (const letter of name) hash = (hash * 31 + letter.codePointAt(0)) % 3600;
@@ -27,7 +28,7 @@ function oklch(lightness, chroma, hue) {
   });
 }
 
-function colours(hue, dark) {
+export function colours(hue, dark) {
   return Array.from({ length: 256 }, (_, step) => {
     const level = step / 255;
     const lightness = dark ? 0.2 + 0.77 * level : 0.985 - 0.72 * level;
@@ -37,7 +38,7 @@ function colours(hue, dark) {
 }
 
 /* `bytes` in rows from low to high, shown between the levels `floor` and `top`, 0 to 255. */
-function picture(bytes, width, rows, palette, floor, top) {
+export function picture(bytes, width, rows, palette, floor, top) {
   const canvas = document.createElement("canvas");
   canvas.width = width;
   canvas.height = rows;
@@ -60,7 +61,7 @@ function picture(bytes, width, rows, palette, floor, top) {
 const NOTES = ["C", "C♯", "D", "D♯", "E", "F", "F♯", "G", "G♯", "A", "A♯", "B"];
 
 /* `220 Hz, A3`: the nearest note at A4 = 440 Hz. */
-function pitchName(hz) {
+export function pitchName(hz) {
   const midi = Math.round(69 + 12 * Math.log2(hz / 440));
   const figure = hz < 1000 ? `${Math.round(hz)} Hz` : `${(hz / 1000).toFixed(1)} kHz`;
   return `${figure}, ${NOTES[((midi % 12) + 12) % 12]}${Math.floor(midi / 12) - 1}`;

@@ -1,9 +1,8 @@
+// @ts-check
 /* Everything large comes by name: from this file where it is in it, else from a script beside it. A script, because
    that is all a page opened from a disk may read: fetch() refuses file: addresses. */
 
-const page = document.currentScript;
-
-function createStore(folder, query) {
+export function createStore(folder, query) {
   const waiting = new Map();
 
   globalThis.gbsepAsset = (id, text) => {
@@ -23,7 +22,7 @@ function createStore(folder, query) {
     one.promise = new Promise((resolve, reject) => Object.assign(one, { resolve, reject }));
     waiting.set(id, one);
     const script = document.createElement("script");
-    script.nonce = page.nonce;
+    script.nonce = document.querySelector("script[nonce]").nonce;
     script.src = `${folder}${id}.js${query}`;
     script.onload = () => script.remove();
     script.onerror = async () => {

@@ -1,3 +1,4 @@
+// @ts-check
 /* One clock for all sounds. Time is cut into pieces that are laid on the clock of the audio context; what sounds is a
    voice that plays those pieces of one source. Switching fades from one voice to another on the same pieces, so the new
    sound is where the old one was, to the frame. Only pieces near the playhead are held decoded. */
@@ -8,7 +9,7 @@ const AT_HAND_S = 0.5;        // so much is decoded before it begins to sound
 const FADE_S = 0.01;
 const HELD_BYTES = 160e6;
 
-function createPlayer(load, changed) {
+export function createPlayer(load, changed) {
   let context, master, analyser, timer;
   let song = null;
   let source = null;      // what sounds, or would
