@@ -24,7 +24,7 @@ from typing import Any
 from ..audio import Reader
 from ..errors import WorkerDied
 from ..io.spool import TEMPORARY, temporary_path, writing
-from ..plugins.sandbox import how_it_ended
+from ..plugins.host import how_it_ended
 from ..rendering import Outcome, Plan
 from ..shelf import folder as outputs
 from .planning import Batch, separations

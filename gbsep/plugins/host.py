@@ -6,8 +6,10 @@
     repeats(find("ZamCompX2"))                                  whether it makes the same sound twice
 
 A plug-in can crash, hang, end its process, print anywhere, or give NaN: the caller gets PluginCrashed, PluginTimeout or
-PluginError naming the plug-in and the phase, and nothing is left behind. See sandbox.py for the outside of the process
-and gbsep.plugins.worker for its inside.
+PluginError naming the plug-in and the phase, and nothing is left behind.
+
+This is the room's public door: other rooms import from here alone. sandbox.py is the outside of the process,
+gbsep.plugins.worker its inside; scan.py finds plug-ins, instance.py runs them.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from __future__ import annotations
 import numpy as np
 
 from .instance import Changes, PluginInstance, open_plugin
-from .sandbox import TIMEOUT_S
+from .sandbox import TIMEOUT_S, how_it_ended
 from .scan import PluginInfo, Stamp, examine, find, folders, matching, names, plugins, stamp
 from .worker.loader import library
 from .worker.parameters import PluginParameter, Value
@@ -33,6 +35,7 @@ __all__ = [
     "examine",
     "find",
     "folders",
+    "how_it_ended",
     "library",
     "matching",
     "names",
