@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .errors import AudioError, NotFinite, expect, shown
 from .params import SAMPLE_RATE
@@ -25,7 +26,7 @@ T = TypeVar("T")
 BLOCK_FRAMES = 2**18
 """Frames in a block unless a caller asks otherwise: 6 s at 44.1 kHz, 2 MB in stereo."""
 
-Block = np.ndarray
+Block = NDArray[np.float32]
 """float32 array, shape (channels, n)."""
 
 MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = int(SAMPLE_RATE.low), int(SAMPLE_RATE.high)
