@@ -69,11 +69,11 @@ class Audio:
 
     @property
     def channels(self) -> int:
-        return self.samples.shape[0]
+        return int(self.samples.shape[0])
 
     @property
     def frames(self) -> int:
-        return self.samples.shape[1]
+        return int(self.samples.shape[1])
 
     @property
     def seconds(self) -> float:
@@ -158,7 +158,7 @@ def check_file(path: Path, block: np.ndarray, first_frame: int, sample_rate: int
         raise NotFinite(path, f"{error}; export it again without them", frame / sample_rate) from None
 
 
-def join(blocks: Iterable[Block]) -> np.ndarray:
+def join(blocks: Iterable[Block]) -> Block:
     """All blocks as one array, shape (channels, frames)."""
     return np.concatenate(list(blocks), axis=1)
 

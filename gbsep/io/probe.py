@@ -69,14 +69,17 @@ class FileInfo:
         """Where the first frame lies on the session's time line, in frames since midnight (BWF), or None."""
         if self.broadcast is None:
             return None
-        low, high = _TIME_REFERENCE.unpack_from(self.broadcast, _TIME_REFERENCE_AT)
-        return high << 32 | low
+        return _time_reference(self.broadcast)
+
+
+def _time_reference(broadcast: bytes) -> int:
+    low, high = map(int, _TIME_REFERENCE.unpack_from(broadcast, _TIME_REFERENCE_AT))
+    return high << 32 | low
 
 
 def shift_time_reference(broadcast: bytes, frames: int) -> bytes:
     """`broadcast` for an excerpt that begins `frames` frames later (frames >= 0)."""
-    low, high = _TIME_REFERENCE.unpack_from(broadcast, _TIME_REFERENCE_AT)
-    moved = (high << 32 | low) + frames
+    moved = _time_reference(broadcast) + frames
     out = bytearray(broadcast)
     _TIME_REFERENCE.pack_into(out, _TIME_REFERENCE_AT, moved & 0xFFFFFFFF, moved >> 32)
     return bytes(out)

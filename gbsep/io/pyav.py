@@ -205,7 +205,8 @@ def _exact_frames(stream: Any) -> int | None:
     """The frames that the container declares for the stream, where it counts frames."""
     if stream.duration is None or not stream.time_base:
         return None
-    return round(stream.duration * stream.time_base * stream.codec_context.sample_rate)
+    frames: int = round(stream.duration * stream.time_base * stream.codec_context.sample_rate)
+    return frames
 
 
 def _stated_end_s(stream: Any) -> float | None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..arguments import checked
 from ..atomic import replacing
@@ -84,7 +85,7 @@ class Writer:
                 self._sound.write(samples)
         self.written += block.shape[1]
 
-    def _encode(self, samples: np.ndarray) -> np.ndarray:
+    def _encode(self, samples: NDArray[np.float32]) -> NDArray[np.float32] | NDArray[np.int16] | NDArray[np.int32]:
         """(n, channels) as the container takes it: float32, or integers rounded to the nearest step."""
         if not may_clip(self.format):
             return np.ascontiguousarray(samples)
@@ -99,10 +100,13 @@ class Writer:
             )  # fmt: skip
         if self.format.bit_depth is None:
             return np.ascontiguousarray(samples)
-        codes = np.multiply(samples, np.float32(scale), order="C")
+        codes: NDArray[np.float32] = np.multiply(samples, np.float32(scale), order="C")
         np.rint(codes, out=codes)
         np.clip(codes, -scale, scale - 1, out=codes)
-        return codes.astype(np.int16) if bits == 16 else codes.astype(np.int32) << (32 - bits)
+        if bits == 16:
+            return codes.astype(np.int16)
+        wide: NDArray[np.int32] = codes.astype(np.int32) << (32 - bits)
+        return wide
 
 
 @contextmanager

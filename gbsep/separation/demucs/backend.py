@@ -341,7 +341,7 @@ def _separate(reader: Reader, voices: Sequence[_Voice], settings: Settings, cont
     segments = [(start, run) for run in runs for start in range(run.start, reader.frames, run.stride)]
     segments = sorted((pair for pair in segments if pair[0] + pair[1].length > 0), key=itemgetter(0))
     at_once = _batch(voices, pick_device(context.device))
-    take = _window((block - mean) / std for block in reader.blocks())
+    take = _window(np.divide(block - mean, std) for block in reader.blocks())
     buffer, first = np.zeros((len(context.wanted), 2, 0), np.float32), 0
     for index in range(0, len(segments), at_once):
         group = segments[index : index + at_once]
