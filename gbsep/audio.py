@@ -1,4 +1,4 @@
-"""Audio as values: what every stage of gbsep hands to the next.
+"""Audio as values: what each stage of gbsep passes to the next.
 
 Conventions, everywhere in gbsep:
 
@@ -116,7 +116,7 @@ class Reader:
 
 @dataclass(frozen=True, eq=False)
 class Stems:
-    """What a separator made of a mixture: named stems of the mixture's shape and sample rate.
+    """The result of a separation: named stems of the mixture's shape and sample rate.
 
     `residual` is mixture minus the sum of the stems: what no stem took.
     """
@@ -150,7 +150,7 @@ def check_finite(block: np.ndarray, first_frame: int = 0) -> None:
 
 
 def check_file(path: Path, block: np.ndarray, first_frame: int, sample_rate: int) -> None:
-    """The same for what was read from a file: raise NotFinite."""
+    """As `check_finite`, for samples read from the file `path`: raise NotFinite, with the time in seconds."""
     try:
         check_finite(block, first_frame)
     except AudioError as error:
@@ -192,7 +192,7 @@ def ahead(blocks: Iterable[T]) -> Iterator[T]:
 
 
 def overlap_add(windows: np.ndarray, hop_length: int) -> np.ndarray:
-    """Windows (..., windows, n) of a signal added up where they lie, `hop_length` apart: (..., frames)."""
+    """Overlap-add: windows of shape (..., windows, n), `hop_length` frames apart, summed to shape (..., frames)."""
     *before, count, length = windows.shape
     steps = length // hop_length
     made = np.zeros((*before, count + steps - 1, hop_length), np.float32)

@@ -1,7 +1,7 @@
-"""What a file is, by its first bytes: which reader takes it, and where its audio begins behind ID3 tags.
+"""Formats: what a file is by its first bytes, which suffixes audio has, and which formats gbsep writes.
 
-Naming the demuxer keeps a text file from being taken for a playlist that names other files. A dump of a stream begins
-inside a frame or packet: where the first bytes tell nothing, a run of MPEG frames or transport packets does.
+The demuxer is always named: otherwise ffmpeg may take a text file for a playlist of other files. A dump of a stream
+begins inside a frame or packet, and is recognised by a run of MPEG frames or transport packets.
 
 References: RFC 3533 (Ogg), ISO/IEC 11172-3 and 13818-7 (MPEG audio, ADTS), ETSI TS 102 366 (AC-3), id3.org (ID3v2.4).
 """
@@ -89,7 +89,7 @@ _SEARCHED = 2**20
 
 
 def recognise(path: Path) -> Kind:
-    """How the file is read; what no mark tells is left to libsndfile.
+    """How the file is read; a file without a known mark is left to libsndfile.
 
     Raises AudioFileError where there is no such file, or one that is no regular file, empty or not to be read.
     """

@@ -1,7 +1,7 @@
 """Keeps from the user what a C library writes to C's standard error.
 
-mpg123, inside libsndfile, tells of damaged frames there, and cannot be told not to. Only C's `stderr` is exchanged, not
-the file descriptor: what Python writes, what other processes write and what tells of a crash comes through.
+mpg123, inside libsndfile, reports damaged frames there, and has no switch for it. Only C's `stderr` is exchanged, not
+the file descriptor: what Python and other processes write, and the report of a crash, still come through.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from functools import cache
 
 _lock = threading.Lock()
 _depth = 0
-_told: int | None = None
+_stderr: int | None = None
 
 
 @cache
@@ -37,7 +37,7 @@ def _handles() -> tuple[ctypes.c_void_p, int] | None:
 @contextmanager
 def hushed() -> Iterator[None]:
     """Meanwhile C's standard error of this process goes nowhere; where that cannot be done, nothing is changed."""
-    global _depth, _told
+    global _depth, _stderr
     handles = _handles()
     if handles is None:
         yield
@@ -45,7 +45,7 @@ def hushed() -> Iterator[None]:
     variable, nowhere = handles
     with _lock:
         if not _depth:
-            _told, variable.value = variable.value, nowhere
+            _stderr, variable.value = variable.value, nowhere
         _depth += 1
     try:
         yield
@@ -53,4 +53,4 @@ def hushed() -> Iterator[None]:
         with _lock:
             _depth -= 1
             if not _depth:
-                variable.value = _told
+                variable.value = _stderr

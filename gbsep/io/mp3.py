@@ -1,10 +1,10 @@
 """MP3 files: what is in them, frame by frame, and the stream of it that a decoder is to get.
 
 libsndfile trusts the header frame of a file for its length: one that counts the first of two joined files, or nothing,
-cuts the sound. So the frames are counted here, and the decoder gets a stream of its own: a header frame that tells the
+cuts the sound. So the frames are counted here, and the decoder gets a stream of its own: a header frame that states the
 true count, then the frames, without tags and without the header frames of joined parts.
 
-- The delay that a header tells is taken off the beginning, its padding off the end if it counts what is there.
+- The delay that a header states is taken off the beginning, its padding off the end if it counts what is there.
 - Without a header a silent frame comes first, for the decoder's delay to be taken off that: the sound begins with the
   first frame, as in other decoders.
 - A frame that refers to bytes that are not there is silent: the first ones of a stream's dump do, and damaged ones.
@@ -24,7 +24,7 @@ from typing import IO
 from .framing import MPEG_RATES_HZ, first_mpeg_frame, frame_length, id3_end
 
 DECODER_DELAY = 529
-"""Frames by which a layer III decoder is late; libsndfile takes them off where a header tells the encoder's delay."""
+"""Frames by which a layer III decoder is late; libsndfile takes them off where a header states the encoder's delay."""
 _BIG_VALUES = 288
 """The most pairs of big values in a granule."""
 _RESERVOIR = 511
@@ -35,7 +35,7 @@ _RESERVOIR = 511
 class Header:
     """A Xing or Info frame: what it states, None where it does not; the encoder's delay and padding in frames.
 
-    A VBRI frame is one that tells no delay: `delay` is None.
+    A VBRI frame states no delay: `delay` is None.
     """
 
     count: int | None = None
@@ -91,7 +91,7 @@ def scan(path: Path) -> Mp3 | None:
 
 
 def _begin(data: mmap.mmap, tags_end: int) -> int | None:
-    """Where the frames begin: behind the tags, or before their end where the tag tells a wrong size.
+    """Where the frames begin: behind the tags, or before their end where the tag states a wrong size.
 
     A picture in a tag may look like three frames in a row, but not like frames up to its end and beyond.
     """

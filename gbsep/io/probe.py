@@ -106,7 +106,7 @@ class Look:
 
 
 def look(path: Path) -> Look:
-    """As `probe`, with what tells how the file is read. Raises AudioFileError."""
+    """As `probe`, and also how the file is read. Raises AudioFileError."""
     with sndfile.reading_errors(path):
         kind = formats.recognise(path)
         info, needs_pyav = _look_sound(path, kind) if kind.sound else (_look_pyav(path, kind), True)
@@ -231,7 +231,7 @@ def _flac_frames(path: Path, start: int, stated: int) -> tuple[int, bool]:
 
 
 def is_stem(path: str | Path) -> bool:
-    """Whether a file is a stem that gbsep made, by its tags; no file that cannot be read is one."""
+    """Whether a file is a stem that gbsep made, by its tags; False for a file that cannot be read."""
     with suppress(GbsepError, OSError, ValueError):
         if Path(path).suffix.lower().removeprefix(".") in FORMATS and stat.S_ISREG(os.stat(path).st_mode):
             return tags.STEM_MARK in probe(path).tags.get("software", "")

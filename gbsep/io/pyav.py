@@ -1,8 +1,8 @@
-"""What libsndfile does not read, decoded by PyAV (`pip install gbsep[av]`) into a temporary spool.
+"""Files that libsndfile does not read, decoded by PyAV (`pip install gbsep[av]`) into a temporary spool.
 
 - How long it is, is what was decoded. A container that promises more is an error, or, where its bytes are all there, a
-  warning that tells both lengths. Streams without a container promise nothing: what ffmpeg tells of them is a guess
-  from the bit rate.
+  warning with both lengths. Streams without a container promise nothing: ffmpeg guesses their length from the bit
+  rate.
 - Of several tracks it is the one flagged default, or else the first, and a warning says so.
 - The sound of a film lies on the film's time line: what begins after the picture begins with silence, and what is
   missing within is silent.
@@ -34,15 +34,15 @@ from .spool import Spool
 CODEC_FRAMES = 8192
 """More frames than a packet of any common codec holds."""
 HELD = 4
-"""So many decoded files at most take up room on the disk while a batch is planned and rendered."""
+"""At most this many decoded files are on the disk at a time while a batch is planned and rendered."""
 _TIMED = {"mov", "matroska", "flv", "mpegts", "mpeg", "asf", "mxf", "rm"}
-"""Containers whose packets carry the time at which they are heard."""
+"""Containers whose packets carry the time at which they are played."""
 _GAP_S = 0.1
 """A shorter gap between two packets is what rounding of their times leaves; a shorter lead is not worth a word."""
 _GAP_LIMIT_S = 3600.0
 """A longer one is a clock that was set, not silence."""
 _SLACK_S = 0.5
-"""By so much the tracks of a whole container may end before the length that it tells."""
+"""By so much the tracks of a whole container may end before the length that it states."""
 _DEFAULT, _ATTACHED_PICTURE = 1, 0x400
 
 
@@ -320,7 +320,7 @@ class _Take:
 
 
 def _shortfall(take: _Take, exact: int | None, have: int) -> str:
-    """What is told of a track that is shorter than promised: "3.0 s of 5.0 s"; empty where none is missing."""
+    """How much of a track is there, as "3.0 s of 5.0 s"; empty where nothing is missing."""
     rate = take.found.sample_rate
     if exact is not None:
         return f"{have / rate:.3f} s of {exact / rate:.3f} s" if exact - have > CODEC_FRAMES else ""

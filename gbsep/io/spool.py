@@ -1,4 +1,4 @@
-"""Raw samples on disk: stems between a stage that makes them together and one that reads them one by one."""
+"""Raw samples on disk: stems that one stage makes side by side, and the next reads one after another."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Tags of a recording: title, artist and the like, from ID3, from text of no stated encoding, from PyAV.
 
-Nothing is guessed. Text is what UTF-8 says, or what the encoding that a tag names says. What that makes no text is left
-out, and its name told: letters of another alphabet, or U+FFFD in a file that gbsep writes, cannot be mended any more.
+Nothing is guessed. Text is decoded as UTF-8, or in the encoding that the tag names. A tag that cannot be decoded is
+left out, with a warning that names it: wrong letters in a file that gbsep writes could not be repaired.
 
 References: id3.org (ID3v2.4); Microsoft, "Multimedia Programming Interface" (RIFF INFO).
 """
@@ -73,7 +73,7 @@ def of_av(*metadata: Mapping[str, str]) -> Found:
 def of_id3(source: Path | bytes) -> Found:
     """The tags in the ID3 tag of a file, or in a chunk that holds one.
 
-    A tag that is damaged tells nothing: its name is `ID3`.
+    A damaged tag gives no texts, and the name `ID3` among those that cannot be read.
     """
     from mutagen import id3
 
@@ -106,7 +106,7 @@ def _id3_texts(frames: Iterable[object], name: str) -> list[str]:
 
 
 def merged(*found: Found) -> Found:
-    """Several finds as one, the first one first; what one of them reads is not unread."""
+    """Several results as one: of a tag that several have, the first; a tag that any of them could read counts as read."""
     tags: dict[str, str] = {}
     for each, _ in found:
         tags = {**each, **tags}
@@ -115,7 +115,7 @@ def merged(*found: Found) -> Found:
 
 
 def warnings(unread: Iterable[str]) -> tuple[str, ...]:
-    """What is to be said of tags that cannot be read."""
+    """Warnings for tags that cannot be read, by their names."""
     return tuple(
         "its ID3 tag is damaged and left out" if name == "ID3"
         else f"its {name} is in an encoding that it does not tell, and is left out: save the tags in UTF-8 to keep it"

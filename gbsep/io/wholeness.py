@@ -99,7 +99,7 @@ def ogg_streams(path: Path) -> int:
 
 
 def check_promise(path: Path, demuxer: str) -> bool:
-    """Whether the container's own sizes say that all its bytes are there; False where it tells none.
+    """Whether the container's own sizes say that all its bytes are there; False where it states none.
 
     Raises AudioFileError where they say that some are missing.
     """
@@ -175,7 +175,7 @@ def _riff(file: IO[bytes], end: int) -> int | None:
 
 
 def _asf(file: IO[bytes], end: int) -> int | None:
-    """The size that the header of an ASF file tells (WMA, WMV); None where it was sent as a stream."""
+    """The size that the header of an ASF file states (WMA, WMV); None where it was sent as a stream."""
     file.seek(0)
     head = file.read(2**16)
     at = head.find(_ASF_FILE)

@@ -194,7 +194,7 @@ def write(
     tags: Mapping[str, str] | None = None,
     broadcast: bytes | None = None,
 ) -> None:
-    """Write `audio` to `path`, in the format of its suffix (float32 WAV, FLAC, MP3) unless told otherwise.
+    """Write `audio` to `path`, in the format of its suffix (float32 WAV, FLAC, MP3) unless `format` is given.
 
     Replaces what is there. Raises as `OutputFormat`, `open_writer` and `Writer.write` do.
     """

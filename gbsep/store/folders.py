@@ -1,7 +1,7 @@
 """The user's own folders, where the platform wants them.
 
-An environment variable puts a folder elsewhere. Raised is FolderUnknown, where a folder would lie in a home that is not
-known.
+An environment variable puts a folder elsewhere. Raises FolderUnknown where a folder would lie in a home directory that
+is not known.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Hashes of recordings, remembered as long as the disk says that a file is the same.
+"""Hashes of recordings, remembered as long as size, times and inode of the file stay.
 
 <folder>/hashes/<path_hash>.json    the SHA-256 of a file, and the stamp that it was seen with
 """

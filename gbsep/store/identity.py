@@ -1,4 +1,4 @@
-"""How gbsep knows content again: hashes of files and of values, and what the disk says of a file."""
+"""Identity of content: hashes of files and values, and the stamp (size, times, inode) of a file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SETTLED_NS = 2 * 10**9
 
 
 class Stamp(NamedTuple):
-    """What the disk says of a file, and what changes when the file does: size in bytes, times in ns, inode."""
+    """Figures of a file that change when its content does: size in bytes, times in ns, inode."""
 
     size: int
     modified_ns: int
@@ -45,7 +45,7 @@ def content_hash(path: str | Path) -> str:
 
 
 def file_hash(path: str | Path) -> str:
-    """The same where the caller knows what to make of an OSError."""
+    """SHA-256 of the file's bytes, in hexadecimal. Raises OSError."""
     digest = hashlib.sha256()
     feed(digest, path)
     return digest.hexdigest()

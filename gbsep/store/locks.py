@@ -1,7 +1,7 @@
 """Locks between processes, and folders that say whether the process that builds them still lives.
 
-A folder that is being built has a lock file beside it, `<folder>.lock`, which its builder holds: a lock that is free
-tells that the builder is gone, and what it left may be swept.
+A folder that is being built has a lock file beside it, `<folder>.lock`, which its builder holds: when the lock is
+free, the builder is gone, and what it left may be swept.
 """
 
 from __future__ import annotations

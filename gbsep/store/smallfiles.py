@@ -1,4 +1,4 @@
-"""Small files of JSON, YAML or text, read as strangers' files: the one door for all of them.
+"""Small files of JSON, YAML or text, read without trust: the only way that gbsep reads such files.
 
 Conventions: only a regular file is read, never a device, a pipe or a socket, which may have no end or wait for ever;
 up to a size; nested up to MAX_DEPTH; with whole numbers of at most MAX_DIGITS digits, so that each is a float as well.

@@ -6,8 +6,8 @@
     <folder>/hashes/          the content hash of each input file, with the size and times it was seen with
     <folder>/.lock            held for the moments in which entries come, are opened, or go
 
-What lies there is touched only where it has such a name, and under building/ such a lock file: all else is somebody
-else's, and no link is followed. An entry appears by one rename, whole or not at all, and leaves by another; so several
+Only files with such names are touched, and under building/ only with such a lock file: all else belongs to somebody
+else. No link is followed. An entry appears by one rename, whole or not at all, and leaves by another; so several
 processes may share a folder. Two that build the same entry both finish, and the first one's stays.
 
 Stems are opened while the lock is held: on POSIX a Reader reads on when its entry has been evicted, on Windows an entry
