@@ -106,7 +106,7 @@ def _id3_texts(frames: Iterable[object], name: str) -> list[str]:
 
 
 def merged(*found: Found) -> Found:
-    """Several results as one: of a tag that several have, the first; a tag that any of them could read counts as read."""
+    """Several results as one: of a tag that several have, the first; what any of them could read counts as read."""
     tags: dict[str, str] = {}
     for each, _ in found:
         tags = {**each, **tags}
