@@ -70,7 +70,6 @@ REASON = re.compile(r"\bLong because\b")
 """A sentence in the docstring of a longer module says why it is not split."""
 
 TOO_LONG = {
-    "effects.table",
     "separation.compact.backend",
     "separation.compact.network",
     "separation.demucs.backend",
