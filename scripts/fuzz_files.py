@@ -49,6 +49,7 @@ from gbsep.separation.compact.weights import is_compact
 from gbsep.separation.demucs.weights import read_bag
 from gbsep.separation.openunmix import backend as openunmix
 from gbsep.separation.weights import find, own_models
+from gbsep.shelf import batch as batch_file
 from gbsep.shelf import folder as outputs
 from gbsep.shelf import remote, review
 from gbsep.shelf.stems import find_stems, renders_in
@@ -166,12 +167,12 @@ def _decisions(song: Path, out: Path, folder: Path) -> Iterator[Part]:
     row = {"input": "a.wav", "preset": "exp002", "status": "failed", "track": "a", "error": "no"}
 
     def batched() -> None:
-        batch_report.read(out)
+        batch_file.read(out)
         songs()
         batch_report.check(batch.plan([song], ["exp002"], plan))
 
-    report = {"written_by": batch_report.WRITTEN_BY, "renders": [row]}
-    yield Part(out / batch_report.REPORT, _json(report), batched)
+    report = {"written_by": batch_file.WRITTEN_BY, "renders": [row]}
+    yield Part(out / batch_file.REPORT, _json(report), batched)
 
     def recorded() -> None:
         renders_in(out)

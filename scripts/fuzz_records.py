@@ -19,7 +19,6 @@ import gbsep
 from gbsep import rendering
 from gbsep.audio import Audio
 from gbsep.batch import planning
-from gbsep.batch import report as batch_report
 from gbsep.preset.load import load_preset
 from gbsep.report import collect
 from gbsep.report.log import write_log
@@ -27,6 +26,7 @@ from gbsep.report.page import song_model
 from gbsep.report.server import song_id
 from gbsep.report.spectrogram import mel_db, mel_hz
 from gbsep.session.write import write_sessions
+from gbsep.shelf import batch as batch_report
 from gbsep.shelf import record, review
 from gbsep.shelf.measured import diagnose_folder, evaluate_folder
 

@@ -17,7 +17,6 @@ import gbsep
 from gbsep import rendering
 from gbsep.atomic import write_whole
 from gbsep.audio import Audio
-from gbsep.batch import report as batch_report
 from gbsep.cli.common import Time
 from gbsep.errors import FolderUnknown, GbsepError, OutputError, ParameterError, PresetError, SmallFileError
 from gbsep.io.probe import is_stem
@@ -27,6 +26,7 @@ from gbsep.report import collect, write_report
 from gbsep.report.page import beside_of
 from gbsep.schema import is_plain_name
 from gbsep.session.write import write_sessions
+from gbsep.shelf import batch as batch_report
 from gbsep.shelf import folder as outputs
 from gbsep.shelf import record, remote, review
 from gbsep.store import folders, smallfiles

@@ -36,9 +36,9 @@ from ..io.probe import is_stem
 from ..preset.overrides import parse_override
 from ..shelf import folder as outputs
 from ..shelf import record, remote
+from ..shelf.batch import REPORT
 from ..shelf.remote import is_url
 from ..store import smallfiles
-from .report import REPORT
 
 JSON_LINES = {".jsonl", ".ndjson"}
 MANIFESTS = {".csv", ".tsv", *JSON_LINES}

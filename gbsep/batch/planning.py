@@ -56,7 +56,7 @@ class Batch:
     def in_order(self, outcomes: Iterable[Outcome]) -> list[Outcome]:
         """Outcomes in the order of the plans, then those that were refused."""
         place = {(plan.source, plan.label): number for number, plan in enumerate(self.plans)}
-        return sorted(outcomes, key=lambda one: place.get((one.input, one.preset), len(place)))
+        return sorted(outcomes, key=lambda outcome: place.get((outcome.input, outcome.preset), len(place)))
 
     @property
     def alone(self) -> bool:
@@ -105,43 +105,12 @@ def plan(
         options = replace(options, out=remote.stand_in_for(destination))
     if jobs is not None and jobs < 1:
         raise ParameterError("jobs", jobs, "1 or more")
-    loaded: dict[str, Preset] = {}
-
-    def load(preset: AnyPreset, more: Sequence[tuple[str, Any]] = ()) -> Preset:
-        if isinstance(preset, Preset):
-            if more:
-                raise ParameterError("overrides", more, "for presets given by name, file or document")
-            return preset
-        return read(preset, (*overrides, *more))
-
-    def read(preset: str | Path | Mapping[str, Any], changed: Iterable[tuple[str, Any]]) -> Preset:
-        changed = tuple(changed)
-        key = json.dumps([str(preset), changed], default=str)
-        if key not in loaded:
-            loaded[key] = load_preset(preset, changed, models=options.models, **changes)
-        return loaded[key]
-
-    def chosen(asked: Request, track: str) -> list[Preset]:
-        if asked.preset or presets:
-            return [load(preset, asked.overrides) for preset in ([asked.preset] if asked.preset else presets)]
-        return [rendering.chosen_preset(options.out, track, (*overrides, *asked.overrides), read)]
-
-    for preset in presets or ("default",):
-        load(preset)
+    choice = _Presets(tuple(presets), tuple(overrides), options, changes)
     requests, left_out, stems = inputs.expand(words, destination or options.out)
-    plans: list[Plan] = []
     refused: list[Outcome] = []
     unseen: list[str] = []
-    for asked, track in _with_tracks(requests, options.out, below):
-        try:
-            for preset in chosen(asked, track):
-                plans += _plan_one(asked, preset, options, track, destination, refused, unseen)
-        except Exception as error:
-            reason, origin = in_place(asked.row, unexpected(error)), traceback_of(error)
-            refused.append(Outcome(asked.input, asked.preset or "", "failed", track, error=reason, traceback=origin))
-    if destination:
-        shutil.rmtree(options.out, ignore_errors=True)
-    plans = list(_without_collisions(plans, refused))
+    tracks = _with_tracks(requests, options.out, below)
+    plans = list(_without_collisions(list(_plan_each(tracks, choice, options, destination, refused, unseen)), refused))
     work = len(separations(plans))
     jobs = max(1, min(jobs or min(processors(), _memory_bytes() // WORKER_BYTES), work))
     if check_space and not destination:
@@ -157,6 +126,44 @@ def plan(
         _threads(jobs, work),
         tuple(dict.fromkeys(unseen)),
     )
+
+
+class _Presets:
+    """The presets of a batch: those that are asked for, each read once."""
+
+    def __init__(
+        self,
+        asked: tuple[AnyPreset, ...],
+        overrides: tuple[tuple[str, Any], ...],
+        options: Options,
+        changes: Mapping[str, Any],
+    ):
+        self._asked, self._overrides, self._options, self._changes = asked, overrides, options, changes
+        self._loaded: dict[str, Preset] = {}
+        for preset in asked or ("default",):
+            self._load(preset)
+
+    def chosen(self, request: Request, track: str) -> list[Preset]:
+        """Those of a request: its own, or those of the batch, or else the one that its song's review chose."""
+        if request.preset or self._asked:
+            asked = [request.preset] if request.preset else self._asked
+            return [self._load(preset, request.overrides) for preset in asked]
+        overrides = (*self._overrides, *request.overrides)
+        return [rendering.chosen_preset(self._options.out, track, overrides, self._read)]
+
+    def _load(self, preset: AnyPreset, more: Sequence[tuple[str, Any]] = ()) -> Preset:
+        if isinstance(preset, Preset):
+            if more:
+                raise ParameterError("overrides", more, "for presets given by name, file or document")
+            return preset
+        return self._read(preset, (*self._overrides, *more))
+
+    def _read(self, preset: str | Path | Mapping[str, Any], overrides: Iterable[tuple[str, Any]]) -> Preset:
+        overrides = tuple(overrides)
+        key = json.dumps([str(preset), overrides], default=str)
+        if key not in self._loaded:
+            self._loaded[key] = load_preset(preset, overrides, models=self._options.models, **self._changes)
+        return self._loaded[key]
 
 
 def _with_tracks(requests: list[Request], out: Path, below: Path | None) -> Iterator[tuple[Request, str]]:
@@ -210,6 +217,26 @@ def _names_below(folder: Path, places: Iterable[Path]) -> dict[Path, str]:
 
 def _place(asked: Request) -> Path:
     return remote.path_of(asked.input) if remote.is_url(asked.input) else Path(asked.input)
+
+
+def _plan_each(
+    tracks: Iterable[tuple[Request, str]],
+    choice: _Presets,
+    options: Options,
+    destination: str | None,
+    refused: list[Outcome],
+    unseen: list[str],
+) -> Iterator[Plan]:
+    """The plans of all requests; what cannot be had is one more outcome in `refused`, or one more URL in `unseen`."""
+    for asked, track in tracks:
+        try:
+            for preset in choice.chosen(asked, track):
+                yield from _plan_one(asked, preset, options, track, destination, refused, unseen)
+        except Exception as error:
+            reason, origin = in_place(asked.row, unexpected(error)), traceback_of(error)
+            refused.append(Outcome(asked.input, asked.preset or "", "failed", track, error=reason, traceback=origin))
+    if destination:
+        shutil.rmtree(options.out, ignore_errors=True)
 
 
 def _plan_one(

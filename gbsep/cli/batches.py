@@ -22,6 +22,7 @@ from .progress import batch_progress, two_stops
 if TYPE_CHECKING:
     from ..batch import Batch
     from ..rendering import Options, Outcome
+    from ..shelf.batch import Report
 
 CHOSEN = "the one chosen in review, or default"
 """The preset of a song for which none is named, where one may be left out."""
@@ -164,7 +165,7 @@ def carry_out(
     complete = interrupted or after is None or after(outcomes)
     history.learn(planned, outcomes)
     failed = not complete or any(outcome.status == "failed" for outcome in outcomes)
-    told: dict[str, Any] | None = None
+    told: Report | None = None
     problem = ""
     if several and outcomes:
         try:
@@ -173,10 +174,10 @@ def carry_out(
             problem, failed = str(error), True
     print_outcomes(outcomes, choices.as_json)
     if told:
-        counts = {**told["counts"], "not done": len(planned.plans) + len(planned.refused) - len(outcomes)}
+        counts = {**told.counts, "not done": len(planned.plans) + len(planned.refused) - len(outcomes)}
         words = [f"{count} {word}" for word, count in counts.items() if count]
         say(f"{', '.join(words)}; {report.place(planned)}", err=True)
-        if left := told["unreviewed"]:
+        if left := told.unreviewed:
             say(f"{len(left)} unreviewed; gbsep review {planned.options.out} opens them", err=True)
     if problem:
         complain(problem)

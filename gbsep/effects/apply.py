@@ -99,7 +99,13 @@ def apply_blocks(
     for message in check_chain(nodes, sample_rate, sidechains, allow_plugin_paths=allow_plugin_paths):
         warn(message)
     run = Run(sample_rate, channels, frames + tail_frames, start_s, sidechains, report, folder)
-    return _through(_with_tail(blocks, channels, frames, tail_frames), nodes, "chain", run)
+    return run_blocks(blocks, nodes, run, tail_frames)
+
+
+def run_blocks(blocks: Iterable[Block], nodes: tuple[Node, ...], run: Run, tail_frames: int = 0) -> Iterator[Block]:
+    """As `apply_blocks` does, for a chain that `check_chain` has let pass: run.frames come out, the tail with them."""
+    frames = run.frames - tail_frames
+    return _through(_with_tail(blocks, run.channels, frames, tail_frames), nodes, "chain", run)
 
 
 def _with_tail(blocks: Iterable[Block], channels: int, frames: int, tail_frames: int) -> Iterator[Block]:

@@ -167,7 +167,6 @@ def target(
         start_s=options.start_s,
         tags=info.tags,
         broadcast=shift_time_reference(info.broadcast, start_frame) if info.broadcast else info.broadcast,
-        allow_plugin_paths=options.allow_plugin_paths,
         expected=warnings,
     )
 

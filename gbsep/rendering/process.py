@@ -16,9 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from ..audio import Block, Reader
-from ..effects import chain as chains
-from ..effects.chain import Node
+from ..effects.apply import run_blocks
+from ..effects.nodes import Node
 from ..effects.plugin import PluginReport
+from ..effects.stream import Run
 from ..errors import ParameterError, PluginError, PresetError
 from ..io.formats import OutputFormat, largest_sample, may_clip
 from ..io.spool import Spool
@@ -48,7 +49,6 @@ class Target:
     start_s: float
     tags: Mapping[str, str]
     broadcast: bytes | None
-    allow_plugin_paths: bool
     expected: tuple[str, ...]
 
     @property
@@ -130,7 +130,7 @@ def write(
     """Process every signal, in threads, and write those that have a file into the folder `place`.
 
     A format that can clip is written in a second step, when all peaks are known.
-    Raises what `apply_blocks` raises, and AudioFileError for files that cannot be written.
+    Raises what `run_blocks` raises, and AudioFileError for files that cannot be written.
     """
     signals = tuple(signals)
     names = [signal.name for signal in signals if signal.name in target.names]
@@ -182,20 +182,9 @@ def _apply(work: _Work, signal: Signal, take: Callable[[Block], None]) -> Proces
     blocks = _metered(source.blocks(), before)
     if signal.chain or target.tail_frames:
         after = levels.Meter(source.sample_rate, source.channels)
-        processed = chains.apply_blocks(
-            blocks,
-            signal.chain,
-            source.sample_rate,
-            source.channels,
-            source.frames,
-            target.tail_frames,
-            sidechains=work.sidechains,
-            start_s=target.start_s,
-            report=note,
-            folder=work.place,
-            allow_plugin_paths=target.allow_plugin_paths,
-        )
-        blocks = _metered(processed, after)
+        frames = source.frames + target.tail_frames
+        running = Run(source.sample_rate, source.channels, frames, target.start_s, work.sidechains, note, work.place)
+        blocks = _metered(run_blocks(blocks, signal.chain, running, target.tail_frames), after)
     with naming(f"{target.preset}: stems.{signal.name}."):
         for block in blocks:
             if work.progress.stop.is_set():

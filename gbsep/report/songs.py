@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from ..audio import Reader
-from ..batch import report as batch_report
 from ..errors import OutputError, exact, exact_sum
 from ..io.read import open_reader
 from ..measure import levels
 from ..measure.figures import COLUMNS
 from ..measure.levels import Levels
-from ..shelf import record, review
+from ..shelf import batch, record, review
 from ..shelf.measured import evaluate_folder
 from ..shelf.record import FindingRow, Record
 from ..shelf.stems import StemFolder, find_stems, renders_in
@@ -222,8 +221,8 @@ def _seconds(start_s: float, duration_s: float | None) -> str:
 def _failures(out: Path) -> dict[str, dict[str, str]]:
     """What the last batch into this folder could not do, by song and preset, and why."""
     failures: dict[str, dict[str, str]] = {}
-    told = batch_report.read(out)
+    told = batch.read(out)
     for one in told.renders if told else ():
         if one.status == "failed":
-            failures.setdefault(one.song, {})[one.preset] = one.error or ""
+            failures.setdefault(one.song, {})[one.label] = one.error or ""
     return failures
