@@ -522,3 +522,37 @@ def test_of_several_tracks_the_one_flagged_default_is_taken_with_a_word(tmp_path
     info = probe(path)
     assert info.channels == 2
     assert "it holds 2 audio tracks: gbsep takes number 2, flagged default" in info.warnings[0]
+
+
+JOINABLE = {"flac": "PCM_16", "au": "PCM_16", "caf": "PCM_16"}
+
+
+@pytest.mark.parametrize("suffix", JOINABLE)
+def test_files_joined_by_their_bytes_are_refused_rather_than_cut_to_the_first(tmp_path: Path, suffix: str) -> None:
+    path, alone = tmp_path / f"joined.{suffix}", tmp_path / f"a.{suffix}"
+    soundfile.write(alone, noise(RATE), RATE, JOINABLE[suffix])
+    assert probe(alone).frames == RATE
+    path.write_bytes(2 * alone.read_bytes())
+    with pytest.raises(AudioFileError, match="several files joined"):
+        probe(path)
+
+
+@pytest.mark.parametrize("sizes", [(0x80000024, 0x80000000), (None, 0xFFFFFFFF), (0x80000023, 0x7FFFFFFF)])
+def test_a_wav_that_was_written_into_a_pipe_is_whole(tmp_path: Path, sizes: tuple[int | None, int]) -> None:
+    """The sizes are those that arecord, ffmpeg and others leave in the header."""
+    path = tmp_path / "pipe.wav"
+    soundfile.write(path, noise(RATE), RATE, "PCM_16")
+    data = bytearray(path.read_bytes())
+    form_size, size = sizes
+    struct.pack_into("<I", data, data.index(b"data") + 4, size)
+    if form_size:
+        struct.pack_into("<I", data, 4, form_size)
+    path.write_bytes(data)
+    assert probe(path).frames == RATE
+
+
+def test_a_line_end_after_the_audio_is_no_damage(tmp_path: Path) -> None:
+    path = tmp_path / "line.wav"
+    soundfile.write(path, noise(RATE), RATE, "PCM_16")
+    path.write_bytes(path.read_bytes() + b"\n")
+    assert probe(path).frames == RATE

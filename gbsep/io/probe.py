@@ -29,7 +29,7 @@ from ..audio import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
 from ..errors import AudioFileError, GbsepError
 from . import formats, framing, mp3, pyav, sndfile, tags
 from .formats import CONTAINERS, FORMATS, Kind
-from .wholeness import REPAIR, SHORTENED, UNKNOWN_SIZES, check_chunks, check_last_ogg_page, ogg_streams
+from .wholeness import REPAIR, SHORTENED, UNKNOWN_SIZES, check_alone, check_chunks, check_last_ogg_page, ogg_streams
 
 if TYPE_CHECKING:
     import soundfile
@@ -109,6 +109,7 @@ def look(path: Path) -> Look:
     """As `probe`, and also how the file is read. Raises AudioFileError."""
     with sndfile.reading_errors(path):
         kind = formats.recognise(path)
+        check_alone(path)
         info, needs_pyav = _look_sound(path, kind) if kind.sound else (_look_pyav(path, kind), True)
         if info.channels not in (1, 2):
             raise AudioFileError(

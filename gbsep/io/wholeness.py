@@ -6,6 +6,7 @@ Advanced Systems Format, 3.2.
 
 from __future__ import annotations
 
+import mmap
 import os
 import struct
 from collections.abc import Callable, Mapping
@@ -17,11 +18,16 @@ from ..errors import AudioFileError
 SHORTENED = "it is cut short or damaged: copy or export it again"
 UNDECODED = "no byte is missing, so it is damaged within, or of a form that PyAV does not know: export it as PCM"
 REPAIR = "export it again from the program that made it"
-UNKNOWN_SIZES = (0xFFFFFFFF, 0x7FFFF000)
-"""The data size in a WAV header that ffmpeg and SoX write into a pipe."""
+JOINED = "is several files joined, and players read the first alone: split it, or join the sound in an editor"
+UNKNOWN_SIZES = (0xFFFFFFFF, 0x80000000, 0x7FFFFFFF, 0x7FFFF000)
+"""The data sizes in a WAV header that ffmpeg, arecord and SoX write into a pipe."""
 _OGG_PAGE = 65307
 """Bytes in the largest Ogg page."""
+_CHUNK_HEADER = 8
+"""Bytes before the body of a chunk; what is shorter than that is none."""
 _BOXES = (b"ftyp", b"moov", b"mdat", b"moof", b"free", b"skip", b"wide", b"uuid", b"mfra", b"sidx", b"styp")
+_FLAC_START = b"fLaC\0\0\0\x22"
+"""The mark of a FLAC file and the header of its first block, which says of 34 bytes that they describe the stream."""
 _SEGMENT = b"\x18\x53\x80\x67"
 _ASF_FILE = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 """The mark of ASF's File Properties Object."""
@@ -56,7 +62,7 @@ def check_chunks(path: Path) -> bytes:
                 audio_seen, there = True, end - at - 8
                 if form == b"RF64" and size == 0xFFFFFFFF:
                     size = size_64
-                elif size in UNKNOWN_SIZES and u32.unpack(form_size)[0] >= size:
+                elif size == 0xFFFFFFFF or (size in UNKNOWN_SIZES and u32.unpack(form_size)[0] >= size):
                     return tag
                 if size > there:
                     raise AudioFileError(path, f"header promises {size} bytes of audio, {there} are there: {SHORTENED}")
@@ -67,9 +73,33 @@ def check_chunks(path: Path) -> bytes:
                 at += 1
         file.seek(min(at, end))
         rest = file.read(2**16)
-        if audio_seen and rest.strip(b"\0") and not rest.startswith((b"TAG", b"ID3", b"APETAGEX")):
+        if audio_seen and len(rest) >= _CHUNK_HEADER and rest.strip(b"\0") and not rest.startswith((b"TAG", b"ID3", b"APETAGEX")):
             raise AudioFileError(path, f"{end - at} bytes follow the audio that the header knows nothing of: {REPAIR}")
     return tag
+
+
+def check_alone(path: Path) -> None:
+    """Raise AudioFileError where another file of its kind follows a FLAC, AU, CAF or FLV file: the first alone is read."""
+    with path.open("rb") as file:
+        head = file.read(12)
+        if head[:4] == b".snd" and len(head) == 12:
+            begin, size = struct.unpack(">II", head[4:])
+            file.seek(begin + size if size != 0xFFFFFFFF else 0, os.SEEK_SET)
+            joined = size != 0xFFFFFFFF and file.read(4) == b".snd"
+        elif head[:4] == b"caff":
+            try:
+                _caf(file, path.stat().st_size)
+                return
+            except _Joined:
+                joined = True
+        elif head[:8] == _FLAC_START or head[:4] == b"FLV\x01":
+            start = _FLAC_START if head[:4] == b"fLaC" else head[:9]
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                joined = content.find(start, 12) >= 0
+        else:
+            return
+    if joined:
+        raise AudioFileError(path, JOINED)
 
 
 def check_last_ogg_page(path: Path) -> None:
@@ -113,10 +143,17 @@ def check_promise(path: Path, demuxer: str) -> bool:
         return False
     with path.open("rb") as file:
         end = file.seek(0, os.SEEK_END)
-        promised = check(file, end)
+        try:
+            promised = check(file, end)
+        except _Joined:
+            raise AudioFileError(path, JOINED) from None
     if promised is not None and promised > end:
         raise AudioFileError(path, f"header promises {promised} bytes, {end} are there: {SHORTENED}")
     return promised is not None
+
+
+class _Joined(Exception):
+    """Another file of the same kind follows."""
 
 
 def _boxes(file: IO[bytes], end: int) -> int | None:
@@ -127,6 +164,8 @@ def _boxes(file: IO[bytes], end: int) -> int | None:
         size, name = struct.unpack(">I4s", file.read(8))
         if name not in _BOXES or size == 0:
             break
+        if seen and name == b"ftyp":
+            raise _Joined
         if size == 1:
             size = int.from_bytes(file.read(8), "big")
         if size < 8:
@@ -190,7 +229,9 @@ def _caf(file: IO[bytes], end: int) -> int | None:
     at = 8
     while at + 12 <= end:
         file.seek(at)
-        size = struct.unpack(">4sq", file.read(12))[1]
+        name, size = struct.unpack(">4sq", file.read(12))
+        if name[:4] == b"caff":
+            raise _Joined
         if size < 0:
             return None
         at += 12 + size
