@@ -668,6 +668,15 @@ def test_one_render_alone_has_no_report(typed: Any, album: Path) -> None:
     assert {path.name for path in Path("gbsep-out").iterdir()} == {"1", "batch.json"}
 
 
+@pytest.mark.parametrize("name", ["b\0.wav", "\ud800.wav"])
+def test_a_row_that_no_file_can_have_does_not_make_the_report_a_strangers(typed: Any, album: Path, name: str) -> None:
+    rows = [json.dumps({"input": "album/1.wav"}), json.dumps({"input": name})]
+    Path("m.jsonl").write_text("\n".join(rows) + "\n")
+    for told in ("1 ok, 1 failed", "1 skipped, 1 failed"):
+        code, _, err = typed("render", "m.jsonl", "-p", "exp002", "--keep-going")
+        assert (code, told in err) == (1, True), err
+
+
 def test_a_batch_json_of_somebody_else_stays(typed: Any, album: Path) -> None:
     Path("gbsep-out").mkdir()
     Path("gbsep-out/batch.json").write_text("{}")

@@ -150,6 +150,18 @@ def test_another_bit_depth_needs_overwrite(song: Path, done: Path, tmp_path: Pat
     assert gbsep.render(song, load_preset("exp002", bit_depth="16"), tmp_path / "out", overwrite=True).status == "ok"
 
 
+def test_another_bit_depth_needs_overwrite_after_a_render_in_another_format(
+    song: Path, done: Path, tmp_path: Path
+) -> None:
+    """render.json tells of the last render alone; the files of the one before say themselves what they are."""
+    wavs = {path.name: path.read_bytes() for path in done.glob("*.wav")}
+    gbsep.render(song, load_preset("exp002", format="mp3"), tmp_path / "out")
+    with pytest.raises(OutputError, match=r"is there already with a bit depth of float32; give --overwr"):
+        gbsep.render(song, load_preset("exp002", bit_depth="24"), tmp_path / "out")
+    assert {path.name: path.read_bytes() for path in done.glob("*.wav")} == wavs
+    assert gbsep.render(song, load_preset("exp002", bit_depth="float32"), tmp_path / "out").status == "ok"
+
+
 @pytest.mark.parametrize("format", ["reaper", "dawproject"])
 def test_what_a_project_refers_to_is_not_deleted_without_a_word(
     song: Path, done: Path, tmp_path: Path, format: str

@@ -73,13 +73,18 @@ def check_chunks(path: Path) -> bytes:
                 at += 1
         file.seek(min(at, end))
         rest = file.read(2**16)
-        if audio_seen and len(rest) >= _CHUNK_HEADER and rest.strip(b"\0") and not rest.startswith((b"TAG", b"ID3", b"APETAGEX")):
+        if (
+            audio_seen
+            and len(rest) >= _CHUNK_HEADER
+            and rest.strip(b"\0")
+            and not rest.startswith((b"TAG", b"ID3", b"APETAGEX"))
+        ):
             raise AudioFileError(path, f"{end - at} bytes follow the audio that the header knows nothing of: {REPAIR}")
     return tag
 
 
 def check_alone(path: Path) -> None:
-    """Raise AudioFileError where another file of its kind follows a FLAC, AU, CAF or FLV file: the first alone is read."""
+    """Raise AudioFileError where a FLAC, AU, CAF or FLV file is followed by another: the first alone would be read."""
     with path.open("rb") as file:
         head = file.read(12)
         if head[:4] == b".snd" and len(head) == 12:

@@ -33,7 +33,8 @@ from typing import TYPE_CHECKING
 
 from ..atomic import write_whole
 from ..errors import AudioFileError, OutputError, ParameterError, SmallFileError, nearest
-from ..io.formats import OutputFormat
+from ..io.formats import FORMATS, OutputFormat
+from ..io.probe import probe
 from ..store import locks, smallfiles
 from ..store.identity import content_hash
 from . import record
@@ -84,10 +85,8 @@ def inspect(folder: Path, wanted: Mapping[str, str], names: Collection[str], out
             return Existing("foreign", f"{name} was changed since gbsep wrote it")
     if found is None:
         return Existing("none")
-    was = _format_of(found)
-    there = sorted(name for name in set(names) & set(own) if (folder / name).exists())
-    if there and was and was.container == output.container and was.bit_depth != output.bit_depth:
-        return Existing("foreign", f"{there[0]} is there already with a bit depth of {was.bit_depth}")
+    if depth := _other_depth(folder, found, names, output):
+        return Existing("foreign", depth)
     missing = sorted(name for name in own if not (folder / name).exists())
     if missing:
         return Existing("stale", f"{missing[0]} is missing")
@@ -103,6 +102,32 @@ def inspect(folder: Path, wanted: Mapping[str, str], names: Collection[str], out
 def _format_of(found: Record) -> OutputFormat | None:
     with contextlib.suppress(ParameterError):
         return OutputFormat(found.preset.output.format, found.preset.output.bit_depth)
+    return None
+
+
+def _other_depth(folder: Path, found: Record, names: Collection[str], output: OutputFormat) -> str:
+    """Which of the files to be written is there in another bit depth; empty for none.
+
+    The record tells the depth of its own render; files of a render before that tell it themselves.
+    """
+    there = [name for name in sorted(set(names) & set(found.files)) if (folder / name).exists()]
+    was = _format_of(found)
+    for name in there:
+        is_own = was is not None and was.container == output.container and name in found.own_files
+        depth = was.bit_depth if is_own and was else _bit_depth(folder / name)
+        if depth not in (None, output.bit_depth):
+            return f"{name} is there already with a bit depth of {depth}"
+    return ""
+
+
+def _bit_depth(file: Path) -> str | None:
+    """The word for a file's bit depth; None for one that is gone, or has none, such as MP3."""
+    with contextlib.suppress(AudioFileError):
+        info = probe(file)
+        row = FORMATS.get(info.container)
+        return (
+            next((depth for depth, subtype in row.subtypes.items() if subtype == info.subtype), None) if row else None
+        )
     return None
 
 
