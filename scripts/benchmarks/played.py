@@ -75,7 +75,7 @@ def generated(kind: Kind, band: Sequence[instruments.Instrument], seed: int, cou
         yield mixed(np.stack(stems), rng, mono, f"{number}", ())
 
 
-def scales(mono: bool) -> Iterator[Jam]:
+def scales() -> Iterator[Jam]:
     """A bass that climbs from E1 to G4 and a guitar that falls from E5 to E2, alone, plucked strings of the demo."""
     steps = [pitch for pitch in range(E1, E5 + 1) if (pitch - E1) % 12 in SCALE]
     for name, part, pitches in (
@@ -92,7 +92,7 @@ def scales(mono: bool) -> Iterator[Jam]:
             ]  # fmt: skip
             stems = np.zeros((2, sum(map(len, tones))))
             stems[part] = np.concatenate(tones)
-            yield mixed(stems, rng, mono, f"{name}, {note_s:g} s a note", ())
+            yield mixed(stems, rng, True, f"{name} scale, {note_s:g} s a note", ())
 
 
 def kept(jam: Jam, bass: np.ndarray) -> float:
@@ -103,7 +103,7 @@ def kept(jam: Jam, bass: np.ndarray) -> float:
 
 @click.command(help=__doc__)
 @click.option("--data", type=click.Path(path_type=Path, exists=True), default=DATA, help="Folder with played/, notes/.")
-@click.option("--songs", "count", default=8, show_default=True, help="Generated songs of every kind.")
+@click.option("--songs", "count", default=4, show_default=True, help="Generated songs of every kind.")
 @click.option("--seed", default=27, show_default=True)
 @click.option("--weights", type=click.Path(path_type=Path, exists=True), multiple=True, help="Weights beside them.")
 def command(data: Path, count: int, seed: int, weights: tuple[Path, ...]) -> None:
@@ -122,15 +122,13 @@ def command(data: Path, count: int, seed: int, weights: tuple[Path, ...]) -> Non
         for name, kind in TOGETHER.items():
             jams = generated(kind, band, seed, count, mono)
             show(f"{name}, {count} songs", np.stack([_scores(jam, networks) for jam in jams], axis=1))
-        click.echo(f"\n{title + ', kept of what is alone':36}" + "".join(f"{label:>20}" for label in labels))
-        for name, kind in ALONE.items():
-            rows = np.array([_kept(jam, networks) for jam in generated(kind, band, seed, count, mono)])
-            cells = (
-                f"{least:12.0%} /{middle:6.0%}" for least, middle in zip(rows.min(0), np.median(rows, 0), strict=True)
-            )
-            click.echo(f"{name + ', least / median':36}" + "".join(cells))
-        for jam in scales(mono):
-            click.echo(f"{jam.name:36}" + "".join(f"{part:20.1%}" for part in _kept(jam, networks)))
+    click.echo(f"\n{'kept of what is alone, mono':36}" + "".join(f"{label:>20}" for label in labels))
+    for name, kind in ALONE.items():
+        rows = np.array([_kept(jam, networks) for jam in generated(kind, band, seed, count, True)])
+        cells = zip(rows.min(axis=0), np.median(rows, axis=0), strict=True)
+        click.echo(f"{name + ', least / median':36}" + "".join(f"{least:12.0%} /{half:6.0%}" for least, half in cells))
+    for jam in scales():
+        click.echo(f"{jam.name:36}" + "".join(f"{part:20.1%}" for part in _kept(jam, networks)))
 
 
 def _scores(jam: Jam, networks: Sequence[Separator]) -> np.ndarray:
