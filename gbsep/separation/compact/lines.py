@@ -46,7 +46,7 @@ SMOOTH = 4
 SURE = 0.88
 """Share of one of the two from which the network hears it alone."""
 
-ALONE, NEAR = 0.4, 32
+ALONE, NEAR = 0.4, 96
 """How many of the frames that are heard, of so many on either side, are to be lone notes by the network too."""
 
 GAP, LEAP = 32, 12.5
