@@ -5,7 +5,7 @@ bass and ends as a guitar. A listener hears one instrument. So lines are followe
 holds nearly all the power, amid frames in which the network hears one instrument alone, from note to note. On a line
 the evidence of all its frames counts, the less the further they are away: what only one of the two can play (below E2,
 above G4) counts fully, what the network says of the notes between hardly. Where that decides for one instrument, the
-line is its own, whatever the network says. Chords, and passages in which both play, are left as they are.
+notes between are its own, whatever the network says. Chords, and passages in which both play, are left as they are.
 
 Spectra are complex64 (frames, bins). A frame depends on MARGIN frames on either side and no more.
 """
@@ -46,7 +46,7 @@ SMOOTH = 4
 SURE = 0.88
 """Share of one of the two from which the network hears it alone."""
 
-ALONE, NEAR = 0.4, 96
+ALONE, NEAR = 0.4, 64
 """How many of the frames that are heard, of so many on either side, are to be lone notes by the network too."""
 
 GAP, LEAP = 32, 12.5
@@ -109,8 +109,10 @@ def _owners(config: Config, mixture: np.ndarray, bass: np.ndarray) -> np.ndarray
             counted = np.zeros(whole.stop - whole.start)
             counted[frames - frames[0]] = evidence[frames]
             found = np.convolve(counted, weights)[REACH : REACH + len(counted)]
+            pitch = np.exp(np.interp(np.arange(whole.start, whole.stop), frames, np.log(hz[frames])))
+            unclear = (pitch > BASS_BELOW_HZ) & (pitch < GUITAR_ABOVE_HZ)
             decided = np.where(found > 0, 1.0, 0.0)
-            owner[whole] = np.where((np.abs(found) > DECIDED) & alone[whole], decided, np.nan)
+            owner[whole] = np.where((np.abs(found) > DECIDED) & alone[whole] & unclear, decided, np.nan)
     return owner
 
 
