@@ -20,7 +20,7 @@ from .errors import BackendNotInstalled, GbsepError, WeightsMissing, unexpected
 from .models.catalogue import MODELS
 from .plugins import host
 from .separation import compute, weights
-from .separation.compact import graph as harmonic_graph
+from .separation.compact import graph as compact_graph
 from .store import folders
 from .store import stemcache as cache
 
@@ -90,9 +90,9 @@ def _device() -> Check:
 
 def _runtime() -> Check:
     try:
-        runtime = harmonic_graph.load_runtime()
+        runtime = compact_graph.load_runtime()
     except BackendNotInstalled as error:
-        return Check("ONNX Runtime", "problem", str(error), harmonic_graph.REINSTALL)
+        return Check("ONNX Runtime", "problem", str(error), compact_graph.REINSTALL)
     return Check("ONNX Runtime", "ok", f"{runtime.__version__}, for the embedded model")
 
 

@@ -45,6 +45,7 @@ from gbsep.report.log import WORDS, added, numbers_of, write_log
 from gbsep.report.page import song_model
 from gbsep.report.spectrogram import mel_db, mel_hz
 from gbsep.separation.compact import backend as compact
+from gbsep.separation.compact import weights as compact_weights
 from gbsep.separation.compact.weights import is_compact
 from gbsep.separation.demucs.weights import read_bag
 from gbsep.separation.openunmix import backend as openunmix
@@ -306,7 +307,7 @@ def _weights(place: Path) -> Iterator[Part]:
         own_models(folder.parent)
         with contextlib.suppress(gbsep.GbsepError):
             find("small", "compact", folder.parent, download=False)
-        compact.load(network)
+        compact_weights.load(network)
 
     yield Part(network, content, networks, 1, special=False)
     licence = state_dir() / "own.licence"

@@ -50,7 +50,7 @@ def notes(args: argparse.Namespace) -> None:
 
 
 def render(args: argparse.Namespace) -> None:
-    from gbsep.separation.compact.network import Config
+    from gbsep.separation.compact.config import Config
     from gbsep.train import instruments, pool
 
     players, played = band(args), instruments.phrases(args.phrases) if args.phrases else []
@@ -87,28 +87,29 @@ def _write_kept(number: int) -> Path:
 
 def loaded(path: Path) -> tuple:
     """(config, weights) of a weight file, for torch."""
-    from gbsep.separation.compact import backend as compact
-    from gbsep.separation.compact import network as harmonic_net
+    from gbsep.separation.compact import network as compact_network
+    from gbsep.separation.compact import weights as compact_weights
 
-    config, weights = compact.load(path)
-    return config, harmonic_net.tensors(weights)
+    config, weights = compact_weights.load(path)
+    return config, compact_network.tensors(weights)
 
 
 def fit(args: argparse.Namespace) -> None:
     import torch
 
-    from gbsep.separation.compact import network as harmonic_net
+    from gbsep.separation.compact import network as compact_network
+    from gbsep.separation.compact.config import Config, config_from
     from gbsep.train import loop, mixing, objective, pool
 
     torch.set_num_threads(args.threads)
     args.run.mkdir(parents=True, exist_ok=True)
-    smaller, weights = loaded(args.start) if args.start else (harmonic_net.Config(), None)
+    smaller, weights = loaded(args.start) if args.start else (Config(), None)
     changes = json.loads(args.config.read_text()) if args.config else {}
-    config = harmonic_net.config_from({**asdict(smaller), **changes})
+    config = config_from({**asdict(smaller), **changes})
     if weights is None:
-        weights = harmonic_net.new_weights(config, args.seed)
+        weights = compact_network.new_weights(config, args.seed)
     elif changes:
-        weights = harmonic_net.grown(smaller, weights, config, args.seed)
+        weights = compact_network.grown(smaller, weights, config, args.seed)
     rate = config.sample_rate
     loops = pool.load_loops(args.drums, rate) if args.drums else []
     sources = mixing.on_device(pool.load(args.pool, rate, args.shards), loops, rate, args.device)
@@ -155,7 +156,7 @@ def validate(config, weights: dict, held_out, args: argparse.Namespace) -> dict[
 
 
 def prune(args: argparse.Namespace) -> None:
-    from gbsep.separation.compact import backend as compact
+    from gbsep.separation.compact import weights as compact_weights
     from gbsep.train import mixing, pool, pruning
 
     config, weights = loaded(args.weights)
@@ -165,14 +166,14 @@ def prune(args: argparse.Namespace) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     for path in (args.weights, *args.alike):
         smaller = pruning.pruned(config, loaded(path)[1], channels)
-        compact.save(args.out / path.name, *smaller)
+        compact_weights.save(args.out / path.name, *smaller)
         print(f"{args.out / path.name}: {sum(value.numel() for value in smaller[1].values())} weights")
 
 
 def evaluate(args: argparse.Namespace) -> None:
-    from gbsep.separation.compact import backend as compact
+    from gbsep.separation.compact import weights as compact_weights
 
-    for row in song_table(*compact.load(args.weights), args.songs):
+    for row in song_table(*compact_weights.load(args.weights), args.songs):
         print(f"{row['song']:40} {row['fold']:6}" + "".join(f"  {name} {row[name]:6.2f}" for name in MEASURES))
 
 
@@ -196,8 +197,8 @@ def song_table(config, weights: dict, songs: list[Path]) -> list[dict]:
 
 def export(args: argparse.Namespace) -> None:
     from gbsep.models import catalogue
-    from gbsep.separation.compact import backend as compact
-    from gbsep.separation.compact import network as harmonic_net
+    from gbsep.separation.compact import weights as compact_weights
+    from gbsep.separation.compact.config import config_from
     from gbsep.store.identity import content_hash
     from gbsep.train import loop
 
@@ -205,8 +206,8 @@ def export(args: argparse.Namespace) -> None:
     # Weights with a common past lie close together: their mean beats each (Wortsman et al., "Model soups", 2022).
     alike = [averages, *(loaded(path)[1] for path in args.mean)]
     averages = {name: sum(one[name] for one in alike) / len(alike) for name in averages}
-    compact.save(args.weights, harmonic_net.config_from(about), averages)
-    config, weights = compact.load(args.weights)
+    compact_weights.save(args.weights, config_from(about), averages)
+    config, weights = compact_weights.load(args.weights)
     before = json.loads(args.before.read_text()) if args.before else {}
     shards = [json.loads(path.read_text()) for folder in args.pool for path in sorted(folder.glob("[0-9]*.json"))]
     curve = list(csv.DictReader((args.run / "log.csv").open()))[-10:]
@@ -233,7 +234,7 @@ def export(args: argparse.Namespace) -> None:
             "sha256": content_hash(args.held_out),
             "without": args.without or [],
             "unheard": args.unheard or [],
-            "quality": song_table(*compact.load(args.held_out), args.songs),
+            "quality": song_table(*compact_weights.load(args.held_out), args.songs),
         }
     args.weights.with_suffix(".json").write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n")
     print(f"{args.weights}: step {step}, {args.weights.stat().st_size / 1e6:.2f} MB")

@@ -24,20 +24,17 @@ from gbsep.errors import BackendError, BackendNotInstalled, SeparationFailed, We
 from gbsep.io.read import read
 from gbsep.models import catalogue
 from gbsep.separation.backend import Context
+from gbsep.separation.compact import backend as compact
+from gbsep.separation.compact import graph as compact_graph
+from gbsep.separation.compact import network as compact_network
 from gbsep.separation.compact import (
-    backend as compact,
-)
-from gbsep.separation.compact import (
-    graph as harmonic_graph,
-)
-from gbsep.separation.compact import (
-    network as harmonic_net,
-)
-from gbsep.separation.compact import (
+    rests,
     timbre,
 )
+from gbsep.separation.compact import weights as compact_weights
+from gbsep.separation.compact.config import Config, config_from
 from gbsep.separation.compact.graph import Network, Stream
-from gbsep.separation.compact.network import Config
+from gbsep.separation.compact.song import LEVEL_S
 from gbsep.separation.compact.tuning import tuned, tuning_cents
 
 EMBEDDED = catalogue.EMBEDDED_FOLDER / catalogue.EMBEDDED.files[0]
@@ -49,9 +46,9 @@ SMALL = Config(n_fft=256, hop_length=64, bins=80, pitches=48, bins_per_octave=12
                widths=(4, 4, 6), dilations=((1, 1), (2, 2), (4, 4), (2, 1)), projected=2, head=4)  # fmt: skip
 
 
-def lively(config: Config = SMALL, seed: int = 0) -> harmonic_net.Weights:
+def lively(config: Config = SMALL, seed: int = 0) -> compact_network.Weights:
     """Untrained weights whose output hangs on everything the network sees."""
-    weights = harmonic_net.new_weights(config, seed)
+    weights = compact_network.new_weights(config, seed)
     weights["out.weight"] *= 20
     return weights
 
@@ -63,7 +60,7 @@ def music(frames: int, channels: int, rng: np.random.Generator, sample_rate: int
 
 
 def separated(
-    audio: Audio, weights: harmonic_net.Weights, config: Config = SMALL, shifts: int = 1
+    audio: Audio, weights: compact_network.Weights, config: Config = SMALL, shifts: int = 1
 ) -> dict[str, np.ndarray]:
     blocks = list(compact.separate(audio.reader(), config, weights, shifts=shifts))
     return {name: join(block[name] for block in blocks) for name in ("bass", "guitar")}
@@ -76,7 +73,7 @@ def test_spectra_are_scipys(rng):
     from scipy.signal import stft
 
     x = rng.standard_normal(4000)
-    made = harmonic_net.spectrum(SMALL, torch.tensor(x, dtype=torch.float32)[None])[0].numpy()
+    made = compact_network.spectrum(SMALL, torch.tensor(x, dtype=torch.float32)[None])[0].numpy()
     _, _, wanted = stft(x, window="hann", nperseg=SMALL.n_fft, noverlap=SMALL.n_fft - SMALL.hop_length, padded=False)
     assert made.shape[1] == wanted.shape[1]
     np.testing.assert_allclose(made, wanted, atol=1e-5)
@@ -85,32 +82,32 @@ def test_spectra_are_scipys(rng):
 def test_a_sine_of_amplitude_one_reads_half_in_its_bin():
     bin_hz = SMALL.sample_rate / SMALL.n_fft
     wave = torch.sin(2 * torch.pi * 20 * bin_hz * torch.arange(4096) / SMALL.sample_rate)
-    spectrum = harmonic_net.spectrum(SMALL, wave[None].float())[0].abs()
+    spectrum = compact_network.spectrum(SMALL, wave[None].float())[0].abs()
     assert spectrum[20, 30].item() == pytest.approx(0.5, abs=1e-3)
 
 
 @pytest.mark.parametrize("length", [1, 63, 64, 1000, 4096])
 def test_waves_undo_spectra_with_torch_and_without(length, rng):
     x = rng.standard_normal((2, length)).astype(np.float32)
-    spectra = harmonic_net.spectrum(SMALL, torch.from_numpy(x))
-    np.testing.assert_allclose(harmonic_net.waves(SMALL, spectra, length).numpy(), x, atol=1e-5)
-    found = harmonic_graph.spectrum(SMALL, x)
+    spectra = compact_network.spectrum(SMALL, torch.from_numpy(x))
+    np.testing.assert_allclose(compact_network.waves(SMALL, spectra, length).numpy(), x, atol=1e-5)
+    found = compact_graph.spectrum(SMALL, x)
     np.testing.assert_allclose(found, spectra.numpy().swapaxes(1, 2), atol=1e-6)
-    np.testing.assert_allclose(harmonic_graph.waves(SMALL, found, length), x, atol=1e-5)
+    np.testing.assert_allclose(compact_graph.waves(SMALL, found, length), x, atol=1e-5)
 
 
 def test_waves_of_any_spectra_are_torchs(rng):
     parts = rng.standard_normal((2, 2, 40, SMALL.bins)).astype(np.float32)
     spectra, length = parts[0] + 1j * parts[1], 39 * SMALL.hop_length
-    wanted = harmonic_net.waves(SMALL, torch.from_numpy(spectra.swapaxes(1, 2).copy()), length)
-    found = harmonic_graph.waves(SMALL, spectra, length)
+    wanted = compact_network.waves(SMALL, torch.from_numpy(spectra.swapaxes(1, 2).copy()), length)
+    found = compact_graph.waves(SMALL, spectra, length)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, wanted.numpy(), atol=1e-4)
 
 
 def test_reading_between_bins_is_linear_interpolation(rng):
     values, places = rng.standard_normal(20), rng.uniform(-3, 22, 200)
-    read = harmonic_net.interpolation(places, 20) @ values
+    read = compact_network.interpolation(places, 20) @ values
     np.testing.assert_allclose(read, np.interp(places, np.arange(20), values, left=0, right=0), atol=1e-12)
 
 
@@ -118,7 +115,7 @@ def test_reading_between_bins_is_linear_interpolation(rng):
 @settings(max_examples=30, deadline=None)
 def test_a_harmonic_is_gathered_to_its_pitch_and_laid_back_at_its_frequency(pitch_hz, h):
     config = Config()
-    gather, _, spread = harmonic_net._harmonic_maps(config, "cpu")
+    gather, _, spread = compact_network._harmonic_maps(config, "cpu")
     bin_hz = config.sample_rate / config.n_fft
     bins = torch.exp(-((torch.arange(config.n_fft // 2) - h * pitch_hz / bin_hz) ** 2) / 2)
     seen = (gather @ bins).reshape(config.gathered, config.pitches)[h - 1]
@@ -151,7 +148,7 @@ def chord(cents: float, rng: np.random.Generator, seconds: float = 4.0) -> np.nd
 @given(cents=st.integers(-45, 45), seed=st.integers(0, 2**32 - 1), level_db=st.floats(-120, 120))
 def test_the_tuning_of_a_song_is_found_at_any_level(cents, seed, level_db):
     notes = chord(cents, np.random.default_rng(seed)) * 10 ** (level_db / 20)
-    assert tuning_cents([harmonic_graph.spectrum(Config(), notes.astype(np.float32))], Config()) == pytest.approx(
+    assert tuning_cents([compact_graph.spectrum(Config(), notes.astype(np.float32))], Config()) == pytest.approx(
         cents, abs=4
     )
 
@@ -161,7 +158,7 @@ def test_the_tuning_is_librosas(rng):
 
     for cents in (-40, -20, 0, 15, 35):
         notes = chord(cents, rng)
-        found = tuning_cents([harmonic_graph.spectrum(Config(), notes.astype(np.float32))], Config())
+        found = tuning_cents([compact_graph.spectrum(Config(), notes.astype(np.float32))], Config())
         assert found == pytest.approx(100 * librosa.estimate_tuning(y=notes[0], sr=8000), abs=6)
 
 
@@ -175,14 +172,14 @@ def test_what_has_no_pitch_has_no_tuning(rng):
         hits,
         np.eye(1, len(time))[0],
     ):
-        assert tuning_cents([harmonic_graph.spectrum(Config(), np.float32([sound, sound]))], Config()) == 0
+        assert tuning_cents([compact_graph.spectrum(Config(), np.float32([sound, sound]))], Config()) == 0
     assert tuning_cents([], Config()) == 0
 
 
 def test_a_song_in_another_tuning_is_separated_as_well_as_one_in_tune(data, monkeypatch):
     song = data / "jams" / "04_bass_pbf_gtr_black+gtr_emily"
     bass, guitar = (read(song / f"{one}.flac").samples.mean(axis=0) for one in ("bass", "guitar"))
-    config, weights = compact.load(HELD_OUT)
+    config, weights = compact_weights.load(HELD_OUT)
 
     def sdr_db(cents: float) -> float:
         mixture = Audio(bass + guitar, round(44100 * 2 ** (cents / 1200)))
@@ -206,10 +203,10 @@ def test_an_output_depends_on_its_context_and_no_more(config, rng):
     spectra.requires_grad_(True)
     # A perturbation instead of a gradient: features are taken outside the graph.
     with torch.no_grad():
-        usual = harmonic_net.bass_spectrum(config, weights, spectra)
+        usual = compact_network.bass_spectrum(config, weights, spectra)
         changed = spectra.clone()
         changed[..., middle] *= 3j
-        moved = (harmonic_net.bass_spectrum(config, weights, changed) - usual).abs().amax(dim=(0, 1)) > 0
+        moved = (compact_network.bass_spectrum(config, weights, changed) - usual).abs().amax(dim=(0, 1)) > 0
     reached = np.flatnonzero(moved.numpy())
     assert middle in reached
     assert reached.min() >= middle - config.context
@@ -227,12 +224,12 @@ def test_an_output_depends_on_its_context_and_no_more(config, rng):
 )
 def test_a_grown_network_computes_what_it_did(larger):
     weights, spectra = lively(), torch.randn(1, SMALL.n_fft // 2 + 1, 50, dtype=torch.complex64)
-    grown = harmonic_net.grown(SMALL, weights, larger, 1)
+    grown = compact_network.grown(SMALL, weights, larger, 1)
     assert {name: one.shape for name, one in grown.items()} == {
-        name: one.shape for name, one in harmonic_net.new_weights(larger, 0).items()
+        name: one.shape for name, one in compact_network.new_weights(larger, 0).items()
     }
-    usual = harmonic_net.bass_spectrum(SMALL, weights, spectra)
-    torch.testing.assert_close(harmonic_net.bass_spectrum(larger, grown, spectra), usual, atol=1e-5, rtol=1e-4)
+    usual = compact_network.bass_spectrum(SMALL, weights, spectra)
+    torch.testing.assert_close(compact_network.bass_spectrum(larger, grown, spectra), usual, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -240,7 +237,7 @@ def test_a_grown_network_computes_what_it_did(larger):
 )
 def test_a_network_does_not_grow_into_another(other):
     with pytest.raises(ValueError, match=r"grows by|would shrink"):
-        harmonic_net.grown(SMALL, lively(), other, 0)
+        compact_network.grown(SMALL, lively(), other, 0)
 
 
 @given(steps=st.lists(st.integers(1, 12), min_size=0, max_size=4), end=st.integers(1, 40), seed=st.integers(0, 99))
@@ -269,7 +266,7 @@ def test_a_song_fed_piece_by_piece_comes_out_as_training_has_the_whole(config, s
         behind += int(stop - start) - len(made[-1])
         assert behind == 0 if last else 0 < behind <= config.context
     with torch.inference_mode():
-        whole = harmonic_net.bass_spectrum(config, weights, torch.from_numpy(spectra.T.copy())[None])
+        whole = compact_network.bass_spectrum(config, weights, torch.from_numpy(spectra.T.copy())[None])
     np.testing.assert_allclose(np.concatenate(made), whole[0].numpy().T, atol=1e-4, rtol=1e-5)
 
 
@@ -287,33 +284,33 @@ def test_mono_is_the_networks_mean_estimate_of_the_plain_signal_and_of_later_one
     before = SMALL.n_fft
     after = before + -(audio.frames + 2 * before) % SMALL.grid_frames
     reading = compact._first_reading(audio.reader())
-    pieces = [harmonic_graph.spectrum(SMALL, compact._centred(piece)) for piece in reading.pieces]
+    pieces = [compact_graph.spectrum(SMALL, compact._centred(piece)) for piece in reading.pieces]
     heard = tuned(SMALL, tuning_cents(pieces, SMALL))
     song = compact._song(reading, Network(heard, weights, 1))
     level, offset = (of(0, audio.frames, audio.sample_rate) for of in (song.level, song.offset))
     plain = torch.tensor(np.pad((audio.samples - offset[:1]) / level, ((0, 0), (before, after))))
-    spectra = harmonic_net.spectrum(SMALL, plain)[..., :-1]
+    spectra = compact_network.spectrum(SMALL, plain)[..., :-1]
     total = torch.zeros_like(spectra[:, : SMALL.bins])
     with torch.inference_mode():
         for late in (number * hop // shifts for number in range(shifts)):
             later = torch.nn.functional.pad(plain, (late, 0))[:, : plain.shape[1]]
-            estimate = harmonic_net.bass_spectrum(heard, weights, harmonic_net.spectrum(SMALL, later)[..., :-1])
-            again = harmonic_net.waves(SMALL, estimate, plain.shape[1] - hop + late)[:, late:]
-            total += harmonic_net.spectrum(SMALL, again)[:, : SMALL.bins]
+            estimate = compact_network.bass_spectrum(heard, weights, compact_network.spectrum(SMALL, later)[..., :-1])
+            again = compact_network.waves(SMALL, estimate, plain.shape[1] - hop + late)[:, late:]
+            total += compact_network.spectrum(SMALL, again)[:, : SMALL.bins]
     mixture, mean = (one[0].numpy().T for one in (spectra[:, : SMALL.bins], total / shifts))
-    settled = compact.rests_settled(mixture, compact.lows_kept(SMALL, mixture, mean))
+    settled = rests.rests_settled(mixture, rests.lows_kept(SMALL, mixture, mean))
     made = timbre.by_timbre(mixture, settled, song.timbres)
-    wanted = harmonic_graph.waves(SMALL, made[None], plain.shape[1])[:, before:-after] * level
+    wanted = compact_graph.waves(SMALL, made[None], plain.shape[1])[:, before:-after] * level
     np.testing.assert_allclose(separated(audio, weights, shifts=shifts)["bass"], wanted, atol=1e-5)
 
 
 @pytest.mark.parametrize("half", [False, True])
 def test_training_goes_on_where_a_separation_was_before(half):
-    harmonic_net._harmonic_maps.cache_clear()
+    compact_network._harmonic_maps.cache_clear()
     separated(Audio(np.ones((1, 3000)), 8000), lively())
     weights = {name: value.requires_grad_(True) for name, value in lively().items()}
     spectra = torch.randn(2, SMALL.n_fft // 2 + 1, 20, dtype=torch.complex64)
-    harmonic_net.bass_spectrum(SMALL, weights, spectra, half).abs().sum().backward()
+    compact_network.bass_spectrum(SMALL, weights, spectra, half).abs().sum().backward()
     assert all(value.grad is not None and value.grad.isfinite().all() for value in weights.values())
 
 
@@ -327,7 +324,7 @@ def test_pieces_meet_whatever_the_shifts(rng, monkeypatch):
 def test_half_precision_computes_nearly_the_same():
     weights, spectra = lively(), torch.randn(2, SMALL.n_fft // 2 + 1, 40, dtype=torch.complex64)
     with torch.no_grad():
-        whole, half = (harmonic_net.bass_spectrum(SMALL, weights, spectra, half) for half in (False, True))
+        whole, half = (compact_network.bass_spectrum(SMALL, weights, spectra, half) for half in (False, True))
     assert (whole - half).abs().mean() < 0.05 * whole.abs().mean()
 
 
@@ -390,19 +387,19 @@ def two_players(frames: int) -> list[np.ndarray]:
 def test_what_rests_gives_its_trace_to_the_other(resting):
     bass, guitar = two_players(200)
     rest = bass if resting == "bass" else guitar
-    rest[50:150] *= np.float32(10 ** ((compact.SHUT_DB - 1) / 20))
-    settled = compact.rests_settled(bass + guitar, bass)
-    inside = slice(50 + compact.REST_FRAMES, 150 - compact.REST_FRAMES)
+    rest[50:150] *= np.float32(10 ** ((rests.SHUT_DB - 1) / 20))
+    settled = rests.rests_settled(bass + guitar, bass)
+    inside = slice(50 + rests.REST_FRAMES, 150 - rests.REST_FRAMES)
     wanted = np.zeros_like(bass) if resting == "bass" else bass + guitar
     np.testing.assert_allclose(settled[inside], wanted[inside], atol=1e-6)
-    for outside in (slice(0, 50 - compact.REST_FRAMES), slice(150 + compact.REST_FRAMES, 200)):
+    for outside in (slice(0, 50 - rests.REST_FRAMES), slice(150 + rests.REST_FRAMES, 200)):
         np.testing.assert_allclose(settled[outside], bass[outside], atol=1e-6)
 
 
 def test_a_quiet_player_is_left_alone():
     bass, guitar = two_players(60)
-    guitar *= np.float32(10 ** ((compact.OPEN_DB + 1) / 20))
-    np.testing.assert_allclose(compact.rests_settled(bass + guitar, bass), bass, atol=1e-6)
+    guitar *= np.float32(10 ** ((rests.OPEN_DB + 1) / 20))
+    np.testing.assert_allclose(rests.rests_settled(bass + guitar, bass), bass, atol=1e-6)
 
 
 @pytest.mark.parametrize("playing", [True, False])
@@ -410,8 +407,8 @@ def test_what_is_surely_low_is_the_basss_while_it_plays(playing):
     config = Config()
     mixture = np.concatenate(two_players(60), axis=1)[:, np.arange(config.bins) % 160]
     bass = mixture * np.float32(0.5 if playing else 0.1)
-    made = compact.lows_kept(config, mixture, bass)
-    low, high = (int(edge * config.n_fft / config.sample_rate) for edge in compact.LOW_HZ)
+    made = rests.lows_kept(config, mixture, bass)
+    low, high = (int(edge * config.n_fft / config.sample_rate) for edge in rests.LOW_HZ)
     np.testing.assert_array_equal(made[:, : low + 1], (mixture if playing else bass)[:, : low + 1])
     np.testing.assert_array_equal(made[:, high + 1 :], bass[:, high + 1 :])
 
@@ -513,7 +510,7 @@ def test_a_quiet_passage_comes_apart_as_a_loud_one_does(gain_db, rng):
     part, gain = music(80_000, 2, rng).samples, np.float32(10 ** (gain_db / 20))
     both = separated(Audio(np.concatenate([gain * part, part], axis=1), 8000), lively())["bass"]
     wanted = separated(Audio(part, 8000), lively())["bass"]
-    far = 8000 * (compact.LEVEL_S + 1)
+    far = 8000 * (LEVEL_S + 1)
     for made, true in ((both[:, : 80_000 - far] / gain, wanted[:, :-far]), (both[:, 80_000 + far :], wanted[:, far:])):
         assert np.std(made - true) < 0.1 * np.std(true)
 
@@ -571,8 +568,8 @@ def test_broken_weights_are_told(rng):
 
 def test_weights_come_back_rounded_to_half_precision(tmp_path):
     weights = lively()
-    compact.save(tmp_path / "a.safetensors", SMALL, weights)
-    config, loaded = compact.load(tmp_path / "a.safetensors")
+    compact_weights.save(tmp_path / "a.safetensors", SMALL, weights)
+    config, loaded = compact_weights.load(tmp_path / "a.safetensors")
     assert config == SMALL
     for name, value in weights.items():
         np.testing.assert_allclose(loaded[name], value, rtol=1e-3, atol=1e-4)
@@ -581,14 +578,14 @@ def test_weights_come_back_rounded_to_half_precision(tmp_path):
 
 def test_saving_twice_gives_equal_bytes(tmp_path):
     for name in "ab":
-        compact.save(tmp_path / name, SMALL, lively())
+        compact_weights.save(tmp_path / name, SMALL, lively())
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such modes")
 def test_weights_can_be_read_by_whoever_may_read_new_files(tmp_path):
     (tmp_path / "usual").touch()
-    compact.save(tmp_path / "a", SMALL, lively())
+    compact_weights.save(tmp_path / "a", SMALL, lively())
     assert (tmp_path / "a").stat().st_mode == (tmp_path / "usual").stat().st_mode
 
 
@@ -603,9 +600,9 @@ def test_weights_can_be_read_by_whoever_may_read_new_files(tmp_path):
 )  # fmt: skip
 def test_a_shape_that_cannot_work_is_refused_by_the_name_of_what_is_wrong(change):
     whole = json.loads(json.dumps(asdict(SMALL)))
-    assert harmonic_net.config_from(whole) == SMALL
+    assert config_from(whole) == SMALL
     with pytest.raises(ValueError, match=f"{next(iter(change))} .* is no shape of a network"):
-        harmonic_net.config_from({**whole, **change})
+        config_from({**whole, **change})
 
 
 @pytest.mark.parametrize(
@@ -629,24 +626,23 @@ def test_files_that_are_no_weights_are_refused(wrong, tmp_path):
     elif wrong == "nested":
         save_file({"a": torch.zeros(1)}, path, metadata={"config": "[" * 100_000})
     elif wrong == "NaN":
-        compact.save(path, SMALL, {**lively(), "in.bias": torch.full_like(lively()["in.bias"], torch.nan)})
+        compact_weights.save(path, SMALL, {**lively(), "in.bias": torch.full_like(lively()["in.bias"], torch.nan)})
     elif wrong == "other shapes":
-        compact.save(path, SMALL, lively(replace(SMALL, head=5)))
+        compact_weights.save(path, SMALL, lively(replace(SMALL, head=5)))
     else:
         save_file({"a": torch.zeros(1)}, path, metadata={"config": '{"n_fft": 99999999}'})
     with pytest.raises(BackendError, match=r"a\.safetensors"):
-        compact.load(path)
+        compact_weights.load(path)
 
 
 def test_a_model_of_ones_own_is_found_by_name_and_runs(tmp_path, rng, monkeypatch):
-    monkeypatch.setattr(compact.models, "state_dir", lambda: tmp_path / "state")
-    compact.save(tmp_path / "mine.safetensors", SMALL, lively())
+    compact_weights.save(tmp_path / "mine.safetensors", SMALL, lively())
     settings_, context = compact.Settings(model="mine", shifts=2), Context(wanted=("bass",), models=tmp_path)
     assert len(compact.identity(settings_, context)["weights_sha256"]) == 64
     audio = music(9000, 2, rng)
     made = list(compact.run(audio.reader(), settings_, context))
     assert [set(block) for block in made] == [{"bass"}]
-    _, weights = compact.load(tmp_path / "mine.safetensors")
+    _, weights = compact_weights.load(tmp_path / "mine.safetensors")
     np.testing.assert_array_equal(made[0]["bass"], separated(audio, weights, shifts=2)["bass"])
 
 
@@ -678,8 +674,8 @@ def test_a_render_by_the_default_preset_does_without_torch(tmp_path, rng):
 def test_the_card_describes_the_shipped_file():
     card = json.loads(EMBEDDED.with_suffix(".json").read_text())
     assert card["sha256"] == hashlib.sha256(EMBEDDED.read_bytes()).hexdigest()
-    config, _ = compact.load(EMBEDDED)
-    assert harmonic_net.config_from(card["config"]) == config
+    config, _ = compact_weights.load(EMBEDDED)
+    assert config_from(card["config"]) == config
     assert EMBEDDED.stat().st_size < 20_000_000
     assert {"licence", "seed", "steps", "final_error_db", "instruments", "credits", "quality"} <= set(card)
     assert card["licence"] == catalogue.EMBEDDED.licence
@@ -690,7 +686,7 @@ def test_the_card_describes_the_shipped_file():
 @pytest.mark.parametrize("name", ["KarissaHobbs_LetsGoFishin", "KevinMacLeod_VibeAce", "SlowMotionDream_excerpt"])
 def test_a_plain_song_comes_back_whole_and_without_seams(name, data, monkeypatch):
     song = read(data / "mixes" / f"plain_{name}.flac", 2.0, 8.0)
-    config, weights = compact.load(EMBEDDED)
+    config, weights = compact_weights.load(EMBEDDED)
     whole = separated(song, weights, config)
     assert np.isfinite(whole["bass"]).all()
     np.testing.assert_allclose(whole["bass"] + whole["guitar"], song.samples, atol=1e-6)
@@ -715,5 +711,5 @@ def test_the_held_out_model_beats_every_butterworth_cutoff_on_a_song_it_never_he
         sdr_db(bass, sosfiltfilt(butter(4, hz, output="sos", fs=44100), mixture.samples))
         for hz in (100, 150, 200, 250, 300, 400, 500)
     ]
-    config, weights = compact.load(HELD_OUT)
+    config, weights = compact_weights.load(HELD_OUT)
     assert sdr_db(bass, separated(mixture, weights, config)["bass"]) > max(filtered) + by_db

@@ -70,10 +70,6 @@ REASON = re.compile(r"\bLong because\b")
 """A sentence in the docstring of a longer module says why it is not split."""
 
 TOO_LONG = {
-    "separation.compact.backend",
-    "separation.compact.network",
-    "separation.demucs.backend",
-    "separation.openunmix.backend",
     "train.scores",
 }
 """Longer modules that say no reason yet."""

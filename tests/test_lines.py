@@ -12,8 +12,9 @@ from gbsep.audio import Audio, join
 from gbsep.models import catalogue
 from gbsep.separation.compact import backend as compact
 from gbsep.separation.compact import lines
+from gbsep.separation.compact import weights as compact_weights
+from gbsep.separation.compact.config import Config
 from gbsep.separation.compact.graph import spectrum
-from gbsep.separation.compact.network import Config
 
 CONFIG = Config()
 RATE = CONFIG.sample_rate
@@ -42,7 +43,7 @@ def plucked(pitches: list[int], note_s: float, instrument: demo.Instrument) -> n
 @pytest.mark.parametrize(("stem", "pitches"), [("bass", CLIMB), ("guitar", FALL)])
 def test_a_line_that_leaves_its_register_keeps_its_energy(stem, pitches, note_s):
     line = plucked(pitches, note_s, demo.BASS if stem == "bass" else demo.GUITAR1)
-    config, weights = compact.load(catalogue.EMBEDDED_FOLDER / catalogue.EMBEDDED.files[0])
+    config, weights = compact_weights.load(catalogue.EMBEDDED_FOLDER / catalogue.EMBEDDED.files[0])
     made = join(block[stem] for block in compact.separate(Audio(line, 22050).reader(), config, weights))[0]
     assert np.vdot(made, line) > 0.95 * np.vdot(line, line)
 

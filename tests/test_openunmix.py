@@ -20,6 +20,8 @@ from gbsep.separation.backend import Context
 from gbsep.separation.openunmix import backend as openunmix
 from gbsep.separation.openunmix import network as openunmix_network
 from gbsep.separation.openunmix.backend import WIENER_FRAMES, Settings, Transform
+from gbsep.separation.openunmix.spectra import istft, stft
+from gbsep.separation.openunmix.wiener import wiener
 from tests.networks import BINS, HIDDEN_SIZE, INPUT_BINS, TARGETS, random_state, write_model
 
 
@@ -164,13 +166,13 @@ def test_transforms_are_torchs(frames, cuts, hop_length):
     samples = np.random.default_rng(frames).normal(size=(2, frames)).astype(np.float32)
     edges = list(itertools.takewhile(lambda edge: edge < frames, itertools.accumulate(itertools.cycle(cuts))))
     transform = Transform(44100, 4096, hop_length)
-    pieces = list(openunmix.stft(np.split(samples, edges, axis=1), transform))
+    pieces = list(stft(np.split(samples, edges, axis=1), transform))
     window = torch.hann_window(4096)
     expected = torch.stft(torch.tensor(samples), 4096, hop_length, window=window, return_complex=True)
     torch.testing.assert_close(torch.cat(pieces, 2), expected)
     assert all(piece.shape[2] == WIENER_FRAMES for piece in pieces[:-1])
 
-    got = join(openunmix.istft(pieces, transform, frames))
+    got = join(istft(pieces, transform, frames))
     expected = torch.istft(expected, 4096, hop_length, window=window, length=frames).numpy()
     np.testing.assert_allclose(got, expected, atol=1e-5)
     np.testing.assert_allclose(got, samples, atol=1e-5)
@@ -188,16 +190,14 @@ def test_the_filter_is_the_published_one(niter, residual, frames, rng):
     stacked = torch.view_as_real(mixture.permute(2, 1, 0).contiguous()).clone()
     expected = wiener(magnitudes.permute(3, 2, 1, 0), stacked, niter, residual=residual)
     expected = torch.view_as_complex(expected.permute(4, 2, 1, 0, 3).contiguous())[:4]
-    got = openunmix.wiener(magnitudes, mixture, niter, residual)
+    got = wiener(magnitudes, mixture, niter, residual)
     torch.testing.assert_close(got.to(torch.complex128), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_filtered_sources_sum_to_the_mixture(rng):
     mixture = torch.tensor(rng.normal(size=(2, 65, 50)) + 1j * rng.normal(size=(2, 65, 50)))
     magnitudes = torch.tensor(rng.uniform(size=(4, 2, 65, 50))) * mixture.abs()
-    torch.testing.assert_close(
-        openunmix.wiener(magnitudes, mixture, 1).sum(0), mixture.to(torch.complex64), rtol=1e-3, atol=1e-3
-    )
+    torch.testing.assert_close(wiener(magnitudes, mixture, 1).sum(0), mixture.to(torch.complex64), rtol=1e-3, atol=1e-3)
 
 
 # -------------------------------------------------------------------------------------------------------- the backend

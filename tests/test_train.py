@@ -29,9 +29,9 @@ from gbsep.io.read import read
 from gbsep.io.resample import resample
 from gbsep.io.write import write
 from gbsep.models.package import Package, load_package
-from gbsep.separation.compact import backend as compact
-from gbsep.separation.compact import network as harmonic_net
-from gbsep.separation.compact.network import Config
+from gbsep.separation.compact import network as compact_network
+from gbsep.separation.compact import weights as compact_weights
+from gbsep.separation.compact.config import Config, config_from
 from gbsep.separation.weights import own_models
 from gbsep.store.identity import content_hash
 from gbsep.train import finetune, generator, instruments, loop, mixing, objective, pool, pruning, scores
@@ -614,9 +614,9 @@ def test_a_side_pauses_in_one_stretch_and_the_other_plays_on(monkeypatch):
 BLOCKY = replace(SMALL, widths=(8, 16, 24), dilations=((1, 1), (2, 2)))
 
 
-def with_dead_channels(dead: int) -> harmonic_net.Weights:
+def with_dead_channels(dead: int) -> compact_network.Weights:
     """A network in whose blocks the last `dead` channels never open."""
-    weights = harmonic_net.new_weights(BLOCKY, 0)
+    weights = compact_network.new_weights(BLOCKY, 0)
     weights["out.weight"] *= 20
     for name, (_, inside) in BLOCKY.blocks.items():
         weights[f"{name}.a.bias"][inside - min(dead, inside - 1) :] = -1e3
@@ -630,10 +630,10 @@ def test_what_never_sounds_is_left_out_and_nothing_changes(sources):
     config, smaller = pruning.pruned(BLOCKY, weights, channels)
     assert config.inner == (8, 16, 16, 8, 8)
     assert {name: value.shape for name, value in smaller.items()} == {
-        name: value.shape for name, value in harmonic_net.new_weights(config, 1).items()
+        name: value.shape for name, value in compact_network.new_weights(config, 1).items()
     }
-    spectra = harmonic_net.spectrum(BLOCKY, mixture)
-    usual, made = (harmonic_net.bass_spectrum(*one, spectra) for one in ((BLOCKY, weights), (config, smaller)))
+    spectra = compact_network.spectrum(BLOCKY, mixture)
+    usual, made = (compact_network.bass_spectrum(*one, spectra) for one in ((BLOCKY, weights), (config, smaller)))
     torch.testing.assert_close(made, usual, atol=1e-5, rtol=1e-4)
 
 
@@ -644,8 +644,8 @@ def test_less_is_kept_of_a_smaller_part_and_the_file_says_so(sources, tmp_path):
     for keep in (0.99, 0.6, 0.01):
         config, smaller = pruning.pruned(BLOCKY, weights, pruning.kept_channels(BLOCKY, weights, mixture, keep))
         counts.append(sum(config.inner))
-        compact.save(tmp_path / "a.safetensors", config, smaller)
-        assert compact.load(tmp_path / "a.safetensors")[0] == config
+        compact_weights.save(tmp_path / "a.safetensors", config, smaller)
+        assert compact_weights.load(tmp_path / "a.safetensors")[0] == config
     assert counts == sorted(counts, reverse=True)
     assert counts[-1] == 5 * pruning.STEP < counts[0]
 
@@ -657,18 +657,18 @@ def test_a_part_is_above_zero_and_at_most_one(keep, sources):
 
 
 def test_a_smaller_network_grows_again_and_computes_what_it_did(sources):
-    spectra = harmonic_net.spectrum(BLOCKY, mixing.batch(sources, 0, 0, 2, 1.0)[0])
+    spectra = compact_network.spectrum(BLOCKY, mixing.batch(sources, 0, 0, 2, 1.0)[0])
     small = replace(BLOCKY, inner=(8, 16, 8, 8, 8))
-    weights = harmonic_net.new_weights(small, 0)
-    grown = harmonic_net.grown(small, weights, BLOCKY, 1)
-    usual, made = (harmonic_net.bass_spectrum(*one, spectra) for one in ((small, weights), (BLOCKY, grown)))
+    weights = compact_network.new_weights(small, 0)
+    grown = compact_network.grown(small, weights, BLOCKY, 1)
+    usual, made = (compact_network.bass_spectrum(*one, spectra) for one in ((small, weights), (BLOCKY, grown)))
     torch.testing.assert_close(made, usual, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("inner", [[8, 8], [8, 8, 8, 8, 0]])
 def test_channels_that_fit_no_blocks_are_refused(inner):
     with pytest.raises(ValueError, match="no shape of a network"):
-        harmonic_net.config_from({"dilations": [[1, 1], [2, 2]], "inner": inner})
+        config_from({"dilations": [[1, 1], [2, 2]], "inner": inner})
 
 
 # The loop
@@ -679,7 +679,7 @@ def plan(**changes) -> loop.Plan:
 
 
 def job(sources: mixing.Sources, wanted: loop.Plan, **about) -> loop.Job:
-    return objective.compact_job(SMALL, harmonic_net.new_weights(SMALL, 0), sources, wanted, about)
+    return objective.compact_job(SMALL, compact_network.new_weights(SMALL, 0), sources, wanted, about)
 
 
 @pytest.mark.parametrize("changes", [{"half": False}, {"half": True}, {"muon": False}])
@@ -695,7 +695,7 @@ def test_a_run_cut_in_two_is_the_run_in_one(changes, sources, tmp_path):
     assert [step for step, _ in loop.run(second, learnt, wanted, tmp_path / "cut")] == [4, 5, 6]
     assert (tmp_path / "cut").read_bytes() == (tmp_path / "whole").read_bytes()
     about, step, averages = loop.averages(tmp_path / "whole")
-    assert (harmonic_net.config_from(about), step) == (SMALL, 6)
+    assert (config_from(about), step) == (SMALL, 6)
     assert {name: value.shape for name, value in averages.items()} == {
         name: value.shape for name, value in learnt.weights.items()
     }
@@ -721,7 +721,7 @@ def test_a_state_of_another_run_is_refused(sources, tmp_path):
 @pytest.mark.parametrize("there", [False, True])
 def test_precision_is_what_the_processor_has_arithmetic_for(there, sources, monkeypatch):
     monkeypatch.setattr(objective, "computes_in_bfloat16", lambda device: there)
-    weights = {name: value.requires_grad_() for name, value in harmonic_net.new_weights(SMALL, 0).items()}
+    weights = {name: value.requires_grad_() for name, value in compact_network.new_weights(SMALL, 0).items()}
     usual, wanted = (job(sources, plan(half=half)).loss(weights, 0)[0].item() for half in (None, there))
     assert usual == wanted
     assert usual != job(sources, plan(half=not there)).loss(weights, 0)[0].item()
@@ -736,9 +736,9 @@ def test_the_error_falls(sources):
 
 def test_a_perfect_estimate_reaches_the_floor_and_half_of_the_mixture_minus_six_db(sources, monkeypatch):
     mixture, _ = mixing.batch(sources, 0, 0, 4, 1.0)
-    spectra = harmonic_net.spectrum(SMALL, mixture)
+    spectra = compact_network.spectrum(SMALL, mixture)
     for estimate, truth, wanted in ((spectra, mixture, objective.FLOOR_DB), (spectra / 2, mixture, -6.02)):
-        monkeypatch.setattr(harmonic_net, "bass_spectrum", lambda *args, estimate=estimate: estimate)
+        monkeypatch.setattr(compact_network, "bass_spectrum", lambda *args, estimate=estimate: estimate)
         found = objective.error_db(SMALL, {}, mixture, truth, False)
         np.testing.assert_allclose(found.numpy(), wanted, atol=0.05)
 
@@ -806,12 +806,12 @@ def test_a_plan_that_cannot_be_is_refused(name):
 
 
 def test_a_job_leaves_the_weights_it_starts_from(sources):
-    start = harmonic_net.new_weights(SMALL, 3)
+    start = compact_network.new_weights(SMALL, 3)
     learnt = objective.compact_job(SMALL, start, sources, plan())
     state = loop.begin(learnt)
     next(loop.train(state, learnt.loss, plan()))
     assert not torch.equal(state.weights["in.weight"], start["in.weight"])
-    assert torch.equal(start["in.weight"], harmonic_net.new_weights(SMALL, 3)["in.weight"])
+    assert torch.equal(start["in.weight"], compact_network.new_weights(SMALL, 3)["in.weight"])
 
 
 def test_a_shards_description_says_who_plays(shard):
@@ -855,7 +855,7 @@ def checkpoint(tmp_path):
 def embedded(tmp_path):
     """A small network of the embedded kind that was never trained."""
     path = tmp_path / "untrained.safetensors"
-    compact.save(path, SMALL, harmonic_net.new_weights(SMALL, 0))
+    compact_weights.save(path, SMALL, compact_network.new_weights(SMALL, 0))
     return path
 
 

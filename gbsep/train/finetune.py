@@ -28,8 +28,8 @@ from ..io.resample import resample
 from ..models import catalogue
 from ..models.package import Package, load_package
 from ..models.verify import trust
-from ..separation.compact import backend as compact
-from ..separation.compact import network as harmonic_net
+from ..separation.compact import network as compact_network
+from ..separation.compact import weights as compact_weights
 from ..separation.compact.weights import is_compact
 from ..separation.demucs import network as demucs_network
 from ..separation.weights import find, own_models
@@ -104,9 +104,9 @@ def songs_job(backend: str, start: Path, songs: Path, plan: Plan, device: str = 
     stems = song_stems(songs)
     about = {"from": content_hash(start), "songs": _fingerprint(songs, stems), "plan": asdict(plan)}
     if backend == "compact":
-        config, weights = compact.load(start)
+        config, weights = compact_weights.load(start)
         sources = mixing.on_device(from_songs(songs, config), [], config.sample_rate, device, finished=True)
-        return compact_job(config, harmonic_net.tensors(weights, device), sources, plan, about)
+        return compact_job(config, compact_network.tensors(weights, device), sources, plan, about)
     return _demucs_job(start, stems, plan, about, device)
 
 

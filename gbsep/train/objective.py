@@ -13,8 +13,9 @@ from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ..separation.compact import backend as compact
-from ..separation.compact import network as harmonic_net
+from ..separation.compact import network as compact_network
+from ..separation.compact import weights as compact_weights
+from ..separation.compact.config import Config
 from .loop import Job, Plan
 from .mixing import Sources, batch
 
@@ -31,8 +32,8 @@ QUIET = 0.01
 
 
 def compact_job(
-    config: harmonic_net.Config,
-    weights: harmonic_net.Weights,
+    config: Config,
+    weights: compact_network.Weights,
     sources: Sources,
     plan: Plan,
     about: Mapping[str, Any] | None = None,
@@ -41,7 +42,7 @@ def compact_job(
     device = sources.stems.device
     half = computes_in_bfloat16(device.type) if plan.half is None else plan.half
 
-    def loss(weights: harmonic_net.Weights, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def loss(weights: compact_network.Weights, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         mixture, bass = batch(sources, plan.seed, step, plan.batch_size, plan.excerpt_s)
         error = _error(config, weights, mixture, bass, half)
         whole, second = mixture.shape[-1], min(config.sample_rate, mixture.shape[-1])
@@ -65,24 +66,24 @@ def computes_in_bfloat16(device: str) -> bool:
     return device == "cpu" and torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
-def _write(config: harmonic_net.Config, path: Any, weights: harmonic_net.Weights) -> None:
-    compact.save(path, config, {name: value.detach().cpu() for name, value in weights.items()})
+def _write(config: Config, path: Any, weights: compact_network.Weights) -> None:
+    compact_weights.save(path, config, {name: value.detach().cpu() for name, value in weights.items()})
 
 
 def error_db(
-    config: harmonic_net.Config, weights: harmonic_net.Weights, mixture: torch.Tensor, bass: torch.Tensor, half: bool
+    config: Config, weights: compact_network.Weights, mixture: torch.Tensor, bass: torch.Tensor, half: bool
 ) -> torch.Tensor:
     """Energy of the bass's error over the mixture's, in dB for each excerpt (size,), floored near FLOOR_DB."""
     return _ratio_db(_error(config, weights, mixture, bass, half), mixture, mixture.shape[-1])[:, 0]
 
 
 def _error(
-    config: harmonic_net.Config, weights: harmonic_net.Weights, mixture: torch.Tensor, bass: torch.Tensor, half: bool
+    config: Config, weights: compact_network.Weights, mixture: torch.Tensor, bass: torch.Tensor, half: bool
 ) -> torch.Tensor:
     """The bass's error as waves (size, frames)."""
-    weights = {name: harmonic_net.channels_last(value) for name, value in weights.items()}
-    estimate = harmonic_net.bass_spectrum(config, weights, harmonic_net.spectrum(config, mixture), half)
-    return harmonic_net.waves(config, estimate, mixture.shape[-1]) - bass
+    weights = {name: compact_network.channels_last(value) for name, value in weights.items()}
+    estimate = compact_network.bass_spectrum(config, weights, compact_network.spectrum(config, mixture), half)
+    return compact_network.waves(config, estimate, mixture.shape[-1]) - bass
 
 
 def _ratio_db(error: torch.Tensor, mixture: torch.Tensor, frames: int, floor_db: float = FLOOR_DB) -> torch.Tensor:

@@ -23,8 +23,8 @@ from ..io.probe import probe
 from ..io.read import open_reader, read
 from ..io.resample import resample, resample_blocks
 from ..schema import Lenient, Text, validated
+from ..separation.compact.config import Config
 from ..separation.compact.graph import spectrum
-from ..separation.compact.network import Config
 from ..separation.compact.tuning import tuning_cents
 from ..store import smallfiles
 from .generator import GUITARS, takes

@@ -11,8 +11,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ParameterError
-from ..separation.compact import network as harmonic_net
-from ..separation.compact.network import Config, Weights
+from ..separation.compact import network as compact_network
+from ..separation.compact.config import Config
+from ..separation.compact.network import Weights
 
 if TYPE_CHECKING:
     import torch
@@ -39,7 +40,7 @@ def kept_channels(config: Config, weights: Weights, mixture: torch.Tensor, keep:
             return function(*args, **(kwargs or {}))
 
     with torch.inference_mode(), Watch():
-        harmonic_net.bass_spectrum(config, weights, harmonic_net.spectrum(config, mixture))
+        compact_network.bass_spectrum(config, weights, compact_network.spectrum(config, mixture))
     found = {}
     for name, of_channel in energy.items():
         order = of_channel.argsort(descending=True)

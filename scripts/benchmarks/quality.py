@@ -29,6 +29,7 @@ from gbsep.preset.load import load_preset
 from gbsep.separation import nmf
 from gbsep.separation.backend import Context
 from gbsep.separation.compact import backend as compact
+from gbsep.separation.compact import weights as compact_weights
 
 DATA = Path(os.environ.get("GBSEP_DATA", Path(__file__).parents[3] / "shared" / "data"))
 CUTOFFS_HZ = tuple(range(100, 401, 10))
@@ -92,7 +93,7 @@ def compact_bass(jam: Jam, config, weights: dict) -> np.ndarray:
 
 
 def by_weights(path: Path) -> Separator:
-    config, weights = compact.load(path)
+    config, weights = compact_weights.load(path)
     return lambda jam: compact_bass(jam, config, weights)
 
 

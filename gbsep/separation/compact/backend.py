@@ -1,7 +1,7 @@
 """The embedded model: a small network, shipped inside gbsep, that tells bass from guitar.
 
 Conventions
-- The network (see `harmonic_net`) works at a low sample rate, where a bass has all but a few thousandths of its
+- The network (see `network`) works at a low sample rate, where a bass has all but a few thousandths of its
   energy. It estimates the bass; that is resampled to the mixture's rate, and the guitar is the mixture less the bass.
   So the stems sum to the mixture, and whatever else sounds (drums, cymbals, voices) stays with the guitar.
 - The network hears one channel. Of a stereo recording that is what comes from the bass's place, which is looked for
@@ -11,10 +11,10 @@ Conventions
   estimates counts: where frames fall on a note is chance, and so are the errors that hang on it.
 - What is heard first of a song also tells how its bass and its guitars sound, by which every estimate is made better
   (see `timbre`).
-- What is surely low stays with a bass that plays (`lows_kept`), and a line that sounds alone with one instrument (see
+- What is surely low stays with a bass that plays (see `rests`), and a line that sounds alone with one instrument (see
   `lines`), whatever register it goes to.
 - Where one of the two is estimated to be no more than a trace of the other for a while, it is taken to rest: its trace
-  goes to the other's stem (`rests_settled`).
+  goes to the other's stem (see `rests`).
 - The reader is read twice, first for the tuning (see `tuning`), for places, for timbres and for the levels that the
   network's input is scaled by, second by second: stems scale with the mixture, and quiet passages come apart as loud
   ones do.
@@ -23,7 +23,7 @@ Conventions
   comes after it works on PLACED of them at once, amid all that it can see. So the stems depend neither on the reader's
   blocks nor on where pieces meet. Memory is bounded by the piece.
 - Spectra have frames before bins. Nothing here needs torch, which takes longer to load than a short song to separate;
-  the network runs on the CPU, in ONNX Runtime (see `harmonic_graph`).
+  the network runs on the CPU, in ONNX Runtime (see `graph`).
 
 Weights are float16 safetensors with the network's Config as JSON under `config` in the metadata. `compact` is the file
 beside this module, described by `compact.json`; others are found as all models are (see `models`).
@@ -32,10 +32,8 @@ beside this module, described by `compact.json`; others are found as all models 
 from __future__ import annotations
 
 import itertools
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -43,9 +41,8 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field
 
-from ...atomic import write_whole
 from ...audio import BLOCK_FRAMES, Block, Reader, ahead, rechunk
-from ...errors import BackendError, SeparationFailed
+from ...errors import SeparationFailed
 from ...io.resample import resample, resample_blocks
 from ...models.find import Found
 from ...models.verify import check_once
@@ -55,12 +52,14 @@ from ..compute import threads, versions
 from ..settings import BackendSettings
 from ..weights import find
 from . import lines
-from . import network as harmonic_net
+from .config import Config
 from .graph import Halfway, Network, Stream, load_runtime, spectrum, waves
-from .network import Config
 from .places import LOOK, TINY, Places, by_place, look, power_of
-from .timbre import Pair, by_timbre, learnt
+from .rests import REST_FRAMES, lows_kept, rests_settled
+from .song import Reading, Song, levels_of, offsets_of
+from .timbre import by_timbre, learnt
 from .tuning import tuned, tuning_cents
+from .weights import load
 
 PIECE_S, PLACED = 8.0, 4
 LOOKED_AT, LOOKED_AT_S = 6, 8
@@ -72,31 +71,9 @@ KEPT = 48
 BESIDE = 1e-3
 """Part of its mid's level that a piece's side must reach for it to be looked at."""
 
-SHUT_DB, OPEN_DB = -16.0, -12.0
-"""Part of the mixture's power below which a stem is taken to rest, and above which it is left as it is."""
-
-REST_FRAMES = 16
-"""Spectra on either side that such a power is a weighted mean of."""
-
-LOW_HZ = 65.0, 85.0
-"""Below the first of them all is the bass's while it plays, above the second what the network says."""
-
-PLAYS = 0.05, 0.1
-"""Part of the power below which the bass is not taken to play, and above which it is."""
 
 QUIET_DB = -20.0
 """Pieces that far below the mean power are not looked at."""
-
-LEVEL_S = 4
-"""The level of a second is a mean over so many seconds on either side, weighted by a Hann window, of levels in dB: a
-quiet passage beside a loud one is not heard too quiet, which does more harm than too loud."""
-
-FAINT_DB = -50.0
-"""No second counts as fainter than that, against the mean power."""
-
-OFFSET_S = 2
-"""The offset of a second is the median of the means of it and so many on either side: where music with an offset
-begins, it does so within a second."""
 
 
 class Settings(BackendSettings):
@@ -141,33 +118,6 @@ def _find(settings: Settings, context: Context) -> Found:
     return find(settings.model, "compact", context.models, download=False)
 
 
-def save(path: Path, config: Config, weights: Mapping[str, Any]) -> None:
-    """Write weights, arrays or tensors, as float16 safetensors with `config` in the metadata; never half a file."""
-    from safetensors.numpy import save as packed
-
-    half = {name: np.ascontiguousarray(value, np.float16) for name, value in sorted(weights.items())}
-    write_whole(path, packed(half, metadata={"config": json.dumps(asdict(config), sort_keys=True)}))
-
-
-def load(path: Path) -> tuple[Config, dict[str, np.ndarray]]:
-    """What `save` wrote, as float32. Raises BackendError for anything else."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, "np") as file:
-            config = harmonic_net.config_from(json.loads((file.metadata() or {}).get("config", "null")))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError, ValueError, TypeError, RecursionError) as error:
-        raise BackendError(f"{path} holds no weights of the compact network: {error}") from error
-    weights = {name: value.astype(np.float32) for name, value in tensors.items() if value.dtype.kind == "f"}
-    if {name: value.shape for name, value in weights.items()} != harmonic_net.shapes(config):
-        reason = "its tensors are not those of the network that its metadata describes"
-        raise BackendError(f"{path}: {reason}; if an earlier gbsep trained it, train it again")
-    if not all(np.isfinite(value).all() for value in weights.values()):
-        raise BackendError(f"{path} holds NaN or infinity in place of weights; train it again, at a lower --rate")
-    return config, weights
-
-
 def separate(
     reader: Reader,
     config: Config,
@@ -196,19 +146,6 @@ def separate(
         yield {"bass": block, "guitar": mixture - block}
 
 
-@dataclass(frozen=True, eq=False)
-class Reading:
-    """What was heard of a song at first.
-
-    powers and means: of mid and side in every second (n, 2); pieces: mid and side (2, frames) of what is looked at more
-    closely.
-    """
-
-    powers: np.ndarray
-    means: np.ndarray
-    pieces: list[np.ndarray]
-
-
 def _first_reading(low: Reader) -> Reading:
     rate = low.sample_rate
     step = max(1, -(-low.frames // (LOOKED_AT_S * rate * KEPT)))
@@ -230,31 +167,6 @@ def _first_reading(low: Reader) -> Reading:
     return Reading(np.array(powers), np.array(means), loud[:: max(1, -(-len(loud) // LOOKED_AT))])
 
 
-@dataclass(frozen=True, eq=False)
-class Song:
-    """What there is to know of a song before it is separated.
-
-    levels: of every second, the RMS of mid and side together; offsets: of every second, those of mid and side (n, 2);
-    angle: what the network is to hear, in radians: the bass's place, or else the louder of mid (0) and side (pi / 2);
-    places: None for mono, and as of `look`; timbres: as of `timbre.learnt`.
-    """
-
-    levels: np.ndarray
-    offsets: np.ndarray
-    angle: float
-    places: Places | None
-    timbres: Sequence[Pair]
-
-    def level(self, start: int, frames: int, sample_rate: int) -> np.ndarray:
-        """The level around every frame, float32 (frames,)."""
-        return np.exp(_between_seconds(np.log(self.levels), start, frames, sample_rate)).astype(np.float32)
-
-    def offset(self, start: int, frames: int, sample_rate: int) -> np.ndarray:
-        """The offset of mid and side around every frame, float32 (2, frames)."""
-        both = [_between_seconds(one, start, frames, sample_rate) for one in self.offsets.T]
-        return np.stack(both).astype(np.float32)
-
-
 def _song(reading: Reading, network: Network, progress: Callable[[float], None] = lambda fraction: None) -> Song:
     pieces = []
     with ThreadPoolExecutor(min(2, threads())) as pool:  # more would take memory, and the network has two halves
@@ -267,26 +179,7 @@ def _song(reading: Reading, network: Network, progress: Callable[[float], None] 
     timbres = learnt(heard, bass, threads())
     mid, side = reading.powers.sum(axis=0)
     angle = float(np.radians(places.bass)) if places else np.pi / 2 * (side > mid)
-    return Song(_levels(reading.powers.sum(axis=1)), _offsets(reading.means), angle, places, timbres)
-
-
-def _between_seconds(values: np.ndarray, start: int, frames: int, sample_rate: int) -> np.ndarray:
-    """Values of the seconds of a song, interpolated from their middles to its frames."""
-    second = (np.arange(start, start + frames) + 0.5) / sample_rate - 0.5
-    return np.interp(second, np.arange(len(values)), values)
-
-
-def _offsets(means: np.ndarray) -> np.ndarray:
-    """Offsets as of Song from the means of its seconds."""
-    padded = np.pad(means, ((OFFSET_S, OFFSET_S), (0, 0)), mode="edge")
-    return np.median(np.lib.stride_tricks.sliding_window_view(padded, 2 * OFFSET_S + 1, axis=0), axis=-1)
-
-
-def _levels(powers: np.ndarray) -> np.ndarray:
-    """Levels as of Song from the powers of its seconds."""
-    heard = np.log(np.maximum(powers, max(powers.mean() * 10 ** (FAINT_DB / 10), 1e-60)))
-    window = np.hanning(2 * LEVEL_S + 3)[1:-1]
-    return np.exp(np.convolve(np.pad(heard, LEVEL_S, mode="edge"), window / window.sum(), mode="valid") / 2)
+    return Song(levels_of(reading.powers.sum(axis=1)), offsets_of(reading.means), angle, places, timbres)
 
 
 def _seen(network: Network, mid_side: np.ndarray) -> np.ndarray:
@@ -445,36 +338,6 @@ def _with_margins(blocks: Iterator[np.ndarray], margin: int) -> Iterator[tuple[n
         yield whole, slice(margin, margin + length)
         before = whole[..., length : length + margin]
         coming.pop(0)
-
-
-def lows_kept(config: Config, mixture: np.ndarray, bass: np.ndarray) -> np.ndarray:
-    """`bass` (frames, bins), and all of `mixture` at the lowest frequencies while it plays: no guitar is there."""
-    hz = np.arange(config.bins) * config.sample_rate / config.n_fft
-    playing = _gradual(_shares(mixture, bass)[0], *PLAYS)[:, np.newaxis]
-    return bass + (1 - _gradual(hz, *LOW_HZ)) * playing * (mixture - bass)
-
-
-def rests_settled(mixture: np.ndarray, bass: np.ndarray) -> np.ndarray:
-    """`bass` (frames, bins): all of `mixture` in its bins where the guitar rests, none where the bass does.
-
-    Between SHUT_DB and OPEN_DB of the mixture's power in these bins the change is gradual.
-    """
-    share_db = 10 * np.log10(_shares(mixture, bass) + 1e-30)
-    bass_open, guitar_open = _gradual(share_db, SHUT_DB, OPEN_DB)[..., np.newaxis]
-    return bass_open * (bass + (1 - guitar_open) * (mixture - bass))
-
-
-def _gradual(value: np.ndarray, low: float, high: float) -> np.ndarray:
-    """From 0 at `low` to 1 at `high`."""
-    return np.clip((value - low) / (high - low), 0, 1).astype(np.float32)
-
-
-def _shares(mixture: np.ndarray, bass: np.ndarray) -> np.ndarray:
-    """Parts of the power that bass and guitar have around every frame, (2, frames)."""
-    window = np.hanning(2 * REST_FRAMES + 3)[1:-1]
-    powers = [power_of(spectra).sum(axis=1) for spectra in (bass, mixture - bass)]
-    smooth = np.stack([np.convolve(one, window)[REST_FRAMES : REST_FRAMES + len(one)] for one in powers])
-    return smooth / (smooth.sum(axis=0) + 1e-12)
 
 
 def _mid_side(block: Block) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The network of `harmonic_net` for separation: two ONNX graphs, fed piece by piece, without torch.
+"""The network of `network` for separation: two ONNX graphs, fed piece by piece, without torch.
 
 ONNX Runtime loads in a tenth of the time that torch takes, and is as fast. What training made is turned into graphs
 whenever it is loaded; that both compute the same is tested.
@@ -9,7 +9,7 @@ Conventions
   nothing is computed twice, and all pieces together are what the whole gives.
 - The first graph ends, and the second begins, where half of the work is done: while one is at a piece, the other can be
   at the next. That makes two cores busier than sharing each small product out between them.
-- What a pitch sees and where its harmonics are laid are the same sums as in `harmonic_net`, in the order that is
+- What a pitch sees and where its harmonics are laid are the same sums as in `network`, in the order that is
   fastest here.
 """
 
@@ -179,7 +179,7 @@ class _Half:
 
 
 class _Graph:
-    """Inputs of the first half: `local` (see `harmonic_net.features`), `last` (1 for the last piece, else 0) and its
+    """Inputs of the first half: `local` (see `network.features`), `last` (1 for the last piece, else 0) and its
     states. Outputs: PASSED, and the states for the next piece. The second half has these and `local` as inputs, and
     gives `filters`."""
 
@@ -207,7 +207,7 @@ class _Graph:
         inputs.append(make.make_tensor_value_info("last", number, [1]))
         given = [*half.outputs, *(half.next[name] for name in half.states)]
         outputs = [make.make_tensor_value_info(name, real, None) for name in given]
-        graph = make.make_graph(half.nodes, "harmonic_net", inputs, outputs, half.constants)
+        graph = make.make_graph(half.nodes, "compact", inputs, outputs, half.constants)
         return make.make_model(graph, opset_imports=[make.make_opsetid("", OPSET)], ir_version=IR_VERSION)
 
     def _build(self) -> None:

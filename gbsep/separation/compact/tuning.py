@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from .network import Config
+from .config import Config
 
 CONCERT_A_HZ = 440.0
 
@@ -29,7 +29,7 @@ AGREEMENT = 0.3
 def tuning_cents(pieces: Iterable[np.ndarray], config: Config) -> float:
     """Cents, -50 to 50, by which a song is sharp of A = 440 Hz; 0 where it has no pitch.
 
-    A piece is complex spectra (channels, frames, n_fft // 2 + 1) as of `harmonic_graph.spectrum`.
+    A piece is complex spectra (channels, frames, n_fft // 2 + 1) as of `graph.spectrum`.
     """
     total, weights = 0j, 0.0
     for spectra in pieces:

@@ -15,7 +15,7 @@ not depend on which others are wanted.
 
 References
 - A. Défossez et al.: Music source separation in the waveform domain. 2019. (overlapping segments, shifts)
-- see also demucs_network, demucs_openvino
+- see also network, openvino, segments
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ from ..settings import BackendSettings
 from ..weights import find, find_for
 from . import network as demucs_network
 from . import openvino as demucs_openvino
+from .segments import mean_and_std, triangle, window
 
 MAX_SHIFT_S = 0.5
 """A shifted run starts up to so much before the track, as in Demucs."""
@@ -307,17 +308,6 @@ class _Run:
     stride: int
 
 
-def triangle(frames: int) -> np.ndarray:
-    """Demucs' weights of a segment: rising to 1 in the middle, falling after it, nowhere 0.
-
-    >>> triangle(4)
-    array([0.5, 1. , 1. , 0.5], dtype=float32)
-    """
-    rising, falling = np.arange(1, frames // 2 + 1), np.arange(frames - frames // 2, 0, -1)
-    weights = np.concatenate([rising, falling]).astype(np.float32)
-    return weights / weights.max()
-
-
 def _weights(run: _Run, start: int, frames: int) -> np.ndarray:
     """The triangle of the segment at `start`, divided by the sum of those of its run wherever they overlap it.
 
@@ -333,7 +323,7 @@ def _weights(run: _Run, start: int, frames: int) -> np.ndarray:
 
 def _separate(reader: Reader, voices: Sequence[_Voice], settings: Settings, context: Context) -> Iterator[Block]:
     """The wanted stems at the networks' sample rate: blocks of shape (stems * channels, n), float32."""
-    mean, std = _mean_and_std(reader)
+    mean, std = mean_and_std(reader)
     runs = []
     for voice in voices:
         length = int(voice.network.samplerate * voice.segment_s)
@@ -341,7 +331,7 @@ def _separate(reader: Reader, voices: Sequence[_Voice], settings: Settings, cont
     segments = [(start, run) for run in runs for start in range(run.start, reader.frames, run.stride)]
     segments = sorted((pair for pair in segments if pair[0] + pair[1].length > 0), key=itemgetter(0))
     at_once = _batch(voices, pick_device(context.device))
-    take = _window(np.divide(block - mean, std) for block in reader.blocks())
+    take = window(np.divide(block - mean, std) for block in reader.blocks())
     buffer, first = np.zeros((len(context.wanted), 2, 0), np.float32), 0
     for index in range(0, len(segments), at_once):
         group = segments[index : index + at_once]
@@ -391,39 +381,3 @@ def _estimates(
             raise SeparationFailed(f"the network broke at frame {starts[0]}: {' '.join(str(error).split())}") from error
         for start, run, output in zip(starts, runs, outputs, strict=True):
             yield start, run, output[:, :, ahead : ahead + frames] * _weights(run, start, frames)
-
-
-def _window(blocks: Iterator[Block]) -> Callable[[int, int], np.ndarray]:
-    """take(start, frames) -> (2, frames): the signal with silence around it; mono twice.
-
-    Starts may go back by no more than twice the longest piece taken so far.
-    """
-    held, first, longest = np.zeros((2, 0), np.float32), 0, 0
-
-    def take(start: int, frames: int) -> np.ndarray:
-        nonlocal held, first, longest
-        longest = max(longest, frames)
-        while first + held.shape[1] < start + frames and (block := next(blocks, None)) is not None:
-            keep = max(first, start - 2 * longest)
-            held = np.concatenate([held[:, keep - first :], np.broadcast_to(block, (2, block.shape[1]))], axis=1)
-            first = keep
-        piece = np.zeros((2, frames), np.float32)
-        begin, end = max(start, first), min(start + frames, first + held.shape[1])
-        if begin < end:
-            piece[:, begin - start : end - start] = held[:, begin - first : end - first]
-        return piece
-
-    return take
-
-
-def _mean_and_std(reader: Reader) -> tuple[np.float32, np.float32]:
-    """Mean and standard deviation of the mono sum, as the Demucs command line normalises a track by."""
-    frames, mean, squares = 0, 0.0, 0.0
-    for block in reader.blocks():
-        mono = block.mean(axis=0, dtype=np.float64)
-        # Chan, Golub & LeVeque 1979: combining the sums of squares of two parts.
-        delta = mono.mean() - mean
-        squares += ((mono - mono.mean()) ** 2).sum() + delta**2 * frames * mono.size / (frames + mono.size)
-        frames += mono.size
-        mean += delta * mono.size / frames
-    return np.float32(mean), np.float32(np.sqrt(squares / max(1, frames - 1)) + 1e-8)

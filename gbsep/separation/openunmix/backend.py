@@ -9,7 +9,7 @@ LSTM hands its state from one piece to the next, a backward one does the same fr
 layers waits in unnamed temporary files (2 H to 3 H float32 values per frame and one target, H for each finished one).
 
 References
-- network: see openunmix_network
+- network: see network.py
 - filter: Duong, Vincent, Gribonval, "Under-determined reverberant audio source separation using a full-rank spatial
   covariance model", IEEE TASLP 18(7), 2010, in the form of Uhlich et al., ICASSP 2017; each WIENER_FRAMES frames on
   their own, as published.
@@ -45,16 +45,13 @@ from ..settings import BackendSettings
 from ..weights import find, find_for
 from . import network as openunmix_network
 from .network import Network
+from .spectra import Transform, istft, stft
 from .weights import target_of
+from .wiener import WIENER_FRAMES, wiener
 
 if TYPE_CHECKING:
     import torch
 
-WIENER_FRAMES = 300
-"""Spectrogram frames that the filter looks at together, 7 s at the published hop: part of the published method."""
-
-EPS = 1e-10
-"""Power below which a bin counts as silent; its root is the noise the filter assumes in each channel."""
 
 MAX_N_FFT = 2**14
 
@@ -114,56 +111,6 @@ def run(reader: Reader, settings: Settings, context: Context) -> Iterator[dict[s
     yield from separate(
         reader, networks, transform, context.wanted, settings.niter, settings.residual, context.progress
     )
-
-
-# The filter
-
-
-def wiener(magnitudes: torch.Tensor, mixture: torch.Tensor, niter: int, residual: bool = False) -> torch.Tensor:
-    """Share out a stereo mixture among sources of roughly known magnitudes.
-
-    magnitudes: (J, C, F, T); mixture: complex (C, F, T). Returns complex64 (J, C, F, T), computed in double precision,
-    for channels that are alike make the covariances nearly singular. With `niter` 0 the magnitudes get the mixture's
-    phase. Otherwise each pass estimates, per source and bin, its power over time and one spatial covariance, and
-    filters the mixture accordingly, so that the sources sum to the mixture, less EPS. `residual` adds the rest of the
-    mixture as one more source while filtering; it is not returned.
-    """
-    import torch
-
-    scale = max(1.0, mixture.abs().max().item() / 10.0)
-    estimates = torch.empty(magnitudes.shape, dtype=torch.complex64)
-    for first in range(0, mixture.shape[1], 32):  # bins are independent; few at a time stay in the processor's cache
-        bins = slice(first, first + 32)
-        x = mixture[:, bins].to(torch.complex128)
-        y = magnitudes[:, :, bins] * torch.where(x == 0, 1.0, x / x.abs())
-        if residual:
-            y = torch.cat([y, (x - y.sum(0))[None]])
-        if niter:
-            y = _expectation_maximisation(y / scale, x / scale, niter) * scale
-        estimates[:, :, bins] = y[: len(magnitudes)]
-    return estimates
-
-
-def _expectation_maximisation(y: torch.Tensor, x: torch.Tensor, niter: int) -> torch.Tensor:
-    """Refine source spectra y (J, 2, F, T) of the mixture x (2, F, T)."""
-    for _ in range(niter):
-        left, right = y[:, 0], y[:, 1]
-        power = (left.abs().square() + right.abs().square()) / 2
-        weight = EPS + power.sum(-1, keepdim=True)
-        # The spatial covariance of each source and bin, (J, F, 1): Hermitian, so two real numbers and a complex one.
-        r00 = left.abs().square().sum(-1, keepdim=True) / weight
-        r11 = right.abs().square().sum(-1, keepdim=True) / weight
-        r01 = (left * right.conj()).sum(-1, keepdim=True) / weight
-        # The mixture's covariance, (F, T), and its inverse applied to the mixture.
-        c00 = EPS**0.5 + (power * r00).sum(0)
-        c11 = EPS**0.5 + (power * r11).sum(0)
-        c01 = (power * r01).sum(0)
-        determinant = c00 * c11 - c01.abs().square()
-        u0 = (c11 * x[0] - c01 * x[1]) / determinant
-        u1 = (c00 * x[1] - c01.conj() * x[0]) / determinant
-        y[:, 0] = power * (r00 * u0 + r01 * u1)
-        y[:, 1] = power * (r01.conj() * u0 + r11 * u1)
-    return y
 
 
 # The network over a track
@@ -230,104 +177,6 @@ def compute_features(
             encoded, *recurrent = (rows.read(first, stop).to(device) for rows in (features, *inputs))
             features.write(first, openunmix_network.squeeze(network, encoded, torch.cat(recurrent, 1)))
             step()
-
-
-# Spectra in blocks
-
-
-@dataclass(frozen=True)
-class Transform:
-    """The short-time Fourier transform of a model: Hann window, centred, the signal mirrored at both ends."""
-
-    sample_rate: int = 44100
-    n_fft: int = 4096
-    hop_length: int = 1024
-
-    @property
-    def bins(self) -> int:
-        return self.n_fft // 2 + 1
-
-    @property
-    def shortest(self) -> int:
-        """Frames that a signal must have to be mirrored."""
-        return self.n_fft // 2 + 1
-
-
-def stft(blocks: Iterable[Block], transform: Transform) -> Iterator[torch.Tensor]:
-    """Spectra (C, F, WIENER_FRAMES), the last one shorter, of a signal of at least `transform.shortest` frames."""
-    import torch
-
-    n_fft, hop_length = transform.n_fft, transform.hop_length
-    window = torch.hann_window(n_fft)
-    advance = WIENER_FRAMES * hop_length
-    # One array for all pieces: new ones, as large as the blocks happen to be, would leave ever more holes in the heap.
-    held = np.empty((2, advance - hop_length + n_fft), np.float32)
-    filled = 0
-
-    def transformed(samples: np.ndarray) -> torch.Tensor:
-        return torch.stft(
-            torch.from_numpy(samples), n_fft, hop_length, window=window, center=False, return_complex=True
-        )
-
-    for block in _mirrored(blocks, n_fft // 2):
-        taken = 0
-        while taken < block.shape[1]:
-            count = min(block.shape[1] - taken, held.shape[1] - filled)
-            held[:, filled : filled + count] = block[:, taken : taken + count]
-            taken, filled = taken + count, filled + count
-            if filled == held.shape[1]:
-                yield transformed(held)
-                filled -= advance
-                held[:, :filled] = held[:, advance:].copy()
-    if filled >= n_fft:
-        yield transformed(held[:, :filled].copy())
-
-
-def _mirrored(blocks: Iterable[Block], pad: int) -> Iterator[Block]:
-    """The signal, which is longer than `pad` frames, with so many mirrored at either end."""
-    last = np.zeros((2, 0), np.float32)
-    begun = False
-    for block in blocks:
-        if not begun:
-            block = np.concatenate([last, block], axis=1)
-            begun = block.shape[1] > pad
-            if not begun:
-                last = block
-                continue
-            yield block[:, pad:0:-1]
-        last = np.concatenate([last, block[:, -pad - 1 :]], axis=1)[:, -pad - 1 :]
-        yield block
-    yield last[:, -2::-1]
-
-
-def istft(spectra: Iterable[Sequence[torch.Tensor]], transform: Transform, frames: int) -> Iterator[Block]:
-    """The inverse: float32 (S, n), `frames` long in all, from S spectra (F, n) at a time."""
-    import torch
-
-    n_fft, hop_length = transform.n_fft, transform.hop_length
-    window = torch.hann_window(n_fft)[:, None]
-
-    def overlap_add(windows: torch.Tensor) -> torch.Tensor:
-        length = hop_length * (windows.shape[1] - 1) + n_fft
-        return torch.nn.functional.fold(windows[None], (1, length), (1, n_fft), stride=(1, hop_length))[0, 0, 0]
-
-    held: torch.Tensor | None = None
-    start, stop = n_fft // 2, n_fft // 2 + frames  # where the signal lies in what is still to come
-    for spectrum in spectra:
-        count = spectrum[0].shape[1]
-        complete = hop_length * count
-        # One more row adds up the squared window, by which the sums are divided in the end.
-        total = torch.stack(
-            [overlap_add(torch.fft.irfft(row, n_fft, dim=0) * window) for row in spectrum]
-            + [overlap_add(window.square().expand(-1, count))]
-        )
-        if held is not None:
-            total[:, : held.shape[1]] += held
-        held = total[:, complete:]
-        yield (total[:-1, start : min(complete, stop)] / total[-1:, start : min(complete, stop)]).numpy()
-        start, stop = max(start - complete, 0), stop - complete
-    if held is not None and stop > start:
-        yield (held[:-1, start:stop] / held[-1:, start:stop]).numpy()
 
 
 # A track

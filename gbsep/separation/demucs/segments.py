@@ -1,0 +1,56 @@
+"""Segments of a track that overlap, as Demucs takes and weights them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from ...audio import Block, Reader
+
+
+def triangle(frames: int) -> np.ndarray:
+    """Demucs' weights of a segment: rising to 1 in the middle, falling after it, nowhere 0.
+
+    >>> triangle(4)
+    array([0.5, 1. , 1. , 0.5], dtype=float32)
+    """
+    rising, falling = np.arange(1, frames // 2 + 1), np.arange(frames - frames // 2, 0, -1)
+    weights = np.concatenate([rising, falling]).astype(np.float32)
+    return weights / weights.max()
+
+
+def window(blocks: Iterator[Block]) -> Callable[[int, int], np.ndarray]:
+    """take(start, frames) -> (2, frames): the signal with silence around it; mono twice.
+
+    Starts may go back by no more than twice the longest piece taken so far.
+    """
+    held, first, longest = np.zeros((2, 0), np.float32), 0, 0
+
+    def take(start: int, frames: int) -> np.ndarray:
+        nonlocal held, first, longest
+        longest = max(longest, frames)
+        while first + held.shape[1] < start + frames and (block := next(blocks, None)) is not None:
+            keep = max(first, start - 2 * longest)
+            held = np.concatenate([held[:, keep - first :], np.broadcast_to(block, (2, block.shape[1]))], axis=1)
+            first = keep
+        piece = np.zeros((2, frames), np.float32)
+        begin, end = max(start, first), min(start + frames, first + held.shape[1])
+        if begin < end:
+            piece[:, begin - start : end - start] = held[:, begin - first : end - first]
+        return piece
+
+    return take
+
+
+def mean_and_std(reader: Reader) -> tuple[np.float32, np.float32]:
+    """Mean and standard deviation of the mono sum, as the Demucs command line normalises a track by."""
+    frames, mean, squares = 0, 0.0, 0.0
+    for block in reader.blocks():
+        mono = block.mean(axis=0, dtype=np.float64)
+        # Chan, Golub & LeVeque 1979: combining the sums of squares of two parts.
+        delta = mono.mean() - mean
+        squares += ((mono - mono.mean()) ** 2).sum() + delta**2 * frames * mono.size / (frames + mono.size)
+        frames += mono.size
+        mean += delta * mono.size / frames
+    return np.float32(mean), np.float32(np.sqrt(squares / max(1, frames - 1)) + 1e-8)
