@@ -122,7 +122,8 @@ def _level_lost(about: Evidence, stem: str, other: str, spans: int) -> np.ndarra
         product = np.where(apart, (other_power * product - both * other_product), product)
         power = np.where(apart, determinant, power)
     gain = _only(_audible(about, stem, spans) & (product > 0), product / power)
-    return 20 * np.log10(gain) + about.restored_db.get(stem, 0.0)
+    result: np.ndarray = 20 * np.log10(gain) + about.restored_db.get(stem, 0.0)
+    return result
 
 
 def _swelling(about: Evidence, stem: str, other: str, spans: int) -> np.ndarray:
@@ -133,7 +134,8 @@ def _swelling(about: Evidence, stem: str, other: str, spans: int) -> np.ndarray:
 
     def mean(values: np.ndarray) -> np.ndarray:
         known = np.where(power > 0, power * values, 0.0)
-        return moving_sum(known, windows) / moving_sum(power, windows)
+        result: np.ndarray = moving_sum(known, windows) / moving_sum(power, windows)
+        return result
 
     real = mean(gain.real**2) - mean(gain.real) ** 2
     chance = mean(gain.imag**2) - mean(gain.imag) ** 2
@@ -155,7 +157,8 @@ def _thinning(about: Evidence, stem: str, other: str, spans: int) -> np.ndarray:
 
 def _trusted(gain: np.ndarray) -> np.ndarray:
     """Whether chance, which shows in the imaginary part of a projection, has little to do with it."""
-    return (gain.real > 0) & (np.abs(gain.imag) < 0.3 * gain.real)
+    result: np.ndarray = (gain.real > 0) & (np.abs(gain.imag) < 0.3 * gain.real)
+    return result
 
 
 def _bleeding(about: Evidence, stem: str, other: str, spans: int) -> np.ndarray:
@@ -190,7 +193,10 @@ def _clipping(about: Evidence, stem: str, other: str, spans: int) -> np.ndarray:
 def _dc_offset(about: Evidence, stem: str, other: str, spans: int) -> np.ndarray:
     """The mean of the channel that is furthest off, in dBFS; full scale is the peak where that is above it."""
     samples = about.samples[stem]
-    return 20 * np.log10(np.abs(samples.sums).max(keepdims=True) / samples.frames / max(1.0, samples.peak))
+    result: np.ndarray = 20 * np.log10(
+        np.abs(samples.sums).max(keepdims=True) / samples.frames / max(1.0, samples.peak)
+    )
+    return result
 
 
 def _silent(about: Evidence, stem: str, other: str, spans: int) -> np.ndarray:
@@ -338,7 +344,8 @@ def _only(condition: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 def _db(power: np.ndarray, reference: Any) -> np.ndarray:
     """Ratio of powers in dB, from -200 to 200; NaN where both are 0."""
-    return np.clip(10 * np.log10(power / reference), -200.0, 200.0)
+    result: np.ndarray = np.clip(10 * np.log10(power / reference), -200.0, 200.0)
+    return result
 
 
 def _deep(about: Evidence, stem: str, spans: int) -> np.ndarray:

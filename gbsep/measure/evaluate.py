@@ -234,7 +234,8 @@ def _projected_powers(products: np.ndarray) -> tuple[float, float]:
 
 
 def _divide(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return np.divide(a, b, out=np.zeros_like(a), where=b > 0)
+    result: np.ndarray = np.divide(a, b, out=np.zeros_like(a), where=b > 0)
+    return result
 
 
 def _bleed_db(own: float, other: float) -> float | None:

@@ -128,7 +128,8 @@ def moving_sum(values: np.ndarray, count: int) -> np.ndarray:
     count = min(count, len(values))
     sums = np.concatenate([[0.0], np.cumsum(values)])
     first = np.clip(np.arange(len(values)) - count // 2, 0, len(values) - count)
-    return sums[first + count] - sums[first]
+    result: np.ndarray = sums[first + count] - sums[first]
+    return result
 
 
 def energy(block: Block) -> float:
@@ -161,7 +162,8 @@ class SampleCheck:
 
 def power(spectrum: np.ndarray) -> np.ndarray:
     """Power summed over channels, shape (windows, bins)."""
-    return (np.square(spectrum.real) + np.square(spectrum.imag)).sum(0)
+    result: np.ndarray = (np.square(spectrum.real) + np.square(spectrum.imag)).sum(0)
+    return result
 
 
 def _inner(a: np.ndarray, b: np.ndarray) -> float:
@@ -218,7 +220,8 @@ def register_sums(power: np.ndarray, frequencies: np.ndarray) -> tuple[np.ndarra
 def hop_length(sample_rate: int) -> int:
     """Frames from one window to the next."""
     factor = _factor(sample_rate)
-    return factor * 2 ** round(math.log2(WINDOW_S * sample_rate / factor)) // 2
+    result: int = factor * 2 ** round(math.log2(WINDOW_S * sample_rate / factor)) // 2
+    return result
 
 
 def _factor(sample_rate: int) -> int:
@@ -234,7 +237,8 @@ def _lower(block: Block, factor: int) -> Block:
     total = block[:, ::factor] + block[:, 1::factor]
     for place in range(2, factor):
         total += block[:, place::factor]
-    return total * np.float32(1 / math.sqrt(factor))
+    result: Block = total * np.float32(1 / math.sqrt(factor))
+    return result
 
 
 def spectrogram(

@@ -45,7 +45,8 @@ def to_db(amplitude: float) -> float:
 
 def to_amplitude(db: float) -> float:
     """The amplitude ratio of `db`; 0 for -inf."""
-    return 10.0 ** (db / 20.0)
+    result: float = 10.0 ** (db / 20.0)
+    return result
 
 
 def _inner(a: np.ndarray, b: np.ndarray) -> float:
@@ -149,7 +150,8 @@ class Meter:
         count = int(stop / (gate.block_size * (1.0 - gate.overlap) * self._sample_rate)) + 2 - first
         numbers = np.arange(first, first + max(count, 0))
         edges = (gate.block_size * (numbers * (1.0 - gate.overlap)) * self._sample_rate).astype(np.int64)
-        return edges[edges < stop]
+        result: np.ndarray = edges[edges < stop]
+        return result
 
     def _loudness(self) -> float:
         block_s, step = self._gate.block_size, 1.0 - self._gate.overlap
@@ -170,7 +172,8 @@ def _lufs(power: float) -> float:
 
 
 def _power(lufs: float) -> float:
-    return 10.0 ** ((lufs + 0.691) / 10.0)
+    result: float = 10.0 ** ((lufs + 0.691) / 10.0)
+    return result
 
 
 def measure(signal: Reader) -> Levels:

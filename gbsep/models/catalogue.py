@@ -129,7 +129,8 @@ def data_dir() -> Path:
 
 def card() -> dict[str, Any]:
     """How the embedded model was made and how good it is: SHA-256, seed, data, credits, quality."""
-    return json.loads((EMBEDDED_FOLDER / f"{EMBEDDED.name}.json").read_text(encoding="utf-8"))
+    result: dict[str, Any] = json.loads((EMBEDDED_FOLDER / f"{EMBEDDED.name}.json").read_text(encoding="utf-8"))
+    return result
 
 
 def published(name: str) -> Model | None:

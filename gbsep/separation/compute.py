@@ -71,7 +71,8 @@ def processors() -> int:
 
 def one_blas_thread() -> AbstractContextManager[Any]:
     """Within it numpy's products run in the thread that asks for them: for work that is shared out in larger parts."""
-    return find_blas().limit(limits=1, user_api="blas")
+    result: AbstractContextManager[Any] = find_blas().limit(limits=1, user_api="blas")
+    return result
 
 
 @cache

@@ -134,7 +134,8 @@ class Notes:
             series = partials_hz(midi_to_hz(pitch), self.partials.shape[1])
             lobes = np.exp(-0.5 * ((frequency - series[:, np.newaxis]) / (lobe_bins * frequency[1])) ** 2)
             spectra[self.pitch == pitch] = self.partials[self.pitch == pitch] @ lobes
-        return spectra / (spectra.sum(axis=1, keepdims=True) + TINY)
+        result: np.ndarray = spectra / (spectra.sum(axis=1, keepdims=True) + TINY)
+        return result
 
 
 @cache
@@ -300,7 +301,8 @@ def _ratio(magnitude: np.ndarray, activations: np.ndarray, spectra: np.ndarray, 
     """`magnitude` over its model, in `buffer`."""
     model = np.matmul(activations, spectra, out=buffer[: len(magnitude)])
     model += TINY
-    return np.divide(magnitude, model, out=model)
+    result: np.ndarray = np.divide(magnitude, model, out=model)
+    return result
 
 
 def bass_mask(activations: np.ndarray, spectra: np.ndarray, share: np.ndarray, settings: Settings) -> np.ndarray:
@@ -319,7 +321,8 @@ def bass_mask(activations: np.ndarray, spectra: np.ndarray, share: np.ndarray, s
 def place_hz(spectra: np.ndarray, frequency: np.ndarray) -> np.ndarray:
     """Geometric mean of pitch and centroid of each spectrum (components, bins)."""
     centroid = spectra @ frequency / (spectra.sum(axis=1) + TINY)
-    return np.sqrt(pitch_hz(spectra, frequency) * centroid)
+    result: np.ndarray = np.sqrt(pitch_hz(spectra, frequency) * centroid)
+    return result
 
 
 def pitch_hz(spectra: np.ndarray, frequency: np.ndarray) -> np.ndarray:
@@ -328,7 +331,8 @@ def pitch_hz(spectra: np.ndarray, frequency: np.ndarray) -> np.ndarray:
     number = np.arange(1, 11)
     series = np.outer(candidates, number)
     salience = [np.interp(series, frequency, spectrum, right=0.0) @ 0.8**number for spectrum in spectra]
-    return candidates[np.argmax(salience, axis=1)]
+    result: np.ndarray = candidates[np.argmax(salience, axis=1)]
+    return result
 
 
 def midi_to_hz(pitch: Any) -> Any:
@@ -339,7 +343,8 @@ def midi_to_hz(pitch: Any) -> Any:
 def partials_hz(f0_hz: float, count: int) -> np.ndarray:
     """Frequencies of the first `count` partials of a stiff string with fundamental `f0_hz`."""
     number = np.arange(1, count + 1)
-    return f0_hz * number * np.sqrt(1 + INHARMONICITY * number**2)
+    result: np.ndarray = f0_hz * number * np.sqrt(1 + INHARMONICITY * number**2)
+    return result
 
 
 def spectrogram_shape(frames: int, n_fft: int) -> tuple[int, int]:
@@ -350,7 +355,8 @@ def spectrogram_shape(frames: int, n_fft: int) -> tuple[int, int]:
 
 def hann(n_fft: int) -> np.ndarray:
     """The periodic Hann window, scaled so that windowing twice at a hop of n_fft / 4 sums to one."""
-    return (np.sqrt(2 / 3) * scipy.signal.get_window("hann", n_fft)).astype(np.float32)
+    result: np.ndarray = (np.sqrt(2 / 3) * scipy.signal.get_window("hann", n_fft)).astype(np.float32)
+    return result
 
 
 def stft(signal: np.ndarray, n_fft: int) -> np.ndarray:
@@ -364,7 +370,8 @@ def stft(signal: np.ndarray, n_fft: int) -> np.ndarray:
     padded = np.zeros((windows - 1) * hop_length + n_fft, np.float32)
     padded[lead : lead + len(signal)] = signal
     cut = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[::hop_length]
-    return scipy.fft.rfft(cut * hann(n_fft), axis=1)
+    result: np.ndarray = scipy.fft.rfft(cut * hann(n_fft), axis=1)
+    return result
 
 
 def istft(spectrogram: np.ndarray, frames: int) -> np.ndarray:

@@ -193,13 +193,15 @@ def _seen(network: Network, mid_side: np.ndarray) -> np.ndarray:
 
 
 def _centred(block: Block) -> Block:
-    return block - block.mean(axis=1, keepdims=True, dtype=np.float64)
+    result: Block = block - block.mean(axis=1, keepdims=True, dtype=np.float64)
+    return result
 
 
 def _power(block: Block) -> np.ndarray:
     """Mean power of each channel without its mean, but for a hundredth of that."""
     samples = block.astype(np.float64)
-    return np.maximum(samples.var(axis=1), np.square(samples).mean(axis=1) / 100)
+    result: np.ndarray = np.maximum(samples.var(axis=1), np.square(samples).mean(axis=1) / 100)
+    return result
 
 
 def _bass(low: Reader, network: Network, song: Song, shifts: int, progress: Callable[[float], None]) -> Iterator[Block]:

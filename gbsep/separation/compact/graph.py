@@ -25,7 +25,8 @@ import scipy  # its parts, which take long to load, are loaded when they are fir
 
 from ...audio import overlap_add
 from ...errors import BackendNotInstalled
-from .network import FEATURES, Config, features, filtered, harmonic_bins, interpolation, spread
+from .config import Config
+from .network import FEATURES, features, filtered, harmonic_bins, interpolation, spread
 
 if TYPE_CHECKING:
     import onnx
@@ -46,7 +47,8 @@ def spectrum(config: Config, waves: np.ndarray) -> np.ndarray:
     """Spectra, complex64 (channels, frames, n_fft // 2 + 1), of waves (channels, n), centred, zeros outside."""
     padded = np.pad(waves, ((0, 0), (config.n_fft // 2, config.n_fft // 2)))
     cut = np.lib.stride_tricks.sliding_window_view(padded, config.n_fft, axis=1)[:, :: config.hop_length]
-    return scipy.fft.rfft(cut * (_window(config) * np.float32(2.0 / config.n_fft)), axis=-1)
+    result: np.ndarray = scipy.fft.rfft(cut * (_window(config) * np.float32(2.0 / config.n_fft)), axis=-1)
+    return result
 
 
 def waves(config: Config, spectra: np.ndarray, length: int) -> np.ndarray:
@@ -73,7 +75,8 @@ def load_runtime() -> ModuleType:
         import scipy.fft  # noqa: F401
     except (ImportError, OSError) as error:
         raise BackendNotInstalled("compact", f"ONNX Runtime does not load ({error}); {REINSTALL}") from error
-    return onnxruntime
+    result: ModuleType = onnxruntime
+    return result
 
 
 class Network:
@@ -153,7 +156,10 @@ class Stream:
         heard = [self._waiting, piece.mixture, np.zeros((edge * piece.last, config.bins), np.complex64)]
         around, made = np.concatenate(heard), filters.shape[TIME]
         self._waiting = around[made:]
-        return filtered(config, filters, around[np.newaxis, : made + 2 * edge], np)[0, : made - piece.spare]
+        result: np.ndarray = filtered(config, filters, around[np.newaxis, : made + 2 * edge], np)[
+            0, : made - piece.spare
+        ]
+        return result
 
     def _run(self, half: int, inputs: Mapping[str, np.ndarray], last: bool) -> list[np.ndarray]:
         """What a graph gives, less its states, which are kept."""
@@ -162,7 +168,8 @@ class Stream:
         outputs = self._network.sessions[half].run(None, inputs)
         given = len(outputs) - len(states)
         self._states[half] = dict(zip(states, outputs[given:], strict=True))
-        return outputs[:given]
+        result: list[np.ndarray] = outputs[:given]
+        return result
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,7 +215,10 @@ class _Graph:
         given = [*half.outputs, *(half.next[name] for name in half.states)]
         outputs = [make.make_tensor_value_info(name, real, None) for name in given]
         graph = make.make_graph(half.nodes, "compact", inputs, outputs, half.constants)
-        return make.make_model(graph, opset_imports=[make.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+        result: onnx.ModelProto = make.make_model(
+            graph, opset_imports=[make.make_opsetid("", OPSET)], ir_version=IR_VERSION
+        )
+        return result
 
     def _build(self) -> None:
         config = self._config

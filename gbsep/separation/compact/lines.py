@@ -16,7 +16,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from .network import Config
+from .config import Config
 from .places import power_of
 
 RESOLVED_S = 0.1
@@ -82,7 +82,8 @@ def followed(config: Config, mixture: np.ndarray, bass: np.ndarray) -> np.ndarra
     wrong = np.isfinite(owner) & (np.abs(owner - share) > WRONG)
     change = (_around(wrong, EDGE) / (2 * EDGE + 1)).astype(np.float32)[:, np.newaxis]
     all_of_it = np.nan_to_num(owner).astype(np.float32)[:, np.newaxis]
-    return bass + change * (all_of_it * mixture - bass)
+    result: np.ndarray = bass + change * (all_of_it * mixture - bass)
+    return result
 
 
 def _owners(config: Config, mixture: np.ndarray, bass: np.ndarray) -> np.ndarray:
@@ -153,4 +154,5 @@ def _share(mixture: np.ndarray, bass: np.ndarray) -> np.ndarray:
 def _around(values: np.ndarray, frames: int) -> np.ndarray:
     """Sums over so many frames on either side."""
     summed = np.concatenate([[0.0], np.cumsum(np.pad(values.astype(np.float64), frames))])
-    return summed[2 * frames + 1 :] - summed[: -(2 * frames + 1)]
+    result: np.ndarray = summed[2 * frames + 1 :] - summed[: -(2 * frames + 1)]
+    return result

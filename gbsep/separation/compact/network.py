@@ -183,7 +183,7 @@ def _regathered(old: Config, kernel: torch.Tensor, config: Config) -> torch.Tens
     """The first convolution's kernel with more harmonics' levels among its inputs, before all others."""
     import torch
 
-    levels, rest = kernel.split([old.gathered, kernel.shape[1] - old.gathered], dim=1)
+    levels, rest = torch.split(kernel, [old.gathered, kernel.shape[1] - old.gathered], dim=1)
     more = kernel.new_zeros(kernel.shape[0], config.gathered - old.gathered, *kernel.shape[2:])
     return torch.cat([levels, more, rest], dim=1)
 
@@ -265,7 +265,8 @@ def bass_spectrum(config: Config, w: Weights, mixture: torch.Tensor, half: bool 
         coefficients = plus(rectified("out", rectified("head2", hidden)).float().contiguous(), w["out.bin"])
     filters = 2.0 * torch.tanh(coefficients / 2.0)
     around = nn.pad(mixture[..., : config.bins], (0, 0, config.taps // 2, config.taps // 2))
-    return filtered(config, filters, around, torch)[:, :frames].transpose(1, 2)
+    result: torch.Tensor = filtered(config, filters, around, torch)[:, :frames].transpose(1, 2)
+    return result
 
 
 def features(config: Config, mixture: Any, xp: ModuleType) -> Any:
@@ -319,7 +320,7 @@ def _lay_out(config: Config, w: Weights, top: torch.Tensor, spread: torch.Tensor
         offsets = bias.reshape(config.projected, -1) @ dense.reshape(config.bins, config.harmonics, -1).sum(dim=2).T
         return laid + offsets[:, None].to(laid.dtype)
     flat = top.transpose(2, 3).flatten(2)
-    parts = list(zip(kernel.split(config.harmonics), bias.split(config.harmonics), strict=True))
+    parts = list(zip(torch.split(kernel, config.harmonics), torch.split(bias, config.harmonics), strict=True))
     made = [
         torch.sparse.mm(spread, torch.addmm(b[:, None], k, one).reshape(rows, frames)) for one in flat for k, b in parts
     ]

@@ -223,7 +223,8 @@ def _times(matrix: np.ndarray, spectra: np.ndarray) -> np.ndarray:
 
 def power_of(spectra: np.ndarray) -> np.ndarray:
     """Squared magnitudes, without the root that `abs` would take."""
-    return spectra.real**2 + spectra.imag**2
+    result: np.ndarray = spectra.real**2 + spectra.imag**2
+    return result
 
 
 def _mean(powers: np.ndarray, frames: int) -> np.ndarray:
@@ -236,6 +237,7 @@ def _mean(powers: np.ndarray, frames: int) -> np.ndarray:
             total += sums[..., done : done + length, :]
             done += size
         if done == width:
-            return total / np.float32(width)
+            result: np.ndarray = total / np.float32(width)
+            return result
         sums = sums[..., :-size, :] + sums[..., size:, :]
         size *= 2

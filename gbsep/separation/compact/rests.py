@@ -24,7 +24,8 @@ def lows_kept(config: Config, mixture: np.ndarray, bass: np.ndarray) -> np.ndarr
     """`bass` (frames, bins), and all of `mixture` at the lowest frequencies while it plays: no guitar is there."""
     hz = np.arange(config.bins) * config.sample_rate / config.n_fft
     playing = _gradual(_shares(mixture, bass)[0], *PLAYS)[:, np.newaxis]
-    return bass + (1 - _gradual(hz, *LOW_HZ)) * playing * (mixture - bass)
+    result: np.ndarray = bass + (1 - _gradual(hz, *LOW_HZ)) * playing * (mixture - bass)
+    return result
 
 
 def rests_settled(mixture: np.ndarray, bass: np.ndarray) -> np.ndarray:
@@ -34,7 +35,8 @@ def rests_settled(mixture: np.ndarray, bass: np.ndarray) -> np.ndarray:
     """
     share_db = 10 * np.log10(_shares(mixture, bass) + 1e-30)
     bass_open, guitar_open = _gradual(share_db, SHUT_DB, OPEN_DB)[..., np.newaxis]
-    return bass_open * (bass + (1 - guitar_open) * (mixture - bass))
+    result: np.ndarray = bass_open * (bass + (1 - guitar_open) * (mixture - bass))
+    return result
 
 
 def _gradual(value: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -47,4 +49,5 @@ def _shares(mixture: np.ndarray, bass: np.ndarray) -> np.ndarray:
     window = np.hanning(2 * REST_FRAMES + 3)[1:-1]
     powers = [power_of(spectra).sum(axis=1) for spectra in (bass, mixture - bass)]
     smooth = np.stack([np.convolve(one, window)[REST_FRAMES : REST_FRAMES + len(one)] for one in powers])
-    return smooth / (smooth.sum(axis=0) + 1e-12)
+    result: np.ndarray = smooth / (smooth.sum(axis=0) + 1e-12)
+    return result

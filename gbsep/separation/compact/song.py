@@ -52,7 +52,10 @@ class Song:
 
     def level(self, start: int, frames: int, sample_rate: int) -> np.ndarray:
         """The level around every frame, float32 (frames,)."""
-        return np.exp(_between_seconds(np.log(self.levels), start, frames, sample_rate)).astype(np.float32)
+        result: np.ndarray = np.exp(_between_seconds(np.log(self.levels), start, frames, sample_rate)).astype(
+            np.float32
+        )
+        return result
 
     def offset(self, start: int, frames: int, sample_rate: int) -> np.ndarray:
         """The offset of mid and side around every frame, float32 (2, frames)."""
@@ -63,13 +66,15 @@ class Song:
 def _between_seconds(values: np.ndarray, start: int, frames: int, sample_rate: int) -> np.ndarray:
     """Values of the seconds of a song, interpolated from their middles to its frames."""
     second = (np.arange(start, start + frames) + 0.5) / sample_rate - 0.5
-    return np.interp(second, np.arange(len(values)), values)
+    result: np.ndarray = np.interp(second, np.arange(len(values)), values)
+    return result
 
 
 def offsets_of(means: np.ndarray) -> np.ndarray:
     """Offsets as of Song from the means of its seconds."""
     padded = np.pad(means, ((OFFSET_S, OFFSET_S), (0, 0)), mode="edge")
-    return np.median(np.lib.stride_tricks.sliding_window_view(padded, 2 * OFFSET_S + 1, axis=0), axis=-1)
+    result: np.ndarray = np.median(np.lib.stride_tricks.sliding_window_view(padded, 2 * OFFSET_S + 1, axis=0), axis=-1)
+    return result
 
 
 def levels_of(powers: np.ndarray) -> np.ndarray:

@@ -84,7 +84,8 @@ def _frames(magnitude: np.ndarray, count: int, rng: np.random.Generator) -> np.n
     level = magnitude.sum(axis=1, dtype=np.float64) + float(TINY)
     drawn = rng.choice(len(level), count, p=level / level.sum())
     noise = rng.uniform(0, 0.2 / magnitude.shape[1], (count, magnitude.shape[1]))
-    return (magnitude[drawn] / level[drawn, np.newaxis] + noise).astype(np.float32)
+    result: np.ndarray = (magnitude[drawn] / level[drawn, np.newaxis] + noise).astype(np.float32)
+    return result
 
 
 def by_timbre(mixture: np.ndarray, bass: np.ndarray, timbres: Sequence[Pair], threads: int = 1) -> np.ndarray:
@@ -96,7 +97,8 @@ def by_timbre(mixture: np.ndarray, bass: np.ndarray, timbres: Sequence[Pair], th
         block = slice(start, start + BLOCK_FRAMES)
         first = _Block(mixture[block], bass[block])
         made = [_improved(first.copy(), one) for one in timbres]
-        return np.stack(made).mean(axis=0, dtype=np.complex64)
+        result: np.ndarray = np.stack(made).mean(axis=0, dtype=np.complex64)
+        return result
 
     with one_blas_thread(), ThreadPoolExecutor(threads) as pool:
         return np.concatenate([bass[:0], *pool.map(better, range(0, len(bass), BLOCK_FRAMES))])
@@ -139,7 +141,8 @@ class _Block:
     def bass(self) -> np.ndarray:
         """The estimate, complex64 (frames, bins)."""
         real, imaginary = self._bass
-        return real + np.complex64(1j) * imaginary
+        result: np.ndarray = real + np.complex64(1j) * imaginary
+        return result
 
     def _see(self, bass: np.ndarray) -> None:
         """Take `bass` for the estimate. Each counts by the square of its part of the power, the mixture by 1."""
@@ -204,4 +207,5 @@ class _Block:
 
 def _power(spectra: np.ndarray) -> np.ndarray:
     real, imaginary = spectra
-    return real * real + imaginary * imaginary
+    result: np.ndarray = real * real + imaginary * imaginary
+    return result

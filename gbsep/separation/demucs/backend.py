@@ -268,7 +268,8 @@ def _torch_forward(network: Any, device: str, warn: Callable[[str], None]) -> Fo
         torch.backends.mha.set_fastpath_enabled(False)
         try:
             with torch.inference_mode():
-                return network(torch.from_numpy(batch).to(device)).cpu().numpy()
+                result: np.ndarray = network(torch.from_numpy(batch).to(device)).cpu().numpy()
+                return result
         finally:
             torch.backends.mha.set_fastpath_enabled(fast_path)
 

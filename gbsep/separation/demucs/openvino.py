@@ -81,7 +81,8 @@ def _run(network: Any, compiled: Any, mixture: np.ndarray, length: int, rows: Se
         outputs = compiled([network._magnitude(spectrogram).contiguous().numpy(), padded.numpy()])
         frequency, time = (torch.from_numpy(outputs[index])[:, list(rows)] for index in range(2))
         estimate = time + network._ispec(network._mask(spectrogram, frequency), length)
-        return estimate[..., :frames].numpy()
+        result: np.ndarray = estimate[..., :frames].numpy()
+        return result
 
 
 def _compile(model: Any, threads: int) -> Any:

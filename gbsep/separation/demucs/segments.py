@@ -17,7 +17,8 @@ def triangle(frames: int) -> np.ndarray:
     """
     rising, falling = np.arange(1, frames // 2 + 1), np.arange(frames - frames // 2, 0, -1)
     weights = np.concatenate([rising, falling]).astype(np.float32)
-    return weights / weights.max()
+    result: np.ndarray = weights / weights.max()
+    return result
 
 
 def window(blocks: Iterator[Block]) -> Callable[[int, int], np.ndarray]:

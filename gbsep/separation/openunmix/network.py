@@ -137,6 +137,7 @@ def decode(network: Network, features: torch.Tensor, magnitude: torch.Tensor) ->
 
     state = network.state
     x = torch.nn.functional.linear(features.to(network.device), state["fc3.weight"])
-    x = _batch_norm(network, "bn3", x).unflatten(1, (2, -1))
+    x = torch.unflatten(_batch_norm(network, "bn3", x), 1, (2, -1))
     x = x.mul_(state["output_scale"]).add_(state["output_mean"]).relu_()
-    return x.permute(1, 2, 0).cpu() * magnitude
+    result: torch.Tensor = x.permute(1, 2, 0).cpu() * magnitude
+    return result
