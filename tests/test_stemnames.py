@@ -13,7 +13,7 @@ from gbsep.stemnames import INSTRUMENTS, MIXTURE, RESIDUAL
 
 def test_every_instrument_has_a_colour_in_sessions_and_a_hue_in_reports() -> None:
     assert set(COLORS) == {*INSTRUMENTS, "original", RESIDUAL}
-    script = (Path(gbsep.__file__).parent / "report/assets/spectrogram.js").read_text(encoding="utf-8")
+    script = (Path(gbsep.__file__).parent / "report/assets/spectrogram.mjs").read_text(encoding="utf-8")
     hues = re.findall(r"const HUES = {(.*?)}", script)[0]
     assert set(re.findall(r"(\w+):", hues)) == {*INSTRUMENTS, MIXTURE, RESIDUAL}
 
