@@ -7,7 +7,7 @@ folding to mono vary batch by batch in `mixing`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -158,7 +158,8 @@ def _touched(player: Instrument, note: Note, tuning: float, length: int) -> np.n
     tone = player.tone(np.full(length + round(delay * note.harmonic), string), note.velocity)
     at = np.arange(length)
     turns = [np.interp(at + number * delay, np.arange(len(tone)), tone) for number in range(note.harmonic)]
-    return np.mean(turns, axis=0).astype(np.float32)
+    mean: np.ndarray = np.mean(turns, axis=0).astype(np.float32)
+    return mean
 
 
 def _snapped(rng: np.random.Generator, tone: np.ndarray, snap: float) -> np.ndarray:
@@ -168,7 +169,8 @@ def _snapped(rng: np.random.Generator, tone: np.ndarray, snap: float) -> np.ndar
     click = rng.standard_normal(len(tone)) * np.exp(-time / rng.uniform(0.001, 0.006)) * np.abs(tone).max()
     made = tone + snap * (bright + rng.uniform(0.1, 0.6) * click)
     strength, made_strength = (float(np.sqrt(np.mean(one**2))) for one in (tone, made))
-    return (made * (strength / (made_strength + 1e-9))).astype(np.float32)
+    level: np.ndarray = (made * (strength / (made_strength + 1e-9))).astype(np.float32)
+    return level
 
 
 def _voice(rng: np.random.Generator) -> np.ndarray | None:
@@ -195,7 +197,8 @@ def _revoiced(rng: np.random.Generator, tone: np.ndarray, pitch: float, voice: n
     gain_db = np.interp(harmonic, np.arange(len(voice)), voice + rng.normal(0, 1.0, len(voice)))
     made = fft.irfft(fft.rfft(tone, frames) * (10 ** (gain_db / 20)).astype(np.float32), frames)[: len(tone)]
     strength, made_strength = (float(np.sqrt(np.mean(one**2))) for one in (tone, made))
-    return made * np.float32(strength / (made_strength + 1e-9))
+    level: np.ndarray = made * np.float32(strength / (made_strength + 1e-9))
+    return level
 
 
 def amplify(rng: np.random.Generator, dry: np.ndarray, role: str) -> np.ndarray:
@@ -203,9 +206,10 @@ def amplify(rng: np.random.Generator, dry: np.ndarray, role: str) -> np.ndarray:
     return _level(_amp(rng, role)(dry[np.newaxis], SAMPLE_RATE)[0]) if dry.any() else dry
 
 
-def _amp(rng: np.random.Generator, role: str):
+def _amp(rng: np.random.Generator, role: str) -> Callable[..., np.ndarray]:
     """A random board: drive, cabinet, compression, modulation, room."""
     import pedalboard as pb
+    from pedalboard._pedalboard import Pedalboard  # the package itself does not list it as its own
 
     def maybe(chance: float, *effects: pb.Plugin) -> list[pb.Plugin]:
         return list(effects) if rng.random() < chance else []
@@ -213,7 +217,7 @@ def _amp(rng: np.random.Generator, role: str):
     bass = role == "bass"
     drive_db = rng.uniform(0, 12) if bass else rng.uniform(3, 34)
     cabinet_hz = 10 ** (rng.uniform(2.9, 3.7) if bass else rng.uniform(3.3, 3.8))
-    return pb.Pedalboard(
+    return Pedalboard(
         [
             *maybe(
                 0.4, pb.Compressor(rng.uniform(-34, -18), rng.uniform(2, 8), rng.uniform(1, 30), rng.uniform(40, 250))

@@ -63,7 +63,8 @@ class Instrument:
         layers = self.notes[sampled]
         layer = layers[min(int(velocity * len(layers)), len(layers) - 1)]
         place = np.concatenate([[0.0], np.cumsum(2.0 ** ((pitches[1:] - sampled) / 12.0))])
-        return np.interp(place, np.arange(len(layer)), layer, right=0.0).astype(np.float32)
+        moved: np.ndarray = np.interp(place, np.arange(len(layer)), layer, right=0.0).astype(np.float32)
+        return moved
 
 
 def recorded(folder: Path) -> list[Instrument]:

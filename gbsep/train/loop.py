@@ -240,4 +240,5 @@ def _orthogonal(kernel: torch.Tensor) -> torch.Tensor:
     for _ in range(5):
         gram = x @ x.T
         x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
-    return (0.2 * max(matrix.shape) ** 0.5 * (x.T if tall else x)).reshape(kernel.shape)
+    update: torch.Tensor = (0.2 * max(matrix.shape) ** 0.5 * (x.T if tall else x)).reshape(kernel.shape)
+    return update

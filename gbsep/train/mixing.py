@@ -156,7 +156,8 @@ def _gains(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
     present[silent < SILENT, 0] = 0
     present[silent > 1 - SILENT, 1:-1] = 0
     present[:, -1] = rng.random(size) < 0.15
-    return 10 ** (level_db / 20) * present * rng.choice([-1.0, 1.0], shape)
+    gains: np.ndarray = 10 ** (level_db / 20) * present * rng.choice([-1.0, 1.0], shape)
+    return gains
 
 
 def _responses(rng: np.random.Generator, shape: tuple[int, int], sample_rate: int) -> np.ndarray:
@@ -168,4 +169,5 @@ def _responses(rng: np.random.Generator, shape: tuple[int, int], sample_rate: in
     depth = rng.uniform(0.2, 0.8, (*shape, 1)) * (rng.random((*shape, 1)) < 0.2)
     delay_s = rng.uniform(0.0002, 0.004, (*shape, 1))
     comb = np.abs(1 + depth * np.exp(-2j * np.pi * hz * delay_s)) / (1 + depth / 2)
-    return 10 ** (curve_db / 20) * comb
+    curve: np.ndarray = 10 ** (curve_db / 20) * comb
+    return curve

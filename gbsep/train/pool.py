@@ -75,7 +75,8 @@ def write_shard(
 def as_int16(stems: np.ndarray, sample_rate: int, wanted: int) -> np.ndarray:
     """Each of `stems` (stems, frames) resampled from `sample_rate` to `wanted`, as int16."""
     rows = [resample(Audio(stem, sample_rate).reader(), wanted).read().samples[0] for stem in stems]
-    return np.round(np.clip(np.stack(rows), -1, 1) * FULL_SCALE).astype(np.int16)
+    codes: np.ndarray = np.round(np.clip(np.stack(rows), -1, 1) * FULL_SCALE).astype(np.int16)
+    return codes
 
 
 def load(folders: Sequence[Path], sample_rate: int, shards: int | None = None) -> Pool:
@@ -162,7 +163,8 @@ def song_stems(folder: Path) -> list[tuple[Path, list[Path]]]:
 
 
 def _mono(path: Path, sample_rate: int) -> np.ndarray:
-    return resample(open_reader(path), sample_rate).read().samples.mean(axis=0)
+    mono: np.ndarray = resample(open_reader(path), sample_rate).read().samples.mean(axis=0)
+    return mono
 
 
 def _in_tune(stems: np.ndarray, config: Config) -> np.ndarray:
