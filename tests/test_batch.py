@@ -31,6 +31,7 @@ from gbsep.batch import history, inputs, planning, report, task
 from gbsep.errors import AudioFileError, OutputError, ParameterError, PresetError
 from gbsep.rendering import Options
 from gbsep.rendering.separate import turn
+from gbsep.separation.backend import BACKENDS
 
 from .helpers import hashes, left_behind
 
@@ -339,7 +340,7 @@ def test_jobs_share_the_cores(
     album: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jobs: int | None, cores: int
 ) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    for module in ("gbsep.batch.planning", "gbsep.separation.backend.compute"):
+    for module in ("gbsep.batch.planning", "gbsep.separation.compute"):
         monkeypatch.setattr(f"{module}.processors", lambda: cores)
     planned = batch.plan([album], ["exp002"], Options(tmp_path / "out"), jobs=jobs)
     assert 1 <= planned.jobs <= 8
@@ -361,7 +362,7 @@ def test_finished_work_does_not_change_the_threads_of_the_rest(album: Path, tmp_
 def test_the_estimate_is_learned(album: Path, tmp_path: Path) -> None:
     planned = batch.plan([album], ["exp002"], Options(tmp_path / "out"), jobs=2)
     rough, learned = history.estimate(planned)
-    assert rough == pytest.approx(4 * 0.2 * (history.ROUGHLY["crossover"] + history.ROUGHLY_AFTER))
+    assert rough == pytest.approx(4 * 0.2 * (BACKENDS["crossover"].roughly + history.ROUGHLY_AFTER))
     assert not learned
     outcomes = [
         gbsep.Outcome(plan.source, "exp002", "ok", seconds={"separate": 2.0, "process": 1.0}) for plan in planned.plans
