@@ -2,6 +2,7 @@
 
 import re
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pedalboard
@@ -206,3 +207,9 @@ def test_a_file_that_is_missing_or_no_audio_is_refused(tmp_path, impulse_respons
     for path in (text, tmp_path / "missing.wav"):
         with pytest.raises(ParameterError, match="an audio file"):
             check_files("Convolution", {"impulse_response_filename": str(path)})
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="there is no /dev/zero")
+def test_a_device_is_no_impulse_response() -> None:
+    with pytest.raises(ParameterError, match="it is no regular file"):
+        check_files("Convolution", {"impulse_response_filename": "/dev/zero"})

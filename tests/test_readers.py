@@ -556,3 +556,15 @@ def test_a_line_end_after_the_audio_is_no_damage(tmp_path: Path) -> None:
     soundfile.write(path, noise(RATE), RATE, "PCM_16")
     path.write_bytes(path.read_bytes() + b"\n")
     assert probe(path).frames == RATE
+
+
+def test_ogg_streams_of_other_formats_that_are_joined_are_not_called_damaged(tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    path, content = tmp_path / "joined.ogg", b""
+    for rate, channels in ((RATE, 1), (48000, 2)):
+        soundfile.write(tmp_path / "part.ogg", noise(RATE, channels), rate, "VORBIS")
+        content += (tmp_path / "part.ogg").read_bytes()
+    path.write_bytes(content)
+    with pytest.raises(AudioFileError, match="several streams joined") as failed:
+        read(path)
+    assert "damaged" not in str(failed.value)

@@ -8,6 +8,7 @@ call. The others are given the whole signal.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -68,6 +69,8 @@ def check_files(name: str, params: Mapping[str, Any]) -> None:
 
     for param in spec_of(name).params:
         if param.kind == "path":
+            if os.path.exists(params[param.name]) and not os.path.isfile(params[param.name]):
+                raise ParameterError(param.name, params[param.name], "an audio file (it is no regular file)")
             try:
                 AudioFile(params[param.name]).close()
             except (OSError, ValueError, RuntimeError) as error:

@@ -171,7 +171,11 @@ def _opened(path: Path, kind: Kind) -> Iterator[tuple[Any, Any, Found]]:
             warnings += tags.warnings(unread)
             yield container, stream, Found(codec.sample_rate, codec.layout.nb_channels, 0, codec.name, words, warnings)
     except av.FFmpegError as error:
-        raise AudioFileError(path, f"cannot be decoded ({error.strerror}): {wholeness.SHORTENED}") from None
+        if kind.demuxer == "ogg" and wholeness.ogg_streams(path) > 1:
+            why = "it is several streams joined, of other formats; bring the parts to one format before joining them"
+        else:
+            why = wholeness.SHORTENED
+        raise AudioFileError(path, f"cannot be decoded ({error.strerror}): {why}") from None
 
 
 def _flags(stream: Any) -> int:

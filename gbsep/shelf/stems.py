@@ -8,7 +8,7 @@ its name without the suffix. `mixture` and `residual` are no stems. Where there 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,7 +109,7 @@ def renders_in(folder: str | Path) -> dict[str, Path]:
     {'song/exp002': PosixPath('gbsep-out/song/exp002')}
     """
     folder = Path(folder)
-    records = sorted(path for path in folder.rglob(RECORD) if not _is_staging(path.relative_to(folder)))
+    records = sorted(path for path in _below(folder, RECORD) if not _is_staging(path.relative_to(folder)))
     return {path.parent.relative_to(folder).as_posix(): path.parent for path in records if record.read(path.parent)}
 
 
@@ -128,3 +128,10 @@ def _sum(paths: tuple[Path, ...], start_s: float, duration_s: float | None) -> R
                 f"up with {paths[0].name}: {shape[1]} channels, {shape[2]} frames at {shape[0]} Hz",
             )
     return mix([(1.0, reader) for reader in readers])
+
+
+def _below(folder: Path, name: str) -> Iterator[Path]:
+    """The files of that name in a folder and all below; folders that cannot be read, or vanish, are passed over."""
+    for place, _, names in os.walk(folder):
+        if name in names:
+            yield Path(place, name)
