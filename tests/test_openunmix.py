@@ -182,13 +182,13 @@ def test_transforms_are_torchs(frames, cuts, hop_length):
 @pytest.mark.parametrize("niter", [0, 1, 3])
 @pytest.mark.parametrize("frames", [1, 7, WIENER_FRAMES])
 def test_the_filter_is_the_published_one(niter, residual, frames, rng):
-    from demucs.wiener import wiener
+    from demucs.wiener import wiener as published
 
     mixture = torch.tensor(rng.normal(size=(2, 33, frames)) + 1j * rng.normal(size=(2, 33, frames))) * 30
     mixture[:, 3] = 0
     magnitudes = torch.tensor(rng.uniform(size=(4, 2, 33, frames))) * mixture.abs()
     stacked = torch.view_as_real(mixture.permute(2, 1, 0).contiguous()).clone()
-    expected = wiener(magnitudes.permute(3, 2, 1, 0), stacked, niter, residual=residual)
+    expected = published(magnitudes.permute(3, 2, 1, 0), stacked, niter, residual=residual)
     expected = torch.view_as_complex(expected.permute(4, 2, 1, 0, 3).contiguous())[:4]
     got = wiener(magnitudes, mixture, niter, residual)
     torch.testing.assert_close(got.to(torch.complex128), expected, rtol=1e-5, atol=1e-5)
