@@ -48,6 +48,7 @@ def check_chunks(path: Path) -> bytes:
         if form not in (b"RIFF", b"RIFX", b"RF64", b"FORM"):
             return tag
         u32 = struct.Struct(">I" if form in (b"FORM", b"RIFX") else "<I")
+        whole = u32.unpack(form_size)[0] if len(form_size) == 4 else 0
         size_64, audio_seen, at = 0, False, 12
         while at + 8 <= end:
             file.seek(at)
@@ -62,7 +63,7 @@ def check_chunks(path: Path) -> bytes:
                 audio_seen, there = True, end - at - 8
                 if form == b"RF64" and size == 0xFFFFFFFF:
                     size = size_64
-                elif size == 0xFFFFFFFF or (size in UNKNOWN_SIZES and u32.unpack(form_size)[0] >= size):
+                elif size in UNKNOWN_SIZES and (whole >= size or (size == 0xFFFFFFFF and whole + 8 <= end)):
                     return tag
                 if size > there:
                     raise AudioFileError(path, f"header promises {size} bytes of audio, {there} are there: {SHORTENED}")
