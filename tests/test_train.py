@@ -224,7 +224,7 @@ def test_every_part_stays_in_its_range_and_in_the_song(seed, seconds, guitars, m
     song = scores.compose(np.random.default_rng(seed), seconds, guitars, manner)
     assert len(song.parts) == 1 + guitars
     for part, role in zip(song.parts, ["bass", "guitar", "guitar"], strict=False):
-        low, high = (instruments.RANGES if manner == "agile" else scores.COMPASS)[role]
+        low, high = (instruments.RANGES if manner == "agile" else scores.USUAL_RANGES)[role]
         for note in part:
             assert 0 <= note.start_s < seconds
             assert note.duration_s > 0
@@ -247,7 +247,7 @@ def test_ways_of_playing_in_plain_songs(seed, key, scale, degree):
     rhythm = [(0.0, 1.5), (1.5, 0.5), (2.0, 2.0)]
     tonality = scores.Tonality(key, scores.SCALES[scale])
     bar = scores.Bar(np.random.default_rng(seed), "bass", 8.0, 0, tonality, degree, 0, rhythm, [], 33, 0.8, 0.0, 0,
-                     scores.COMPASS["bass"])  # fmt: skip
+                     scores.USUAL_RANGES["bass"])  # fmt: skip
     root = tonality.pitch(degree, 33)
     line = scores._quavers(bar)
     starts = [note.start_s for note in line]
@@ -255,7 +255,7 @@ def test_ways_of_playing_in_plain_songs(seed, key, scale, degree):
     assert starts[0] == 8.0
     assert line[-1].start_s + line[-1].duration_s <= 12.0
     assert {(note.pitch - root) % 12 for note in line} <= {0, 7, 10}
-    chords = scores._barre(replace(bar, role="guitar", near=52, compass=scores.COMPASS["guitar"]))
+    chords = scores._barre(replace(bar, role="guitar", near=52, compass=scores.USUAL_RANGES["guitar"]))
     for start, _ in rhythm:
         strings = [note.pitch for note in chords if start <= note.start_s - 8.0 < start + 0.4]
         assert 3 <= len(strings) <= 6

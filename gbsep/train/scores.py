@@ -29,7 +29,7 @@ SCALES = {
 
 MANNERS = ("any", "plain", "agile")
 
-COMPASS = {"bass": (26, 57), "guitar": (40, 86)}
+USUAL_RANGES = {"bass": (26, 57), "guitar": (40, 86)}
 """Where the parts of all but agile songs stay, lowest and highest pitch."""
 
 TUNED_DOWN, UNISON, ALONE = 0.5, 0.3, 0.4
@@ -505,9 +505,9 @@ def _part(
 ) -> list[Note]:
     """A whole part, in beats; `style` is what it plays throughout, None what comes up."""
     weights = np.array([getattr(way, manner) for way in styles.values()])
-    compass = RANGES[role] if manner == "agile" else COMPASS[role]
+    compass = RANGES[role] if manner == "agile" else USUAL_RANGES[role]
     if manner == "agile" and role == "guitar":
-        compass = int(rng.integers(compass[0], COMPASS[role][0])) if rng.random() < TUNED_DOWN else 40, compass[1]
+        compass = int(rng.integers(compass[0], USUAL_RANGES[role][0])) if rng.random() < TUNED_DOWN else 40, compass[1]
     part: list[Note] = []
     for first in range(0, len(chords), SECTION_BARS):
         way = styles[style or str(rng.choice(list(styles), p=weights / weights.sum()))]
