@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from gbsep import Audio
@@ -353,6 +353,7 @@ WRONG_ANSWERS: list[Callable[[str], float | None]] = [
     answer=st.sampled_from(WRONG_ANSWERS),
     unit=st.sampled_from(["", "dB", "Hz", "%", ":1"]),
 )
+@example(low=0.0, width=28.0, digits=4, skew=0.25, falling=False, place=4.2e-16, answer=lambda text: None, unit="")
 def test_a_number_that_is_shown_somewhere_can_be_set(low, width, digits, skew, falling, place, answer, unit) -> None:
     """Whatever the plug-in answers when it is asked for its raw value."""
 

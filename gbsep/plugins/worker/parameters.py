@@ -43,7 +43,7 @@ MOST_CHOICES = 64
 MOST_LISTED = 16
 SAMPLES, MORE_SAMPLES = 33, 1025
 """Raw values at which a continuous parameter is read to see what its texts are; more where some are no numbers."""
-SEARCHES = 48
+SEARCHES = 192
 """Halvings of a range: more than float32 can tell apart."""
 TRUE_WORDS = {"on", "yes", "true", "enabled"}
 NUMBER = re.compile(r"\s*([-+−]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(.*?)\s*", re.DOTALL)
@@ -283,6 +283,8 @@ class Knob:
         high = min((raw for raw, number in table if raw > low and not below(number)), default=table[-1][0])
         for _ in range(SEARCHES):
             middle = (low + high) / 2
+            if middle in (low, high):
+                break
             number = self.shape.number(self.text(middle))
             if number is not None and below(number):
                 low = middle
@@ -378,6 +380,8 @@ def _ends(knob: Knob, shape: Shape) -> Iterator[tuple[float, str]]:
             continue
         for _ in range(SEARCHES):
             middle = (raw + beside) / 2
+            if middle in (raw, beside):
+                break
             raw, beside = (middle, beside) if shape.number(knob.text(middle)) is None else (raw, middle)
         yield beside, knob.text(beside)
 
