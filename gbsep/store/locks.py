@@ -45,7 +45,7 @@ def begin(folder: Path) -> BaseFileLock:
     lock = _acquired(folder)
     try:
         folder.mkdir()
-    except OSError:
+    except BaseException:  # Ctrl-C too
         discard(folder, lock)
         raise
     return lock
