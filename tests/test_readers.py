@@ -537,6 +537,17 @@ def test_files_joined_by_their_bytes_are_refused_rather_than_cut_to_the_first(tm
         probe(path)
 
 
+def test_a_large_flac_that_is_two_is_refused_too(tmp_path: Path) -> None:
+    """Two of one length, as the last frame tells those of others; a large one that is whole is read."""
+    path = tmp_path / "large.flac"
+    soundfile.write(path, noise(45 * RATE, 2), RATE, "PCM_16")
+    assert path.stat().st_size > 2**22
+    assert probe(path).frames == 45 * RATE
+    path.write_bytes(2 * path.read_bytes())
+    with pytest.raises(AudioFileError, match="several files joined"):
+        probe(path)
+
+
 @pytest.mark.parametrize("sizes", [(0x80000024, 0x80000000), (None, 0xFFFFFFFF), (0x80000023, 0x7FFFFFFF)])
 def test_a_wav_that_was_written_into_a_pipe_is_whole(tmp_path: Path, sizes: tuple[int | None, int]) -> None:
     """The sizes are those that arecord, ffmpeg and others leave in the header."""

@@ -28,6 +28,8 @@ _CHUNK_HEADER = 8
 _BOXES = (b"ftyp", b"moov", b"mdat", b"moof", b"free", b"skip", b"wide", b"uuid", b"mfra", b"sidx", b"styp")
 _FLAC_START = b"fLaC\0\0\0\x22"
 """The mark of a FLAC file and the header of its first block, which says of 34 bytes that they describe the stream."""
+_SEARCHED = 2**22
+"""The largest file that is searched through as a whole when it is looked at."""
 _SEGMENT = b"\x18\x53\x80\x67"
 _ASF_FILE = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 """The mark of ASF's File Properties Object."""
@@ -85,7 +87,11 @@ def check_chunks(path: Path) -> bytes:
 
 
 def check_alone(path: Path) -> None:
-    """Raise AudioFileError where a FLAC, AU, CAF or FLV file is followed by another: the first alone would be read."""
+    """Raise AudioFileError where a FLAC, AU, CAF or FLV file is followed by another: the first alone would be read.
+
+    To look at a file takes milliseconds, so a large FLAC or FLV is searched only where its size is a sign: parts
+    of other lengths are found by the last FLAC frame, which counts.
+    """
     with path.open("rb") as file:
         head = file.read(12)
         if head[:4] == b".snd" and len(head) == 12:
@@ -99,13 +105,35 @@ def check_alone(path: Path) -> None:
             except _Joined:
                 joined = True
         elif head[:8] == _FLAC_START or head[:4] == b"FLV\x01":
-            start = _FLAC_START if head[:4] == b"fLaC" else head[:9]
+            start, end = (_FLAC_START if head[:4] == b"fLaC" else head[:9]), file.seek(0, os.SEEK_END)
+            if end > _SEARCHED and not (start is _FLAC_START and end > _longest_flac(file)):
+                return
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
                 joined = content.find(start, 12) >= 0
         else:
             return
     if joined:
         raise AudioFileError(path, JOINED)
+
+
+def _longest_flac(file: IO[bytes]) -> float:
+    """The most bytes that a FLAC file can have by its header (RFC 9639, 8.2); infinity where that does not tell."""
+    file.seek(8)
+    about = file.read(34)
+    if len(about) < 34:
+        return float("inf")
+    block, largest = int.from_bytes(about[:2], "big"), int.from_bytes(about[7:10], "big")
+    frames = int.from_bytes(about[13:18], "big") & (1 << 36) - 1
+    if not (block and largest and frames):
+        return float("inf")
+    at, is_last = 4, False
+    while not is_last:
+        file.seek(at)
+        header = file.read(4)
+        if len(header) < 4:
+            return float("inf")
+        at, is_last = at + 4 + int.from_bytes(header[1:], "big"), bool(header[0] & 0x80)
+    return at + (frames // block + 1) * largest
 
 
 def check_last_ogg_page(path: Path) -> None:
