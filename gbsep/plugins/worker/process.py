@@ -156,7 +156,7 @@ def settle(voice: Voice, values: Values, wanted: Mapping[str, float]) -> dict[st
     for last in (False, True) if any(start) else (True,):
         try:
             voice.kept = start
-            for _ in range(2):
+            for _ in range(2 if values or again else 0):  # a state as it was given has been heard already
                 plugin = fresh(voice)
                 set_up(voice, plugin, values, wanted, again)
                 hear_silence(voice, plugin)
