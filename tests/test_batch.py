@@ -501,7 +501,7 @@ def workers() -> list[Any]:
 def test_a_song_whose_worker_dies_is_tried_once_more(album: Path, tmp_path: Path) -> None:
     """One is killed once, another every time; both are long enough to be in hand when they are."""
     for name in ("2.wav", "5.wav"):
-        write_song(album / name, 20.0)
+        write_song(album / name, 120.0)
     planned = batch.plan([album], ["exp002"], Options(tmp_path / "out"), jobs=1)
     events: list[tuple[str, str]] = []
 
