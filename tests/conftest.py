@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from .helpers import exit_code
+from .helpers import exit_code, write_song
 
 DATA = Path(os.environ.get("GBSEP_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
@@ -55,3 +55,11 @@ def typed(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytes
         return exit_code(*words), *capsys.readouterr()
 
     return call
+
+
+@pytest.fixture
+def album(tmp_path: Path) -> Path:
+    """A folder of eight short songs."""
+    for number in range(8):
+        write_song(tmp_path / "album" / f"{number}.wav")
+    return tmp_path / "album"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,11 @@ import pytest
 import soundfile
 
 import gbsep
+from gbsep.audio import Audio
 from gbsep.cli import main
+
+RATE = 44100
+posix = pytest.mark.skipif(os.name == "nt", reason="signals the POSIX way")
 
 
 def hashes(folder: Path) -> dict[str, str]:
@@ -43,3 +48,11 @@ def exit_code(*words: object) -> int:
     with pytest.raises(SystemExit) as ending:
         main([str(word) for word in words])
     return int(ending.value.code or 0)
+
+
+def write_song(path: Path, seconds: float = 0.2, seed: int = 0) -> Path:
+    """Quiet stereo noise, for each name and seed its own."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng([seed, *path.stem.encode()])
+    gbsep.write(path, Audio(0.1 * rng.standard_normal((2, round(seconds * RATE))), RATE))
+    return path
