@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from ..errors import AudioFileError, ParameterError, nearest
-from . import framing
+from . import framing, streams
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,6 @@ MPEG_AUDIO = {
 """The kind of a stream of MPEG frames, by the layer bits of its headers: ADTS, layer III, II and I."""
 
 _TRANSPORT = Kind("mpegts", **_GUESS)
-_PACKETS = (188, 192, 204)
-"""Bytes in a packet of a transport stream: plain, with a time code, with error correction."""
 _SEARCHED = 2**20
 """Bytes through which the beginning of a stream is searched for."""
 
@@ -124,20 +122,17 @@ def _kind(head: bytes) -> Kind:
     for at, signature, kind in SIGNATURES:
         if head.startswith(signature, at):
             return kind
-    if _is_transport(head):
+    if streams.packet_size(head) is not None:
         return _TRANSPORT
+    within = streams.begins_within(head)
+    if within is not None:
+        return Kind(within, **_GUESS)
     first = framing.first_mpeg_frame(head)
     if first is None:
         # What looks like MPEG audio and is not would be taken for it by libsndfile.
         looks_like_it = head.startswith(b"ID3") or (head[0] == 0xFF and head[1:2] >= b"\xe0")
         return Kind(sound=True, mp3=looks_like_it)
     return MPEG_AUDIO[head[first + 1] >> 1 & 3]
-
-
-def _is_transport(head: bytes) -> bool:
-    """Whether sync bytes stand at the distance of packets, from somewhere within the first packet on."""
-    runs = (head[first : 5 * size : size] for size in _PACKETS for first in range(size))
-    return any(len(run) >= 4 and not run.strip(b"\x47") for run in runs)
 
 
 # What gbsep reads and writes

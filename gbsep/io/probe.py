@@ -109,7 +109,7 @@ def look(path: Path) -> Look:
     """As `probe`, and also how the file is read. Raises AudioFileError."""
     with sndfile.reading_errors(path):
         kind = formats.recognise(path)
-        check_alone(path)
+        check_alone(path, kind)
         info, needs_pyav = _look_sound(path, kind) if kind.sound else (_look_pyav(path, kind), True)
         if info.channels not in (1, 2):
             raise AudioFileError(

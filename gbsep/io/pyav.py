@@ -27,7 +27,7 @@ import numpy as np
 
 from ..audio import Block, Reader, check_file, part
 from ..errors import AudioFileError, printable
-from . import tags, wholeness
+from . import streams, tags, wholeness
 from .formats import Kind
 from .spool import Spool
 
@@ -60,7 +60,7 @@ class Found:
 
 def look(path: Path, kind: Kind) -> Found:
     """What the file says of itself. Raises AudioFileError, also when its bytes are not all there."""
-    wholeness.check_promise(path, kind.demuxer or "")
+    wholeness.check_promise(path, kind)
     with _opened(path, kind) as (container, stream, found):
         promised = _exact_frames(stream) if kind.promises else None
         if promised is None and kind.promises and container.duration:
@@ -123,7 +123,7 @@ class _Place:
 
 
 def _decoded(path: Path, kind: Kind) -> tuple[Found, Reader]:
-    whole = wholeness.check_promise(path, kind.demuxer or "")
+    whole = wholeness.check_promise(path, kind)
     with _opened(path, kind) as (container, stream, found):
         spool = Spool(["audio"], found.sample_rate, found.channels)
         take = _Take(path, kind, container, stream, found, spool)
@@ -132,6 +132,12 @@ def _decoded(path: Path, kind: Kind) -> tuple[Found, Reader]:
             undecoded = take.damaged if take.frames else take.packets
             what = f"{undecoded} of {take.packets} packets of {found.codec} in {kind.demuxer} cannot be decoded"
             raise AudioFileError(path, f"{what}: {wholeness.UNDECODED if whole else wholeness.SHORTENED}")
+        if not whole and streams.is_cut(path, kind.demuxer or ""):
+            take.damaged -= take.last_is_damaged
+            have_s = take.frames / found.sample_rate
+            found.warnings.append(
+                f"it ends within a frame at {have_s:.3f} s, and states no length: how much is missing cannot be told"
+            )
         if take.damaged:
             found.warnings.append(f"{take.damaged} of its {take.packets} packets are damaged and left out or silent")
         exact = _exact_frames(stream) if kind.promises else None
@@ -230,6 +236,7 @@ class _Take:
         self.path, self.kind, self.container, self.stream = path, kind, container, stream
         self.found, self.spool = found, spool
         self.frames = self.lead = self.packets = self.damaged = self.filled = 0
+        self.last_is_damaged = False
         self.end_s: float | None = None
         self.track_end_s: float | None = None
         self.first_s: Fraction | None = None
@@ -249,11 +256,13 @@ class _Take:
             if packet.stream.index != self.stream.index:
                 continue
             self.packets += bool(packet.size)
+            self.last_is_damaged = self.last_is_damaged and not packet.size
             try:
                 decoded = packet.decode()
             except av.FFmpegError:
                 # A stream's dump begins within a packet and ends within one.
-                self.damaged += bool(self.frames)
+                self.last_is_damaged = bool(self.frames)
+                self.damaged += self.last_is_damaged
                 continue
             for frame in decoded:
                 self._take(frame)

@@ -32,6 +32,8 @@ _BROADCAST_HEAD = 608
 _BROADCAST_LARGEST = _BROADCAST_HEAD + 16 * 1024
 _UNSUPPORTED = (1, 4, 64)
 """libsndfile's errors for a container or a codec in it that it does not know; the last one is that of WAV."""
+_MALFORMED = 3
+"""What libsndfile says of a CAF file of unknown size, which is legal."""
 _NO_MPEG = "is no audio that gbsep can read: no MPEG frame is in it; is it what its name says?"
 
 
@@ -83,7 +85,8 @@ def opened(path: Path, kind: Kind) -> Iterator[tuple[soundfile.SoundFile, mp3.Mp
                 sound = opened.enter_context(soundfile.SoundFile(source))
         except soundfile.LibsndfileError as error:
             reason = error.error_string.rstrip(" .")
-            refused = Unsupported if error.code in _UNSUPPORTED else AudioFileError
+            unknown = error.code in _UNSUPPORTED or (error.code == _MALFORMED and kind.demuxer == "caf")
+            refused = Unsupported if unknown else AudioFileError
             raise refused(path, f"is no audio that gbsep can read ({reason}); is it what its name says?") from None
         except TypeError:
             # soundfile takes a name that ends in .raw for headerless samples, and asks for their rate.
