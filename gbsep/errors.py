@@ -66,11 +66,17 @@ class ParameterError(GbsepError, ValueError):
 
 
 class PresetError(GbsepError):
-    """A preset is not valid; `json_path` says where, such as `stems.bass.chain[0].cutoff_hz`."""
+    """A preset is not valid; `json_path` says where, such as `stems.bass.chain[0].cutoff_hz`.
 
-    def __init__(self, path: str | Path, json_path: str, reason: str):
-        super().__init__(printable(": ".join(str(part) for part in (path, json_path, reason) if str(part))))
+    `more` are further problems of the same preset, pairs of place and reason.
+    """
+
+    def __init__(self, path: str | Path, json_path: str, reason: str, more: Iterable[tuple[str, str]] = ()):
         self.path, self.json_path, self.reason = path, json_path, reason
+        self.problems = ((json_path, reason), *more)
+        """All that is wrong, pairs of place and reason."""
+        told = "; and ".join(": ".join(part for part in problem if part) for problem in self.problems)
+        super().__init__(printable(": ".join(part for part in (str(path), told) if part)))
 
 
 class OutputError(GbsepError):

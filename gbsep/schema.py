@@ -9,14 +9,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from .errors import SmallFileError, nearest, printable, shown
+from .errors import SmallFileError, nearest, printable, shown, similar
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -64,7 +65,18 @@ def first_problem(error: ValidationError, model: Any) -> tuple[str, str]:
     ... except ValidationError as error: first_problem(error, StrictModel)
     ('x', 'unknown key; known: ')
     """
-    problem = _first(error.errors(include_url=False))
+    return all_problems(error, model)[0]
+
+
+def all_problems(error: ValidationError, model: Any) -> list[tuple[str, str]]:
+    """The JSON path and the reason of every problem, as `first_problem` gives them, each place once."""
+    found: dict[str, str] = {}
+    for problem in _ordered(error.errors(include_url=False)):
+        found.setdefault(*_in_words(problem, model))
+    return list(found.items())
+
+
+def _in_words(problem: ErrorDetails, model: Any) -> tuple[str, str]:
     path, fields = _follow(model, problem["loc"])
     context = problem.get("ctx", {})
     if problem["type"] == "extra_forbidden":
@@ -84,15 +96,27 @@ def first_problem(error: ValidationError, model: Any) -> tuple[str, str]:
     return path, f"{problem['msg'][:1].lower()}{problem['msg'][1:]}, not {shown(problem['input'])}"
 
 
-def _first(problems: list[ErrorDetails]) -> ErrorDetails:
-    """The first problem. An unknown key beside a missing key goes first: it may be the same key, misspelt."""
-    first = problems[0]
-    unknown = (
-        problem
-        for problem in problems
-        if problem["type"] == "extra_forbidden" and problem["loc"][:-1] == first["loc"][:-1]
-    )
-    return next(unknown, first) if first["type"] == "missing" else first
+def _ordered(problems: list[ErrorDetails]) -> list[ErrorDetails]:
+    """Problems in their order, but an unknown key before a missing one: it may be the same key, misspelt.
+
+    If it is, the missing key is not told again; nor is each member of a union that a value does not fit.
+    """
+    unknown = [problem for problem in problems if problem["type"] == "extra_forbidden"]
+
+    def is_told(problem: ErrorDetails) -> bool:
+        *above, missing = problem["loc"]
+        beside = (str(one["loc"][-1]) for one in unknown if one["loc"][:-1] == tuple(above))
+        return any(similar(word, [str(missing)]) for word in beside)
+
+    places = [problem["loc"] for problem in problems]
+    plain = [problem for problem in problems if problem["type"] != "missing" and not _is_other_member(problem, places)]
+    return [*plain, *(problem for problem in problems if problem["type"] == "missing" and not is_told(problem))]
+
+
+def _is_other_member(problem: ErrorDetails, places: list[tuple[int | str, ...]]) -> bool:
+    """Whether it is the literal of a union beside a member whose problems say more."""
+    *above, last = problem["loc"]
+    return str(last).startswith("literal[") and sum(place[: len(above)] == tuple(above) for place in places) > 1
 
 
 def _follow(model: Any, location: tuple[int | str, ...]) -> tuple[str, dict[str, FieldInfo]]:
@@ -104,6 +128,9 @@ def _follow(model: Any, location: tuple[int | str, ...]) -> tuple[str, dict[str,
         if get_origin(place) in (dict, list):
             place = get_args(place)[-1]
         else:
+            if get_origin(place) in (Union, UnionType) and str(part).startswith(("list[", "literal[")):
+                place = next((member for member in get_args(place) if get_origin(member) is list), None)
+                continue
             models = [leaf for leaf in _leaves(place) if isinstance(leaf, type) and issubclass(leaf, BaseModel)]
             tagged = [leaf for leaf in models if part in _tags(leaf)]
             if len(models) > 1 and tagged:

@@ -245,7 +245,7 @@ def test_defaults_of_the_user(run: Any, song: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_presets_are_listed_shown_and_checked(run: Any, tmp_path: Path) -> None:
-    assert "exp002_300" in run("presets", "list").out
+    assert "exp002_300" in run("presets", "list", "--all").out
     shown = run("presets", "show", "exp002", "--set", "separate.order=2")
     (tmp_path / "mine.json").write_text(shown.out)
     assert json.loads(shown.out)["separate"]["order"] == 2

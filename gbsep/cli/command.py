@@ -18,7 +18,7 @@ from ..errors import GbsepError, unexpected
 from ..version import __version__
 from . import defaults, signals, streams
 from .cache import cache_group
-from .common import HELP, complain
+from .common import HELP, complain, complain_of
 from .demo import demo
 from .doctor import doctor
 from .measure import diagnose, evaluate, log
@@ -59,7 +59,7 @@ def main(arguments: list[str] | None = None, interruptible: bool = False) -> Non
     except GbsepError as error:
         if state["debug"]:
             raise
-        complain(str(error))
+        complain_of(error)
         code = 2
     except Exception as error:
         if state["debug"]:

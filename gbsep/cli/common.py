@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import printable
+from ..errors import GbsepError, PresetError, printable
 from . import streams
 
 if TYPE_CHECKING:
@@ -128,6 +128,15 @@ def print_table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
     for row in rows:
         table.add_row(*map(printable, row))
     Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 1000).print(table)
+
+
+def complain_of(error: GbsepError, about: Path | str | None = None) -> None:
+    """What an error says; of a preset everything that is wrong, a line each."""
+    if isinstance(error, PresetError):
+        for place, reason in error.problems:
+            complain(str(PresetError(error.path, place, reason)), about)
+    else:
+        complain(str(error), about)
 
 
 def complain(message: str, about: Path | str | None = None) -> None:

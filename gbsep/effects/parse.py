@@ -32,7 +32,7 @@ from ..arguments import checked
 from ..errors import ParameterError, PluginError, PresetError, shown
 from ..params import Param
 from ..plugins import host
-from ..schema import Misplaced, StrictModel, first_problem
+from ..schema import Misplaced, StrictModel, all_problems
 from .automation import Automation, automation_schema, dump_automation, parse_automation
 from .nodes import Branch, Effect, Node, Parallel, count_effects
 from .plugin import ON_FAILURE, SETTING, Plugin
@@ -60,8 +60,8 @@ def parse_chain(items: object, where: str = "chain", folder: Path | None = None)
     try:
         rows = adapter.validate_python(items, context=_Context(folder or Path()))
     except ValidationError as error:
-        place, reason = first_problem(error, kind)
-        raise PresetError("", where + place, reason) from None
+        (place, reason), *more = ((where + place, reason) for place, reason in all_problems(error, kind))
+        raise PresetError("", place, reason, more) from None
     nodes = tuple(row.node() for row in rows)
     if (effects := count_effects(nodes)) > MAX_EFFECTS:
         raise PresetError("", where, f"{effects} effects, and a chain has {MAX_EFFECTS} at most")

@@ -8,22 +8,20 @@ from __future__ import annotations
 
 import copy
 import os
+import re
 from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from ..arguments import checked
-from ..effects.chain import dump_chain, parse_chain
+from ..effects.chain import dump_chain
 from ..errors import PresetError, SmallFileError, nearest
-from ..schema import first_problem
-from ..separation.backend import BACKENDS, backend_named
-from ..stemnames import BASS, partners
 from ..store import smallfiles
 from ..store.folders import config_folder
-from .model import Document, Loudness, Preset, SeedOnly, Stem
+from .check import check_document
+from .extends import Extended, extended
+from .model import MAX_TITLE, NAME, Preset
 from .overrides import set_value
 
 MAX_BYTES = 1_000_000
@@ -43,25 +41,29 @@ def load_preset(
 
     `overrides` are pairs of key path and value, `[("separate.cutoff_hz", 250.0)]`, and give the render a folder of its
     own; `seed`, `format` and `bit_depth` replace the preset's, in its own folder. `models` is a folder searched first
-    for weights: only they know the outputs of a model of the user's own.
-    Raises PresetError, naming the place and the nearest known word.
+    for weights: only they know the outputs of a model of the user's own. A preset that extends another one gives only
+    what differs; see `gbsep.preset.extends`.
+    Raises PresetError with everything that is wrong, each with its place and the nearest known word.
     """
     overrides = tuple(overrides)
     if isinstance(preset, Mapping):
-        label, folder = _title(preset.get("name")), Path()
+        label, path = _title(preset.get("name")), None
         try:
             document = copy.deepcopy(dict(preset))
         except RecursionError:
             raise PresetError(label, "", "is nested too deeply") from None
     else:
         path = find_preset(str(preset))
-        label, folder, document = str(preset), path.parent, _read(path)
+        label, document = str(preset), _read(path)
+    source = extended(label, document, path, preset_files, _read)
+    document = source.document
     changes: dict[str, Any] = {"separate.seed": seed, "output.format": format, "output.bit_depth": bit_depth}
     if format is not None and bit_depth is None:
         set_value(label, document, "output.bit_depth", None)
     for key, value in (*overrides, *((key, value) for key, value in changes.items() if value is not None)):
         set_value(label, document, key, value)
-    return _parse(label, folder, document, overrides, models)
+    _fill(document, path, source.base)
+    return _parse(label, source, overrides, models)
 
 
 def _title(name: object) -> str:
@@ -76,7 +78,15 @@ def preset_folders() -> tuple[Path, ...]:
 
 def preset_names() -> dict[str, Path]:
     """The files of all presets that have a name; the user's own replace shipped ones."""
-    found = {path.stem: path for folder in reversed(preset_folders()) for path in sorted(folder.glob("*.json"))}
+    return {name: files[0] for name, files in preset_files().items()}
+
+
+def preset_files() -> dict[str, list[Path]]:
+    """The files of every name, the user's own before the one that is shipped."""
+    found: dict[str, list[Path]] = {}
+    for folder in preset_folders():
+        for path in folder.glob("*.json"):
+            found.setdefault(path.stem, []).append(path)
     return dict(sorted(found.items()))
 
 
@@ -91,97 +101,42 @@ def find_preset(preset: str) -> Path:
     return names[preset]
 
 
-def _parse(
-    label: str, folder: Path, document: dict[str, Any], overrides: tuple[tuple[str, Any], ...], models: Path | None
-) -> Preset:
-    try:
-        given = Document.model_validate(document)
-    except ValidationError as error:
-        raise PresetError(label, *first_problem(error, Document)) from None
-
-    separate = dict(given.separate)
-    backend, seed = separate.pop("backend", None), separate.pop("seed", 0)
-    if not isinstance(backend, str) or backend not in BACKENDS:
-        raise PresetError(label, "separate.backend", f"{backend!r} is no backend{nearest(str(backend), BACKENDS)}")
-    module = backend_named(backend).load()
-    model = module.Settings
-    try:
-        SeedOnly.model_validate({"seed": seed})
-        settings = model.model_validate(separate)
-    except ValidationError as error:
-        key, reason = first_problem(error, model)
-        raise PresetError(label, f"separate.{key}", reason) from None
-
-    try:
-        chains = {name: parse_chain(stem.chain, f"stems.{name}.chain", folder) for name, stem in given.stems.items()}
-    except PresetError as error:
-        raise PresetError(label, error.json_path, error.reason) from None
-
-    outputs = module.stem_names(settings, models)
-    _check_outputs(label, given, outputs)
+def _parse(label: str, source: Extended, overrides: tuple[tuple[str, Any], ...], models: Path | None) -> Preset:
+    checked_values = check_document(label, source.document, source.folders, models)
+    given, settings = checked_values.given, checked_values.settings
     complete = given.model_dump(by_alias=True)
-    complete["separate"] = {"backend": backend, **settings.model_dump(), "seed": seed}
-    for name, nodes in chains.items():
+    separate = {"backend": checked_values.backend, **settings.model_dump(), "seed": checked_values.seed}
+    complete["separate"] = separate
+    for name, nodes in checked_values.chains.items():
         complete["stems"][name]["chain"] = dump_chain(nodes)
     return Preset(
         name=given.name,
         title=given.title,
         description=given.description,
-        backend=backend,
+        backend=checked_values.backend,
         settings=settings,
-        seed=seed,
+        seed=checked_values.seed,
         swap="auto" if given.swap == "auto" else tuple((first, second) for first, second in given.swap),
-        outputs=outputs,
+        outputs=checked_values.outputs,
         stems=given.stems,
-        chains=chains,
+        chains=checked_values.chains,
         output=given.output,
         document=complete,
         overrides=overrides,
     )
 
 
-def _check_outputs(preset: str, document: Document, outputs: tuple[str, ...]) -> None:
-    """Raise PresetError for a swap that the separator's outputs do not allow, and for stems that clash."""
-    swapped = [name for pair in document.swap for name in pair] if document.swap != "auto" else []
-    for name in swapped:
-        if name not in outputs:
-            raise PresetError(preset, "swap", f"the separator gives no {name!r}{nearest(name, outputs)}")
-    if len(set(swapped)) != len(swapped):
-        raise PresetError(preset, "swap", "an output is named twice")
-    if document.swap == "auto" and not (BASS in outputs and partners(outputs)):
-        raise PresetError(preset, "swap", f'"auto" needs a bass and a guitar or other; the separator gives {outputs}')
-    if len({name.casefold() for name in document.stems}) < len(document.stems):
-        raise PresetError(preset, "stems", "two names differ only in case: their files would be one")
-    for name, stem in document.stems.items():
-        if name == "residual":
-            raise PresetError(preset, "stems.residual", "the name is taken: residual is what no stem took")
-        _check_sources(preset, name, document.stems, outputs)
-        _check_restore(preset, f"stems.{name}.restore", stem)
-
-
-def _check_sources(preset: str, name: str, stems: Mapping[str, Stem], outputs: tuple[str, ...]) -> None:
-    stem, where = stems[name], f"stems.{name}.from"
-    if len(set(stem.sources)) != len(stem.sources):
-        raise PresetError(preset, where, "a source is named twice")
-    if all(source.startswith("-") for source in stem.sources):
-        raise PresetError(preset, where, "takes away only: name what it is taken from, such as mixture")
-    plain = {other for other, row in stems.items() if not row.is_complement}
-    taken_away = {*outputs, *plain} if stem.is_complement else outputs
-    known = {"mixture", *outputs, *(f"-{other}" for other in taken_away)}
-    for source in stem.sources:
-        if source not in known:
-            raise PresetError(preset, where, f"no source {source!r}{nearest(source, known)}")
-        term = source.removeprefix("-")
-        if stem.is_complement and source != term and term in stems and term not in plain:
-            reason = f"{term!r} is a complement of the mixture, and of those none can be taken away"
-            raise PresetError(preset, where, reason)
-
-
-def _check_restore(preset: str, where: str, stem: Stem) -> None:
-    if stem.is_complement and stem.restore.method != "none":
-        raise PresetError(preset, where, "a complement of the mixture has its level already: restore the others")
-    if isinstance(stem.restore, Loudness) and (stem.restore.lufs is None) == (stem.restore.match is None):
-        raise PresetError(preset, where, 'method "loudness" takes either lufs or match')
+def _fill(document: dict[str, Any], file: Path | None, base: str) -> None:
+    """What a preset may leave out: the version, its name where a file gives it one, a title, what a stem is made of."""
+    document.setdefault("schema_version", 1)
+    if file is not None and re.fullmatch(NAME, file.stem):
+        document.setdefault("name", file.stem)
+    if isinstance(name := document.get("name"), str) and name:
+        document.setdefault("title", f"{base}, changed" if base else name[:MAX_TITLE])
+    stems = document.get("stems")
+    for name, stem in stems.items() if isinstance(stems, dict) else ():
+        if isinstance(stem, dict):
+            stem.setdefault("from", [name])
 
 
 def _read(path: Path) -> dict[str, Any]:

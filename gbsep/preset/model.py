@@ -7,6 +7,9 @@
                "guitar": {"from": ["mixture", "-bass"]}},
      "output": {"format": "wav", "bit_depth": "float32", "residual": true, "tail_s": 0.0}}
 
+A preset may `"extends": "default"` and give only what differs; see extends.py. What need not be given at all:
+`schema_version`, `name` (that of the file), `title`, and `from` (the output that is called as the stem).
+
 `from` adds outputs of the separator up; a term with a minus is taken away. "mixture" is the recording itself: in such a
 complement a term with a minus names a stem of the preset that is none (with its restored gain) if there is one of that
 name, else an output of the separator.
@@ -31,6 +34,7 @@ from .overrides import label
 MAX_STEMS = 32
 """Stems of a preset, and sources of a stem: each is a file, a chain and a signal on disk while it renders."""
 NAME = r"^[\w][\w .+-]{0,63}$"
+MAX_TITLE = 200
 
 Seed = Annotated[int, Field(ge=0, lt=2**32, description="the only source of chance")]
 
@@ -99,7 +103,7 @@ class Document(StrictModel):
 
     schema_version: Literal[1]
     name: str = Field(pattern=NAME)
-    title: str = Field(min_length=1, max_length=200)
+    title: str = Field(min_length=1, max_length=MAX_TITLE)
     description: str = ""
     separate: dict[str, Any]
     swap: Literal["auto"] | list[Annotated[list[str], Field(min_length=2, max_length=2)]] = Field([])

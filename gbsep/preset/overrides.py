@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..arguments import checked
-from ..errors import PresetError, SmallFileError
+from ..errors import PresetError, SmallFileError, nearest
 from ..store import smallfiles
 
 _NUMBER = re.compile(r"[+-]?(\d{1,15}\.?\d{0,15}|\.\d{1,15})")
@@ -36,18 +36,20 @@ def parse_override(text: str, example: str = "separate.cutoff_hz=250") -> tuple[
 
 
 def set_value(preset: str, document: dict[str, Any], key: str, value: Any) -> None:
-    """Put `value` at a key path such as `stems.bass.chain[0].cutoff_hz`, making the objects on the way.
+    """Put `value` at a key path such as `stems.bass.chain[0].cutoff_hz` or `stems.bass.chain.Compressor.ratio`.
+
+    Objects on the way are made.
 
     Raises PresetError, with the name `preset`, for a key path that leads nowhere.
     """
     steps: list[str | int] = [name or int(index) for name, index in _STEP.findall(key)]
     if _STEP.sub("", key).strip("."):
-        raise PresetError(preset, key, "is not a key path, such as stems.bass.chain[0].cutoff_hz")
+        raise PresetError(preset, key, "is not a key path, such as stems.bass.chain.Compressor.ratio")
     place: Any = document
     for position, step in enumerate(steps):
         last = position == len(steps) - 1
-        if isinstance(place, list) and isinstance(step, str) and step.isdigit():
-            step = int(step)
+        if isinstance(place, list) and isinstance(step, str):
+            step = int(step) if step.isdigit() else _effect(preset, key, place, step)
         if isinstance(step, int):
             if not (isinstance(place, list) and step < len(place)):
                 raise PresetError(preset, key, f"there is no element [{step}]")
@@ -56,7 +58,21 @@ def set_value(preset: str, document: dict[str, Any], key: str, value: Any) -> No
         if last:
             place[step] = value
         else:
-            place = place[step] if isinstance(step, int) else place.setdefault(step, {})
+            place = place[step] if isinstance(step, int) else place.setdefault(step, [] if step == "chain" else {})
+
+
+def _effect(preset: str, key: str, chain: list[Any], name: str) -> int:
+    """The place in a chain of its only effect of that name, or of its only plug-in that calls itself so."""
+    there = [(place, node) for place, node in enumerate(chain) if isinstance(node, dict)]
+    named = [place for place, node in there if name in (node.get("effect"), node.get("name"))]
+    if len(named) > 1:
+        places = ", ".join(f"[{place}]" for place in named)
+        raise PresetError(preset, key, f"there are {len(named)} of the name {name!r}: say which of {places}")
+    if not named:
+        known = sorted({str(node.get("effect")) for _, node in there})
+        hint = nearest(name, known) if known else ": the chain is empty"
+        raise PresetError(preset, key, f"there is no {name!r} in it{hint}")
+    return named[0]
 
 
 def label(overrides: Iterable[tuple[str, Any]]) -> str:
