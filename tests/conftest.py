@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -63,3 +64,36 @@ def album(tmp_path: Path) -> Path:
     for number in range(8):
         write_song(tmp_path / "album" / f"{number}.wav")
     return tmp_path / "album"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """An empty folder for models."""
+    folder = tmp_path / "models"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def network() -> Any:
+    """A small untrained Demucs network."""
+    from .networks import small_demucs
+
+    return small_demucs()
+
+
+@pytest.fixture
+def models_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or writes the user's own folders, and none reaches the network."""
+    monkeypatch.setenv("GBSEP_HOME", str(tmp_path / "data"))
+    monkeypatch.setenv("GBSEP_STATE", str(tmp_path / "state"))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.delenv("GBSEP_MODELS", raising=False)
+    connect = socket.create_connection
+
+    def local_only(address: Any, *arguments: Any, **keywords: Any) -> socket.socket:
+        if address[0] != "127.0.0.1":
+            raise OSError("blocked")
+        return connect(address, *arguments, **keywords)
+
+    monkeypatch.setattr(socket, "create_connection", local_only)

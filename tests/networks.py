@@ -1,12 +1,19 @@
 """Small untrained networks, written in the formats in which the trained ones are published."""
 
 import hashlib
+import importlib.util
 import io
 import itertools
 import json
 from fractions import Fraction
+from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
+
+_spec = importlib.util.spec_from_file_location("random_models", Path(__file__).parents[1] / "scripts/random_models.py")
+random_models = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(random_models)
 
 TARGETS = ("vocals", "drums", "bass", "other")
 HIDDEN_SIZE, INPUT_BINS, BINS = 16, 1487, 2049
@@ -85,3 +92,23 @@ def write_model(folder, states, separator=None):
         (folder / f"{target}-{sha256[:8]}.pth").write_bytes(content.getvalue())
     separator = separator or {"sample_rate": 44100, "nfft": 4096, "nhop": 1024, "nb_channels": 2}
     (folder / "separator.json").write_text(json.dumps(separator))
+
+
+def small_demucs():
+    """A hybrid transformer of the least size that its package can build."""
+    from demucs.htdemucs import HTDemucs
+
+    torch.manual_seed(0)
+    arguments = {"channels": 8, "depth": 3, "nfft": 2048, "t_layers": 1, "t_heads": 2, "segment": Fraction(1, 2)}
+    return HTDemucs(sources=random_models.SOURCES, **arguments).eval()
+
+
+def edited(path, **metadata):
+    """Rewrite a safetensors file with other metadata."""
+    from safetensors import safe_open
+
+    with safe_open(str(path), framework="pt") as file:
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        old = file.metadata()
+    save_file(tensors, path, old | metadata)
+    return path

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import tracemalloc
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 import pydantic
@@ -26,9 +25,7 @@ from gbsep.separation.demucs import backend as demucs
 from gbsep.separation.demucs import network as demucs_network
 from gbsep.separation.demucs import openvino as demucs_openvino
 
-_spec = importlib.util.spec_from_file_location("random_models", Path(__file__).parents[1] / "scripts/random_models.py")
-random_models = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(random_models)
+from .networks import random_models
 
 SOURCES = random_models.SOURCES
 RATE = 44100
@@ -40,13 +37,6 @@ def _elsewhere(tmp_path, monkeypatch):
     monkeypatch.setenv("GBSEP_STATE", str(tmp_path / "state"))
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-
-
-@pytest.fixture
-def folder(tmp_path):
-    folder = tmp_path / "models"
-    folder.mkdir()
-    return folder
 
 
 def transformer(seed=0, **changes):

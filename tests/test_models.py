@@ -1,20 +1,13 @@
-"""Weights: found, fetched, verified and read without running anything that a file says."""
+"""Weights: the table of models, found and verified, and the commands about them."""
 
 import hashlib
-import http.server
-import importlib.util
-import json
 import os
-import pickle
 import re
 import shutil
 import socket
-import struct
 import threading
-import zipfile
 from fractions import Fraction
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -24,7 +17,6 @@ from safetensors.torch import save_file
 from gbsep.cli import main
 from gbsep.errors import BackendError, ParameterError, WeightsMissing
 from gbsep.models import catalogue, package
-from gbsep.models.fetch import fetch
 from gbsep.models.find import notice
 from gbsep.models.verify import CHECKSUM, trust, verify
 from gbsep.separation.backend import Context
@@ -34,64 +26,11 @@ from gbsep.separation.openunmix import backend as openunmix
 from gbsep.separation.openunmix.weights import target_of
 from gbsep.separation.weights import find, own_models
 from gbsep.stemnames import FOUR_STEMS
-from tests.networks import write_openunmix
 
 from .helpers import exit_code
+from .networks import edited, random_models, write_openunmix
 
-_spec = importlib.util.spec_from_file_location("random_models", Path(__file__).parents[1] / "scripts/random_models.py")
-random_models = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(random_models)
-
-ARGUMENTS = {"channels": 8, "depth": 3, "nfft": 2048, "t_layers": 1, "t_heads": 2, "segment": Fraction(1, 2)}
-
-
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path, monkeypatch):
-    """No test reads or writes the user's own folders, and none reaches the network."""
-    monkeypatch.setenv("GBSEP_HOME", str(tmp_path / "data"))
-    monkeypatch.setenv("GBSEP_STATE", str(tmp_path / "state"))
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.delenv("GBSEP_MODELS", raising=False)
-    connect = socket.create_connection
-
-    def local_only(address, *arguments, **keywords):
-        if address[0] != "127.0.0.1":
-            raise OSError("blocked")
-        return connect(address, *arguments, **keywords)
-
-    monkeypatch.setattr(socket, "create_connection", local_only)
-
-
-@pytest.fixture
-def folder(tmp_path):
-    folder = tmp_path / "models"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture(scope="module")
-def network():
-    from demucs.htdemucs import HTDemucs
-
-    torch.manual_seed(0)
-    return HTDemucs(sources=random_models.SOURCES, **ARGUMENTS).eval()
-
-
-def edited(path, **metadata):
-    """Rewrite a safetensors file with other metadata."""
-    from safetensors import safe_open
-
-    with safe_open(str(path), framework="pt") as file:
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        old = file.metadata()
-    save_file(tensors, path, old | metadata)
-    return path
-
-
-def with_arguments(network, folder, **changes):
-    path = random_models.save_hub(network, folder, "own")
-    kwargs = {key: random_models._encode(value) for key, value in {**network._init_args_kwargs[1], **changes}.items()}
-    return edited(path, kwargs=json.dumps(kwargs))
+pytestmark = pytest.mark.usefixtures("models_elsewhere")
 
 
 # the table
@@ -314,245 +253,6 @@ def test_empty_file(folder):
     (folder / "own.th").touch()
     with pytest.raises(BackendError, match="is empty"):
         find("own", "demucs", folder)
-
-
-# fetching
-
-
-class _Server(http.server.BaseHTTPRequestHandler):
-    """Serves `files`; breaks every first answer off in the middle."""
-
-    files: ClassVar[dict[str, bytes]] = {}
-    ranges: ClassVar[list[str]] = []
-
-    def do_GET(self):
-        name = self.path.rsplit("/", 1)[1]
-        if name not in self.files:
-            self.send_error(404)
-            return
-        start = int(self.headers["Range"].removeprefix("bytes=").rstrip("-"))
-        self.ranges.append(self.headers["Range"])
-        body = self.files[name][start:]
-        self.send_response(206)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body if start else body[: len(body) // 2])
-
-    def log_message(self, *arguments):
-        pass
-
-
-@pytest.fixture
-def server(monkeypatch):
-    served = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Server)
-    thread = threading.Thread(target=served.serve_forever)
-    thread.start()
-    url = f"http://127.0.0.1:{served.server_address[1]}"
-    monkeypatch.setattr(_Server, "files", {})
-    monkeypatch.setattr(_Server, "ranges", [])
-    yield url
-    served.shutdown()
-    thread.join()
-    served.server_close()
-
-
-def publish(monkeypatch, url, *contents, hub=None):
-    names = tuple(f"sig{i}-{hashlib.sha256(content).hexdigest()[:8]}.th" for i, content in enumerate(contents))
-    row = catalogue.Model("pub", "demucs", FOUR_STEMS, 44100, 1, "licence", "limits", url, names, hub=hub)
-    monkeypatch.setitem(catalogue.MODELS, "pub", row)
-    return dict(zip(names, contents, strict=True))
-
-
-def test_a_broken_download_goes_on_where_it_stopped(server, monkeypatch, rng):
-    _Server.files = publish(monkeypatch, server, rng.bytes(300_000), rng.bytes(100))
-    fractions = []
-    paths = fetch("pub", fractions.append)
-    assert [path.read_bytes() for path in paths] == list(_Server.files.values())
-    assert _Server.ranges[:2] == ["bytes=0-", "bytes=150000-"]
-    assert fractions == sorted(fractions)
-    assert fractions[-1] == 1
-    assert not list(catalogue.data_dir().rglob("*.part"))
-    _Server.files = {}
-    assert fetch("pub") == paths
-
-
-def test_a_wrong_download_is_not_kept(server, monkeypatch):
-    names = publish(monkeypatch, server, b"published" * 100)
-    _Server.files = dict.fromkeys(names, b"something else" * 100)
-    with pytest.raises(BackendError, match="nothing was kept"):
-        fetch("pub")
-    assert not list(catalogue.data_dir().rglob("*"))
-
-
-def test_a_download_that_cannot_begin_leaves_nothing(server, monkeypatch):
-    publish(monkeypatch, server, b"weights" * 100)
-    with pytest.raises(OSError, match="404"):
-        fetch("pub")
-    with pytest.raises(OSError, match="blocked"):
-        fetch("htdemucs")
-    assert not catalogue.data_dir().exists()
-
-
-def test_find_downloads_what_is_nowhere(server, monkeypatch, folder):
-    _Server.files = publish(monkeypatch, server, b"weights" * 100)
-    found = find("pub", "demucs", folder)
-    assert found.files[0].parent == catalogue.data_dir() / "pub"
-
-
-def test_the_hub_serves_when_the_first_host_has_nothing(server, monkeypatch, folder):
-    publish(monkeypatch, server, b"weights" * 100, hub="Demucs-pub")
-    monkeypatch.setattr("gbsep.models.fetch.HUB", server)
-    _Server.files = {"pub.yaml": b"models: [sig0]\n", "sig0.safetensors": b"x" * 1000}
-    assert find("pub", "demucs", folder).files == (catalogue.data_dir() / "pub/sig0.safetensors",)
-
-
-def test_unknown_model_cannot_be_fetched():
-    with pytest.raises(ParameterError, match="did you mean 'htdemucs'"):
-        fetch("htdemuc")
-
-
-# reading files that are hostile or broken
-
-
-class _Canary:
-    def __init__(self, command):
-        self.command = command
-
-    def __reduce__(self):
-        return os.system, (self.command,)
-
-
-def test_a_class_outside_the_list_is_neither_built_nor_imported(network, folder, tmp_path):
-    canary = tmp_path / "canary"
-    path = random_models.save_hub(network, folder, "own")
-    edited(path, klass="subprocess.Popen", args=json.dumps([["touch", str(canary)]]), kwargs="{}")
-    with pytest.raises(BackendError, match=r"names the class 'subprocess\.Popen'; gbsep builds only"):
-        package.load_package(path)
-    assert not canary.exists()
-
-
-@pytest.mark.parametrize(
-    "klass", ["os.system", "demucs.apply.BagOfModels", "HTDemucs", "demucs.htdemucs.nn.Linear", ""]
-)
-def test_other_classes(network, folder, klass):
-    with pytest.raises(BackendError, match="names the class"):
-        package.load_package(edited(random_models.save_hub(network, folder, "own"), klass=klass))
-
-
-@pytest.mark.parametrize("zipped", [True, False])
-@pytest.mark.parametrize("load", [package.load_package, package.load_state])
-def test_a_malicious_pickle_runs_nothing(folder, tmp_path, zipped, load):
-    canary = tmp_path / "canary"
-    path = folder / "own.th"
-    evil = {"klass": _Canary(f"touch {canary}"), "args": (), "kwargs": {}, "state": {}}
-    torch.save(evil, path, _use_new_zipfile_serialization=zipped)
-    refused = rf"asks to run {os.system.__module__}\.system and was refused"
-    for protocol, reason in {None: refused, 2: refused, 4: "is no readable"}.items():
-        if protocol:
-            path.write_bytes(pickle.dumps(evil, protocol))
-        with pytest.raises(BackendError, match=reason) as caught:
-            load(path)
-        message = str(caught.value)
-        assert "weights_only" not in message
-        assert "\n" not in message
-        assert message.count(str(path)) == 1
-    assert not canary.exists()
-
-
-def test_a_package_cannot_build_its_class_while_it_is_read(network, folder):
-    class Built:
-        def __reduce__(self):
-            return type(network), (random_models.SOURCES,)
-
-    path = folder / "own.th"
-    torch.save({"klass": Built(), "args": (), "kwargs": {}, "state": {}}, path)
-    with pytest.raises(BackendError, match="is no readable Demucs model"):
-        package.load_package(path)
-
-
-@pytest.mark.parametrize("numbers", [("1e999999999",), ("1/0",), (10**10, 1), (-1, 2), ([1], 2), (1, "2e9")])
-def test_only_small_fractions_are_read(numbers):
-    assert package._fraction("39/5") == package._fraction(39, 5) == Fraction(39, 5)
-    with pytest.raises(ValueError, match="no fraction of small whole numbers"):
-        package._fraction(*numbers)
-
-
-@pytest.mark.parametrize("save", [random_models.save_hub, random_models.save_legacy])
-@pytest.mark.parametrize("keep", [0, 4, 2000, -1])
-def test_truncated_files(network, folder, save, keep):
-    path = save(network, folder, "own")
-    path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(BackendError, match="is no readable Demucs model") as caught:
-        package.load_package(path)
-    assert "\n" not in str(caught.value)
-
-
-def test_a_header_longer_than_the_file(folder):
-    path = folder / "own.safetensors"
-    path.write_bytes(struct.pack("<Q", 10**11) + b"{}")
-    with pytest.raises(BackendError, match="is no readable Demucs model"):
-        package.load_package(path)
-
-
-def test_metadata_is_needed(folder):
-    save_file({"x": torch.zeros(3)}, folder / "own.safetensors")
-    with pytest.raises(BackendError, match="its metadata lacks args, klass, kwargs"):
-        package.load_package(folder / "own.safetensors")
-
-
-def test_a_compressed_archive_cannot_grow(folder):
-    path = folder / "own.pth"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("archive/data.pkl", b"0" * 10**7)
-    with pytest.raises(BackendError, match="larger than the file itself"):
-        package.load_state(path)
-
-
-def test_tensors_cannot_be_larger_than_the_file(folder):
-    torch.save({"x": torch.zeros(1).expand(10**9)}, folder / "own.pth")
-    with pytest.raises(BackendError, match="tensors larger than the file itself"):
-        package.load_state(folder / "own.pth")
-
-
-def test_a_state_holds_tensors_only(folder):
-    torch.save({"x": torch.zeros(2), "y": "text"}, folder / "own.pth")
-    with pytest.raises(BackendError, match="'y', which is no tensor"):
-        package.load_state(folder / "own.pth")
-    torch.save({"x": torch.arange(2.0)}, folder / "good.pth", _use_new_zipfile_serialization=False)
-    assert package.load_state(folder / "good.pth")["x"].tolist() == [0, 1]
-
-
-@pytest.mark.parametrize(
-    ("changes", "reason"),
-    [
-        ({"channels": 10**9}, "channels = 1000000000 must be a number from 1 to 512"),
-        ({"nfft": 2**40}, "nfft"),
-        ({"depth": 10**6}, "depth"),
-        ({"segment": 1e12}, "segment"),
-        ({"segment": float("nan")}, "segment"),
-        ({"t_layers": "5"}, "t_layers = '5' must be a number"),
-        ({"t_layers": True}, "t_layers"),
-        ({"audio_channels": 1}, "audio_channels"),
-        ({"sources": ["bass"] * 4}, "different names"),
-        ({"sources": [f"s{i}" for i in range(10**4)]}, "1 to 32"),
-        ({"t_sparse_self_attn": True}, "not supported"),
-        ({"multi_freqs": [0.1] * 100}, "at most 8 numbers"),
-        ({"t_heads": 3}, r"impossible HTDemucs: .*\(AssertionError\)"),
-        ({"channels": 512, "growth": 4, "depth": 8}, "should be .* by the arguments, but is"),
-        ({"channels": 16}, "should be .* by the arguments, but is"),
-        ({"t_layers": 0}, "should be nothing by the arguments, but is"),
-    ],
-)
-def test_arguments_are_checked_before_anything_is_built(network, folder, changes, reason):
-    with pytest.raises(BackendError, match=reason) as caught:
-        demucs_network.build(package.load_package(with_arguments(network, folder, **changes)))
-    assert "\n" not in str(caught.value)
-
-
-def test_quantised_weights_are_refused(network, folder):
-    path = edited(random_models.save_hub(network, folder, "own"), structure="{}")
-    with pytest.raises(BackendError, match="quantised"):
-        package.load_package(path)
 
 
 # commands

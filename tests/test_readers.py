@@ -24,7 +24,7 @@ from gbsep.io.read import open_audio, open_reader, read
 from gbsep.io.write import write
 from gbsep.preset.load import load_preset
 from gbsep.rendering import Options, plan
-from tests.test_files import RATE, make, noise, patched
+from tests.soundfiles import RATE, make, noise, patched
 
 ROOT = Path(__file__).parents[1]
 MPEG_FRAME = 1152
