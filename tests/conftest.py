@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -97,3 +101,55 @@ def models_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         return connect(address, *arguments, **keywords)
 
     monkeypatch.setattr(socket, "create_connection", local_only)
+
+
+@pytest.fixture(scope="session")
+def library_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The library of the test plug-in."""
+    if not shutil.which("g++") or not Path(os.environ.get("DPF", "/usr/share/dpf")).is_dir():
+        pytest.skip("the test plug-in cannot be built: g++ or Debian's dpf-source is missing")
+    folder = tmp_path_factory.mktemp("plugin")
+    subprocess.run([Path(__file__).parent / "plugin" / "build.sh", folder], check=True)
+    return next(folder.rglob("*.so"))
+
+
+@pytest.fixture
+def bundle(library_file: Path, tmp_path: Path) -> Callable[..., Path]:
+    """Makes a bundle of the test plug-in; its name says what goes wrong, `edit` changes its bytes."""
+    from .bundles import ARCHITECTURE
+
+    def make(name: str = "good", edit: Callable[[bytes], bytes] | None = None) -> Path:
+        library = tmp_path / f"{name}.vst3" / "Contents" / ARCHITECTURE / f"{name}.so"
+        library.parent.mkdir(parents=True)
+        data = library_file.read_bytes()
+        library.write_bytes(edit(data) if edit else data)
+        return tmp_path / f"{name}.vst3"
+
+    return make
+
+
+@pytest.fixture
+def nothingleft(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No process, temporary file or open file is there that was not before."""
+    from gbsep.io import hush
+
+    from .bundles import left
+
+    temporary = tmp_path_factory.mktemp("temporary")
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    with hush.hushed():  # its stream to nowhere is opened once in the life of a process
+        pass
+    before = left(temporary)
+    yield
+    assert left(temporary) == before
+
+
+@pytest.fixture
+def plugin_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Scanning sees only the folder of `bundle`, with an empty cache."""
+    from gbsep.plugins import scan
+
+    monkeypatch.setattr(scan, "FOLDERS", {})
+    monkeypatch.setenv("GBSEP_PLUGIN_PATH", str(tmp_path))
+    return tmp_path

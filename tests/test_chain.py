@@ -1,8 +1,6 @@
-"""Chains: JSON in and out, and running them against single whole-file calls, analytic levels and impulses."""
+"""Chains run: against single whole-file calls, analytic levels and impulses, and with a side chain."""
 
-import json
 import math
-from itertools import pairwise
 
 import numpy as np
 import pedalboard
@@ -10,207 +8,22 @@ import pytest
 import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jsonschema import Draft202012Validator
 from scipy import signal
 
 from gbsep.audio import Audio, join
-from gbsep.effects.automation import Automation
 from gbsep.effects.builtin import Builtin
 from gbsep.effects.chain import (
-    AUTOMATION_STEP_S,
-    MAX_EFFECTS,
-    MAX_NESTING,
-    Effect,
     Parallel,
     apply_blocks,
     apply_chain,
-    chain_schema,
     check_chain,
-    dump_chain,
     parse_chain,
 )
-from gbsep.effects.table import EFFECTS
-from gbsep.errors import AudioError, ParameterError, PresetError
+from gbsep.errors import AudioError, ParameterError
+
+from .chains import STREAMING, impulse, level_db, noise, run
 
 RATE = 44100
-STREAMING = [name for name, spec in EFFECTS.items() if spec.streams and name not in ("Convolution", "Ducker")]
-
-
-def noise(frames=20_000, channels=2, level=0.5, seed=0):
-    samples = np.random.default_rng(seed).uniform(-level, level, (channels, frames)).astype(np.float32)
-    return Audio(samples, RATE)
-
-
-def impulse(frame, frames=30_000):
-    samples = np.zeros((2, frames), np.float32)
-    samples[:, frame] = 0.5
-    return Audio(samples, RATE)
-
-
-def run(chain, audio, sizes=None, tail_frames=0, **more):
-    """The chain over the audio cut into blocks of `sizes`, over and over."""
-    sizes = sizes or [audio.frames]
-    edges = np.minimum(np.cumsum([0, *sizes * math.ceil(audio.frames / sum(sizes))]), audio.frames)
-    blocks = [audio.samples[:, a:b] for a, b in pairwise(edges) if a < b]
-    nodes = parse_chain(chain) if isinstance(chain, list) else chain
-    return join(apply_blocks(blocks, nodes, audio.sample_rate, audio.channels, audio.frames, tail_frames, **more))
-
-
-def level_db(samples):
-    return 20 * np.log10(np.abs(samples))
-
-
-# --- JSON
-
-
-def numbers(param):
-    fixed = st.integers(int(param.low), int(param.high)) if param.kind == "int" else st.floats(param.low, param.high)
-    if not param.automatable:
-        return fixed
-    times = st.lists(st.floats(0, 100), min_size=1, max_size=3, unique=True).map(sorted)
-    points = times.flatmap(lambda t: st.tuples(*(st.tuples(st.just(x), fixed).map(list) for x in t)).map(list))
-    lane = st.fixed_dictionaries({"points": points}, optional={"shape": st.sampled_from(["linear", "hold"])})
-    return fixed | lane
-
-
-def values(param):
-    return {
-        "bool": lambda: st.booleans(),
-        "choice": lambda: st.sampled_from(param.choices),
-        "path": lambda: st.just("room.wav"),
-        "stem": lambda: st.just("bass"),
-    }.get(param.kind, lambda: numbers(param))()
-
-
-def effect_json(spec):
-    given = {param.name: values(param) for param in spec.params}
-    required = {param.name: given.pop(param.name) for param in spec.params if param.default is None}
-    wet = numbers(EFFECTS["Gain"].params[0]).filter(lambda value: isinstance(value, float)).map(lambda _: 0.25)
-    return st.fixed_dictionaries({"effect": st.just(spec.name), **required}, optional={**given, "wet": wet})
-
-
-effects_json = st.sampled_from(list(EFFECTS.values())).flatmap(effect_json)
-chains_json = st.recursive(
-    st.lists(effects_json, max_size=3),
-    lambda chains: st.lists(
-        st.fixed_dictionaries({"chain": chains}, optional={"mix_db": st.floats(-60, 0)}), min_size=1, max_size=2
-    ).map(lambda branches: [{"effect": "Parallel", "branches": branches}]),
-    max_leaves=3,
-)
-
-
-@given(chain=chains_json)
-@settings(deadline=None, max_examples=60)
-def test_what_the_table_allows_is_read_written_and_in_the_schema(chain):
-    nodes = parse_chain(chain)
-    written = json.loads(json.dumps(dump_chain(nodes), allow_nan=False))
-    assert parse_chain(written) == nodes
-    schema = Draft202012Validator(chain_schema())
-    schema.validate(chain)
-    schema.validate(written)
-
-
-def test_the_schema_is_a_schema():
-    Draft202012Validator.check_schema(chain_schema())
-
-
-def test_defaults_are_filled_in():
-    assert parse_chain([{"effect": "Compressor", "ratio": 2}]) == (
-        Effect("Compressor", {"threshold_db": 0.0, "ratio": 2.0, "attack_ms": 1.0, "release_ms": 100.0}, 1.0),
-    )
-
-
-@pytest.mark.parametrize(
-    ("chain", "json_path", "reason"),
-    [
-        ({}, "chain", "a list of effects, not an object"),
-        ([7], r"chain\[0\]", "an effect is an object .* not a number"),
-        ([{}], r"chain\[0\]", "'effect' is missing"),
-        ([{"effect": 5}], r"chain\[0\].effect", "the name of an effect, not a number"),
-        ([{"effect": "Compresor"}], r"chain\[0\].effect", "did you mean 'Compressor'"),
-        ([{"effect": "Gain"}, {"effect": "Gain", "gain": 1}], r"chain\[1\].gain", "did you mean 'gain_db'"),
-        ([{"effect": "Compressor", "ratio": 0.5}], r"chain\[0\].ratio", "0.5 is not allowed: a number from 1 to 1000"),
-        ([{"effect": "Compressor", "ratio": True}], r"chain\[0\].ratio", "True is not allowed"),
-        ([{"effect": "Compressor", "ratio": math.nan}], r"chain\[0\].ratio", "nan is not allowed"),
-        ([{"effect": "Compressor", "ratio": "x" * 1000}], r"chain\[0\].ratio", r"'x+\.\.\.x+' is not allowed"),
-        ([{"effect": "Gain", "wet": 2}], r"chain\[0\].wet", "a number from 0 to 1"),
-        (
-            [{"effect": "Butterworth", "mode": "lowpass"}],
-            r"chain\[0\]",
-            "cutoff_hz: is missing: a number from 1",
-        ),
-        ([{"effect": "Butterworth", "mode": "low", "cutoff_hz": 9}], r"chain\[0\].mode", "did you mean 'lowpass'"),
-        ([{"effect": "Parallel", "chain": []}], r"chain\[0\].chain", "unknown key"),
-        ([{"effect": "Parallel", "branches": []}], r"chain\[0\].branches", "one or more"),
-        ([{"effect": "Parallel", "branches": [[]]}], r"chain\[0\].branches\[0\]", "a branch is an object"),
-        (
-            [{"effect": "Parallel", "branches": [{"chain": [{"effect": "Gain", "gain_db": 99}]}]}],
-            r"chain\[0\].branches\[0\].chain\[0\].gain_db",
-            "from -100 to 60 dB",
-        ),
-        ([{"effect": "Gain", "gain_db": {"points": [[0, 0], [0, 1]]}}], r"chain\[0\].gain_db.points\[1\]", "later"),
-        ([{"effect": "Resample", "target_sample_rate": {"points": [[0, 9000]]}}], r"chain\[0\].target", "not an autom"),
-    ],
-)
-def test_a_wrong_chain_is_refused_by_its_json_path(chain, json_path, reason):
-    with pytest.raises(PresetError, match=reason) as caught:
-        parse_chain(chain)
-    with pytest.raises(PresetError, match=json_path):
-        parse_chain(chain)
-    assert not Draft202012Validator(chain_schema()).is_valid(chain) or "nan" in reason or "later" in reason
-    assert caught.value.json_path.startswith("chain")
-
-
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(["Gain", "Parallel"]),
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(
-            st.text() | st.sampled_from(["effect", "branches", "chain", "gain_db", "wet", "points"]), inner
-        )
-    ),
-    max_leaves=8,
-)
-
-
-@given(chain=st.lists(json_values | st.dictionaries(st.sampled_from(["effect", "gain_db", "wet"]), json_values)))
-@settings(deadline=None, max_examples=200)
-def test_any_json_is_a_chain_or_an_error_of_one_line(chain):
-    try:
-        parse_chain(chain)
-    except PresetError as error:
-        assert "\n" not in str(error)
-        assert len(str(error)) < 1000
-        assert error.json_path.startswith("chain[")
-
-
-def test_endless_nesting_is_refused():
-    chain = []
-    for _ in range(20):
-        chain = [{"effect": "Parallel", "branches": [{"chain": chain}]}]
-    with pytest.raises(PresetError, match="nested more than 16 deep"):
-        parse_chain(chain)
-
-
-def test_a_chain_has_a_longest_length_and_that_runs():
-    gain = {"effect": "Gain", "gain_db": {"points": [[0, 0]]}, "wet": 0.5}
-    audio = Audio(np.ones((1, 100), np.float32), 44100)
-    np.testing.assert_allclose(apply_chain(audio, [gain] * MAX_EFFECTS).samples, 1, rtol=1e-6)
-    nested = [gain] * (MAX_EFFECTS - MAX_NESTING)
-    for _ in range(MAX_NESTING):
-        nested = [{"effect": "Parallel", "branches": [{"chain": nested}], "wet": 0.5}]
-    np.testing.assert_allclose(apply_chain(audio, nested).samples, 1, rtol=1e-6)
-    empty = {"effect": "Parallel", "branches": [{"chain": []}] * MAX_EFFECTS}
-    for chain in ([gain] * (MAX_EFFECTS + 1), [*nested, gain], [empty]):
-        with pytest.raises(
-            PresetError, match=rf"chain: {MAX_EFFECTS + 1} effects, and a chain has {MAX_EFFECTS} at most"
-        ):
-            parse_chain(chain)
-
-
-def test_paths_are_relative_to_the_folder_of_the_preset(tmp_path):
-    (node,) = parse_chain([{"effect": "Convolution", "impulse_response_filename": "room.wav"}], folder=tmp_path)
-    assert node.params["impulse_response_filename"] == str(tmp_path / "room.wav")
 
 
 # --- planning
@@ -462,136 +275,6 @@ def test_apply_chain_is_the_same_over_audio():
 def test_a_tail_out_of_range_is_refused(tail_s):
     with pytest.raises(ParameterError, match=r"tail_s = .* from 0 to 600 s"):
         apply_chain(noise(), (), tail_s)
-
-
-# --- automation
-
-
-def moving(effect, name, points, shape="linear"):
-    return [{**effect, name: {"points": points, "shape": shape}}]
-
-
-def test_a_gain_ramp_is_60_db_close_to_the_ramp_by_frames():
-    audio = Audio(np.ones((1, 2 * RATE), np.float32), RATE)
-    time_s = np.arange(audio.frames) / RATE
-    for start_s in (0.0, 0.123456):
-        points = [[start_s, -60], [start_s + 1, 0]]
-        out = run(moving({"effect": "Gain"}, "gain_db", points), audio, [10_000])[0]
-        ideal = 10 ** (np.interp(time_s, *np.transpose(points)) / 20)
-        assert np.abs(out / ideal - 1).max() < 1e-3
-
-
-@pytest.mark.parametrize(
-    ("effect", "name", "values"),
-    [
-        ({"effect": "Gain"}, "gain_db", (-6, 3, -40)),
-        ({"effect": "Distortion"}, "drive_db", (0, 20, 6)),
-        ({"effect": "Clipping"}, "threshold_db", (-20, -6, -40)),
-        ({"effect": "Bitcrush"}, "bit_depth", (4, 8, 2)),
-    ],
-    ids=lambda value: value["effect"] if isinstance(value, dict) else "",
-)
-def test_hold_is_the_rendered_pieces_but_for_a_short_fade(effect, name, values):
-    audio = noise(RATE)
-    jumps = [0, 10_007, 30_500]
-    points = [[jump / RATE, value] for jump, value in zip(jumps, values, strict=True)]
-    out = run(moving(effect, name, points, "hold"), audio, [4096])
-    pieces = [run([{**effect, name: value}], audio) for value in values]
-    fade = math.ceil(AUTOMATION_STEP_S * RATE)
-    assert fade <= 0.01 * RATE
-    for piece, start, stop in zip(pieces, jumps, [*jumps[1:], RATE], strict=True):
-        inside = slice(start + (fade if start else 0), stop)
-        np.testing.assert_allclose(out[:, inside], piece[:, inside], rtol=0, atol=2e-7)
-    for before, after, jump in zip(pieces, pieces[1:], jumps[1:], strict=False):
-        faded = out[:, jump : jump + fade]
-        both = np.stack([before, after])[:, :, jump : jump + fade]
-        assert (faded >= both.min(axis=0) - 1e-6).all()
-        assert (faded <= both.max(axis=0) + 1e-6).all()
-
-
-@pytest.mark.parametrize(
-    ("name", "param"),
-    [(name, param) for name in STREAMING for param in EFFECTS[name].params if param.automatable],
-    ids=lambda value: getattr(value, "name", value),
-)
-def test_a_lane_that_does_not_move_changes_nothing(name, param):
-    effect = {"effect": name, **({"mode": "lowpass", "cutoff_hz": 300} if name == "Butterworth" else {})}
-    value = effect.get(param.name, param.default)
-    audio = noise(6000)
-    fixed = run([effect], audio)
-    held = run(moving(effect, param.name, [[0, value], [0.05, value]]), audio, [1000])
-    np.testing.assert_allclose(held, fixed, rtol=0, atol=2e-6)
-
-
-def test_a_moving_limiter_stays_aligned():
-    lane = {"points": [[0, -20], [0.3, -1]]}
-    out = run([{"effect": "BrickwallLimiter", "ceiling_db": lane}], impulse(12_345), [999])
-    assert np.abs(out[0]).argmax() == 12_345
-
-
-def treble_db(samples):
-    """The peak of what a steady 100 Hz sine has nothing of."""
-    highpass = signal.butter(8, 5000, "highpass", fs=RATE, output="sos")
-    return level_db(signal.sosfilt(highpass, samples)[RATE // 4 :]).max()
-
-
-@pytest.mark.parametrize("shape", ["linear", "hold", "exponential"])
-def test_a_moving_butterworth_does_not_click(shape):
-    audio = Audio(0.5 * np.sin(2 * np.pi * 100 * np.arange(2 * RATE) / RATE), RATE)
-    effect = {"effect": "Butterworth", "mode": "lowpass", "order": 4}
-    out = run(moving(effect, "cutoff_hz", [[0.5, 400], [1.5, 2000]], shape), audio, [5000])[0]
-    low, high = (run([{**effect, "cutoff_hz": cutoff_hz}], audio)[0] for cutoff_hz in (400, 2000))
-    jump = int(1.5 * RATE)
-    clicking = np.concatenate([low[:jump], high[jump:]])
-    assert treble_db(clicking) > -30
-    assert treble_db(out) < (-60 if shape == "hold" else -90)
-
-
-class Late:
-    """A gain whose output comes 300 frames late, as a hosted plug-in's does."""
-
-    latency_frames = 300
-
-    def __init__(self, name, params, sample_rate, buffer_frames):
-        self.held = np.zeros((2, self.latency_frames), np.float32)
-        self.gain = Builtin(name, params, sample_rate, buffer_frames)
-
-    def process(self, block, changes=()):
-        delayed = np.concatenate([self.held, block], axis=1)
-        self.held = delayed[:, block.shape[1] :]
-        return self.gain.process(delayed[:, : block.shape[1]], changes)
-
-
-@pytest.mark.parametrize("shape", ["linear", "hold"])
-def test_reported_latency_is_taken_off_and_automation_keeps_time(shape, monkeypatch):
-    chains = [[{"effect": "Gain", "gain_db": -6}], moving({"effect": "Gain"}, "gain_db", [[0.1, -20], [0.3, 0]], shape)]
-    prompt = [run(chain, noise(), [999], tail_frames=100) for chain in chains]
-    monkeypatch.setattr("gbsep.effects.apply.Builtin", Late)
-    for chain, expected in zip(chains, prompt, strict=True):
-        np.testing.assert_allclose(run(chain, noise(), [999], tail_frames=100), expected, rtol=0, atol=1e-4)
-
-
-@pytest.mark.parametrize("shape", ["linear", "hold"])
-def test_wet_and_branch_levels_move_by_frames(shape):
-    audio = Audio(np.ones((1, RATE), np.float32), RATE)
-    lane = Automation(((0.2, -40.0), (0.7, 0.0)), shape)
-    points = {"points": [list(point) for point in lane.points], "shape": shape}
-    out = run([{"effect": "Parallel", "branches": [{"chain": [], "mix_db": points}]}], audio)[0]
-    expected = 10 ** (lane.at(np.arange(RATE) / RATE, AUTOMATION_STEP_S) / 20)
-    np.testing.assert_allclose(out, expected, rtol=1e-6)
-    share = {"points": [[0.2, 0], [0.7, 1]], "shape": shape}
-    wet = run([{"effect": "Invert", "wet": share}], audio, [777])[0]
-    expected = Automation(((0.2, 0.0), (0.7, 1.0)), shape).at(np.arange(RATE) / RATE, AUTOMATION_STEP_S)
-    np.testing.assert_allclose(wet, 1 - 2 * expected, rtol=0, atol=1e-6)
-    assert np.abs(np.diff(wet)).max() < 0.01, "no jump"
-
-
-def test_an_excerpt_hears_the_song_at_its_own_time():
-    audio = noise(RATE)
-    chain = moving({"effect": "Gain"}, "gain_db", [[0.2, -60], [0.9, 0]])
-    whole = run(chain, audio)
-    excerpt = run(chain, Audio(audio.samples[:, RATE // 2 :], RATE), start_s=0.5)
-    np.testing.assert_allclose(excerpt, whole[:, RATE // 2 :], rtol=0, atol=1e-3)
 
 
 # --- side chain

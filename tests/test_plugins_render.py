@@ -34,15 +34,12 @@ from gbsep.preset.load import load_preset
 from gbsep.rendering import Options, plan, plan_chain
 from gbsep.shelf import folder as outputs
 
-from . import test_host
+from .bundles import BY_ANOTHER, FAULTS, FILES, trip_state, zam
 from .helpers import exit_code, read
-from .test_host import zam
 
 RATE = 44100
 IMPULSE_FRAME = 5000
 TEST_PLUGIN = "gbsep test"
-
-library_file, bundle, nothing_left = test_host.library_file, test_host.bundle, test_host.nothing_left
 
 
 @pytest.fixture(scope="session")
@@ -449,8 +446,8 @@ def test_a_plugin_that_does_not_load_fails_its_render_alone(
 
 
 IN_A_BATCH: dict[str, Callable[[bytes], bytes] | None] = {
-    **{name: None for name, *_ in test_host.FAULTS},
-    **{name: edit for name, edit, _ in test_host.FILES},
+    **{name: None for name, *_ in FAULTS},
+    **{name: edit for name, edit, _ in FILES},
 }
 NOT_IN_A_BATCH = "load-allocate"
 """It takes all the memory that a plug-in may have."""
@@ -467,7 +464,7 @@ def test_whatever_goes_wrong_the_rest_of_the_batch_is_done(
     assert len(names) >= 20
     for name in [*names, "good"]:
         path = bundle(name, IN_A_BATCH.get(name))
-        state = base64.b64encode(test_host.trip_state(path)).decode() if name.startswith("state-") else None
+        state = base64.b64encode(trip_state(path)).decode() if name.startswith("state-") else None
         node = {
             "effect": "Plugin",
             "path": path.name,
@@ -745,7 +742,7 @@ def test_plugins_with_one_name_are_told_apart(
     run: Any, tmp_path: Path, installed: Callable[..., Path], bundle: Callable[..., Path]
 ) -> None:
     folder = installed("a").parent
-    bundle("b", test_host.BY_ANOTHER)
+    bundle("b", BY_ANOTHER)
     code, out, _ = run("plugins", "list")
     assert code == 0
     assert f"shadowed: {folder}/b.vst3: {TEST_PLUGIN} is found first at {folder}/a.vst3" in out
