@@ -153,3 +153,61 @@ def plugin_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(scan, "FOLDERS", {})
     monkeypatch.setenv("GBSEP_PLUGIN_PATH", str(tmp_path))
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def scanned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache folder in which the plug-ins of this machine have been scanned."""
+    from gbsep.plugins import host
+
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GBSEP_CACHE", str(folder))
+        host.plugins()
+    return folder
+
+
+@pytest.fixture
+def scanned_before(scanned: Path, own_folders: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test finds the plug-ins of this machine without a scan of its own."""
+    monkeypatch.setenv("GBSEP_CACHE", str(scanned))
+
+
+@pytest.fixture
+def installed(bundle: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """Puts the test plug-in, with the fault that `name` says, where it is found."""
+
+    def install(name: str = "good") -> Path:
+        path = bundle(name)
+        monkeypatch.setenv("GBSEP_PLUGIN_PATH", str(path.parent))
+        return path
+
+    return install
+
+
+@pytest.fixture(scope="module")
+def shard(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of two shards of takes by a band of sines."""
+    from gbsep.train import pool
+
+    from .band import BAND, SMALL
+
+    folder = tmp_path_factory.mktemp("pool")
+    patch = pytest.MonkeyPatch()
+    patch.setattr(pool, "TAKES_PER_SHARD", 4)
+    patch.setattr(pool, "TAKE_S", 4.0)
+    for number in (0, 1):
+        pool.write_shard(folder, number, 5, BAND, SMALL.sample_rate)
+    patch.undo()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def sources(shard: Path) -> Any:
+    """What batches are made of: the takes of `shard`, and drums."""
+    from gbsep.train import mixing, pool
+
+    from .band import SMALL
+
+    drums = [np.random.default_rng(0).integers(-3000, 3000, 5000).astype(np.int16)]
+    return mixing.on_device(pool.load([shard], SMALL.sample_rate), drums, SMALL.sample_rate, "cpu")
