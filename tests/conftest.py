@@ -129,7 +129,7 @@ def bundle(library_file: Path, tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def nothingleft(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def nothing_left(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No process, temporary file or open file is there that was not before."""
     from gbsep.io import hush
 
