@@ -10,7 +10,7 @@ import environment
 
 def main() -> None:
     argparse.ArgumentParser(description=__doc__).parse_args()
-    environment.enter()
+    environment.enter("demo")
     import gbsep
     from gbsep.demo import write_demo
     from gbsep.measure.evaluate import sdr
