@@ -38,7 +38,8 @@ from gbsep.plugins import host, scan
 from gbsep.plugins.worker import state
 from gbsep.plugins.worker.parameters import PluginParameter
 from gbsep.plugins.worker.vst3 import ClassRow
-from gbsep.preset.load import load_preset, preset_names
+from gbsep.preset.load import load_preset
+from gbsep.preset.names import preset_names
 from gbsep.rendering import Options
 from gbsep.report import collect
 from gbsep.report.log import WORDS, added, numbers_of, write_log

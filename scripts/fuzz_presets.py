@@ -20,7 +20,8 @@ from gbsep.audio import Audio
 from gbsep.effects.table import EFFECTS
 from gbsep.errors import shown
 from gbsep.io.write import write
-from gbsep.preset.load import load_preset, preset_names
+from gbsep.preset.load import load_preset
+from gbsep.preset.names import preset_names
 from gbsep.preset.overrides import parse_override
 from gbsep.rendering import Options
 from gbsep.report.sweep import grid, parse_vary

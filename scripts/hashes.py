@@ -84,7 +84,7 @@ def rendered(data: Path, presets: tuple[str, ...]) -> Table:
     """The table of all songs; presets without their weights are left out."""
     import gbsep
     from gbsep.errors import WeightsMissing
-    from gbsep.preset.load import preset_names
+    from gbsep.preset.names import preset_names
 
     table: Table = {}
     missing: set[str] = set()

@@ -11,7 +11,7 @@ import click
 import pytest
 
 from gbsep.cli import cli
-from gbsep.preset.load import preset_names
+from gbsep.preset.names import preset_names
 
 ROOT = Path(__file__).parents[1]
 

@@ -11,7 +11,8 @@ import pytest
 
 from gbsep.errors import ParameterError, PresetError
 from gbsep.preset.extends import MAX_DEPTH
-from gbsep.preset.load import load_preset, preset_names
+from gbsep.preset.load import load_preset
+from gbsep.preset.names import preset_names
 from gbsep.preset.own import FIRST, listed_names, new_preset
 from gbsep.preset.schema import preset_schema
 

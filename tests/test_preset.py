@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gbsep.errors import PresetError
-from gbsep.preset.load import load_preset, preset_names
+from gbsep.preset.load import load_preset
+from gbsep.preset.names import preset_names
 from gbsep.preset.overrides import parse_override
 from gbsep.preset.schema import preset_schema
 

@@ -16,7 +16,8 @@ import click
 from ..errors import GbsepError
 from ..io.formats import BIT_DEPTHS, FORMATS
 from ..params import DEVICES
-from .common import Time, complain, figure, loudness, plugin_paths_option, print_json, print_table, say
+from .common import AtLeast, Seed, Time, complain, figure, loudness, plugin_paths_option, print_json, print_table, say
+from .completion import complete_presets
 from .progress import batch_progress, two_stops
 
 if TYPE_CHECKING:
@@ -24,44 +25,41 @@ if TYPE_CHECKING:
     from ..rendering import Options, Outcome
     from ..shelf.batch import Report
 
-CHOSEN = "the one chosen in review, or default"
+CHOSEN = "the review's, or default"
 """The preset of a song for which none is named, where one may be left out."""
 
 MANY = 20
 """More outcomes than this get a row each in the table, not one for each stem."""
 
 OPTIONS = (
-    click.option("--out", "-o", default="gbsep-out", show_default=True, help="Output folder, or its URL."),
-    click.option(
-        "--jobs", "-j", type=click.IntRange(1),
-        help="Renders at a time, each in a process. [default: one for each core that has 3 GB of memory]",
-    ),
-    click.option(
-        "--cluster", metavar="ADDRESS|local", help="Render on a Dask cluster; local starts one for this batch."
-    ),
     click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Change one value of the preset."),
     click.option(
-        "--seed", type=click.IntRange(0, 2**32 - 1), help="Seed of everything random, in place of the preset's."
+        "--out", "-o", default="gbsep-out", show_default=True, metavar="FOLDER", help="Output folder, or its URL."
     ),
-    click.option("--start", "start_s", type=Time(), default=0.0, help="Render from this second on, or from 1:30 on."),
-    click.option("--duration", "duration_s", type=Time(), help="Render this many seconds."),
+    click.option("--format", "format_", type=click.Choice(list(FORMATS)), help="Format of the files."),
+    click.option("--bit-depth", type=click.Choice(BIT_DEPTHS), help="Bits of a sample in WAV and FLAC."),
     click.option(
-        "--format", "format_", type=click.Choice(list(FORMATS)), help="File format, in place of the preset's."
+        "--name", default="{stem}", metavar="TEXT", help="Names of files, of {track}, {preset}, {stem}."
     ),
-    click.option("--bit-depth", type=click.Choice(BIT_DEPTHS), help="Of WAV and FLAC."),
+    click.option("--dry-stems", is_flag=True, help="Also write each stem before its effects."),
+    click.option("--overwrite", is_flag=True, help="Replace also what gbsep did not write."),
+    click.option("--start", "start_s", type=Time(), default=0.0, help="Begin here: 90, or 1:30."),
+    click.option("--duration", "duration_s", type=Time(), help="Render no more than this: 20, or 1:30."),
     click.option(
-        "--name", default="{stem}", show_default=True, help="Names of the files, of {track}, {preset} and {stem}."
+        "--jobs", "-j", type=AtLeast(1), help="Songs at a time. [default: as cores and memory allow]",
     ),
-    click.option("--dry-stems", is_flag=True, help="Also write each stem before its effects, as <stem>.dry."),
-    click.option("--overwrite", is_flag=True, help="Render again, and replace files that gbsep did not write."),
-    click.option("--no-cache", is_flag=True, help="Separate again, even if the stems are at hand."),
     click.option(
-        "--device", type=click.Choice(DEVICES), default="auto", show_default=True,
-        help="Where Demucs and Open-Unmix run.",
+        "--device", type=click.Choice(DEVICES), default="auto", help="Where Demucs and Open-Unmix run.",
     ),
-    click.option("--models", type=click.Path(path_type=Path), envvar="GBSEP_MODELS", help="Folder with model weights."),
+    click.option("--cluster", metavar="ADDRESS|local", help="Render on a Dask cluster."),
+    click.option("--no-cache", is_flag=True, help="Separate again, and keep no stems."),
+    click.option("--seed", type=Seed(), help="Seed of all chance, in place of the preset's."),
+    click.option(
+        "--models", type=click.Path(path_type=Path), envvar="GBSEP_MODELS", metavar="FOLDER",
+        help="Where model weights are looked for first.",
+    ),
     plugin_paths_option,
-    click.option("--json", "as_json", is_flag=True, help="Results as lines of JSON on stdout, nothing else."),
+    click.option("--json", "as_json", is_flag=True, help="Only lines of JSON on stdout."),
 )  # fmt: skip
 
 
@@ -72,7 +70,7 @@ def batch_options(without_presets: str) -> Callable[[Callable[..., Any]], Callab
     """
     presets = click.option(
         "--preset", "-p", "presets", metavar="NAME|FILE", multiple=True,
-        help=f"Preset; may be given again. [{without_presets}]",
+        help=f"Preset; again for more. [{without_presets}]", shell_complete=complete_presets,
     )  # fmt: skip
 
     def add(command: Callable[..., Any]) -> Callable[..., Any]:

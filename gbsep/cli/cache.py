@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import click
+from .common import debug_option, say
+from .helping import group
 
-from .common import HELP, debug_option, say
 
-
-@click.group("cache", context_settings=HELP)
+@group("cache")
 def cache_group() -> None:
-    """The cache of separated stems, which makes a changed chain render at once.
+    """Stems that are kept, so that a changed chain renders at once.
+
+    \b
+    gbsep cache info
+    gbsep cache clear
 
     \b
     GBSEP_CACHE       the folder it is in
@@ -20,7 +23,11 @@ def cache_group() -> None:
 @cache_group.command()
 @debug_option
 def info() -> None:
-    """Where the cache is, and how much is in it."""
+    """Where the cache is, and how much is in it.
+
+    \b
+    gbsep cache info
+    """
     from ..shelf import remote
     from ..store.stemcache import locate, usage
 
@@ -35,7 +42,11 @@ def info() -> None:
 @cache_group.command()
 @debug_option
 def clear() -> None:
-    """Empty the cache. A render from or to a URL that is under way may fail by it."""
+    """Empty the cache; a render from or to a URL that is under way may fail by it.
+
+    \b
+    gbsep cache clear
+    """
     from ..shelf import remote
     from ..store.stemcache import clear, locate
 

@@ -18,9 +18,12 @@ from ..errors import GbsepError, unexpected
 from ..version import __version__
 from . import defaults, signals, streams
 from .cache import cache_group
-from .common import HELP, complain, complain_of
+from .common import complain, complain_of
+from .completion import completion
 from .demo import demo
 from .doctor import doctor
+from .effects import effects
+from .helping import group
 from .measure import diagnose, evaluate, log
 from .models import models
 from .plugins import plugins
@@ -99,26 +102,32 @@ def _is_unprintable() -> bool:
     return fault is not None
 
 
-@click.group(context_settings=HELP)
+@group()
 @click.version_option(__version__, prog_name="gbsep")
 def cli() -> None:
-    """Take a recording apart: guitar and bass, each through its own effect chain, at the right level.
+    """Take a recording apart: bass and guitar, each through its own effect chain, at the right level.
 
     \b
-    gbsep demo                                    make a song with known stems to try things on
-    gbsep render song.wav                         separate with the default preset into gbsep-out/
-    gbsep render song.wav --preset exp002 --set separate.cutoff_hz=250
-    gbsep presets list                            what other presets there are, and what for
-    gbsep compare song.wav -p exp002 -p default   hear and see them side by side, in one page
-    gbsep review gbsep-out                        accept, swap stems, write notes
+    gbsep render song.wav                   bass and guitar, into gbsep-out/
+    gbsep render song.wav -p minus_bass     no bass, to play along
+    gbsep render album/                     all songs; goes on where it was
+    gbsep review gbsep-out                  hear, see, accept, write notes
+    gbsep presets list                      what else there is, and what for
+    gbsep demo                              a song with known stems, to try on
 
-    Options that you always give can stand in defaults.json in gbsep's configuration folder:
+    `gbsep render --help` says more of a command. Options that you always give
+    can stand in defaults.json in gbsep's configuration folder:
     {"render": {"preset": ["exp002"], "out": "stems"}}.
     """
 
 
-for command in (
-    render, apply_chain, watch, session, compare, sweep, report, review, evaluate, diagnose, log, demo, presets, models,
-    train, plugins, cache_group, doctor,
-):  # fmt: skip
-    cli.add_command(command)
+SECTIONS: dict[str, tuple[click.Command, ...]] = {
+    "Everyday": (render, watch, compare, review),
+    "Research": (sweep, evaluate, diagnose, log, report),
+    "DAW": (session, apply_chain, plugins),
+    "Manage": (presets, effects, models, cache_group, train, demo, doctor, completion),
+}
+"""Every command, under the heading where it is found."""
+
+for title, commands in SECTIONS.items():
+    cli.section(title, *commands)

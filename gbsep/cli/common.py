@@ -25,9 +25,6 @@ else:  # no older click has a generic one
     TimeType = click.ParamType
 
 
-HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
-
-
 def _set_debug(context: click.Context, parameter: click.Parameter, value: bool) -> None:
     context.obj["debug"] |= value
 
@@ -47,6 +44,23 @@ class Time(TimeType):
             self.fail(f"{value!r} is no time: seconds such as 90, or 1:30", parameter, context)
 
 
+class AtLeast(click.IntRange):
+    """A whole number from a least one on; a help does not spell the range out, an error does."""
+
+    def _describe_range(self) -> str:
+        return ""
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        return "N"
+
+
+class Seed(AtLeast):
+    """What a generator of random numbers begins with."""
+
+    def __init__(self) -> None:
+        super().__init__(0, 2**32 - 1)
+
+
 debug_option = click.option(
     "--debug", is_flag=True, expose_value=False, callback=_set_debug, help="Show the traceback of an error."
 )
@@ -55,7 +69,7 @@ debug_option = click.option(
 plugin_paths_option = click.option(
     "--allow-plugin-paths",
     is_flag=True,
-    help="Let presets name plug-in files (native code) and states outside their folder.",
+    help="Let presets name files of plug-ins: native code.",
 )
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import click
 
 from .common import debug_option, say
+from .helping import command
 
 
-@click.command(short_help="Make a song with known stems to try things on.")
+@command(short_help="Make a song with known stems to try things on.")
 @click.option("--out", "-o", type=click.Path(path_type=Path), default="gbsep-demo", show_default=True, help="Folder.")
 @click.option("--seconds", type=float, default=60.0, show_default=True, help="Length of the song.")
 @click.option(
@@ -18,9 +19,15 @@ from .common import debug_option, say
 @click.option("--overwrite", is_flag=True, help="Replace files that are there.")
 @debug_option
 def demo(out: Path, seconds: float, seed: int, overwrite: bool) -> None:
-    """Write a song for two guitars and a bass, played by string models, with its true stems.
+    """Write a song for two guitars and a bass, with its true stems.
 
-    It is there to try commands on, never evidence of quality: real strings are harder.
+    String models play it. It is there to try commands on, never evidence of
+    quality: real strings are harder.
+
+    \b
+    gbsep demo
+    gbsep render gbsep-demo/mixture.wav
+    gbsep evaluate gbsep-out/mixture --reference gbsep-demo
     """
     from ..demo import write_demo
 

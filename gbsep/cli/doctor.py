@@ -7,16 +7,21 @@ from dataclasses import asdict
 import click
 
 from .common import debug_option, print_json, print_table
+from .helping import command
 
 
-@click.command(short_help="Look at this installation: what works, what is missing.")
+@command(short_help="Look at this installation: what works, what is missing.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per check.")
 @debug_option
 def doctor(as_json: bool) -> int:
-    """Look at this installation: packages, device, weights, plug-ins, folders; and say what to do about what is wrong.
+    """Look at this installation: what works, what is missing, what to do about it.
 
     \b
-    Exit codes: 0 nothing is wrong (things one can do without may be missing), 1 something is.
+    gbsep doctor
+
+    \b
+    Exit codes: 0 nothing is wrong (things one can do without may be missing),
+    1 something is.
     """
     from ..doctor import examine
 

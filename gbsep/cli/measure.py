@@ -12,13 +12,14 @@ import click
 from ..errors import OutputError
 from ..measure.figures import SCORES
 from .common import debug_option, print_json, print_table, say
+from .helping import command
 
 if TYPE_CHECKING:
     from ..measure.diagnose import Finding
     from ..measure.evaluate import Score
 
 
-@click.command(short_help="Measure stems against the true ones.")
+@command(short_help="Measure stems against the true ones.")
 @click.argument("folder", metavar="EST", type=click.Path(path_type=Path))
 @click.option(
     "--reference", type=click.Path(path_type=Path), metavar="DIR", required=True, help="Folder of true stems."
@@ -29,15 +30,15 @@ if TYPE_CHECKING:
 def evaluate(folder: Path, reference: Path, dry: bool, as_json: bool) -> int:
     """Measure the stems in EST against the true stems of the same names in DIR.
 
-    EST is a render, a folder that holds several renders of one song, or any folder of stems. The guitar of DIR is
-    `guitar.*`, or else the sum of `guitar1.*`, `guitar2.*` and so on. Figures are in dB: SDR of the whole track, its
-    median over seconds (BSS Eval v4), SDR at the best gain (SI-SDR), and how much of the other instruments is in a
-    stem (bleed: the lower the better). --json has them over time too.
+    EST is a render, a folder of several renders of one song, or any folder of
+    stems. The guitar of DIR is guitar.*, or the sum of guitar1.*, guitar2.* and so
+    on. In dB: SDR of the track, its median over seconds (BSS Eval v4), SDR at the
+    best gain (SI-SDR), and bleed: the lower the better.
 
     \b
     gbsep evaluate gbsep-out/song/exp002 --reference stems/
-    gbsep evaluate gbsep-out/song --reference stems/              every preset of the song
-    gbsep evaluate stems-from-elsewhere/ --reference stems/ --json
+    gbsep evaluate gbsep-out/song --reference stems/     every preset of the song
+    gbsep evaluate other-stems/ --reference stems/ --json
     """
     from ..shelf.measured import evaluate_folder
 
@@ -57,27 +58,28 @@ def evaluate(folder: Path, reference: Path, dry: bool, as_json: bool) -> int:
     return 0
 
 
-@click.command(short_help="Tell what is wrong with stems, without the true ones.")
+@command(short_help="Tell what is wrong with stems, without the true ones.")
 @click.argument("folder", metavar="FOLDER", type=click.Path(path_type=Path))
 @click.option(
     "--mixture",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="What the stems were separated from. [default: `mixture` in the folder, the render's input, or their sum]",
+    help="What the stems were separated from, if not known.",
 )
 @click.option("--json", "as_json", is_flag=True, help="A JSON list on stdout, and nothing else there.")
 @debug_option
 def diagnose(folder: Path, mixture: Path | None, as_json: bool) -> int:
-    """Tell what is wrong with the stems in FOLDER: a render, a folder of renders, or any folder of stems.
+    """Tell what is wrong with the stems in FOLDER, without the true ones.
 
-    Swapped stems, an instrument heard where there is none, lost level, swelling, bleeding, a bass that thins out in
-    its high register, low end missing or left behind, a loud residual, clipping, offset, silence, NaN: each with its
-    place. Every render is diagnosed when it is made; this reads what it found, or looks at stems from elsewhere.
+    FOLDER is a render, a folder of renders, or any folder of stems. Told are
+    swapped stems, an instrument heard where there is none, lost level, swelling,
+    bleeding, thin high notes, low end missing or left behind, a loud residual,
+    clipping, offset, silence, NaN: each with its place.
 
     \b
     gbsep diagnose gbsep-out/song/exp002
-    gbsep diagnose gbsep-out                                      all renders
-    gbsep diagnose stems-from-elsewhere/ --mixture song.wav --json
+    gbsep diagnose gbsep-out                             all renders
+    gbsep diagnose other-stems/ --mixture song.wav --json
     """
     from ..shelf.measured import diagnose_folder
 
@@ -91,7 +93,7 @@ def diagnose(folder: Path, mixture: Path | None, as_json: bool) -> int:
     return 0
 
 
-@click.command("log", short_help="Write renders into the experiment log, a Markdown file.")
+@command("log", short_help="Write renders into the experiment log, a Markdown file.")
 @click.argument("outs", metavar="OUT...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--log",
@@ -107,15 +109,15 @@ def diagnose(folder: Path, mixture: Path | None, as_json: bool) -> int:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, and nothing else there.")
 @debug_option
 def log(outs: tuple[Path, ...], path: Path | None, language: str, reference: Path | None, as_json: bool) -> int:
-    """Add the renders in OUT to the experiment log: a row in its summary table and a section for each.
+    """Add the renders in OUT to the experiment log, a Markdown file.
 
-    A section holds settings, figures, diagnoses, the notes of the review, mel spectrograms, previews of one loudness
-    and links to the sound. What is in the log already stays as it is, also what people wrote: only renders that it
-    does not have are added.
+    Each gets a row in the summary table and a section with settings, figures,
+    diagnoses, notes of the review, spectrograms, previews of one loudness and
+    links. What is in the log already stays, also what people wrote.
 
     \b
     gbsep log gbsep-out
-    gbsep log gbsep-out/song other-out --log notes/experiments.md --language ko --reference stems/
+    gbsep log gbsep-out other-out --log notes/log.md --language ko
     """
     from ..report.log import write_log
 

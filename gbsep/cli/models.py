@@ -12,17 +12,24 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import GbsepError, WeightsMissing, nearest
-from .common import HELP, debug_option, print_table, progress_bar, say
+from .common import debug_option, print_table, progress_bar, say
+from .completion import complete_models
+from .helping import group
 
 if TYPE_CHECKING:
     from ..models.find import Found
 
 
-@click.group(context_settings=HELP)
+@group()
 def models() -> None:
-    """Weights of separation models: what there is, where it is, fetching, checking.
+    """Weights of separation models: list, get and check them.
 
-    Weights are looked for in --models DIR or GBSEP_MODELS, in gbsep's own folder, and in the Hugging Face cache.
+    Weights are looked for in --models DIR or GBSEP_MODELS, in gbsep's own folder,
+    and in the Hugging Face cache.
+
+    \b
+    gbsep models list
+    gbsep models get htdemucs_6s
 
     \b
     GBSEP_MODELS  folder searched first
@@ -40,7 +47,11 @@ models_option = click.option(
 @models_option
 @debug_option
 def list_models(folder: Path | None) -> None:
-    """Every model: stems, size, licence, and whether the weights are here; what the embedded one learned from."""
+    """Every model: stems, size, licence, and whether its weights are here.
+
+    \b
+    gbsep models list
+    """
     from ..models.catalogue import EMBEDDED, MODELS, OWN_LICENCE, card
     from ..separation.backend import backend_named, parse_settings
     from ..separation.weights import own_models
@@ -98,10 +109,14 @@ def _few_words(error: GbsepError) -> str:
 
 
 @models.command()
-@click.argument("names", metavar="MODEL...", nargs=-1, required=True)
+@click.argument("names", metavar="MODEL...", nargs=-1, required=True, shell_complete=complete_models)
 @debug_option
 def get(names: tuple[str, ...]) -> None:
-    """Download weights into gbsep's own folder; a broken download goes on where it stopped."""
+    """Download weights; a broken download goes on where it stopped.
+
+    \b
+    gbsep models get htdemucs_6s
+    """
     from ..models.catalogue import next_step, row
     from ..models.fetch import fetch
 
@@ -118,12 +133,19 @@ def get(names: tuple[str, ...]) -> None:
 
 
 @models.command("verify")
-@click.argument("names", metavar="MODEL...", nargs=-1, required=True)
+@click.argument("names", metavar="MODEL...", nargs=-1, required=True, shell_complete=complete_models)
 @models_option
 @click.option("--accept", is_flag=True, help="Trust files that have changed since they were first used.")
 @debug_option
 def verify_models(names: tuple[str, ...], folder: Path | None, accept: bool) -> None:
-    """Check weights against the hashes in their names and those recorded when they were first used."""
+    """Check weights against the hashes that are known of them.
+
+    Those are in the names of published files, and recorded at the first use of
+    others.
+
+    \b
+    gbsep models verify htdemucs_6s
+    """
     for name in names:
         found = _weights(name, folder, accept)
         for path, sha256 in zip(found.files, found.sha256, strict=True):
@@ -131,11 +153,15 @@ def verify_models(names: tuple[str, ...], folder: Path | None, accept: bool) -> 
 
 
 @models.command("path")
-@click.argument("name", metavar="MODEL")
+@click.argument("name", metavar="MODEL", shell_complete=complete_models)
 @models_option
 @debug_option
 def path_of_model(name: str, folder: Path | None) -> None:
-    """Print where a model's weights are."""
+    """Print where a model's weights are.
+
+    \b
+    gbsep models path htdemucs_6s
+    """
     for path in _weights(name, folder).files:
         say(str(path))
 

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import OutputError, PluginError, printable
-from .common import HELP, debug_option, print_json, print_table, say
+from .common import debug_option, print_json, print_table, say
+from .completion import complete_plugins
+from .helping import group
 
 if TYPE_CHECKING:
     from ..plugins.host import PluginInfo
@@ -20,16 +22,20 @@ if TYPE_CHECKING:
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object for each plug-in on stdout.")
 
 
-@click.group(context_settings=HELP)
+@group()
 def plugins() -> None:
-    """External plug-ins, VST3 and Audio Units: what there is, and what presets can say about it.
+    """External plug-ins, VST3 and Audio Units: what there is on this machine.
 
-    Each runs in a process of its own. Of several with one name the first in the list is used, unless a preset says
-    which "vendor" or "format" it wants.
+    Each runs in a process of its own. Of several with one name the first in the
+    list is used, unless a preset says which "vendor" or "format" it wants.
 
     \b
-    GBSEP_PLUGIN_PATH     folders to look in before the standard ones, separated as in PATH
-    GBSEP_PLUGIN_TIMEOUT  seconds that a plug-in may take to load, and for each block of sound; 30 without it
+    gbsep plugins list
+    gbsep plugins show ZamCompX2
+
+    \b
+    GBSEP_PLUGIN_PATH     folders to look in before the standard ones
+    GBSEP_PLUGIN_TIMEOUT  seconds to load, and for each block of sound; 30
     """
 
 
@@ -43,12 +49,12 @@ def plugins() -> None:
 def scan_plugins(retry: bool, refresh: bool, as_json: bool) -> int:
     """Look at the plug-ins that are new or have changed, and list them all.
 
-    Each is kept as soon as it is known: a scan that was interrupted goes on where it was. A plug-in that crashes, hangs
-    or does not load is put in quarantine with the reason, and the others go on.
+    A scan that was interrupted goes on where it was. A plug-in that crashes, hangs
+    or does not load is put in quarantine with the reason.
 
     \b
     gbsep plugins scan
-    gbsep plugins scan --retry       after mending what kept a plug-in from loading
+    gbsep plugins scan --retry       after mending what kept one from loading
     """
     try:
         _list_plugins(refresh, retry, as_json)
@@ -62,7 +68,11 @@ def scan_plugins(retry: bool, refresh: bool, as_json: bool) -> int:
 @json_option
 @debug_option
 def list_plugins(as_json: bool) -> None:
-    """Every plug-in, and why those in quarantine are not used. What has not changed is not looked at again."""
+    """Every plug-in, and why those in quarantine are not used.
+
+    \b
+    gbsep plugins list
+    """
     _list_plugins(refresh=False, retry=False, as_json=as_json)
 
 
@@ -135,7 +145,7 @@ def _channels(layouts: Iterable[tuple[int, int]]) -> str:
 
 
 @plugins.command("show")
-@click.argument("name", metavar="NAME")
+@click.argument("name", metavar="NAME", shell_complete=complete_plugins)
 @click.option("--vendor", help="Of several plug-ins with that name, the one of this vendor.")
 @click.option("--format", "format_", help="Of several plug-ins with that name, the one in this format.")
 @click.option("--probe", is_flag=True, help="Render twice, to tell whether the plug-in repeats itself.")
@@ -145,11 +155,11 @@ def _channels(layouts: Iterable[tuple[int, int]]) -> str:
 def show_plugin(
     name: str, vendor: str | None, format_: str | None, probe: bool, state: Path | None, as_json: bool
 ) -> None:
-    """One plug-in and its parameters, by the names that presets use; --json gives every choice of each.
+    """One plug-in and its parameters, by the names that presets use.
 
     \b
-    gbsep plugins show ZamCompX2                          what it has, and its defaults
-    gbsep plugins show ZamCompX2 --state warm.vstpreset   what a saved state sets
+    gbsep plugins show ZamCompX2                    what it has, its defaults
+    gbsep plugins show ZamCompX2 --state warm.vstpreset
     """
     from dataclasses import replace
 
@@ -179,7 +189,7 @@ def show_plugin(
 
 
 @plugins.command("save")
-@click.argument("name", metavar="NAME")
+@click.argument("name", metavar="NAME", shell_complete=complete_plugins)
 @click.argument("path", metavar="FILE", type=click.Path(path_type=Path))
 @click.option("--set", "settings", metavar="PARAMETER=VALUE", multiple=True, help="Set a parameter first.")
 @click.option("--vendor", help="Of several plug-ins with that name, the one of this vendor.")
@@ -189,10 +199,10 @@ def show_plugin(
 def save_state(
     name: str, path: Path, settings: tuple[str, ...], vendor: str | None, format_: str | None, overwrite: bool
 ) -> None:
-    """Save a plug-in's state, for "state" in a preset: a .vstpreset, as DAWs read and write it.
+    """Save a plug-in's state as a .vstpreset, for "state" in a preset.
 
     \b
-    gbsep plugins save ZamCompX2 warm.vstpreset --set threshold_db=-20 --set ratio=12.34
+    gbsep plugins save ZamCompX2 warm.vstpreset --set threshold_db=-20
     """
     from ..plugins import host
     from ..preset.overrides import parse_override

@@ -8,12 +8,14 @@ from typing import Any
 import click
 
 from ..errors import GbsepError, ParameterError
-from .common import HELP, complain_of, debug_option, plugin_paths_option, print_json, print_table, say
+from .common import complain_of, debug_option, plugin_paths_option, print_json, print_table, say
+from .completion import complete_presets
+from .helping import group
 
 set_option = click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Change one value first.")
 
 
-@click.group(context_settings=HELP)
+@group()
 def presets() -> None:
     """List, show, make and check presets.
 
@@ -22,7 +24,7 @@ def presets() -> None:
     \b
     gbsep presets list
     gbsep presets new warm --from default       a preset of your own
-    gbsep presets edit warm                     opens it in your editor, and checks it
+    gbsep presets edit warm                     in your editor
     gbsep render song.wav -p warm
     """
 
@@ -72,7 +74,7 @@ def list_presets(everything: bool, as_json: bool) -> None:
 
 
 @presets.command()
-@click.argument("preset", metavar="NAME|FILE")
+@click.argument("preset", metavar="NAME|FILE", shell_complete=complete_presets)
 @set_option
 @debug_option
 def show(preset: str, overrides: tuple[str, ...]) -> None:
@@ -92,7 +94,13 @@ def show(preset: str, overrides: tuple[str, ...]) -> None:
 @presets.command()
 @click.argument("name", metavar="NAME")
 @click.option(
-    "--from", "base", metavar="PRESET", default="default", show_default=True, help="The preset to begin with."
+    "--from",
+    "base",
+    metavar="PRESET",
+    default="default",
+    show_default=True,
+    help="The preset to begin with.",
+    shell_complete=complete_presets,
 )
 @click.option("--title", default="", help="What it is for, in a few words.")
 @click.option("--set", "changes", metavar="KEY=VALUE", multiple=True, help="Put a value into it; may be given again.")
@@ -105,7 +113,7 @@ def new(name: str, base: str, title: str, changes: tuple[str, ...]) -> None:
 
     \b
     gbsep presets new warm --from default
-    gbsep presets new warm --set 'stems.bass.chain=[{"effect": "Compressor", "threshold_db": -20, "ratio": 4}]'
+    gbsep presets new low --from exp002 --set separate.cutoff_hz=150
     """
     from ..preset.overrides import parse_override
     from ..preset.own import new_preset
@@ -117,7 +125,7 @@ def new(name: str, base: str, title: str, changes: tuple[str, ...]) -> None:
 
 
 @presets.command()
-@click.argument("name", metavar="NAME|FILE")
+@click.argument("name", metavar="NAME|FILE", shell_complete=complete_presets)
 @debug_option
 def edit(name: str) -> int:
     """Open a preset of your own in your editor (VISUAL or EDITOR), and check it afterwards.
@@ -128,7 +136,7 @@ def edit(name: str) -> int:
     \b
     Exit codes: 0 it is valid, 2 it is not: everything that is wrong is said.
     """
-    from ..preset.load import find_preset
+    from ..preset.names import find_preset
     from ..preset.own import is_own
 
     path = find_preset(name)
@@ -144,7 +152,7 @@ def edit(name: str) -> int:
 
 
 @presets.command()
-@click.argument("presets", metavar="NAME|FILE...", nargs=-1, required=True)
+@click.argument("presets", metavar="NAME|FILE...", nargs=-1, required=True, shell_complete=complete_presets)
 @plugin_paths_option
 @debug_option
 def validate(presets: tuple[str, ...], allow_plugin_paths: bool) -> int:

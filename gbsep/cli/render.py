@@ -12,6 +12,8 @@ import click
 from ..errors import GbsepError, ParameterError
 from .batches import CHOSEN, batch_options, carry_out, choices_of, print_outcomes, tell_left_out
 from .common import Time, complain, debug_option, figure, loudness, plugin_paths_option, print_json, progress_bar, say
+from .completion import complete_presets, complete_stems
+from .helping import command
 from .session import session_options, write_after
 
 if TYPE_CHECKING:
@@ -20,12 +22,12 @@ if TYPE_CHECKING:
     from .batches import Choices
 
 
-@click.command(short_help="Separate recordings and write processed stems.")
+@command(short_help="Separate recordings and write processed stems.")
 @click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
 @batch_options(CHOSEN)
 @session_options
-@click.option("--keep-going", is_flag=True, help="Leave out inputs that cannot be rendered; do the others.")
-@click.option("--dry-run", is_flag=True, help="Say what would be done, and how long it takes; download nothing.")
+@click.option("--keep-going", is_flag=True, help="Leave out what cannot be rendered.")
+@click.option("--dry-run", is_flag=True, help="Say what it would do, and how long.")
 @debug_option
 def render(
     inputs: tuple[str, ...],
@@ -36,28 +38,28 @@ def render(
     dry_stems: bool,
     **chosen: Any,
 ) -> int:
-    """Separate recordings and write their processed stems to OUT/<track>/<preset>/.
+    """Separate recordings and write their stems to OUT/<track>/<preset>/.
 
-    INPUT is a file, a folder with all below it, a glob, a URL, or a manifest: CSV or JSON lines with the columns input,
-    preset and overrides. Everything is checked before anything is written. A render that is already there and unchanged
-    is skipped; one whose input or preset has changed is replaced; files that gbsep did not write are never touched
-    without --overwrite. What several renders came to stands in OUT/batch.json.
-
-    \b
-    gbsep render song.wav                                     the default preset
-    gbsep render song.wav -p exp005_1 --start 60 --duration 20      try twenty seconds first
-    gbsep render a.flac b.mp3 -p exp002 -p minus_bass --format flac
-    gbsep render album/ "more/**/*.flac" --keep-going         again after a power cut: goes on where it was
-    gbsep render songs.csv --jobs 2 --dry-run                 what would be done, and how long it takes
-    gbsep render song.wav -p exp002 --set separate.cutoff_hz=250    lands in exp002@cutoff_hz=250
-    gbsep render song.wav --name "{track} - {stem}"           names for a DAW
-    gbsep render song.wav --session reaper                    a project that opens with all of it
-
-    With several jobs each computes on its share of the cores. Ctrl-C lets the songs in hand finish, twice stops at
-    once; either way the same command goes on later.
+    INPUT is a file, a folder with all below it, a glob, a URL, or a table: CSV or
+    JSON lines with the columns input, preset and overrides. All is checked before
+    anything is written. A render that is there and unchanged is skipped; files
+    that gbsep did not write stay without --overwrite.
 
     \b
-    Exit codes: 0 all well, 1 an input failed while running, 2 refused before anything was written, 130 interrupted.
+    gbsep render song.wav                               bass and guitar
+    gbsep render song.wav --start 1:30 --duration 20    try twenty seconds first
+    gbsep render song.wav -p minus_bass --format mp3    to play along
+    gbsep render album/ "more/**/*.flac" -p default -p exp002
+    gbsep render songs.csv --jobs 2 --dry-run           what it would do
+    gbsep render song.wav -p exp002 --set separate.cutoff_hz=250
+    gbsep render song.wav --session reaper              and a project for a DAW
+
+    Ctrl-C lets the songs in hand finish, twice stops at once. Either way the same
+    command goes on from there.
+
+    \b
+    Exit codes: 0 all well, 1 an input failed, 2 refused before anything was
+    written, 130 interrupted.
     """
     choices = choices_of(
         download=not dry_run, dry_run=dry_run, dry_stems=dry_stems or session_format is not None, **chosen
@@ -131,10 +133,23 @@ def _show_plans(planned: Batch, as_json: bool) -> None:
         click.echo(f"about {takes}{at_a_time}: an estimate from {basis}")
 
 
-@click.command("chain", short_help="Send a file through a chain, without separating.")
+@command("chain", short_help="Send a file through a chain, without separating.")
 @click.argument("path", metavar="INPUT", type=click.Path(path_type=Path))
-@click.option("--preset", "-p", metavar="NAME|FILE", required=True, help="Preset that holds the chain.")
-@click.option("--stem", metavar="NAME", required=True, help="The stem of the preset whose chain it is.")
+@click.option(
+    "--preset",
+    "-p",
+    metavar="NAME|FILE",
+    required=True,
+    help="Preset that holds the chain.",
+    shell_complete=complete_presets,
+)
+@click.option(
+    "--stem",
+    metavar="NAME",
+    required=True,
+    help="The stem of the preset whose chain it is.",
+    shell_complete=complete_stems,
+)
 @click.option(
     "--out", "-o", metavar="FILE", type=click.Path(path_type=Path), help="Output file. [default: INPUT.<stem>.wav]"
 )
@@ -165,14 +180,14 @@ def apply_chain(
     allow_plugin_paths: bool,
     as_json: bool,
 ) -> int:
-    """Send any file through the chain of a preset's stem: effects and plug-ins, no separation, no restored level.
+    """Send a file through the chain of a preset's stem, without separating it.
 
     \b
-    gbsep chain bounce.wav -p exp005_1 --stem guitar                  writes bounce.guitar.wav
-    gbsep chain bounce.wav -p mine.json --stem guitar --sidechain bass=bass.wav --out ducked.flac
+    gbsep chain bounce.wav -p warm --stem guitar        writes bounce.guitar.wav
+    gbsep chain bounce.wav -p warm --stem guitar --sidechain bass=bass.wav
 
     \b
-    Exit codes: 0 all well, 1 failed while running, 2 refused before anything was written.
+    Exit codes: 0 all well, 1 failed, 2 refused before anything was written.
     """
     from ..preset.load import load_preset
     from ..preset.overrides import parse_override

@@ -15,6 +15,7 @@ import click
 from ..errors import ParameterError
 from .batches import Choices, batch_options, choices_of, run_batch
 from .common import complain, debug_option, print_json, print_table, progress_bar, say
+from .helping import command
 
 if TYPE_CHECKING:
     from ..report.songs import Song
@@ -28,10 +29,10 @@ MANY_RENDERS = 40
 
 PAGE: tuple[Callable[..., Any], ...] = (
     click.option("--reference", type=click.Path(path_type=Path), metavar="DIR",
-                 help="Folder of the true stems (bass.wav, guitar.wav, ...): figures against them, and to be heard."),
+                 help="True stems: figures, and to be heard."),
     click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Where the page goes."),
     click.option("--embed", "embed_mb", type=click.FloatRange(0), default=40.0, show_default=True, metavar="MB",
-                 help="Up to this size sound is in the page itself, beyond it in a folder beside it."),
+                 help="Sound up to this size is in the page itself."),
 )  # fmt: skip
 
 
@@ -42,30 +43,32 @@ def page_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-@click.command(short_help="Render through several presets and compare them in one page.")
+@command(short_help="Render through several presets and compare them in one page.")
 @click.argument("path", metavar="INPUT", type=click.Path(path_type=Path))
 @batch_options("required")
 @page_options
 @debug_option
 def compare(path: Path, reference: Path | None, html: Path | None, embed_mb: float, **chosen: Any) -> int:
-    """Render a recording through several presets, and make one page of them: loudness-matched, with a blind test.
+    """Render a recording through several presets, and make one page of them.
 
-    What is rendered already is taken as it is. The page opens in any browser, without a network, and lands in
-    OUT/<track>/compare.html; while it plays, switching keeps the place and the loudness.
+    The page plays all at one loudness, has a blind test, and opens in any browser
+    without a network. It lands in OUT/<track>/compare.html. What is rendered
+    already is taken as it is.
 
     \b
     gbsep compare song.wav -p default -p exp002 -p exp005_1
-    gbsep compare song.wav -p default -p mine.json --reference stems/      with figures against the true stems
-    gbsep compare song.wav -p exp002 -p exp003_1 --start 60 --duration 20
+    gbsep compare song.wav -p default -p warm --reference stems/
+    gbsep compare song.wav -p exp002 -p exp003_1 --start 1:00 --duration 20
 
     \b
-    Exit codes: 0 all well, 1 a render failed, 2 refused before anything was written, 130 interrupted.
+    Exit codes: 0 all well, 1 a render failed, 2 refused before anything was
+    written, 130 interrupted.
     """
     choices = choices_of(**chosen)
     return _render_and_show(path, choices, [()], html or "compare.html", reference, embed_mb)
 
 
-@click.command(short_help="Render through ranges of a preset's values and compare them.")
+@command(short_help="Render through ranges of a preset's values and compare them.")
 @click.argument("path", metavar="INPUT", type=click.Path(path_type=Path))
 @click.option(
     "--vary",
@@ -73,9 +76,9 @@ def compare(path: Path, reference: Path | None, html: Path | None, embed_mb: flo
     metavar="KEY=VALUES",
     multiple=True,
     required=True,
-    help="START:STOP:STEP with both ends, or A,B,C. Given again, every combination is rendered.",
+    help="START:STOP:STEP, or A,B,C; again to combine.",
 )
-@click.option("--yes", is_flag=True, help=f"Do not ask before more than {MANY_RENDERS} renders.")
+@click.option("--yes", is_flag=True, help=f"Do not ask before {MANY_RENDERS} renders and more.")
 @batch_options("required")
 @page_options
 @debug_option
@@ -83,17 +86,19 @@ def sweep(
     path: Path, vary: tuple[str, ...], yes: bool, reference: Path | None, html: Path | None, embed_mb: float,
     **chosen: Any,
 ) -> int:  # fmt: skip
-    """Render a recording through a preset again and again, each time with another value of any of its keys.
+    """Render a recording through a preset with other values, and compare them.
 
-    Each render lands in a folder of its own, such as exp002@cutoff_hz=150, and all of them on one page with a plot of
-    the figures against the value: OUT/<track>/sweep.html.
+    Each render lands in a folder of its own, such as exp002@cutoff_hz=150, and
+    all of them on one page with a plot of the figures against the value:
+    OUT/<track>/sweep.html.
 
     \b
     gbsep sweep song.wav -p exp002 --vary separate.cutoff_hz=100:300:50
-    gbsep sweep song.wav -p exp002 --vary separate.cutoff_hz=100,200 --vary separate.order=2,4,8 --reference stems/
+    gbsep sweep song.wav -p exp002 --vary separate.order=2,4 --reference stems/
 
     \b
-    Exit codes: 0 all well, 1 a render failed, 2 refused before anything was written, 130 interrupted.
+    Exit codes: 0 all well, 1 a render failed, 2 refused before anything was
+    written, 130 interrupted.
     """
     from ..report.sweep import grid, parse_vary
 
@@ -162,7 +167,7 @@ def _render_and_show(
     return 1 if failed else 0
 
 
-@click.command(short_help="Make one page of renders that are there already.")
+@command(short_help="Make one page of renders that are there already.")
 @click.argument("outs", metavar="OUT...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @page_options
 @click.option("--overwrite", is_flag=True, help="Replace a page that gbsep did not write.")
@@ -171,14 +176,16 @@ def _render_and_show(
 def report(
     outs: tuple[Path, ...], reference: Path | None, html: Path | None, embed_mb: float, overwrite: bool, as_json: bool
 ) -> int:
-    """Make one page of all renders below output folders, song by song; it says which songs nobody has reviewed.
+    """Make one page of all renders below OUT, song by song.
 
-    It lands in OUT/report.html of the first folder, which may also be that of one song or of one render.
+    It lands in OUT/report.html of the first folder, which may also be that of one
+    song or of one render, and says which songs nobody has reviewed.
 
     \b
     gbsep report gbsep-out
     gbsep report gbsep-out/song --reference stems/ --html song.html
 
+    \b
     Exit codes: 0 all well, 2 refused before anything was written.
     """
     from ..report import collect
@@ -261,17 +268,18 @@ def _megabytes(path: Path) -> float:
     return sum(file.stat().st_size for file in ([path] if path.is_file() else path.rglob("*"))) / 1e6
 
 
-@click.command(short_help="Accept, swap stems, write notes: the report as a page with buttons.")
+@command(short_help="Hear, see, accept, swap stems, write notes: a page.")
 @click.argument("out", metavar="OUT", type=click.Path(path_type=Path))
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port on 127.0.0.1. [default: a free one]")
 @click.option("--no-browser", is_flag=True, help="Print the address and do not open it.")
 @debug_option
 def review(out: Path, port: int, no_browser: bool) -> int:
-    """Show the renders below OUT in the browser, and keep what you decide, until Ctrl-C.
+    """Show the renders below OUT in the browser, and keep what you decide.
 
-    Accept or reject a song, swap the stems of a render that took one for the other, write a note at a time, choose the
-    preset to use. It goes into OUT/<track>/review.json at once, and the next gbsep render obeys: it exchanges what you
-    swapped, and takes your preset where none is named. The page is for this machine and for this address alone.
+    Accept or reject a song, swap the stems of a render that took one for the
+    other, write a note at a time, choose the preset to use. It goes into
+    OUT/<track>/review.json at once, and the next gbsep render obeys. The page is
+    for this machine alone. Ctrl-C ends it.
 
     \b
     gbsep review gbsep-out

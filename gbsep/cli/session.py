@@ -10,6 +10,7 @@ import click
 
 from ..errors import GbsepError, OutputError
 from .common import complain, debug_option, print_json, say
+from .helping import command
 
 if TYPE_CHECKING:
     from ..rendering import Outcome
@@ -19,7 +20,7 @@ FORMATS = click.Choice(["reaper", "dawproject"])
 SCOPES = click.Choice(["song", "batch"])
 
 
-@click.command(short_help="Write DAW projects of finished renders.")
+@command(short_help="Write DAW projects of finished renders.")
 @click.argument("out", metavar="[OUT]", type=click.Path(path_type=Path), default="gbsep-out")
 @click.option(
     "--format",
@@ -54,17 +55,15 @@ def session(
 ) -> None:
     """Write a DAW project for every song in OUT, the folder of renders.
 
-    It opens with the original (muted) and a folder for each preset: its processed stems, its dry stems and what no stem
-    took (both muted), coloured by instrument and aligned to the sample; a marker for every warning; the tempo if the
-    recording's tags state it. Of several presets the one that was heard before is heard, else the first by name. Dry
-    stems are there when they were rendered: `gbsep render --dry-stems`. The whole folder can be moved.
+    It opens with the original (muted) and a folder for each preset: its stems, its
+    dry stems and what no stem took (both muted), aligned to the sample; a marker
+    for every warning; the tempo if the recording's tags state it. The folder can
+    be moved as a whole. A project that you saved since stays without --overwrite.
 
     \b
-    gbsep session                                         OUT/<track>/<track>.rpp
-    gbsep session stems --format dawproject               OUT/<track>/<track>.dawproject
-    gbsep session stems --per batch                       OUT/<OUT>.rpp, all songs on one time line
-
-    Projects that you have saved since are not replaced without --overwrite; the others are written.
+    gbsep session                                 OUT/<track>/<track>.rpp
+    gbsep session stems --format dawproject       OUT/<track>/<track>.dawproject
+    gbsep session stems --per batch               all songs on one time line
     """
     from ..session.write import LEFT, write_sessions
 
@@ -88,10 +87,8 @@ def _report(written: list[Written], quiet: bool) -> None:
 
 def session_options(command: Callable[..., int]) -> Callable[..., int]:
     """`--session` and `--session-per`, for the command that renders."""
-    per = click.option(
-        "--session-per", type=SCOPES, default="song", show_default=True, help="One for each, or for all."
-    )
-    what = "Also write a DAW project of each song, with dry stems; `gbsep session` has more."
+    per = click.option("--session-per", type=SCOPES, default="song", help="One for each song, or for all.")
+    what = "Also write a DAW project, with dry stems."
     return click.option("--session", "session_format", type=FORMATS, help=what)(per(command))
 
 

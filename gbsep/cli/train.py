@@ -16,6 +16,7 @@ import click
 
 from ..params import DEVICES
 from .common import debug_option, progress_bar, say
+from .helping import command
 
 if TYPE_CHECKING:
     from ..train.loop import Plan
@@ -27,7 +28,7 @@ LINE_S = 60.0
 """How often a log, which is no terminal, gets a line of how far training is."""
 
 
-@click.command(short_help="Teach a model on your own songs.")
+@command(short_help="Teach a model on your own songs.")
 @click.option("--from", "start", metavar="MODEL|FILE", default="compact", show_default=True, help="Where to begin.")
 @click.option("--stems", metavar="DIR", required=True, type=click.Path(path_type=Path), help="A folder for each song.")
 @click.option("--out", "-o", metavar="NAME|FILE", help="The new model. [default: MODEL-DIR]")
@@ -40,7 +41,7 @@ LINE_S = 60.0
     help="Highest learning rate. [default: 3e-4 for compact, 1e-4 for Demucs]",
 )
 @click.option("--batch", type=click.IntRange(1, 1024), help="Excerpts a step. [default: 6 for compact, 2 for Demucs]")
-@click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True)
+@click.option("--device", type=click.Choice(DEVICES), default="auto", help="Where it is trained.")
 @click.option("--models", type=click.Path(path_type=Path), envvar="GBSEP_MODELS", help="Folder of models, old and new.")
 @debug_option
 def train(
@@ -55,21 +56,21 @@ def train(
     device: str,
     models: Path | None,
 ) -> int:
-    """Go on training a model on songs whose stems you have, and keep the result as a model of your own.
+    """Go on training a model on songs whose stems you have: a model of your own.
 
-    DIR holds a folder for each song, with bass.* and either guitar.* or its parts guitar1.*, guitar2.* ...; the stems
-    of a song are equally long. MODEL is `compact`, a Demucs model, or one of your own. The original is only read.
-    Ctrl-C or SIGTERM stops after the step at hand; the same command goes on from there. Equal songs, seed and steps
-    give equal bytes on one machine with one thread count.
+    DIR holds a folder for each song, with bass.* and guitar.* (or guitar1.*,
+    guitar2.* ...), all equally long. MODEL is compact, a Demucs model, or one of
+    your own; it is only read. Ctrl-C stops after the step at hand, and the same
+    command goes on from there.
 
     \b
     gbsep train --stems songs --out mine
-    gbsep render song.wav --set separate.model=mine                    with the default preset
+    gbsep render song.wav --set separate.model=mine
     gbsep train --from htdemucs_6s --stems songs --out mine_6s --minutes 60
-    gbsep render song.wav -p exp005_1 --set separate.model=mine_6s
 
     \b
-    Exit codes: 0 done, 2 refused before anything was written, 130 interrupted, 143 ended by SIGTERM.
+    Exit codes: 0 done, 2 refused before anything was written, 130 interrupted,
+    143 ended by SIGTERM.
     """
     from ..separation.compute import pick_device
     from ..train import finetune, loop

@@ -11,9 +11,10 @@ import click
 from ..errors import GbsepError
 from .batches import CHOSEN, batch_options, carry_out, choices_of
 from .common import complain, debug_option, say
+from .helping import command
 
 
-@click.command(short_help="Render what is dropped into a folder.")
+@command(short_help="Render what is dropped into a folder.")
 @click.argument("folder", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @batch_options(CHOSEN)
 @click.option(
@@ -22,21 +23,22 @@ from .common import complain, debug_option, say
     type=click.FloatRange(0.1),
     default=2.0,
     show_default=True,
-    help="A file is complete when it has not changed for so many seconds.",
+    help="Seconds without a change, and a file is complete.",
 )
 @click.option("--once", is_flag=True, help="Render what is there, and end.")
 @debug_option
 def watch(folder: Path, settle_s: float, once: bool, **chosen: Any) -> int:
-    """Render every recording that comes into DIR, or into a folder below it, until Ctrl-C.
+    """Render every recording that comes into DIR, or below it, until Ctrl-C.
 
-    The bridge to a DAW that can bounce to a folder. A file is taken when its copy is complete; a broken one is told
-    about once, and tried again when it changes; so is a folder that cannot be read. DIR/take/1.wav lands in
-    OUT/take/1/<preset>/, or in OUT/take/1.wav/<preset>/ if there is a 1.flac too. OUT may lie in DIR.
+    The bridge to a DAW that bounces into a folder. A file is taken when its copy
+    is complete; a broken one is told once, and tried again when it changes.
+    DIR/take/1.wav lands in OUT/take/1/<preset>/. OUT may lie in DIR.
 
     \b
     gbsep watch ~/Bounces -p exp005 --out ~/Stems
-    gbsep watch ~/Bounces -p exp002 --once                    what is there now; for cron
+    gbsep watch ~/Bounces -p exp002 --once        what is there now; for cron
 
+    \b
     Exit codes: 130 after Ctrl-C; with --once 0 all well, 1 a file failed.
     """
     from ..batch.watch import arrivals

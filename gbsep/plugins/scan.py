@@ -207,6 +207,12 @@ def plugins(
     return [info for entry in entries for info in entry.infos()]
 
 
+def remembered_names() -> list[str]:
+    """The names of the plug-ins that earlier scans found and that can be used; nothing is looked at again."""
+    kept = (_read_entry(path) for path in files())
+    return sorted({info.name for entry in kept if entry for info in entry.infos() if not info.reason})
+
+
 def _entries(
     wanted: Callable[[str], bool],
     refresh: bool = False,

@@ -7,7 +7,6 @@ that names the JSON path. A loaded Preset is complete: `document` holds every de
 from __future__ import annotations
 
 import copy
-import os
 import re
 from collections.abc import Iterable, Mapping
 from functools import partial
@@ -16,12 +15,12 @@ from typing import Any
 
 from ..arguments import checked
 from ..effects.chain import dump_chain
-from ..errors import PresetError, SmallFileError, nearest
+from ..errors import PresetError, SmallFileError
 from ..store import smallfiles
-from ..store.folders import config_folder
 from .check import check_document
 from .extends import Extended, extended
 from .model import MAX_TITLE, NAME, Preset
+from .names import find_preset, preset_files
 from .overrides import set_value
 
 MAX_BYTES = 1_000_000
@@ -68,37 +67,6 @@ def load_preset(
 
 def _title(name: object) -> str:
     return name if isinstance(name, str) and len(name) < 100 else "preset"
-
-
-def preset_folders() -> tuple[Path, ...]:
-    """Where presets are found by name: the user's own folder, then those shipped with gbsep."""
-    own = config_folder()
-    return (own / "presets", _shipped()) if own else (_shipped(),)
-
-
-def preset_names() -> dict[str, Path]:
-    """The files of all presets that have a name; the user's own replace shipped ones."""
-    return {name: files[0] for name, files in preset_files().items()}
-
-
-def preset_files() -> dict[str, list[Path]]:
-    """The files of every name, the user's own before the one that is shipped."""
-    found: dict[str, list[Path]] = {}
-    for folder in preset_folders():
-        for path in folder.glob("*.json"):
-            found.setdefault(path.stem, []).append(path)
-    return dict(sorted(found.items()))
-
-
-@checked
-def find_preset(preset: str) -> Path:
-    """The file of a preset given by name or path."""
-    if preset.endswith(".json") or os.sep in preset or "/" in preset:
-        return Path(preset)
-    names = preset_names()
-    if preset not in names:
-        raise PresetError(preset, "", f"no preset of this name{nearest(preset, names)}")
-    return names[preset]
 
 
 def _parse(label: str, source: Extended, overrides: tuple[tuple[str, Any], ...], models: Path | None) -> Preset:
@@ -155,9 +123,3 @@ def _unique(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         name = next(key for index, (key, _) in enumerate(pairs) if key in dict(pairs[:index]))
         raise PresetError(path, "", f"{name!r} stands twice in one object")
     return document
-
-
-def _shipped() -> Path:
-    """Inside the wheel the presets lie in the package; in a checkout, beside it."""
-    inside = Path(__file__).parents[1] / "presets"
-    return inside if inside.is_dir() else Path(__file__).parents[2] / "presets"

@@ -11,8 +11,9 @@ from typing import Any
 from ..atomic import write_whole
 from ..errors import FolderUnknown, OutputError, ParameterError
 from ..store.folders import config_folder
-from .load import find_preset, load_preset, preset_names
+from .load import load_preset
 from .model import NAME
+from .names import find_preset, preset_names
 from .overrides import set_value
 
 FIRST = (

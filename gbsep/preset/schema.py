@@ -31,6 +31,7 @@ def preset_schema() -> dict[str, Any]:
     changes = _changes(schema, definitions, [row.__name__ for row in by_backend])
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Preset",
         "if": {"type": "object", "required": ["extends"]},
         "then": {"$ref": "#/$defs/Changes"},
         "else": {"$ref": "#/$defs/Preset"},

@@ -24,8 +24,9 @@ from ..io.probe import FileInfo, shift_time_reference
 from ..io.read import excerpt, open_audio, open_reader
 from ..io.write import check_output
 from ..measure import levels
-from ..preset.load import load_preset, preset_names
+from ..preset.load import load_preset
 from ..preset.model import Loudness, Preset
+from ..preset.names import preset_names
 from ..schema import is_plain_name
 from ..separation.backend import SEPARATION_VERSION, Context, backend_named
 from ..shelf import folder as shelf
