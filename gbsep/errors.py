@@ -65,6 +65,9 @@ class ParameterError(GbsepError, ValueError):
         self.name, self.value, self.allowed, self.unit = name, value, allowed, unit
 
 
+TOLD_PROBLEMS = 5
+
+
 class PresetError(GbsepError):
     """A preset is not valid; `json_path` says where, such as `stems.bass.chain[0].cutoff_hz`.
 
@@ -74,8 +77,11 @@ class PresetError(GbsepError):
     def __init__(self, path: str | Path, json_path: str, reason: str, more: Iterable[tuple[str, str]] = ()):
         self.path, self.json_path, self.reason = path, json_path, reason
         self.problems = ((json_path, reason), *more)
-        """All that is wrong, pairs of place and reason."""
-        told = "; and ".join(": ".join(part for part in problem if part) for problem in self.problems)
+        """All that is wrong, pairs of place and reason. The message has the first TOLD_PROBLEMS of them."""
+        lines = [": ".join(part for part in problem if part) for problem in self.problems[:TOLD_PROBLEMS]]
+        if untold := len(self.problems) - len(lines):
+            lines.append(f"{untold} more")
+        told = "; and ".join(lines)
         super().__init__(printable(": ".join(part for part in (str(path), told) if part)))
 
 

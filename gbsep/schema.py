@@ -115,6 +115,8 @@ def _ordered(problems: list[ErrorDetails]) -> list[ErrorDetails]:
 
 def _is_other_member(problem: ErrorDetails, places: list[tuple[int | str, ...]]) -> bool:
     """Whether it is the literal of a union beside a member whose problems say more."""
+    if not problem["loc"]:
+        return False
     *above, last = problem["loc"]
     return str(last).startswith("literal[") and sum(place[: len(above)] == tuple(above) for place in places) > 1
 
