@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from gbsep.audio import Audio
 from gbsep.io.formats import OutputFormat
 from gbsep.io.write import write
-from gbsep.train import generator, instruments, scores
+from gbsep.train import generator, instruments, scores, styles
 from gbsep.train.instruments import SAMPLE_RATE, Instrument
 
 from .band import BAND, hz, loudest_hz
@@ -46,17 +46,19 @@ def test_songs_differ_in_their_playing():
 @settings(max_examples=40, deadline=None)
 def test_ways_of_playing_in_plain_songs(seed, key, scale, degree):
     rhythm = [(0.0, 1.5), (1.5, 0.5), (2.0, 2.0)]
-    tonality = scores.Tonality(key, scores.SCALES[scale])
-    bar = scores.Bar(np.random.default_rng(seed), "bass", 8.0, 0, tonality, degree, 0, rhythm, [], 33, 0.8, 0.0, 0,
+    tonality = styles.Tonality(key, scores.SCALES[scale])
+    bar = styles.Bar(np.random.default_rng(seed), "bass", 8.0, 0, tonality, degree, 0, rhythm, [], 33, 0.8, 0.0, 0,
                      scores.USUAL_RANGES["bass"])  # fmt: skip
     root = tonality.pitch(degree, 33)
-    line = scores._quavers(bar)
+    line = styles.BASS_STYLES["quavers"].play(bar)
     starts = [note.start_s for note in line]
     assert starts == sorted(set(starts))
     assert starts[0] == 8.0
     assert line[-1].start_s + line[-1].duration_s <= 12.0
     assert {(note.pitch - root) % 12 for note in line} <= {0, 7, 10}
-    chords = scores._barre(replace(bar, role="guitar", near=52, compass=scores.USUAL_RANGES["guitar"]))
+    chords = styles.GUITAR_STYLES["barre"].play(
+        replace(bar, role="guitar", near=52, compass=scores.USUAL_RANGES["guitar"])
+    )
     for start, _ in rhythm:
         strings = [note.pitch for note in chords if start <= note.start_s - 8.0 < start + 0.4]
         assert 3 <= len(strings) <= 6
@@ -71,13 +73,13 @@ def test_ways_of_playing_in_plain_songs(seed, key, scale, degree):
 @settings(max_examples=60, deadline=None)
 def test_a_run_leaves_its_register_and_mostly_comes_back(seed, voicing, role):
     near, compass = (28, instruments.RANGES["bass"]) if role == "bass" else (69, (38, 86))
-    tonality = scores.Tonality(4, scores.SCALES["minor"])
+    tonality = styles.Tonality(4, scores.SCALES["minor"])
     bars = [
-        scores.Bar(np.random.default_rng(seed), role, 4.0 * number, number, tonality, 0, 0, [], [], near, 0.8, 0.0,
+        styles.Bar(np.random.default_rng(seed), role, 4.0 * number, number, tonality, 0, 0, [], [], near, 0.8, 0.0,
                    voicing, compass)
-        for number in range(scores.SECTION_BARS)
+        for number in range(styles.SECTION_BARS)
     ]  # fmt: skip
-    pitches = np.array([note.pitch for bar in bars for note in scores._run(bar)])
+    pitches = np.array([note.pitch for bar in bars for note in styles.BASS_STYLES["run"].play(bar)])
     away = pitches - near if role == "bass" else near - pitches
     assert away[0] <= 4
     assert away.max() >= 8
@@ -127,7 +129,7 @@ def test_manners_are_shares_of_all(monkeypatch):
 
 
 def test_one_stroke_goes_on_at_its_later_pitches(rng):
-    dry = generator.play(rng, (scores.Note(0.0, 2.0, 40, 1.0, then=((1.0, 3.0),)),), BAND[0], 2.0, revoiced=False)
+    dry = generator.play(rng, (styles.Note(0.0, 2.0, 40, 1.0, then=((1.0, 3.0),)),), BAND[0], 2.0, revoiced=False)
     for at_s, pitch in ((0.1, 40), (1.2, 43)):
         heard = loudest_hz(dry[int(at_s * SAMPLE_RATE) : int((at_s + 0.7) * SAMPLE_RATE)], 40, 300)
         assert 1200 * abs(np.log2(heard / hz(pitch))) < 60
@@ -139,7 +141,7 @@ def test_a_touched_string_sounds_from_its_partial_on(harmonic):
     tone = sum(np.sin(2 * np.pi * k * hz(40) * time) / k for k in range(1, 13)).astype(np.float32)
     one = Instrument("one", "bass", "string", {40: (tone,)})
     pitch = 40 + 12 * np.log2(harmonic)
-    made = generator._touched(one, scores.Note(0.0, 2.0, pitch, 1.0, harmonic=harmonic), 0.0, 2 * SAMPLE_RATE)
+    made = generator._touched(one, styles.Note(0.0, 2.0, pitch, 1.0, harmonic=harmonic), 0.0, 2 * SAMPLE_RATE)
     assert len(made) == 2 * SAMPLE_RATE
     assert loudest_hz(made, 30, 1000) == pytest.approx(harmonic * hz(40), rel=1e-3)
     window = np.exp(2j * np.pi * hz(40) * time[: len(made)]) * np.hanning(len(made))
@@ -156,7 +158,7 @@ def test_a_slapped_string_is_brighter_at_first_and_as_loud():
 
 
 def test_notes_sound_when_the_score_says(rng):
-    part = (scores.Note(0.5, 0.3, 40, 0.9), scores.Note(1.5, 0.2, 45, 0.9))
+    part = (styles.Note(0.5, 0.3, 40, 0.9), styles.Note(1.5, 0.2, 45, 0.9))
     dry = generator.play(rng, part, BAND[0], 3.0)
     assert dry.dtype == np.float32
     assert len(dry) == 3 * SAMPLE_RATE
@@ -170,7 +172,7 @@ def test_notes_sound_when_the_score_says(rng):
 def test_a_palm_mute_is_shorter_and_darker(rng):
     tail = {}
     for mute in (0.0, 1.0):
-        dry = generator.play(np.random.default_rng(0), (scores.Note(0.0, 0.5, 40, 1.0, 0.0, mute),), BAND[0], 1.0)
+        dry = generator.play(np.random.default_rng(0), (styles.Note(0.0, 0.5, 40, 1.0, 0.0, mute),), BAND[0], 1.0)
         tail[mute] = np.sqrt(np.mean(dry[8000:9000] ** 2))
     assert tail[1.0] < 0.1 * tail[0.0]
 

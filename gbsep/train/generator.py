@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .instruments import RANGES, SAMPLE_RATE, Instrument
-from .scores import Note, compose
+from .scores import compose
+from .styles import Note
 
 GUITARS = 2
 """Guitar parts of every song; one of them is silent in a quarter of the songs."""
