@@ -18,7 +18,7 @@ from .vst3_interfaces import INPUT, MONO, STEREO
 
 
 class AudioUnitModule:
-    """What is in an Audio Unit bundle; `rows` as of `vst3.Module`. `kind` is Pedalboard's class for such plug-ins."""
+    """What is in an Audio Unit bundle; `rows` as of `Module`. `kind` is Pedalboard's class for such plug-ins."""
 
     def __init__(self, bundle: Path, kind: Any = None):
         import pedalboard

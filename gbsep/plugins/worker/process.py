@@ -27,8 +27,9 @@ import numpy as np
 from ...errors import ParameterError, PluginError
 from . import channel, layout, loader, parameters, state
 from .audio_unit import AudioUnitModule
-from .vst3 import ClassRow, Module
+from .vst3 import ClassRow
 from .vst3_interfaces import INPUT, OUTPUT
+from .vst3_module import Module
 
 SILENCE_FRAMES = 512
 SCAN_RATE_HZ = 44100
