@@ -62,20 +62,20 @@ def by_register(mixture: np.ndarray, frames: int) -> np.ndarray:
 
 def test_a_climb_is_the_basss_from_where_no_guitar_plays():
     mixture = spectra([float(pitch) for pitch in range(28, 60)])
-    made = lines.followed(CONFIG, mixture, by_register(mixture, len(mixture) // 2))
+    made = lines.assign_lines(CONFIG, mixture, by_register(mixture, len(mixture) // 2))
     assert np.sum(abs(made - mixture) ** 2) < 0.01 * np.sum(abs(mixture) ** 2)
 
 
 def test_a_fall_is_the_guitars_from_where_no_bass_plays():
     mixture = spectra([float(pitch) for pitch in range(76, 44, -1)])
     bass = mixture - by_register(mixture, len(mixture) // 2)
-    assert np.sum(abs(lines.followed(CONFIG, mixture, bass)) ** 2) < 0.01 * np.sum(abs(mixture) ** 2)
+    assert np.sum(abs(lines.assign_lines(CONFIG, mixture, bass)) ** 2) < 0.01 * np.sum(abs(mixture) ** 2)
 
 
 def test_a_leap_ends_a_line():
     mixture = spectra([30.0] * 10 + [52.0] * 10)
     bass = by_register(mixture, len(mixture) // 2)
-    made = lines.followed(CONFIG, mixture, bass)
+    made = lines.assign_lines(CONFIG, mixture, bass)
     np.testing.assert_array_equal(made[-60:], bass[-60:])
 
 
@@ -83,17 +83,17 @@ def test_chords_and_two_players_are_left_as_they_are(rng):
     line = spectra([float(pitch) for pitch in range(28, 60)])
     chord = line + spectra([float(pitch) + 3.5 for pitch in range(28, 60)]) + spectra([67.0] * 32)
     for mixture, bass in ((chord, by_register(chord, len(chord) // 2)), (line, 0.5 * line)):
-        np.testing.assert_array_equal(lines.followed(CONFIG, mixture, bass), bass)
+        np.testing.assert_array_equal(lines.assign_lines(CONFIG, mixture, bass), bass)
 
 
 def test_a_frame_depends_on_the_margin_alone():
     pitches = [float(pitch) for pitch in (*range(28, 67), *range(67, 28, -1))]
     mixture = np.concatenate([spectra(pitches, 0.25)] * 3)
     bass = mixture * (np.sin(np.arange(len(mixture)) / 90) > -0.3)[:, np.newaxis].astype(np.float32)
-    whole = lines.followed(CONFIG, mixture, bass)
+    whole = lines.assign_lines(CONFIG, mixture, bass)
     assert np.any(whole != bass)
     part = slice(50, 1750)
-    cut = lines.followed(CONFIG, mixture[part], bass[part])
+    cut = lines.assign_lines(CONFIG, mixture[part], bass[part])
     inside = slice(lines.MARGIN, -lines.MARGIN)
     assert len(cut[inside]) > 20
     np.testing.assert_array_equal(cut[inside], whole[part][inside])
@@ -101,7 +101,7 @@ def test_a_frame_depends_on_the_margin_alone():
 
 def test_short_frames_and_silence_are_left_as_they_are():
     silence = np.zeros((50, CONFIG.bins), np.complex64)
-    assert not lines.followed(CONFIG, silence, silence).any()
-    assert lines.followed(CONFIG, silence[:0], silence[:0]).shape == (0, CONFIG.bins)
+    assert not lines.assign_lines(CONFIG, silence, silence).any()
+    assert lines.assign_lines(CONFIG, silence[:0], silence[:0]).shape == (0, CONFIG.bins)
     mixture = spectra([30.0, 50.0])
-    assert lines.followed(replace(CONFIG, n_fft=256), mixture, mixture) is mixture
+    assert lines.assign_lines(replace(CONFIG, n_fft=256), mixture, mixture) is mixture

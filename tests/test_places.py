@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gbsep.separation.compact.places import LOOK, PLACELESS, by_place, look
+from gbsep.separation.compact.places import CONTEXT_FRAMES, PLACELESS, find_places, refine_by_place
 
 BINS, FRAMES = 60, 400
 
@@ -52,7 +52,7 @@ def test_places_are_found(bass, first, second, seed):
     near = 0.05 if alone > 0.15 * np.sum(abs(truth) ** 2) else 0.25
     mixture = picture([(bass, truth), (bass + first, guitars[0]), (bass + second, guitars[1])])
     estimate = np.float32(np.cos(np.radians(bass))) * truth
-    found = look([np.stack([*mixture, mixture[0], estimate])])
+    found = find_places([np.stack([*mixture, mixture[0], estimate])])
     assert found.bass == pytest.approx(bass, abs=near)
     assert sorted(found.guitars)[:1] + sorted(found.guitars)[-1:] == pytest.approx([second, first], abs=near)
 
@@ -61,19 +61,19 @@ def test_a_wide_bass_has_no_place():
     rng = np.random.default_rng(0)
     mid = (rng.standard_normal((FRAMES, BINS, 2)) @ [1, 1j]).astype(np.complex64)
     turned = (0.5 * np.exp(2j * np.pi * rng.random(BINS))).astype(np.complex64)
-    assert look([np.stack([mid, mid * turned, mid, mid])]) is None
+    assert find_places([np.stack([mid, mid * turned, mid, mid])]) is None
 
 
 def test_nothing_to_look_at_is_no_place():
-    assert look([]) is None
-    assert look([np.zeros((4, FRAMES, BINS), np.complex64)]) is None
+    assert find_places([]) is None
+    assert find_places([np.zeros((4, FRAMES, BINS), np.complex64)]) is None
 
 
 def test_pieces_together_tell_what_each_tells(rng):
     truth, guitar = player(rng), player(rng)
     mid, side = picture([(0.0, truth), (9.0, guitar)])
     whole = np.stack([mid, side, mid, truth])
-    parts, at_once = look(np.split(whole, FRAMES // 100, axis=1)), look([whole])
+    parts, at_once = find_places(np.split(whole, FRAMES // 100, axis=1)), find_places([whole])
     assert (parts.bass, parts.guitars) == (at_once.bass, at_once.guitars)
 
 
@@ -82,7 +82,7 @@ def test_known_places_make_a_rough_estimate_much_better(guitars, rng):
     truth, *others = (player(rng) for _ in range(1 + len(guitars)))
     towards, across = picture([(0.0, truth), *zip(guitars, others, strict=True)])
     estimate = rough(truth, towards - truth, rng)
-    better = by_place(towards, across, estimate, guitars, PLACELESS)
+    better = refine_by_place(towards, across, estimate, guitars, PLACELESS)
     assert sdr_db(truth, better) > sdr_db(truth, estimate) + 5
 
 
@@ -90,7 +90,7 @@ def test_one_guitar_apart_is_told_from_the_bass_all_but_exactly(rng):
     truth, guitar = player(rng), player(rng)
     towards, across = picture([(0.0, truth), (15.0, guitar)])
     estimate = rough(truth, towards - truth, rng)
-    assert sdr_db(truth, by_place(towards, across, estimate, (15.0,), PLACELESS)) > 20
+    assert sdr_db(truth, refine_by_place(towards, across, estimate, (15.0,), PLACELESS)) > 20
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -101,36 +101,38 @@ def test_a_guitar_without_a_place_does_no_harm(seed):
     towards, across = picture([(0.0, truth), (11.0, placed)])
     towards, across = towards + wide * (1 + delay) / 2, across + wide * (1 - delay) / 2
     estimate = rough(truth, towards - truth, rng)
-    found = look([np.stack([towards, across, towards, estimate])])
-    assert sdr_db(truth, by_place(towards, across, estimate, found.guitars, found.placeless)) > sdr_db(truth, estimate)
+    found = find_places([np.stack([towards, across, towards, estimate])])
+    assert sdr_db(truth, refine_by_place(towards, across, estimate, found.guitars, found.placeless)) > sdr_db(
+        truth, estimate
+    )
 
 
 def test_guitars_where_the_bass_is_say_nothing(rng):
     truth, guitar = player(rng), player(rng)
     mid, side = picture([(7.0, truth), (7.2, guitar)])
-    assert look([np.stack([mid, side, mid, truth])]) is None
+    assert find_places([np.stack([mid, side, mid, truth])]) is None
 
 
 def test_a_bass_that_moves_has_no_place(rng):
     truth, guitar = player(rng), player(rng)
     before, after = (picture([(place, truth), (20.0, guitar)]) for place in (-10.0, 10.0))
     pieces = [np.stack([mid, side, mid, np.float32(np.cos(np.radians(10))) * truth]) for mid, side in (before, after)]
-    assert look(pieces[:1]).bass == pytest.approx(-10, abs=0.05)
-    assert look(pieces) is None
+    assert find_places(pieces[:1]).bass == pytest.approx(-10, abs=0.05)
+    assert find_places(pieces) is None
 
 
 def test_guitars_that_move_are_placeless(rng):
     truth, guitar = player(rng), player(rng)
     pictures = [picture([(0.0, truth), (place, guitar)]) for place in (20.0, 0.0)]
     pieces = [np.stack([mid, side, mid, truth]) for mid, side in pictures]
-    assert look(pieces[:1]).placeless < 0.5
-    assert look(pieces).placeless == 1
+    assert find_places(pieces[:1]).placeless < 0.5
+    assert find_places(pieces).placeless == 1
 
 
 def test_a_bass_in_opposite_phase_is_at_the_side(rng):
     truth, guitar = player(rng), player(rng)
     mid, side = picture([(90.0, truth), (75.0, guitar)])
-    found = look([np.stack([mid, side, side, truth])])
+    found = find_places([np.stack([mid, side, side, truth])])
     assert abs(found.bass) == pytest.approx(90, abs=0.05)
     assert found.guitars == pytest.approx([-15], abs=0.1)
 
@@ -138,17 +140,17 @@ def test_a_bass_in_opposite_phase_is_at_the_side(rng):
 def test_silence_stays_silent():
     nothing = np.zeros((FRAMES, BINS), np.complex64)
     for guitars in ((), (10.0,), (10.0, -10.0)):
-        assert not by_place(nothing, nothing, nothing, guitars, PLACELESS).any()
+        assert not refine_by_place(nothing, nothing, nothing, guitars, PLACELESS).any()
 
 
 def test_it_looks_so_many_frames_around_and_no_further(rng):
-    frames = 20 * (3 * LOOK // 20)
+    frames = 20 * (3 * CONTEXT_FRAMES // 20)
     truth, guitar = player(rng, frames), player(rng, frames)
     towards, across = picture([(0.0, truth), (9.0, guitar)])
     estimate, middle = rough(truth, towards - truth, rng), frames // 2
-    usual = by_place(towards, across, estimate, (9.0,), PLACELESS)
+    usual = refine_by_place(towards, across, estimate, (9.0,), PLACELESS)
     changed = estimate.copy()
     changed[middle] *= 2j
-    made = by_place(towards, across, changed, (9.0,), PLACELESS, threads=2)
+    made = refine_by_place(towards, across, changed, (9.0,), PLACELESS, threads=2)
     moved = np.flatnonzero(abs(made - usual).max(axis=1) > 0)
-    assert middle - LOOK <= moved.min() < middle < moved.max() <= middle + LOOK
+    assert middle - CONTEXT_FRAMES <= moved.min() < middle < moved.max() <= middle + CONTEXT_FRAMES

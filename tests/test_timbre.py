@@ -42,23 +42,23 @@ def error(mixture: np.ndarray, estimate: np.ndarray, bass: np.ndarray) -> float:
 def test_what_sounds_alone_elsewhere_tells_how_much_of_a_shared_partial_is_whose(rng):
     mixture, bass = song(600, rng)
     first = guess(mixture, bass, rng)
-    better = timbre.by_timbre(mixture, first, timbre.learnt(mixture, first))
+    better = timbre.refine_by_timbre(mixture, first, timbre.learn_timbres(mixture, first))
     assert error(mixture, better, bass) < 0.8 * error(mixture, first, bass)
 
 
 def test_timbres_are_the_same_whatever_the_number_of_threads(rng):
     mixture, bass = song(900, rng)
-    one, several = (timbre.learnt(mixture, bass, threads) for threads in (1, 3))
+    one, several = (timbre.learn_timbres(mixture, bass, threads) for threads in (1, 3))
     for some, others in zip(one, several, strict=True):
         for mine, theirs in zip(some, others, strict=True):
             np.testing.assert_array_equal(mine, theirs)
-    np.testing.assert_array_equal(*(timbre.by_timbre(mixture, bass, one, threads) for threads in (1, 3)))
+    np.testing.assert_array_equal(*(timbre.refine_by_timbre(mixture, bass, one, threads) for threads in (1, 3)))
 
 
 @pytest.mark.parametrize("count", timbre.COMPONENTS)
 def test_timbres_sum_to_one(count, rng):
-    found = timbre.learnt(*song(300, rng))
-    assert len(found) == timbre.PARTS
+    found = timbre.learn_timbres(*song(300, rng))
+    assert len(found) == timbre.SUBSETS
     for one in found:
         made = one[timbre.COMPONENTS.index(count)]
         assert made.shape == (count, BINS)
@@ -70,9 +70,9 @@ def test_timbres_sum_to_one(count, rng):
 @settings(max_examples=20, deadline=None)
 def test_frames_know_nothing_of_each_other(frames, cut, seed):
     mixture, bass = song(frames, np.random.default_rng(seed))
-    timbres = timbre.learnt(mixture, bass)
-    whole = timbre.by_timbre(mixture, bass, timbres)
-    parts = [timbre.by_timbre(mixture[part], bass[part], timbres) for part in (slice(cut), slice(cut, None))]
+    timbres = timbre.learn_timbres(mixture, bass)
+    whole = timbre.refine_by_timbre(mixture, bass, timbres)
+    parts = [timbre.refine_by_timbre(mixture[part], bass[part], timbres) for part in (slice(cut), slice(cut, None))]
     np.testing.assert_allclose(np.concatenate(parts), whole, atol=1e-4)
 
 
@@ -80,14 +80,14 @@ def test_frames_know_nothing_of_each_other(frames, cut, seed):
 @settings(max_examples=20, deadline=None)
 def test_an_estimate_of_nothing_or_of_all_stays_so(frames, seed):
     mixture, bass = song(frames, np.random.default_rng(seed))
-    timbres = timbre.learnt(mixture, bass)
+    timbres = timbre.learn_timbres(mixture, bass)
     for estimate in (np.zeros_like(mixture), mixture):
-        np.testing.assert_allclose(timbre.by_timbre(mixture, estimate, timbres), estimate, atol=1e-5)
+        np.testing.assert_allclose(timbre.refine_by_timbre(mixture, estimate, timbres), estimate, atol=1e-5)
 
 
 def test_silence_has_no_timbre_and_stays_silent():
     silence = np.zeros((50, BINS), np.complex64)
-    assert not timbre.by_timbre(silence, silence, timbre.learnt(silence, silence)).any()
+    assert not timbre.refine_by_timbre(silence, silence, timbre.learn_timbres(silence, silence)).any()
 
 
 def test_a_part_of_a_song_that_sounds_like_nothing_learnt_is_left_as_it_was(rng):
@@ -96,15 +96,17 @@ def test_a_part_of_a_song_that_sounds_like_nothing_learnt_is_left_as_it_was(rng)
     other = np.zeros_like(mixture)
     other[:, BINS // 2 :] = rng.standard_normal((200, BINS - BINS // 2))
     estimate = other * np.float32(0.3)
-    np.testing.assert_allclose(timbre.by_timbre(other, estimate, timbre.learnt(mixture, bass)), estimate, atol=1e-5)
+    np.testing.assert_allclose(
+        timbre.refine_by_timbre(other, estimate, timbre.learn_timbres(mixture, bass)), estimate, atol=1e-5
+    )
 
 
 def test_no_frames_are_no_timbres():
     nothing = np.zeros((0, BINS), np.complex64)
-    assert timbre.learnt(nothing, nothing) == []
-    assert timbre.by_timbre(nothing, nothing, []).shape == (0, BINS)
+    assert timbre.learn_timbres(nothing, nothing) == []
+    assert timbre.refine_by_timbre(nothing, nothing, []).shape == (0, BINS)
 
 
 def test_without_timbres_an_estimate_stays_as_it_was(rng):
     mixture, bass = song(30, rng)
-    np.testing.assert_array_equal(timbre.by_timbre(mixture, bass, []), bass)
+    np.testing.assert_array_equal(timbre.refine_by_timbre(mixture, bass, []), bass)

@@ -1,32 +1,31 @@
-"""The embedded model: a small network, shipped inside gbsep, that tells bass from guitar.
+"""The embedded model: a small network, shipped inside gbsep, that separates bass from guitar.
 
 Conventions
-- The network (see `network`) works at a low sample rate, where a bass has all but a few thousandths of its
-  energy. It estimates the bass; that is resampled to the mixture's rate, and the guitar is the mixture less the bass.
-  So the stems sum to the mixture, and whatever else sounds (drums, cymbals, voices) stays with the guitar.
-- The network hears one channel. Of a stereo recording that is what comes from the bass's place, which is looked for
-  first, as are the guitars'; then their places make the estimate better (see `places`). Places hold for a whole song:
-  where the bass has none, or moves, the louder of mid and side is heard, and its mask serves the other too.
-- With Settings.shifts above 1 the network hears a song more often, each time a part of a hop later, and the mean of all
-  estimates counts: where frames fall on a note is chance, and so are the errors that hang on it.
-- What is heard first of a song also tells how its bass and its guitars sound, by which every estimate is made better
-  (see `timbre`).
-- What is surely low stays with a bass that plays (see `rests`), and a line that sounds alone with one instrument (see
-  `lines`), whatever register it goes to.
-- Where one of the two is estimated to be no more than a trace of the other for a while, it is taken to rest: its trace
-  goes to the other's stem (see `rests`).
-- The reader is read twice, first for the tuning (see `tuning`), for places, for timbres and for the levels that the
-  network's input is scaled by, second by second: stems scale with the mixture, and quiet passages come apart as loud
-  ones do.
-- A constant offset is no music: it is taken away before the network hears anything, and stays with the guitar.
-- The network is fed pieces of PIECE_S seconds and keeps what the next one needs, so nothing is computed twice; what
-  comes after it works on PLACED of them at once, amid all that it can see. So the stems depend neither on the reader's
-  blocks nor on where pieces meet. Memory is bounded by the piece.
-- Spectra have frames before bins. Nothing here needs torch, which takes longer to load than a short song to separate;
-  the network runs on the CPU, in ONNX Runtime (see `graph`).
+- The network (see `network`) works at a low sample rate that holds almost all of a bass's energy. It estimates the
+  bass. The estimate is resampled to the mixture's rate, and the guitar is the mixture minus the bass. So the stems sum
+  to the mixture, and everything else (drums, cymbals, voices) stays with the guitar.
+- The network reads one channel. In a stereo recording that is the signal from the bass's place, which is found first,
+  as are the guitars' places; afterwards the places refine the estimate (see `places`). Places hold for a whole song:
+  where the bass has none, or moves, the network reads the louder of mid and side, and its mask serves the other too.
+- With Settings.shifts above 1 the network runs several times, each time a part of a hop later, and the estimates are
+  averaged. Errors that depend on where the frames fall on a note then cancel in part.
+- The first pass also learns how this song's bass and guitars sound; that refines every estimate (see `timbre`).
+- While the bass plays, the lowest frequencies go to it whole (see `rests`). A line that sounds alone stays with one
+  instrument, whatever its register (see `lines`).
+- Where one stem is estimated to hold only a trace of the mixture for a while, that instrument is taken to rest, and its
+  trace goes to the other stem (see `rests`).
+- The reader is read twice. The first pass finds the tuning (see `tuning`), places, timbres, and the level of each
+  second, by which the network's input is scaled: stems scale with the mixture, and quiet passages are separated as
+  well as loud ones.
+- A constant (DC) offset is removed before the network and stays with the guitar.
+- The network is fed pieces of PIECE_S seconds and keeps the state that the next piece needs, so nothing is computed
+  twice. The stages after it work on PIECES_PER_BATCH pieces at once, with all the context they depend on. So the stems
+  depend neither on the reader's blocks nor on where pieces meet, and memory is bounded by the piece.
+- Spectra have shape (frames, bins). Nothing here needs torch, which takes longer to load than a short song takes to
+  separate; the network runs on the CPU in ONNX Runtime (see `graph`).
 
 Weights are float16 safetensors with the network's Config as JSON under `config` in the metadata. `compact` is the file
-beside this module, described by `compact.json`; others are found as all models are (see `models`).
+beside this module, described by `compact.json`; other models are found like all models (see `models`).
 """
 
 from __future__ import annotations
@@ -54,33 +53,32 @@ from ..weights import find
 from . import lines
 from .config import Config
 from .graph import Halfway, Network, Stream, load_runtime, spectrum, waves
-from .places import LOOK, TINY, Places, by_place, look, power_of
-from .rests import REST_FRAMES, lows_kept, rests_settled
-from .song import Reading, Song, levels_of, offsets_of
-from .timbre import by_timbre, learnt
+from .places import CONTEXT_FRAMES, TINY, Places, find_places, power_of, refine_by_place
+from .rests import REST_FRAMES, keep_lows, settle_rests
+from .song import FirstPass, Song, levels_of, offsets_of
+from .timbre import learn_timbres, refine_by_timbre
 from .tuning import tuned, tuning_cents
 from .weights import load
 
-PIECE_S, PLACED = 8.0, 4
-LOOKED_AT, LOOKED_AT_S = 6, 8
-"""At most so many pieces of so many seconds, evenly spread over the song, are heard first, for places and timbres."""
+PIECE_S, PIECES_PER_BATCH = 8.0, 4
+EXCERPTS, EXCERPT_S = 6, 8
+"""The first pass runs the network on at most this many pieces, evenly spread over the song, of this many seconds."""
 
-KEPT = 48
-"""Pieces that are kept for that choice, among them those of silence: 384 seconds."""
+MAX_KEPT_PIECES = 48
+"""Pieces from which these excerpts are chosen, silent ones included: 384 seconds."""
 
-BESIDE = 1e-3
-"""Part of its mid's level that a piece's side must reach for it to be looked at."""
-
+MIN_SIDE_RATIO = 1e-3
+"""Places are looked for where a piece's side reaches this part of its mid, both as RMS."""
 
 QUIET_DB = -20.0
-"""Pieces that far below the mean power are not looked at."""
+"""Pieces this far below the mean power are no excerpts."""
 
 
 class Settings(BackendSettings):
-    """What a preset may say to this backend.
+    """The settings of this backend in a preset.
 
     model: `compact`, or the name of a model of your own (see `gbsep train`).
-    shifts: runs, each a part of a hop later than the one before, that are averaged: time grows with them.
+    shifts: number of runs that are averaged, each a part of a hop later than the one before; time grows with it.
     """
 
     model: str = "compact"
@@ -92,7 +90,7 @@ def stem_names(settings: Settings, models_dir: Path | None = None) -> tuple[str,
 
 
 def identity(settings: Settings, context: Context) -> dict[str, Any]:
-    """What changes the stems besides the settings. Raises WeightsMissing, or BackendError for broken weights."""
+    """What changes the stems, besides the settings. Raises WeightsMissing, or BackendError for damaged weights."""
     found = _find(settings, context)
     check_once(found, lambda: load(found.files[0]))
     return {
@@ -127,34 +125,34 @@ def separate(
 ) -> Iterator[dict[str, Block]]:
     """Yield blocks of `bass` and `guitar`, in the reader's sample rate and channels; `shifts` is as in Settings.
 
-    Weights are arrays, or torch's tensors in the processor's memory.
+    Weights are arrays, or torch tensors on the CPU.
 
-    Raises SeparationFailed when the network gives what is not finite, BackendNotInstalled where ONNX Runtime does not
+    Raises SeparationFailed when the network's output is not finite, BackendNotInstalled when ONNX Runtime does not
     load.
     """
-    load_runtime()  # before a long song is read for nothing
+    load_runtime()  # fail before a long song is read in vain
     low = resample(reader, config.sample_rate)
-    reading = _first_reading(low)
-    cents = tuning_cents((spectrum(config, _centred(piece)) for piece in reading.pieces), config)
+    first_pass = _first_pass(low)
+    cents = tuning_cents((spectrum(config, _centred(piece)) for piece in first_pass.pieces), config)
     network = Network(tuned(config, cents), weights, threads())
-    looked_at = sum(piece.shape[1] for piece in reading.pieces)
-    first = looked_at / (looked_at + shifts * low.frames)
-    song = _song(reading, network, lambda fraction: progress(first * fraction))
+    excerpt_frames = sum(piece.shape[1] for piece in first_pass.pieces)
+    first = excerpt_frames / (excerpt_frames + shifts * low.frames)
+    song = _song(first_pass, network, lambda fraction: progress(first * fraction))
     bass = _bass(low, network, song, shifts, lambda fraction: progress(first + (1 - first) * fraction))
     bass = resample_blocks(bass, config.sample_rate, reader.sample_rate, reader.channels, reader.frames)
     for mixture, block in zip(rechunk(reader.blocks(), BLOCK_FRAMES), rechunk(bass, BLOCK_FRAMES), strict=True):
         yield {"bass": block, "guitar": mixture - block}
 
 
-def _first_reading(low: Reader) -> Reading:
+def _first_pass(low: Reader) -> FirstPass:
     rate = low.sample_rate
-    step = max(1, -(-low.frames // (LOOKED_AT_S * rate * KEPT)))
+    step = max(1, -(-low.frames // (EXCERPT_S * rate * MAX_KEPT_PIECES)))
     powers: list[np.ndarray] = []
     means: list[np.ndarray] = []
     kept: list[np.ndarray] = []
     seconds = (_mid_side(block) for block in rechunk(low.blocks(), rate))
     for number in itertools.count():
-        piece = list(itertools.islice(seconds, LOOKED_AT_S))
+        piece = list(itertools.islice(seconds, EXCERPT_S))
         if not piece:
             break
         powers.extend(map(_power, piece))
@@ -164,32 +162,32 @@ def _first_reading(low: Reader) -> Reading:
     by_piece = [piece.var(axis=1, dtype=np.float64).sum() for piece in kept]
     enough = min(np.sum(powers) / len(powers) * 10 ** (QUIET_DB / 10), max(by_piece))
     loud = [piece for piece, power in zip(kept, by_piece, strict=True) if power >= enough]
-    return Reading(np.array(powers), np.array(means), loud[:: max(1, -(-len(loud) // LOOKED_AT))])
+    return FirstPass(np.array(powers), np.array(means), loud[:: max(1, -(-len(loud) // EXCERPTS))])
 
 
-def _song(reading: Reading, network: Network, progress: Callable[[float], None] = lambda fraction: None) -> Song:
+def _song(first_pass: FirstPass, network: Network, progress: Callable[[float], None] = lambda fraction: None) -> Song:
     pieces = []
-    with ThreadPoolExecutor(min(2, threads())) as pool:  # more would take memory, and the network has two halves
-        for seen in pool.map(partial(_seen, network), reading.pieces):
-            pieces.append(seen)
-            progress(len(pieces) / len(reading.pieces))
-    levels = (piece.std(axis=1, dtype=np.float64) for piece in reading.pieces)
-    places = look(pieces) if any(side > BESIDE * mid for mid, side in levels) else None
-    _, _, heard, bass = np.concatenate(pieces, axis=1)
-    timbres = learnt(heard, bass, threads())
-    mid, side = reading.powers.sum(axis=0)
+    with ThreadPoolExecutor(min(2, threads())) as pool:  # the network has two halves; more would only take memory
+        for spectra in pool.map(partial(_first_estimate, network), first_pass.pieces):
+            pieces.append(spectra)
+            progress(len(pieces) / len(first_pass.pieces))
+    levels = (piece.std(axis=1, dtype=np.float64) for piece in first_pass.pieces)
+    places = find_places(pieces) if any(side > MIN_SIDE_RATIO * mid for mid, side in levels) else None
+    _, _, mixture, bass = np.concatenate(pieces, axis=1)
+    timbres = learn_timbres(mixture, bass, threads())
+    mid, side = first_pass.powers.sum(axis=0)
     angle = float(np.radians(places.bass)) if places else np.pi / 2 * (side > mid)
-    return Song(levels_of(reading.powers.sum(axis=1)), offsets_of(reading.means), angle, places, timbres)
+    return Song(levels_of(first_pass.powers.sum(axis=1)), offsets_of(first_pass.means), angle, places, timbres)
 
 
-def _seen(network: Network, mid_side: np.ndarray) -> np.ndarray:
-    """A piece's spectra as `look` wants them."""
+def _first_estimate(network: Network, mid_side: np.ndarray) -> np.ndarray:
+    """A piece's spectra (4, frames, bins) for `find_places`: mid, side, the louder of both, the bass in that."""
     mid_side = _centred(mid_side)
     powers = mid_side.var(axis=1)
     louder, level = int(powers[1] > powers[0]), max(float(np.sqrt(powers.sum())), 1e-30)
     pieces = list(_estimates(iter([mid_side[[louder, 1 - louder]] / level]), network, shifts=1))
-    bass, heard, other = _settled(network.config, np.concatenate(pieces, axis=1), shifts=1)
-    return np.stack([*((other, heard) if louder else (heard, other)), heard, bass])
+    bass, mixture, other = _mean_estimate(network.config, np.concatenate(pieces, axis=1), shifts=1)
+    return np.stack([*((other, mixture) if louder else (mixture, other)), mixture, bass])
 
 
 def _centred(block: Block) -> Block:
@@ -198,21 +196,21 @@ def _centred(block: Block) -> Block:
 
 
 def _power(block: Block) -> np.ndarray:
-    """Mean power of each channel without its mean, but for a hundredth of that."""
+    """Power of each channel without its DC offset, at least a hundredth of the power with it."""
     samples = block.astype(np.float64)
     result: np.ndarray = np.maximum(samples.var(axis=1), np.square(samples).mean(axis=1) / 100)
     return result
 
 
 def _bass(low: Reader, network: Network, song: Song, shifts: int, progress: Callable[[float], None]) -> Iterator[Block]:
-    """The bass at the network's own rate, in the channels of `low`."""
+    """Blocks of the bass at the network's sample rate, in the channels of `low`."""
     config, rate = network.config, low.sample_rate
     hop, edge, bins = config.hop_length, -(-config.n_fft // config.hop_length), config.bins
     along, aside = np.float32(np.cos(song.angle)), np.float32(np.sin(song.angle))
     end = np.zeros((2, _to_grid(config, config.n_fft)), np.float32)
 
-    def turned() -> Iterator[np.ndarray]:
-        """What comes from the bass's place and, in stereo, what is across; between two ends of silence."""
+    def rotated() -> Iterator[np.ndarray]:
+        """The signal from the bass's place and, in stereo, the one across it; silence before and after."""
         for mid, side in itertools.chain([end], scaled(), [end]):
             yield np.stack([along * mid + aside * side, along * side - aside * mid])[: low.channels]
 
@@ -225,20 +223,20 @@ def _bass(low: Reader, network: Network, song: Song, shifts: int, progress: Call
 
     def estimated() -> Iterator[np.ndarray]:
         done = -end.shape[1]
-        for piece in ahead(_estimates(ahead(turned()), network, shifts)):
+        for piece in ahead(_estimates(ahead(rotated()), network, shifts)):
             yield piece.reshape(len(piece), -1)
             done += piece.shape[1] * hop
             progress(min(max(done, 0) / low.frames, 1.0))
 
     at = -end.shape[1]
-    blocks = rechunk(estimated(), PLACED * _piece_frames(config) * bins)
-    margin = 2 * edge + 2 * REST_FRAMES + (LOOK if song.places else 0)
+    blocks = rechunk(estimated(), PIECES_PER_BATCH * _piece_frames(config) * bins)
+    margin = 2 * edge + 2 * REST_FRAMES + (CONTEXT_FRAMES if song.places else 0)
     for whole, inside in _with_margins(blocks, (margin + lines.MARGIN) * bins):
         spectra = whole.reshape(len(whole), -1, bins)
         start, stop = margin, margin + (inside.stop - inside.start) // bins
-        settled = _settled(config, spectra, shifts)[:, lines.MARGIN : -lines.MARGIN]
-        settled[0] = by_timbre(settled[1], settled[0], song.timbres, threads())
-        bass = _placed(settled, song.places)[:, start - edge : stop + edge]
+        estimate = _mean_estimate(config, spectra, shifts)[:, lines.MARGIN : -lines.MARGIN]
+        estimate[0] = refine_by_timbre(estimate[1], estimate[0], song.timbres, threads())
+        bass = _panned(estimate, song.places)[:, start - edge : stop + edge]
         made = waves(config, bass, (bass.shape[1] - 1) * hop)
         end_at = at + (stop - start) * hop
         kept = made[:, edge * hop + max(0, -at) : edge * hop + min(end_at, low.frames) - at]
@@ -249,21 +247,21 @@ def _bass(low: Reader, network: Network, song: Song, shifts: int, progress: Call
 
 
 def _left_right(towards: np.ndarray, across: np.ndarray, along: np.float32, aside: np.float32) -> Block:
-    """Turned back, and from mid and side to left and right."""
+    """Left and right, float32 (2, n), from the signals rotated to the bass's place."""
     mid, side = along * towards - aside * across, aside * towards + along * across
     return np.stack([mid + side, mid - side])
 
 
 def _estimates(blocks: Iterator[Block], network: Network, shifts: int) -> Iterator[np.ndarray]:
-    """Spectra (shifts + channels, frames, config.bins), piece after piece: the estimates of all shifts, and `blocks`.
+    """Spectra (shifts + channels, frames, config.bins), piece by piece: the estimates of all shifts, then `blocks`.
 
-    It is the first channel of `blocks` that the network hears, each time a part of a hop later than the time before.
+    The network reads the first channel of `blocks`, for each shift a part of a hop later than for the one before.
     """
     config = network.config
     hop, held = config.hop_length, np.zeros((0, 0, config.bins), np.complex64)
     streams = [Stream(network) for _ in range(shifts)]
 
-    def begun() -> Iterator[tuple[np.ndarray, list[Halfway]]]:
+    def first_halves() -> Iterator[tuple[np.ndarray, list[Halfway]]]:
         pieces = _with_margins(rechunk(blocks, _piece_frames(config) * hop), _to_grid(config, config.n_fft))
         piece = next(pieces, None)
         while piece is not None:
@@ -272,25 +270,23 @@ def _estimates(blocks: Iterator[Block], network: Network, shifts: int) -> Iterat
             x = whole.astype(np.float32)
             later = (np.pad(x[:1], ((0, 0), (n * hop // shifts, 0)))[:, : x.shape[1]] for n in range(1, shifts))
             spectra = spectrum(config, np.concatenate([x, *later]))[:, first : first + frames]
-            heard = [spectra[0], *spectra[len(x) :]]
-            halfway = [stream.begin(one, last=piece is None) for stream, one in zip(streams, heard, strict=True)]
+            inputs = [spectra[0], *spectra[len(x) :]]
+            halfway = [stream.begin(x, last=piece is None) for stream, x in zip(streams, inputs, strict=True)]
             yield spectra[: len(x), :, : config.bins], halfway
 
-    for mixture, halfway in ahead(begun()):
-        bass = np.stack([stream.finish(one) for stream, one in zip(streams, halfway, strict=True)])
+    for mixture, halfway in ahead(first_halves()):
+        bass = np.stack([stream.finish(half) for stream, half in zip(streams, halfway, strict=True)])
         if not np.isfinite(bass).all():
-            raise SeparationFailed(
-                "the network gave NaN or infinity: its weights are unusable, or the song is too loud"
-            )
+            raise SeparationFailed("the network gave NaN or infinity: its weights are damaged, or the song is too loud")
         held = np.concatenate([held, mixture], axis=1) if held.size else mixture
         yield np.concatenate([bass, held[:, : bass.shape[1]]])
         held = held[:, bass.shape[1] :]
 
 
-def _settled(config: Config, spectra: np.ndarray, shifts: int) -> np.ndarray:
-    """Spectra (1 + channels, frames, config.bins) from those of `_estimates`: the mean estimate, rests settled.
+def _mean_estimate(config: Config, spectra: np.ndarray, shifts: int) -> np.ndarray:
+    """Spectra (1 + channels, frames, config.bins) from those of `_estimates`: the bass, then the mixture.
 
-    An estimate is taken as the spectra of the wave that it gives, which are steadier than itself.
+    Each estimate is resynthesised and analysed again before the mean, which makes it steadier from frame to frame.
     """
     hop, mixture = config.hop_length, spectra[shifts:]
     length = (spectra.shape[1] - 1) * hop
@@ -299,24 +295,24 @@ def _settled(config: Config, spectra: np.ndarray, shifts: int) -> np.ndarray:
         late = number * hop // shifts
         wave = waves(config, spectra[number : number + 1], length + late)[:, late:]
         bass = bass + spectrum(config, wave)[0, :, : config.bins]
-    bass = lows_kept(config, mixture[0], bass / np.float32(shifts))
-    bass = rests_settled(mixture[0], lines.followed(config, mixture[0], bass))
+    bass = keep_lows(config, mixture[0], bass / np.float32(shifts))
+    bass = settle_rests(mixture[0], lines.assign_lines(config, mixture[0], bass))
     return np.concatenate([bass[np.newaxis], mixture])
 
 
-def _placed(spectra: np.ndarray, places: Places | None) -> np.ndarray:
-    """The bass, towards its place and, in stereo, across, from spectra as of `_settled`."""
+def _panned(spectra: np.ndarray, places: Places | None) -> np.ndarray:
+    """Spectra of the bass, from its place and, in stereo, across it, from the spectra of `_mean_estimate`."""
     bass, towards, *across = spectra
     if places:
-        bass = by_place(towards, across[0], bass, places.guitars, places.placeless, threads())
+        bass = refine_by_place(towards, across[0], bass, places.guitars, places.placeless, threads())
         return np.stack([bass, np.zeros_like(bass)])
     share = bass * towards.conj() / (power_of(towards) + np.float32(TINY))
     share /= np.maximum(abs(share), np.float32(1.0))
-    return np.stack([bass, *(share * one for one in across)])
+    return np.stack([bass, *(share * channel for channel in across)])
 
 
 def _piece_frames(config: Config) -> int:
-    """Spectra of a piece: whole steps of the deepest level, more than the network's context."""
+    """Frames of spectra in a piece: whole steps of the deepest level, more than the network's context."""
     return 4 * max(config.context // 4 + 1, round(PIECE_S * config.sample_rate / config.grid_frames))
 
 
@@ -325,7 +321,7 @@ def _to_grid(config: Config, frames: int) -> int:
 
 
 def _with_margins(blocks: Iterator[np.ndarray], margin: int) -> Iterator[tuple[np.ndarray, slice]]:
-    """Each block (..., n) amid `margin` of what is around it, zero beyond the ends; and where in this it lies."""
+    """Each block (..., n) with `margin` of context on either side, zeros beyond the ends; and its slice in that."""
     coming: list[np.ndarray] = []
     before: np.ndarray | None = None
     while True:

@@ -1,4 +1,4 @@
-"""The shape of the `compact` network: what is kept beside its weights."""
+"""The shape of the `compact` network, which is kept with its weights."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from typing import Any
 class Config:
     """The network's shape; kept with its weights.
 
-    bins: how many bins, from 0 Hz, can hold bass; gathered and harmonics: how many a pitch sees and is laid out to;
-    widths: channels of the U-net's levels; dilations: of each block of the deepest level, in pitch and in time;
-    inner: channels inside each block, from the first to the last, where that is not the width of its level.
+    bins: number of bins, from 0 Hz, that can hold bass; gathered: harmonics that each pitch reads; harmonics: harmonics
+    that each pitch is written to; widths: channels of the U-net's levels; dilations: (pitch, time) of each block of the
+    deepest level; projected: channels of each harmonic; head: channels of the last layers; taps: frames of the filter;
+    inner: channels inside each block, first to last, where these differ from the width of its level.
     """
 
     sample_rate: int = 8000
@@ -34,7 +35,7 @@ class Config:
 
     @property
     def blocks(self) -> dict[str, tuple[int, int]]:
-        """(channels, channels inside) of every block, in the order that the sound passes them."""
+        """(channels, channels inside) of every block, in signal order."""
         top, middle, deep = self.widths
         deepest = {f"deep{number}": deep for number in range(len(self.dilations))}
         widths = {"middle1": middle, **deepest, "middle2": middle, "top": top}
@@ -53,12 +54,12 @@ class Config:
 
     @property
     def grid_frames(self) -> int:
-        """Frames of sound between places where a piece may begin: the deepest level's step."""
+        """Samples from one possible start of a piece to the next: the step of the deepest level."""
         return 4 * self.hop_length
 
 
 def config_from(values: dict[str, Any]) -> Config:
-    """A Config from its JSON form. Raises TypeError or ValueError for unknown keys or values that are no sizes."""
+    """A Config from its JSON form. Raises TypeError or ValueError for unknown keys and values out of range."""
     if not isinstance(values, dict):
         raise TypeError(f"a network's shape is an object, not {values!r}")
     config = Config(**{name: _tuples(value) for name, value in values.items()})
@@ -81,7 +82,7 @@ def config_from(values: dict[str, Any]) -> Config:
         "pitches": lambda count: size(count) and count % 4 == 0,
         "widths": lambda found: sizes(found, 3),
         "dilations": lambda found: (
-            isinstance(found, tuple) and 0 < len(found) < 100 and all(sizes(one, 2) for one in found)
+            isinstance(found, tuple) and 0 < len(found) < 100 and all(sizes(pair, 2) for pair in found)
         ),
         "inner": lambda found: found == () or sizes(found, len(config.dilations) + 3),
     }

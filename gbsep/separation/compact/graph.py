@@ -1,16 +1,15 @@
 """The network of `network` for separation: two ONNX graphs, fed piece by piece, without torch.
 
-ONNX Runtime loads in a tenth of the time that torch takes, and is as fast. What training made is turned into graphs
-whenever it is loaded; that both compute the same is tested.
+ONNX Runtime loads in a tenth of the time that torch takes, and is as fast. The graphs are built from the trained
+weights at every load; a test checks that both compute the same.
 
 Conventions
-- Time comes first: spectra are (frames, bins), as `spectrum` makes them.
-- Every convolution keeps the frames that the next piece needs as a state, an input and an output of its graph. So
-  nothing is computed twice, and all pieces together are what the whole gives.
-- The first graph ends, and the second begins, where half of the work is done: while one is at a piece, the other can be
-  at the next. That makes two cores busier than sharing each small product out between them.
-- What a pitch sees and where its harmonics are laid are the same sums as in `network`, in the order that is
-  fastest here.
+- Time comes first: spectra are (frames, bins), as `spectrum` gives them.
+- Every convolution keeps the frames that the next piece needs as a state, which is an input and an output of its graph.
+  So nothing is computed twice, and the pieces together equal the whole.
+- The first graph does half of the work. While one thread runs the second graph on a piece, another runs the first on
+  the next piece. That keeps two cores busier than splitting every small product between them.
+- Harmonics are read and written by the same sums as in `network`, in the order that is fastest here.
 """
 
 from __future__ import annotations
@@ -32,19 +31,19 @@ if TYPE_CHECKING:
     import onnx
 
 OPSET, IR_VERSION = 18, 8
-"""Of ONNX: what ONNX Runtime has known since version 1.14."""
+"""Versions of ONNX that ONNX Runtime has supported since 1.14."""
 
 REINSTALL = "pip install --force-reinstall onnx onnxruntime"
 
 PASSED = "fine", "half", "deep"
-"""What the first graph gives to the second."""
+"""Outputs of the first graph that are inputs of the second."""
 
 TIME = 2
 """The axis of frames in (1, channels, frames, pitches or bins)."""
 
 
 def spectrum(config: Config, waves: np.ndarray) -> np.ndarray:
-    """Spectra, complex64 (channels, frames, n_fft // 2 + 1), of waves (channels, n), centred, zeros outside."""
+    """Spectra, complex64 (channels, frames, n_fft // 2 + 1), of waves (channels, n); centred windows, zero padding."""
     padded = np.pad(waves, ((0, 0), (config.n_fft // 2, config.n_fft // 2)))
     cut = np.lib.stride_tricks.sliding_window_view(padded, config.n_fft, axis=1)[:, :: config.hop_length]
     result: np.ndarray = scipy.fft.rfft(cut * (_window(config) * np.float32(2.0 / config.n_fft)), axis=-1)
@@ -52,13 +51,14 @@ def spectrum(config: Config, waves: np.ndarray) -> np.ndarray:
 
 
 def waves(config: Config, spectra: np.ndarray, length: int) -> np.ndarray:
-    """The inverse of `spectrum`; of (channels, frames, bins) the highest bins may be missing and are zero."""
+    """The inverse of `spectrum`, float32 (channels, length); highest bins that are missing in `spectra` are zero."""
     window = _window(config) * np.float32(config.n_fft / 2.0)
     cut = scipy.fft.irfft(spectra, config.n_fft, axis=-1) * window
     power = np.broadcast_to(_window(config) ** 2, cut.shape[-2:])
     start = config.n_fft // 2
     made = np.zeros((len(cut), length), np.float32)
-    added, weight = (overlap_add(one, config.hop_length)[..., start : start + length] for one in (cut, power))
+    summed = (overlap_add(windows, config.hop_length)[..., start : start + length] for windows in (cut, power))
+    added, weight = summed
     made[:, : added.shape[-1]] = added / np.maximum(weight, np.float32(1e-11))
     return made
 
@@ -68,7 +68,7 @@ def _window(config: Config) -> np.ndarray:
 
 
 def load_runtime() -> ModuleType:
-    """ONNX Runtime, with all else that takes long to load. Raises BackendNotInstalled where no graph can be built."""
+    """ONNX Runtime; also loads what else is slow to load. Raises BackendNotInstalled where it does not load."""
     try:
         import onnx  # noqa: F401
         import onnxruntime
@@ -80,7 +80,7 @@ def load_runtime() -> ModuleType:
 
 
 class Network:
-    """Trained weights of the shapes that the config asks for, ready to be fed with a Stream.
+    """A trained network, ready to run in a Stream; `weights` have the shapes that the config asks for.
 
     Raises BackendNotInstalled where ONNX Runtime does not load.
     """
@@ -115,9 +115,9 @@ class Halfway:
 
 
 class Stream:
-    """A song on its way through a network: `feed` takes piece after piece of its spectra.
+    """One song through a network: `feed` takes its spectra piece by piece.
 
-    It does so in two steps, `begin` and `finish`, each for all pieces in their order; two threads may take turns so.
+    `feed` is `begin` and then `finish`. Each must see all pieces in order; the two may run in different threads.
     """
 
     def __init__(self, network: Network) -> None:
@@ -130,11 +130,11 @@ class Stream:
         self._waiting = np.zeros((config.taps // 2, config.bins), np.complex64)
 
     def feed(self, mixture: np.ndarray, last: bool) -> np.ndarray:
-        """The bass, complex64 (frames, config.bins), as far as it can be told after `mixture`, the next piece.
+        """The next frames of the bass, complex64 (frames, config.bins), from the next piece of the mixture.
 
-        `mixture` has at least n_fft // 2 bins, and its RMS is taken to be about 1. What comes out goes on where it
-        stopped: at most Config.context frames behind while more is to come, up to the end after the `last` piece. Every
-        piece but the last must be a multiple of four frames and longer than Config.context.
+        `mixture` is (frames, at least n_fft // 2 bins), with an RMS of about 1. The output lags by up to Config.context
+        frames and catches up with the `last` piece. Every other piece has to be a multiple of four frames and longer
+        than Config.context.
         """
         return self.finish(self.begin(mixture, last))
 
@@ -153,8 +153,8 @@ class Stream:
         config = self._network.config
         edge, passed = config.taps // 2, dict(zip(PASSED, piece.passed, strict=True))
         (filters,) = self._run(1, {"local": piece.local, **passed}, piece.last)
-        heard = [self._waiting, piece.mixture, np.zeros((edge * piece.last, config.bins), np.complex64)]
-        around, made = np.concatenate(heard), filters.shape[TIME]
+        pieces = [self._waiting, piece.mixture, np.zeros((edge * piece.last, config.bins), np.complex64)]
+        around, made = np.concatenate(pieces), filters.shape[TIME]
         self._waiting = around[made:]
         result: np.ndarray = filtered(config, filters, around[np.newaxis, : made + 2 * edge], np)[
             0, : made - piece.spare
@@ -162,7 +162,7 @@ class Stream:
         return result
 
     def _run(self, half: int, inputs: Mapping[str, np.ndarray], last: bool) -> list[np.ndarray]:
-        """What a graph gives, less its states, which are kept."""
+        """A graph's outputs; its states are kept for the next piece."""
         states = self._states[half]
         inputs = {**states, **inputs, "last": np.array([last], np.int64)}
         outputs = self._network.sessions[half].run(None, inputs)
@@ -174,8 +174,11 @@ class Stream:
 
 @dataclass(frozen=True, eq=False)
 class _Half:
-    """A graph's nodes and constants; its inputs and outputs with their channels and widths, without states; its states,
-    with the shapes that a song begins with, and the names of those for the next piece."""
+    """One graph while it is built.
+
+    inputs and outputs: (channels, width) by name, without states; states: their shapes at the start of a song; next:
+    the output that holds each state for the next piece.
+    """
 
     inputs: dict[str, tuple[int, int]]
     outputs: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -186,9 +189,12 @@ class _Half:
 
 
 class _Graph:
-    """Inputs of the first half: `local` (see `network.features`), `last` (1 for the last piece, else 0) and its
-    states. Outputs: PASSED, and the states for the next piece. The second half has these and `local` as inputs, and
-    gives `filters`."""
+    """Builds both graphs.
+
+    The first has the inputs `local` (see `network.features`), `last` (1 for the last piece, else 0) and its states, and
+    the outputs PASSED and the states for the next piece. The second has the inputs PASSED, `local`, `last` and its
+    states, and the outputs `filters` and its states.
+    """
 
     def __init__(self, config: Config, weights: Mapping[str, np.ndarray]) -> None:
         from onnx import helper, numpy_helper
@@ -196,11 +202,11 @@ class _Graph:
         self._make, self._tensor = helper, numpy_helper.from_array
         self._config, self._w = config, weights
         self.halves: list[_Half] = []
-        self._go_on({})
+        self._begin_half({})
         self._build()
 
-    def _go_on(self, passed: Mapping[str, tuple[int, int]]) -> None:
-        """Begin another half."""
+    def _begin_half(self, passed: Mapping[str, tuple[int, int]]) -> None:
+        """Begin the next graph."""
         self._half = _Half({"local": (FEATURES, self._config.n_fft // 2), **passed})
         self._numbers: dict[int, str] = {}
         self._zeros: dict[tuple[int, ...], str] = {}
@@ -232,15 +238,15 @@ class _Graph:
                 for name, to, size in zip((fine, half, deep), PASSED, sizes, strict=True):
                     self.op("Identity", name, to=to)
                     self._half.outputs[to] = size
-                self._go_on(self._half.outputs)
+                self._begin_half(self._half.outputs)
                 fine, half, deep = PASSED
             deep = self.block(f"deep{number}", deep, pitches // 4, dilation)
-        up = self.doubled(self.rectified("up2", deep, pitches // 4))
-        half = self.op("Add", up, self.waited("up2 skip", half, self.length(up), middle, pitches // 2))
-        up = self.doubled(self.rectified("up1", self.block("middle2", half, pitches // 2), pitches // 2))
-        fine = self.op("Add", up, self.waited("up1 skip", fine, self.length(up), top, pitches))
+        up = self.upsampled(self.rectified("up2", deep, pitches // 4))
+        half = self.op("Add", up, self.buffered("up2 skip", half, self.length(up), middle, pitches // 2))
+        up = self.upsampled(self.rectified("up1", self.block("middle2", half, pitches // 2), pitches // 2))
+        fine = self.op("Add", up, self.buffered("up1 skip", fine, self.length(up), top, pitches))
         laid = self.lay_out(self.op("Relu", self.block("top", fine, pitches)))
-        local = self.waited("head1 skip", self.slice("local", 0, bins, 3), self.length(laid), FEATURES, bins)
+        local = self.buffered("head1 skip", self.slice("local", 0, bins, 3), self.length(laid), FEATURES, bins)
         hidden = self.plus(self.conv("head1", self.op("Concat", laid, local, axis=1), bins), "head1.bin")
         coefficients = self.plus(self.rectified("out", self.rectified("head2", hidden, bins), bins), "out.bin")
         two = self.constant([2.0], np.float32)
@@ -248,11 +254,11 @@ class _Graph:
         self._half.outputs["filters"] = 2 * config.taps, bins
 
     def _first_half(self) -> int:
-        """How many blocks of the deepest level belong to the first half, so that both take about as long."""
+        """How many blocks of the deepest level the first graph gets, so that both take about as long."""
         config, w = self._config, self._w
 
         def cost(width: int, *names: str) -> int:
-            """Products in all frames that a frame of the deepest level is made of."""
+            """Multiplications in all frames that belong to one frame of the deepest level."""
             frames = 4 * width // config.pitches if width != config.bins else 4
             return sum(w[f"{name}.weight"].size for name in names) * width * frames
 
@@ -268,7 +274,7 @@ class _Graph:
         return int(np.argmin(np.abs(before + deep[:-1] - (after + deep[-1] - deep[:-1]))))
 
     def conv(self, name: str, x: str, width: int, dilation: tuple[int, int] = (1, 1), stride: int = 1) -> str:
-        """A convolution of `x` with its `width` pitches or bins; the dilation is that in pitch and in time."""
+        """A convolution over `x`, which has `width` pitches or bins; `dilation` is (pitch, time)."""
         kernel = self._w[f"{name}.weight"].swapaxes(2, 3)
         channels, size = kernel.shape[1:3]
         reach = size // 2 if stride == 1 else 0
@@ -291,18 +297,18 @@ class _Graph:
     def block(self, name: str, x: str, width: int, dilation: tuple[int, int] = (1, 1)) -> str:
         made = self.rectified(f"{name}.b", self.rectified(f"{name}.a", x, width, dilation), width, dilation)
         channels, _ = self._config.blocks[name]
-        return self.op("Add", made, self.waited(f"{name} skip", x, self.length(made), channels, width))
+        return self.op("Add", made, self.buffered(f"{name} skip", x, self.length(made), channels, width))
 
     def plus(self, x: str, name: str) -> str:
         return self.op("Add", x, self.constant(self._w[name].swapaxes(2, 3), np.float32))
 
-    def doubled(self, x: str) -> str:
+    def upsampled(self, x: str) -> str:
         scales = self.constant([1, 1, 2, 2], np.float32)
         ways = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
         return self.op("Resize", x, "", scales, **ways)
 
     def gathered(self) -> str:
-        """What a pitch shows: levels at its harmonics, the other features at itself."""
+        """The features of each pitch: levels at its harmonics, the others at its fundamental."""
         config = self._config
         reading = interpolation(harmonic_bins(config), config.n_fft // 2).T
 
@@ -315,10 +321,10 @@ class _Graph:
         return self.op("Concat", levels, *(read(feature, config.pitches) for feature in range(1, FEATURES)), axis=1)
 
     def lay_out(self, top: str) -> str:
-        """What pitches tell, at their harmonics.
+        """Write each pitch's features to the bins of its harmonics.
 
-        A bin reads few of the pitches of each harmonic. Bins an octave wide are laid out together, from all that any of
-        them reads: such products are small, and dense.
+        A bin reads few pitches of each harmonic. The bins of an octave are computed together, from all pitches that any
+        of them reads: such products are small and dense.
         """
         config, channels, projected = self._config, self._config.widths[0], self._config.projected
         kernel = self._w["spread.weight"].reshape(projected, config.harmonics, channels).swapaxes(0, 1)
@@ -341,7 +347,7 @@ class _Graph:
         return self.op("Unsqueeze", laid, self.number(0))
 
     def after(self, name: str, x: str, channels: int, width: int, reach: int) -> str:
-        """`x` after what was kept under a name, and amid `reach` frames of zeros at the ends of the song."""
+        """The state `name`, then `x`, then after the last piece `reach` frames of zeros."""
         shape = self._half.states[name] = (1, channels, reach, width)
         if reach and shape not in self._zeros:
             frames = self.op("Mul", "last", self.number(reach))
@@ -350,17 +356,17 @@ class _Graph:
         return self.op("Concat", name, x, *([self._zeros[shape]] if reach else []), axis=TIME)
 
     def keep(self, name: str, x: str, start: int | str) -> None:
-        """Keep what lies from `start` on under a name."""
+        """Keep the frames of `x` from `start` on as the state `name`."""
         self._half.next[name] = self.slice(x, start, 2**62, to=f"{name} next")
 
-    def waited(self, name: str, x: str, frames: str, channels: int, width: int) -> str:
-        """The next so many frames of what comes in as `x`."""
+    def buffered(self, name: str, x: str, frames: str, channels: int, width: int) -> str:
+        """A first-in first-out buffer: the next `frames` frames of the signal that comes in as `x`."""
         joined = self.after(name, x, channels, width, 0)
         self.keep(name, joined, frames)
         return self.slice(joined, 0, frames)
 
     def op(self, kind: str, *inputs: str, to: str = "", **attributes: Any) -> str:
-        """A node; the name of its output."""
+        """Add a node; return the name of its output."""
         name = to or f"{kind} {len(self._half.nodes)}"
         self._half.nodes.append(self._make.make_node(kind, inputs, [name], **attributes))
         return name
@@ -376,7 +382,7 @@ class _Graph:
         return self._numbers[value]
 
     def slice(self, x: str, start: int | str, stop: int | str, axis: int = TIME, to: str = "") -> str:
-        bounds = (one if isinstance(one, str) else self.number(one) for one in (start, stop))
+        bounds = (bound if isinstance(bound, str) else self.number(bound) for bound in (start, stop))
         return self.op("Slice", x, *bounds, self.number(axis), to=to)
 
     def length(self, x: str) -> str:

@@ -3,16 +3,16 @@
 This is the network as it is trained, in torch; `graph` is the same for separation.
 
 Conventions
-- It hears one channel at Config.sample_rate, as complex short-time spectra (batch, bins, frames) of a Hann window
-  scaled by 2 / n_fft. What a stereo picture adds is geometry and needs no network (see `places`).
-- Pitch has an axis of its own, `bins_per_octave` to the octave. Harmonic number h of every pitch is gathered from
-  the linear spectrum on the way in and laid back at h times the pitch on the way out (Bittner et al., "Deep salience
+- Its input is one channel at Config.sample_rate, as complex short-time spectra (batch, bins, frames) of a Hann window
+  scaled by 2 / n_fft. Stereo only adds geometry, which needs no network (see `places`).
+- Pitch has an axis of its own, with `bins_per_octave` steps. Harmonic number h of every pitch is read from the linear
+  spectrum at the input and written back at h times the pitch at the output (Bittner et al., "Deep salience
   representations for f0 estimation", 2017), so weights are shared over pitch and a note is seen as a whole.
-- Between the two, a U-net of dilated convolutions looks at about four seconds either side. All context is
-  finite, Config.context frames, so a song can be fed piece by piece.
-- Inside, time comes before pitch and channels last in memory, as convolutions are fastest.
-- It gives complex filter coefficients over `taps` neighbouring frames (Mack & Habets, "Deep filtering", 2019), not a
-  mask, so partials that beat within a bin can be told apart.
+- Between the two, a U-net of dilated convolutions has a context of about four seconds on either side. It is finite,
+  Config.context frames, so a song can be fed piece by piece.
+- Inside, time comes before pitch, and channels are last in memory, which is fastest for convolutions.
+- Its output is complex filter coefficients over `taps` neighbouring frames (Mack & Habets, "Deep filtering", 2019), not
+  a mask, so partials that beat within a bin can be separated.
 
 Weights are a plain {name: tensor}; every function here is a pure function of them.
 """
@@ -39,7 +39,7 @@ FEATURES = 3
 
 
 def channels_last(value: torch.Tensor) -> torch.Tensor:
-    """`value` in the memory order that convolutions over (frames, pitches) are fastest in."""
+    """`value` in the memory order in which convolutions over (frames, pitches) are fastest."""
     import torch
 
     if value.dim() != 4:
@@ -48,13 +48,13 @@ def channels_last(value: torch.Tensor) -> torch.Tensor:
 
 
 def harmonic_bins(config: Config) -> np.ndarray:
-    """Where among the bins every harmonic of every pitch lies, (gathered * pitches,), fractional."""
+    """The fractional bin of every harmonic of every pitch, (gathered * pitches,)."""
     pitch_hz = config.lowest_hz * 2 ** (np.arange(config.pitches) / config.bins_per_octave)
     return np.outer(np.arange(1, config.gathered + 1), pitch_hz).ravel() * config.n_fft / config.sample_rate
 
 
 def spread(config: Config) -> np.ndarray:
-    """Matrix (bins, harmonics * pitches) that lays harmonics out."""
+    """Matrix (bins, harmonics * pitches) that writes harmonics to bins."""
     bin_hz = np.maximum(np.arange(config.bins), 0.5) * config.sample_rate / config.n_fft
     pitches = [config.bins_per_octave * np.log2(bin_hz / h / config.lowest_hz) for h in range(1, config.harmonics + 1)]
     return np.concatenate([interpolation(places, config.pitches) for places in pitches], axis=1)
@@ -73,25 +73,25 @@ def interpolation(places: np.ndarray, length: int) -> np.ndarray:
 
 @lru_cache(maxsize=4)
 def _harmonic_maps(config: Config, device: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """(gather, first, spread), all sparse: two numbers for each harmonic that is read.
+    """(gather, first, spread), sparse matrices with two entries for each harmonic.
 
-    (gathered * pitches, n_fft // 2) reads harmonics, (pitches, n_fft // 2) the first of them alone, and
-    (bins, harmonics * pitches) lays them out.
+    (gathered * pitches, n_fft // 2) reads harmonics, (pitches, n_fft // 2) only the first of them, and
+    (bins, harmonics * pitches) writes them.
     """
     import torch
 
     gather = interpolation(harmonic_bins(config), config.n_fft // 2)
-    # Made for keeps: whoever asks first may be in inference mode, and whoever asks next may be training.
+    # Cached, so never inference tensors: the first caller may be in inference mode, the next one training.
     with torch.inference_mode(False):
         read, first, laid = (
-            torch.tensor(one, dtype=torch.float32, device=device).to_sparse().coalesce()
-            for one in (gather, gather[: config.pitches], spread(config))
+            torch.tensor(matrix, dtype=torch.float32, device=device).to_sparse().coalesce()
+            for matrix in (gather, gather[: config.pitches], spread(config))
         )
         return read, first, laid
 
 
 def _layers(config: Config) -> Iterator[tuple[str, tuple[int, ...], float]]:
-    """(name, shape, gain) of everything that is learnt, convolutions by their kernels; the gain of offsets is 0."""
+    """(name, shape, gain) of all parameters: convolutions by their kernels; offsets have a gain of 0."""
     top, middle, deep = config.widths
 
     def conv(name: str, inputs: int, outputs: int, size: int, gain: float = 1.0) -> tuple[str, tuple[int, ...], float]:
@@ -145,7 +145,7 @@ def new_weights(config: Config, seed: int) -> Weights:
 
 
 def tensors(weights: Mapping[str, np.ndarray], device: str = "cpu") -> Weights:
-    """Weights as they are kept, for torch, in the memory order that it is fastest with."""
+    """Weights as torch tensors, in the memory order in which torch is fastest."""
     import torch
 
     return {name: channels_last(torch.from_numpy(value).to(device)) for name, value in weights.items()}
@@ -154,15 +154,14 @@ def tensors(weights: Mapping[str, np.ndarray], device: str = "cpu") -> Weights:
 def grown(old: Config, weights: Weights, config: Config, seed: int) -> Weights:
     """Weights of a larger network that computes exactly what `weights` do in the `old` one.
 
-    New channels begin at random and are read by nothing, new blocks add nothing: both only once they have learnt to.
+    New channels start at random and are not read yet, new blocks add nothing yet.
     Raises ValueError where `config` is no larger form of `old`.
     """
-
     new = new_weights(config, seed)
     free = ("gathered", "widths", "head", "dilations", "inner")
     same = replace(old, **{name: getattr(config, name) for name in free})
     if config != same or config.dilations[: len(old.dilations)] != old.dilations:
-        raise ValueError("a network grows by gathered harmonics, channels and further blocks alone")
+        raise ValueError("a network grows only in gathered harmonics, channels and further blocks")
     for name, value in new.items():
         if name not in weights:
             if name.endswith(".b.weight"):
@@ -189,7 +188,7 @@ def _regathered(old: Config, kernel: torch.Tensor, config: Config) -> torch.Tens
 
 
 def spectrum(config: Config, waves: torch.Tensor) -> torch.Tensor:
-    """Spectra (batch, n_fft // 2 + 1, frames) of waves (batch, n), centred, zeros outside."""
+    """Spectra (batch, n_fft // 2 + 1, frames) of waves (batch, n); centred windows, zero padding."""
     import torch
 
     return torch.stft(
@@ -204,7 +203,7 @@ def spectrum(config: Config, waves: torch.Tensor) -> torch.Tensor:
 
 
 def waves(config: Config, spectra: torch.Tensor, length: int) -> torch.Tensor:
-    """The inverse of `spectrum`; of (batch, bins, frames) the highest bins may be missing and are zero."""
+    """The inverse of `spectrum`, (batch, length); highest bins that are missing in `spectra` are zero."""
     import torch
 
     padded = torch.nn.functional.pad(spectra, (0, 0, 0, config.n_fft // 2 + 1 - spectra.shape[-2]))
@@ -221,7 +220,7 @@ def waves(config: Config, spectra: torch.Tensor, length: int) -> torch.Tensor:
 def bass_spectrum(config: Config, w: Weights, mixture: torch.Tensor, half: bool = False) -> torch.Tensor:
     """The bass in spectra `mixture` (batch, n_fft // 2 + 1, frames), as complex (batch, bins, frames).
 
-    The mixture's RMS is taken to be about 1. `half` runs the convolutions in bfloat16.
+    The mixture's RMS has to be about 1. `half` runs the convolutions in bfloat16.
     """
     import torch
     from torch.nn import functional as nn
@@ -260,8 +259,8 @@ def bass_spectrum(config: Config, w: Weights, mixture: torch.Tensor, half: bool 
         middle = block("middle2", double(rectified("up2", deep)).add_(middle))
         top = block("top", double(rectified("up1", middle)).add_(top))
         laid = _lay_out(config, w, nn.relu(top), spread, half)
-        seen = torch.cat([laid, local[..., : config.bins].to(laid.dtype)], dim=1)
-        hidden = plus(conv("head1", seen.contiguous(memory_format=torch.channels_last)), w["head1.bin"])
+        inputs = torch.cat([laid, local[..., : config.bins].to(laid.dtype)], dim=1)
+        hidden = plus(conv("head1", inputs.contiguous(memory_format=torch.channels_last)), w["head1.bin"])
         coefficients = plus(rectified("out", rectified("head2", hidden)).float().contiguous(), w["out.bin"])
     filters = 2.0 * torch.tanh(coefficients / 2.0)
     around = nn.pad(mixture[..., : config.bins], (0, 0, config.taps // 2, config.taps // 2))
@@ -270,7 +269,7 @@ def bass_spectrum(config: Config, w: Weights, mixture: torch.Tensor, half: bool 
 
 
 def features(config: Config, mixture: Any, xp: ModuleType) -> Any:
-    """Local features (batch, FEATURES, frames - 1, bins) of all frames but the first of (batch, frames, bins).
+    """Local features (batch, FEATURES, frames - 1, bins) of `mixture` (batch, frames, bins), without the first frame.
 
     `xp` is torch or numpy, as `mixture` is.
     """
@@ -285,7 +284,7 @@ def features(config: Config, mixture: Any, xp: ModuleType) -> Any:
 
 
 def filtered(config: Config, filters: Any, mixture: Any, xp: ModuleType) -> Any:
-    """Complex coefficients (batch, 2 * taps, frames, bins), all real parts first, times the mixture, over the taps.
+    """The mixture filtered by complex coefficients (batch, 2 * taps, frames, bins), all real parts first.
 
     The mixture, complex (batch, frames, bins), has taps // 2 frames more on either side. `xp` is torch or numpy.
     """
@@ -296,18 +295,18 @@ def filtered(config: Config, filters: Any, mixture: Any, xp: ModuleType) -> Any:
 
 
 def _gather(config: Config, local: torch.Tensor, gather: torch.Tensor, first: torch.Tensor) -> torch.Tensor:
-    """What a pitch shows (batch, gathered + 2, frames, pitches): levels at its harmonics, the rest at itself."""
+    """Features of pitches (batch, gathered + 2, frames, pitches): levels of all harmonics, the rest of the first."""
     import torch
 
     batch, _, frames, bins = local.shape
     columns = local.permute(1, 3, 0, 2).reshape(FEATURES, bins, batch * frames)
-    read = [torch.sparse.mm(gather, columns[0]), *(torch.sparse.mm(first, one) for one in columns[1:])]
+    read = [torch.sparse.mm(gather, columns[0]), *(torch.sparse.mm(first, column) for column in columns[1:])]
     shown = torch.cat(read).reshape(-1, config.pitches, batch, frames)
     return shown.permute(2, 0, 3, 1).contiguous(memory_format=torch.channels_last)
 
 
 def _lay_out(config: Config, w: Weights, top: torch.Tensor, spread: torch.Tensor, half: bool) -> torch.Tensor:
-    """What pitches tell, (batch, channels, frames, pitches), at their harmonics, (batch, projected, frames, bins)."""
+    """Write features of pitches (batch, channels, frames, pitches) to harmonics (batch, projected, frames, bins)."""
     import torch
 
     frames, kernel, bias = top.shape[-2], w["spread.weight"].flatten(1), w["spread.bias"]
@@ -322,6 +321,6 @@ def _lay_out(config: Config, w: Weights, top: torch.Tensor, spread: torch.Tensor
     flat = top.transpose(2, 3).flatten(2)
     parts = list(zip(torch.split(kernel, config.harmonics), torch.split(bias, config.harmonics), strict=True))
     made = [
-        torch.sparse.mm(spread, torch.addmm(b[:, None], k, one).reshape(rows, frames)) for one in flat for k, b in parts
+        torch.sparse.mm(spread, torch.addmm(b[:, None], k, x).reshape(rows, frames)) for x in flat for k, b in parts
     ]
     return torch.stack(made).reshape(len(top), config.projected, config.bins, frames).transpose(2, 3)

@@ -1,15 +1,15 @@
-"""What a song itself tells of its instruments: spectra learnt from a first estimate, which make that estimate better.
+"""Spectra of a song's own instruments, learned from a first estimate of bass and guitar, which refine that estimate.
 
-A network knows instruments in general. Where bass and guitar share a partial it can but guess whose how much is; the
-song may tell, since the same notes sound elsewhere in it with less in their way. So the magnitudes of both estimates
-are described by a few spectra and their activations (non-negative matrix factorisation for the Kullback-Leibler
-divergence, Lee & Seung, 2001): too few to describe errors, which differ from time to time. Each estimate counts the
-more in a cell the surer it is of it (weighted factorisation, Guillamet, Bressan & Vitria, 2001), and both together are
-to describe the mixture as well. Then each cell's ratio of bass to guitar moves towards that of the description.
+A network knows instruments in general. Where bass and guitar share a partial it has to guess how much belongs to each.
+The same notes sound elsewhere in the song, with less in their way. So the magnitudes of both estimates are modelled by
+a few spectra and their activations: non-negative matrix factorisation for the Kullback-Leibler divergence (Lee & Seung,
+2001), with too few spectra to model errors, which differ from time to time. Each cell is weighted by the estimate's
+share of the power there (weighted factorisation, Guillamet, Bressan & Vitria, 2001), and both models together also have
+to fit the mixture. Then each cell's ratio of bass to guitar moves towards that of the models.
 
-Conventions: estimates and mixtures are complex64 (frames, bins), with the mixture's RMS near 1. A description is
-activations (frames, components) times timbres (components, bins), of the bass and of the guitars. Once timbres are
-learnt, frames know nothing of each other, so a song can be improved piece by piece.
+Conventions: estimates and mixtures are complex64 (frames, bins), with the mixture's RMS near 1. A model is activations
+(frames, components) times timbres (components, bins), one for the bass and one for the guitars. Once timbres are
+learned, frames are independent of each other, so a song can be refined piece by piece.
 """
 
 from __future__ import annotations
@@ -24,63 +24,69 @@ import numpy as np
 from ..compute import one_blas_thread
 
 Pair = tuple[np.ndarray, np.ndarray]
-"""Of the bass and of the guitars."""
+"""(bass, guitars)."""
 
 COMPONENTS = 12, 24
-"""More would describe errors too, fewer not all notes."""
+"""Spectra for bass and guitars. More would model errors too, fewer would miss notes."""
 
 UPDATES = 40, 14
-"""Of timbres and activations, from the first estimate and from the better one."""
+"""Updates of timbres and activations, from the first estimate and then from the refined one."""
 
-FITS = 8
-"""Updates of a piece's activations, from each of the two estimates."""
+PIECE_UPDATES = 8
+"""Updates of a piece's activations in each round of refinement."""
 
-PARTS = 3
-"""Every so many frames are described for themselves, and what is made of all descriptions is averaged: an error that
-one takes for a timbre is seldom one in the others."""
+SUBSETS = 3
+"""Every third frame makes a subset with a model of its own, and the refined estimates are averaged: an error that one
+model takes for a timbre is seldom in the others."""
 
-UNSURE = np.float32(1e-3)
-"""How much a cell counts for an instrument that has no part in it; where it has all, 1."""
+MIN_WEIGHT = np.float32(1e-3)
+"""Weight of a cell for an instrument that has no share of it; with all of it the weight is 1."""
 
 STRENGTH = np.float32(0.7)
-"""How far a cell's logarithmic ratio moves where the description is perfect; where it is all wrong, not at all."""
+"""How far a cell's logarithmic ratio moves towards a model that fits perfectly; towards one that does not fit, 0."""
 
-FURTHEST = np.float32(2.0)
-"""The most that the logarithm of a cell's ratio of powers moves: 8.7 dB."""
+MAX_MOVE = np.float32(2.0)
+"""Largest move of the natural logarithm of a cell's ratio of powers: 8.7 dB."""
 
 BLOCK_FRAMES = 256
-"""One thread works on so many at once."""
+"""Frames that one thread works on at once."""
 
 TINY = np.float32(1e-9)
 
 
-def learnt(mixture: np.ndarray, bass: np.ndarray, threads: int = 1) -> list[Pair]:
-    """Timbres of a song, of sum 1 each, from some of it and an estimate of the bass there; the same whatever the number
-    of threads."""
+def learn_timbres(mixture: np.ndarray, bass: np.ndarray, threads: int = 1) -> list[Pair]:
+    """Learn a song's timbres from excerpts of it and an estimate of the bass in them, both complex64 (frames, bins).
+
+    One pair per subset: (12, bins) for the bass, (24, bins) for the guitars, each spectrum with a sum of 1. The result
+    does not depend on the number of threads.
+    """
     rng = np.random.default_rng(0)
-    return [_learnt(mixture[part::PARTS], bass[part::PARTS], rng, threads) for part in range(min(PARTS, len(mixture)))]
+    return [
+        _learn_subset(mixture[part::SUBSETS], bass[part::SUBSETS], rng, threads)
+        for part in range(min(SUBSETS, len(mixture)))
+    ]
 
 
-def _learnt(mixture: np.ndarray, bass: np.ndarray, rng: np.random.Generator, threads: int) -> Pair:
-    """They begin as frames of the estimates, drawn by their levels."""
+def _learn_subset(mixture: np.ndarray, bass: np.ndarray, rng: np.random.Generator, threads: int) -> Pair:
+    """The timbres of a subset of the frames. They start as frames of the estimates, drawn by level."""
     estimates = np.abs(bass), np.abs(mixture - bass)
-    timbres = _pair(_frames(one, count, rng) for one, count in zip(estimates, COMPONENTS, strict=True))
+    timbres = _pair(_frames(level, count, rng) for level, count in zip(estimates, COMPONENTS, strict=True))
     starts = range(0, len(mixture), BLOCK_FRAMES)
     blocks = [_Block(mixture[start : start + BLOCK_FRAMES], bass[start : start + BLOCK_FRAMES]) for start in starts]
     with one_blas_thread(), ThreadPoolExecutor(threads) as pool:
         for number, updates in enumerate(UPDATES):
             if number:
-                list(pool.map(partial(_Block.improve, timbres=timbres), blocks))
+                list(pool.map(partial(_Block.refine, timbres=timbres), blocks))
             for _ in range(updates):
                 parts = zip(*pool.map(partial(_Block.learn, timbres=timbres), blocks), strict=True)
                 *up, bass_down, guitars_down = map(sum, parts)
                 down = bass_down + TINY, guitars_down + TINY
-                timbres = _pair(one * more / less for one, more, less in zip(timbres, up, down, strict=True))
-    return _pair(one / (one.sum(axis=1, keepdims=True) + TINY) for one in timbres)
+                timbres = _pair(spectra * u / d for spectra, u, d in zip(timbres, up, down, strict=True))
+    return _pair(spectra / (spectra.sum(axis=1, keepdims=True) + TINY) for spectra in timbres)
 
 
 def _frames(magnitude: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """So many frames, of sum 1, with a tenth of noise: equal ones would never part."""
+    """`count` frames drawn at random, each with a sum of 1 plus a tenth of noise: equal spectra would stay equal."""
     level = magnitude.sum(axis=1, dtype=np.float64) + float(TINY)
     drawn = rng.choice(len(level), count, p=level / level.sum())
     noise = rng.uniform(0, 0.2 / magnitude.shape[1], (count, magnitude.shape[1]))
@@ -88,26 +94,26 @@ def _frames(magnitude: np.ndarray, count: int, rng: np.random.Generator) -> np.n
     return result
 
 
-def by_timbre(mixture: np.ndarray, bass: np.ndarray, timbres: Sequence[Pair], threads: int = 1) -> np.ndarray:
-    """A better estimate of the bass than `bass`. Where that is nothing, or all there is, it stays so."""
+def refine_by_timbre(mixture: np.ndarray, bass: np.ndarray, timbres: Sequence[Pair], threads: int = 1) -> np.ndarray:
+    """A refined estimate of `bass`, complex64 (frames, bins). Cells that are silent, or all bass, stay so."""
     if not timbres:
         return bass
 
-    def better(start: int) -> np.ndarray:
+    def refine(start: int) -> np.ndarray:
         block = slice(start, start + BLOCK_FRAMES)
         first = _Block(mixture[block], bass[block])
-        made = [_improved(first.copy(), one) for one in timbres]
-        result: np.ndarray = np.stack(made).mean(axis=0, dtype=np.complex64)
+        estimates = [_refined(first.copy(), pair) for pair in timbres]
+        result: np.ndarray = np.stack(estimates).mean(axis=0, dtype=np.complex64)
         return result
 
     with one_blas_thread(), ThreadPoolExecutor(threads) as pool:
-        return np.concatenate([bass[:0], *pool.map(better, range(0, len(bass), BLOCK_FRAMES))])
+        return np.concatenate([bass[:0], *pool.map(refine, range(0, len(bass), BLOCK_FRAMES))])
 
 
-def _improved(block: _Block, timbres: Pair) -> np.ndarray:
+def _refined(block: _Block, timbres: Pair) -> np.ndarray:
     for _ in UPDATES:
-        block.activate(timbres, FITS)
-        block.improve(timbres)
+        block.activate(timbres, PIECE_UPDATES)
+        block.refine(timbres)
     return block.bass
 
 
@@ -117,22 +123,22 @@ def _pair(two: Iterable[np.ndarray]) -> Pair:
 
 
 class _Block:
-    """Some frames of a mixture, with the estimate of their bass so far and the activations that describe both.
+    """Some frames of a mixture, with the current estimate of the bass and the activations of both models.
 
-    Spectra are held as float32 (2, frames, bins), real and imaginary parts: arithmetic with real factors is quick so.
+    Spectra are held as float32 (2, frames, bins), real and imaginary parts: that is faster with real factors.
     """
 
     def __init__(self, mixture: np.ndarray, bass: np.ndarray) -> None:
         self._mixture = np.stack([mixture.real, mixture.imag])
         self._magnitude = np.sqrt(_power(self._mixture))
-        self._see(np.stack([bass.real, bass.imag]))
-        levels = (one.sum(axis=1, keepdims=True) for one in self._magnitudes)
+        self._set_bass(np.stack([bass.real, bass.imag]))
+        levels = (magnitude.sum(axis=1, keepdims=True) for magnitude in self._magnitudes)
         self._activations = _pair(
             np.repeat(level / np.float32(count), count, axis=1) for level, count in zip(levels, COMPONENTS, strict=True)
         )
 
     def copy(self) -> _Block:
-        """Another that is improved for itself."""
+        """A copy that is refined independently."""
         other = copy(self)
         other._activations = _pair(map(np.copy, self._activations))
         return other
@@ -144,65 +150,65 @@ class _Block:
         result: np.ndarray = real + np.complex64(1j) * imaginary
         return result
 
-    def _see(self, bass: np.ndarray) -> None:
-        """Take `bass` for the estimate. Each counts by the square of its part of the power, the mixture by 1."""
+    def _set_bass(self, bass: np.ndarray) -> None:
+        """Make `bass` the estimate. Its weight is the square of its share of the power, that of the mixture 1."""
         self._bass, self._guitars = bass, self._mixture - bass
         powers = _power(bass), _power(self._guitars)
         self._magnitudes = _pair(map(np.sqrt, powers))
         total = 1 / (powers[0] + powers[1] + TINY)
-        self._sure = _pair(np.square(power * total) + UNSURE for power in powers)
-        self._known = _pair(one * part for one, part in zip(self._magnitudes, self._sure, strict=True))
+        self._weights = _pair(np.square(power * total) + MIN_WEIGHT for power in powers)
+        self._weighted = _pair(m * weight for m, weight in zip(self._magnitudes, self._weights, strict=True))
 
-    def _described(self, timbres: Pair) -> Pair:
-        """The magnitudes that the activations give."""
-        described = _pair(active @ one for active, one in zip(self._activations, timbres, strict=True))
-        for one in described:
-            one += TINY
-        return described
+    def _model(self, timbres: Pair) -> Pair:
+        """The modelled magnitudes, each (frames, bins)."""
+        model = _pair(active @ spectra for active, spectra in zip(self._activations, timbres, strict=True))
+        for magnitude in model:
+            magnitude += TINY
+        return model
 
-    def _wanted(self, timbres: Pair) -> Pair:
-        """How many times as much of what is described there ought to be, times the weights."""
-        described = self._described(timbres)
-        together = described[0] + described[1]
-        np.divide(self._magnitude, together, out=together)
-        for known, one in zip(self._known, described, strict=True):
-            np.divide(known, one, out=one)
-            one += together
-        return described
+    def _ratios(self, timbres: Pair) -> Pair:
+        """Weighted ratios of observed to modelled magnitude: the numerators of the multiplicative updates."""
+        ratios = self._model(timbres)
+        of_mixture = ratios[0] + ratios[1]
+        np.divide(self._magnitude, of_mixture, out=of_mixture)
+        for weighted, ratio in zip(self._weighted, ratios, strict=True):
+            np.divide(weighted, ratio, out=ratio)
+            ratio += of_mixture
+        return ratios
 
     def activate(self, timbres: Pair, updates: int = 1) -> None:
         """Update the activations."""
-        weighed = zip(self._sure, timbres, strict=True)
-        given = _pair(sure @ one.T + (one.sum(axis=1) + TINY) for sure, one in weighed)
+        pairs = zip(self._weights, timbres, strict=True)
+        down = _pair(weight @ spectra.T + (spectra.sum(axis=1) + TINY) for weight, spectra in pairs)
         for _ in range(updates):
-            for active, one, wanted, less in zip(self._activations, timbres, self._wanted(timbres), given, strict=True):
-                active *= wanted @ one.T / less
+            for active, spectra, ratio, d in zip(self._activations, timbres, self._ratios(timbres), down, strict=True):
+                active *= ratio @ spectra.T / d
                 active[active < TINY] = 0
 
     def learn(self, timbres: Pair) -> list[np.ndarray]:
-        """Update the activations; then sums over these frames that timbres are to be multiplied by, and divided."""
+        """Update the activations; return these frames' part of the timbres' update: numerators, then denominators."""
         self.activate(timbres)
-        wanted, weighed = self._wanted(timbres), zip(self._activations, self._sure, strict=True)
+        ratios, pairs = self._ratios(timbres), zip(self._activations, self._weights, strict=True)
         return [
-            *(active.T @ one for active, one in zip(self._activations, wanted, strict=True)),
-            *(active.T @ sure + active.sum(axis=0)[:, np.newaxis] for active, sure in weighed),
+            *(active.T @ ratio for active, ratio in zip(self._activations, ratios, strict=True)),
+            *(active.T @ weight + active.sum(axis=0)[:, np.newaxis] for active, weight in pairs),
         ]
 
-    def improve(self, timbres: Pair) -> None:
-        """Move the estimate towards what is described."""
-        described = self._described(timbres)
-        sides = zip(self._magnitudes, described, self._sure, strict=True)
-        off = sum((np.abs(one - there) * sure).sum(axis=1, keepdims=True) for one, there, sure in sides)
-        fit = np.maximum(1 - off / (sum(known.sum(axis=1, keepdims=True) for known in self._known) + TINY), 0)
-        (bass, guitars), (bass_there, guitars_there) = (
-            _pair(one**2 + TINY for one in two) for two in (described, self._magnitudes)
+    def refine(self, timbres: Pair) -> None:
+        """Move the estimate towards the model."""
+        model = self._model(timbres)
+        sides = zip(self._magnitudes, model, self._weights, strict=True)
+        error = sum((np.abs(m - modelled) * weight).sum(axis=1, keepdims=True) for m, modelled, weight in sides)
+        fit = np.maximum(1 - error / (sum(m.sum(axis=1, keepdims=True) for m in self._weighted) + TINY), 0)
+        (bass, guitars), (bass_now, guitars_now) = (
+            _pair(m**2 + TINY for m in pair) for pair in (model, self._magnitudes)
         )
-        move = STRENGTH * fit * np.log(bass * guitars_there / (guitars * bass_there))
-        gain = np.exp(np.clip(move, -FURTHEST, FURTHEST) / 4)
+        move = STRENGTH * fit * np.log(bass * guitars_now / (guitars * bass_now))
+        gain = np.exp(np.clip(move, -MAX_MOVE, MAX_MOVE) / 4)
         louder, softer = self._bass * gain, self._guitars / gain
         power = _power(louder)
         share = power / (power + _power(softer) + TINY)
-        self._see(louder + (self._mixture - louder - softer) * share)
+        self._set_bass(louder + (self._mixture - louder - softer) * share)
 
 
 def _power(spectra: np.ndarray) -> np.ndarray:

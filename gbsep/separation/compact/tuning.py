@@ -1,8 +1,8 @@
-"""How a song is tuned: the network knows the semitones of A = 440 Hz, and pitches between them less well.
+"""The tuning of a song, to which the network's pitches are moved: it knows the semitones of A = 440 Hz best.
 
-Every spectral peak says where it lies between two semitones, by the phase that its bin gains from frame to frame
-(Flanagan & Golden, "Phase vocoder", 1966). These places are angles on a circle of 100 cents, and their mean direction
-is the tuning (Dressler & Streich, "Tuning frequency estimation using circular statistics", 2007).
+Every spectral peak shows how far it is from the nearest semitone, by the phase that its bin gains from frame to frame
+(Flanagan & Golden, "Phase vocoder", 1966). These distances are angles on a circle of 100 cents, and their mean
+direction is the tuning (Dressler & Streich, "Tuning frequency estimation using circular statistics", 2007).
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from .config import Config
 CONCERT_A_HZ = 440.0
 
 LOW_HZ, HIGH_HZ = 60.0, 1000.0
-"""Between them partials are told apart, and are not yet as sharp as stiff strings make their high ones."""
+"""Range of the peaks used: below, partials are not resolved; above, those of stiff strings are too sharp."""
 
 FAINT_IN_FRAME, FAINT_IN_PIECE = 0.03, 1e-3
-"""Part of the highest peak's magnitude below which another does not count."""
+"""Part of the highest peak's magnitude below which a peak is ignored."""
 
 AGREEMENT = 0.3
-"""Length of the mean direction, 0 to 1, below which there is no tuning: drums and noise."""
+"""Length of the mean direction, 0 to 1, below which a song has no tuning, such as drums and noise."""
 
 
 def tuning_cents(pieces: Iterable[np.ndarray], config: Config) -> float:
     """Cents, -50 to 50, by which a song is sharp of A = 440 Hz; 0 where it has no pitch.
 
-    A piece is complex spectra (channels, frames, n_fft // 2 + 1) as of `graph.spectrum`.
+    Each piece holds spectra from `graph.spectrum`, complex (channels, frames, n_fft // 2 + 1).
     """
     total, weights = 0j, 0.0
     for spectra in pieces:
@@ -52,5 +52,5 @@ def tuning_cents(pieces: Iterable[np.ndarray], config: Config) -> float:
 
 
 def tuned(config: Config, cents: float) -> Config:
-    """A Config whose pitches are those of a song that is `cents` sharp: weights fit both."""
+    """The Config for a song that is `cents` sharp: its pitches move, its weights stay."""
     return replace(config, lowest_hz=config.lowest_hz * 2 ** (cents / 1200))

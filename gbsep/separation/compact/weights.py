@@ -1,4 +1,4 @@
-"""The weights of a `compact` model: `<model>.safetensors`, with `config` in its metadata; written, read, found."""
+"""The weights of a `compact` model, `<model>.safetensors` with `config` in its metadata: write, read and find them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def find_files(folder: Path, name: str) -> Files:
 
 
 def own_models(places: Sequence[Path]) -> set[str]:
-    """Networks in a place, or in a folder of their own name there."""
+    """Names of the networks in `places`, directly or in a folder of their own name."""
     return {
         path.stem
         for place in places
@@ -46,7 +46,7 @@ def is_compact(path: Path) -> bool:
 
 
 def save(path: Path, config: Config, weights: Mapping[str, Any]) -> None:
-    """Write weights, arrays or tensors, as float16 safetensors with `config` in the metadata; never half a file."""
+    """Write weights, arrays or tensors, as float16 safetensors with `config` in the metadata; atomically."""
     from safetensors.numpy import save as packed
 
     half = {name: np.ascontiguousarray(value, np.float16) for name, value in sorted(weights.items())}
@@ -54,7 +54,7 @@ def save(path: Path, config: Config, weights: Mapping[str, Any]) -> None:
 
 
 def load(path: Path) -> tuple[Config, dict[str, np.ndarray]]:
-    """What `save` wrote, as float32. Raises BackendError for anything else."""
+    """The config and weights that `save` wrote, as float32. Raises BackendError for any other file."""
     from safetensors import SafetensorError, safe_open
 
     try:
