@@ -53,7 +53,7 @@ from gbsep.separation.openunmix import backend as openunmix
 from gbsep.separation.weights import find, own_models
 from gbsep.shelf import batch as batch_file
 from gbsep.shelf import folder as outputs
-from gbsep.shelf import remote, review
+from gbsep.shelf import projects, remote, review
 from gbsep.shelf.stems import find_stems, renders_in
 from gbsep.store import stemcache as cache
 from gbsep.store.folders import cache_folder, config_folder, state_folder
@@ -196,10 +196,12 @@ def _decisions(song: Path, out: Path, folder: Path) -> Iterator[Part]:
     yield Part(log, log.read_bytes(), logged, 2)
     for kind in ("reaper", "dawproject"):
         gbsep.write_sessions(out, format=kind)
-    projects = [path for path in out.rglob("*") if path.suffix.lower() in outputs.PROJECTS]
-    assert len(projects) == 2
-    for project in projects:
-        yield Part(project, project.read_bytes(), lambda: outputs.referring(folder, ["bass.wav", "guitar.wav"], out), 2)
+    written = [path for path in out.rglob("*") if path.suffix.lower() in projects.FORMATS.values()]
+    assert len(written) == 2
+    for project in written:
+        yield Part(
+            project, project.read_bytes(), lambda: projects.referring(folder, ["bass.wav", "guitar.wav"], out), 2
+        )
 
 
 def _caches(place: Path, song: Path) -> Iterator[Part]:

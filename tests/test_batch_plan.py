@@ -88,7 +88,7 @@ def test_finished_work_does_not_change_the_threads_of_the_rest(album: Path, tmp_
 def test_the_estimate_is_learned(album: Path, tmp_path: Path) -> None:
     planned = batch.plan([album], ["exp002"], Options(tmp_path / "out"), jobs=2)
     rough, learned = history.estimate(planned)
-    assert rough == pytest.approx(4 * 0.2 * (BACKENDS["crossover"].roughly + history.ROUGHLY_AFTER))
+    assert rough == pytest.approx(4 * 0.2 * (BACKENDS["crossover"].real_time_factor + history.EFFECTS_REAL_TIME_FACTOR))
     assert not learned
     outcomes = [
         gbsep.Outcome(plan.source, "exp002", "ok", seconds={"separate": 2.0, "process": 1.0}) for plan in planned.plans

@@ -142,7 +142,7 @@ def test_what_is_hardly_heard_is_not_looked_at(gain, hiss, rng):
     loud = music(40 * 8000, 2, rng).samples
     tail = hiss * rng.standard_normal((2, 160 * 8000))
     whole = Audio(np.float32(gain) * np.concatenate([loud, tail], axis=1), 8000)
-    pieces = compact._first_reading(whole.reader()).pieces
+    pieces = compact._first_pass(whole.reader()).pieces
     assert len(pieces) == 5
     mid = np.float32(gain) * loud.mean(axis=0)
     np.testing.assert_allclose(np.concatenate(pieces, axis=1)[0], mid, rtol=1e-5, atol=1e-7 * gain)
@@ -152,7 +152,7 @@ def test_what_is_hardly_heard_is_not_looked_at(gain, hiss, rng):
 def test_pieces_that_are_looked_at_are_spread_over_the_song(minutes, count):
     frames = round(minutes * 60 * 1000)
     ramp = Audio(np.sin(np.arange(frames) * 2.2)[np.newaxis] * np.linspace(0.9, 1, frames), 1000)
-    starts = [piece[0].std() for piece in compact._first_reading(ramp.reader()).pieces]
+    starts = [piece[0].std() for piece in compact._first_pass(ramp.reader()).pieces]
     assert len(starts) == count
     steps = np.diff(starts[:-1] if minutes < 1 else starts)
     np.testing.assert_allclose(steps, steps.mean(), rtol=0.2)
@@ -163,7 +163,7 @@ def test_pieces_that_are_looked_at_are_spread_over_the_song(minutes, count):
 def test_one_sound_in_a_long_silence_is_looked_at_or_else_the_silence(at_s, found):
     samples = np.zeros((1, 1000 * 60 * 20), np.float32)
     samples[0, 1000 * at_s] = 1.0
-    pieces = compact._first_reading(Audio(samples, 1000).reader()).pieces
+    pieces = compact._first_pass(Audio(samples, 1000).reader()).pieces
     assert len(pieces) == found
     assert sum(bool(piece.any()) for piece in pieces) == (found == 1)
 

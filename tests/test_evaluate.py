@@ -243,7 +243,7 @@ def test_a_reference_that_ends_early_bleeds_up_to_its_end(rng: np.random.Generat
     found = scored(bass, bass + 0.5 * np.pad(guitar, ((0, 0), (0, bass.shape[1] - guitar.shape[1]))), guitar)
     assert [value is not None for value in found.over_time["bleed_db"]] == [True, True, False, False]
     assert found.over_time["sdr"][2:] == (None, None)
-    assert found.notes == ("the reference of guitar ends after 1.500 s: no bleeding of it is told beyond",)
+    assert found.notes == ("the reference of guitar ends after 1.500 s: it cannot bleed after that",)
 
 
 def test_a_shift_beyond_reach_is_not_guessed(rng: np.random.Generator) -> None:

@@ -57,7 +57,7 @@ def own_models(places):
     return {path.stem for place in places for path in place.glob("*.toy")}
 '''
 
-ROW = Backend("toy", "toy_backend", "a share of the mixture", roughly=0.5, weights="toy_backend")
+ROW = Backend("toy", "toy_backend", "a share of the mixture", real_time_factor=0.5, weights="toy_backend")
 
 PRESET = {
     "schema_version": 1,

@@ -1,7 +1,7 @@
 """How long a batch will take, from how long earlier renders took on this machine.
 
 Remembered are seconds of work per second of audio: of each separation (backend, settings, threads), and of what comes
-after it (by preset). What was never seen is taken from the row of the backend and from ROUGHLY_AFTER.
+after it (by preset). What was never seen is taken from the row of the backend and from EFFECTS_REAL_TIME_FACTOR.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ..store import smallfiles
 from ..store.folders import state_folder
 from .planning import Batch, separations
 
-ROUGHLY_AFTER = 0.006
+EFFECTS_REAL_TIME_FACTOR = 0.006
 """Seconds per second of audio for the levels, chains and files of one preset."""
 
 Speeds = RootModel[dict[str, Annotated[float, Field(ge=0, le=1e6)]]]
@@ -47,9 +47,11 @@ def estimate(batch: Batch) -> tuple[float, bool]:
     free_at = [0.0] * batch.jobs
     for plans in separations(plan for plan in batch.plans if plan.action == "render"):
         first = plans[0]
-        rough = backend_named(first.preset.backend).roughly * max(1, getattr(first.preset.settings, "shifts", 1))
+        rough = backend_named(first.preset.backend).real_time_factor * max(
+            1, getattr(first.preset.settings, "shifts", 1)
+        )
         work = seconds(_separation(first, batch.threads), rough, first)
-        work += sum(seconds(_after(plan.preset.folder), ROUGHLY_AFTER, plan) for plan in plans)
+        work += sum(seconds(_after(plan.preset.folder), EFFECTS_REAL_TIME_FACTOR, plan) for plan in plans)
         heapq.heapreplace(free_at, free_at[0] + work)
     return max(free_at), learned
 

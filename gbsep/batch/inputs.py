@@ -37,6 +37,7 @@ from ..preset.overrides import parse_override
 from ..shelf import folder as outputs
 from ..shelf import record, remote
 from ..shelf.batch import REPORT
+from ..shelf.projects import MEDIA
 from ..shelf.remote import is_url
 from ..store import smallfiles
 
@@ -183,7 +184,7 @@ def _is_made(folder: Path, own: Path) -> bool:
     """Whether gbsep made what a folder holds: it is `own`, or a render, or the media of a project beside renders."""
     if folder.resolve() == own or record.read(folder) is not None:
         return True
-    beside = folder.parent.glob(f"*/{outputs.RECORD}") if folder.name == outputs.MEDIA else ()
+    beside = folder.parent.glob(f"*/{outputs.RECORD}") if folder.name == MEDIA else ()
     return any(record.read(path.parent) is not None for path in beside)
 
 

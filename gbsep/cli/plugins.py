@@ -216,6 +216,6 @@ def save_state(
         raise OutputError(path, "is there already; give --overwrite to replace it")
     with host.open_plugin(info, host.PROBE_SAMPLE_RATE, max(info.channels, default=2), parameters) as instance:
         state = instance.save_state()
-    with outputs.replacing(path) as file:
+    with outputs.staged_file(path) as file:
         file.write_bytes(state)
     click.echo(f"{path}: {info.name} {info.version}, {len(state)} bytes")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import GbsepError, OutputError
+from ..shelf.projects import FORMATS, SCOPES
 from .common import complain, debug_option, print_json, say
 from .helping import command
 
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
     from ..rendering import Outcome
     from ..session.write import Written
 
-FORMATS = click.Choice(["reaper", "dawproject"])
-SCOPES = click.Choice(["song", "batch"])
+FORMAT = click.Choice(list(FORMATS))
+SCOPE = click.Choice(list(SCOPES))
 
 
 @command(short_help="Write DAW projects of finished renders.")
@@ -25,14 +26,14 @@ SCOPES = click.Choice(["song", "batch"])
 @click.option(
     "--format",
     "format_",
-    type=FORMATS,
+    type=FORMAT,
     default="reaper",
     show_default=True,
     help="REAPER's .rpp, or .dawproject for Bitwig Studio, Cubase, Studio One and others.",
 )
 @click.option(
     "--per",
-    type=SCOPES,
+    type=SCOPE,
     default="song",
     show_default=True,
     help="A project for each song, or one with all of them, one after the other.",
@@ -87,9 +88,9 @@ def _report(written: list[Written], quiet: bool) -> None:
 
 def session_options(command: Callable[..., int]) -> Callable[..., int]:
     """`--session` and `--session-per`, for the command that renders."""
-    per = click.option("--session-per", type=SCOPES, default="song", help="One for each song, or for all.")
+    per = click.option("--session-per", type=SCOPE, default="song", help="One for each song, or for all.")
     what = "Also write a DAW project, with dry stems."
-    return click.option("--session", "session_format", type=FORMATS, help=what)(per(command))
+    return click.option("--session", "session_format", type=FORMAT, help=what)(per(command))
 
 
 def write_after(out: Path, outcomes: Iterable[Outcome], format_: str, per: str, overwrite: bool, as_json: bool) -> bool:

@@ -1,15 +1,15 @@
-"""Diagnosis: what can be told of stems without knowing the true ones.
+"""Diagnosis: faults that can be found in stems without knowing the true ones.
 
-Conventions: the stems are those before their effects, and the mixture is what they were separated from. What is
-measured is in evidence.py. Each row of KINDS turns it into a figure for every span of two seconds, from as many spans
-around as the row says; spans whose figure reaches the row's threshold join into a Finding. A share in dB is 10 log10
-of a part of a power, so it does not depend on levels.
+Conventions: the stems are those before their effects, and the mixture is what they were separated from. evidence.py
+measures them. Each row of KINDS turns the measurements into a figure for every span of two seconds, taken over as many
+spans around it as the row says. Spans whose figure reaches the row's threshold join into a Finding. A share in dB is 10
+log10 of a part of a power, so it does not depend on levels.
 
-Pitches are told apart by the open strings: at A4 = 440 Hz (ISO 16) a bass guitar sounds from 41 Hz (E1) and a guitar
+The registers follow from the open strings: at A4 = 440 Hz (ISO 16) a bass guitar sounds from 41 Hz (E1) and a guitar
 from 82 Hz (E2), or 62 Hz (B1) when tuned down.
 
 The thresholds were set on two of four songs with known stems, each bass with each guitar, as played, with guitars tuned
-down and with the bass moved up, and on generated music, such that few true stems reach them. `scripts/calibrate.py`
+down and with the bass moved up, and on generated music, so that few true stems reach them. `scripts/calibrate.py`
 prints how many faults of known strength they find in other songs, and how much they find where nothing is wrong.
 """
 
@@ -30,13 +30,13 @@ HIGH_REGISTER_HZ = 98.0
 """G2, the open G string of a bass guitar: from here on a line is high."""
 
 LEAST_WINDOWS = 10
-"""A second of notes is needed to tell how strong they are."""
+"""Windows of notes that a comparison needs: one second."""
 
 CHANCE_SHARE = 0.22
-"""Of a band's power, what may be coherent with another stem by chance: twice what it is in a tenth of true stems."""
+"""Part of a band's power that may be coherent with another stem by chance: twice that of nine in ten true stems."""
 
 CHANCE_RATIO = 2.0
-"""How far a variance must exceed that of chance correlation to be told."""
+"""Factor by which a variance must exceed that of chance correlation."""
 
 MIXTURE_DEEP_DB = -25.0
 """A mixture with less than this share below BELOW_GUITAR_HZ has no low end to speak of."""
@@ -45,16 +45,19 @@ ABSENT_DB = -24.0
 """A stem with less than this share of its power where an instrument must sound does not hold that instrument alone."""
 
 FAINT_DB = -40.0
-"""What an instrument has in a band further below the mixture than this is not heard elsewhere."""
+"""Power of an instrument in a band below this, relative to the mixture, is not traced in other stems."""
 
 AUDIBLE_DB = -25.0
-"""A stem further below the mixture is as good as silent."""
+"""A stem this far below the mixture counts as silent."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something wrong with a stem: what (a name in KINDS), from when to when, how bad ("warning" or "error"), in a
-    sentence, and the figure behind it. `partner` is the other stem that the sentence speaks of, if any."""
+    """A fault of a stem.
+
+    kind: a name in KINDS; start_s and end_s: where it is; severity: "warning" or "error"; message: a sentence; value:
+    the figure behind it; partner: the other stem that the sentence names, if any.
+    """
 
     kind: str
     stem: str
@@ -80,39 +83,39 @@ def clock(seconds: float) -> str:
     return f"{tenths // 600}:{tenths % 600 / 10:04.1f}"
 
 
-# What the figures are: one for every span, NaN where there is nothing to tell it from; one in all where `spans` is 0.
-# `other` is the partner of the bass, the bass of its partner, or empty.
+# The figures: one for every span, NaN where it is undefined, or a single one where `spans` is 0.
+# `other` is the partner of the bass, the bass for its partner, or empty.
 
 
 def _swapping(about: Evidence, stem: str, other: str, spans: int) -> np.ndarray:
     """Octaves by which the bass sounds above its partner."""
     sums = [np.stack([moving_sum(row, spans) for row in about.rows[name, "register"].T], 1) for name in (stem, other)]
-    heard = _audible(about, stem, spans) & _audible(about, other, spans)
+    sounding = _audible(about, stem, spans) & _audible(about, other, spans)
     return np.array(
         [
-            octaves_above(register_of(one), register_of(two)) if audible else np.nan
-            for one, two, audible in zip(*sums, heard, strict=True)
+            octaves_above(register_of(bass), register_of(partner)) if audible else np.nan
+            for bass, partner, audible in zip(*sums, sounding, strict=True)
         ]
     )
 
 
 def _phantom(about: Evidence, stem: str, other: str, spans: int) -> np.ndarray:
-    """Share of a stem, in percent, that is its partner's, where its own instrument does not sound.
+    """Percentage of a stem that is its partner's sound, where its own instrument does not sound.
 
-    No more is known where the two share most of their sound wherever the instrument does sound, as after a crossover.
+    NaN where the two share most of their sound even where the instrument does sound, as after a crossover.
     """
     power = about.over(spans, stem, "range")
     own = _db(about.over(spans, stem, "deep" if stem == about.bass else "high"), power)
     share = 100 * about.over(spans, stem, "shared") / power
-    heard = _audible(about, stem, spans)
-    usual = share[heard & (own >= ABSENT_DB)]
+    sounding = _audible(about, stem, spans)
+    usual = share[sounding & (own >= ABSENT_DB)]
     if usual.size and np.median(usual) > 50:
         return np.full_like(share, np.nan)
-    return _only(heard & (own < ABSENT_DB), share)
+    return _only(sounding & (own < ABSENT_DB), share)
 
 
 def _level_lost(about: Evidence, stem: str, other: str, spans: int) -> np.ndarray:
-    """Gain in dB with which a stem, together with its partner, adds up to the mixture best; and what was restored."""
+    """Gain in dB with which a stem and its partner fit the mixture best, plus the gain that was already restored."""
     power, product = about.over(spans, stem, "range"), about.over(spans, stem, "in_mixture")
     if other:
         other_power, other_product = about.over(spans, other, "range"), about.over(spans, other, "in_mixture")
@@ -127,7 +130,7 @@ def _level_lost(about: Evidence, stem: str, other: str, spans: int) -> np.ndarra
 
 
 def _swelling(about: Evidence, stem: str, other: str, spans: int) -> np.ndarray:
-    """How far the gain with which the bass is found in the mixture goes up and down, in percent, beyond chance."""
+    """Variation of the gain with which the bass is found in the mixture, in percent, beyond chance."""
     product, power = (moving_sum(about.windows[name], 3) for name in ("product", "power"))
     gain = product / power
     windows = spans * SPAN_WINDOWS
@@ -144,25 +147,25 @@ def _swelling(about: Evidence, stem: str, other: str, spans: int) -> np.ndarray:
 
 
 def _thinning(about: Evidence, stem: str, other: str, spans: int) -> np.ndarray:
-    """By how many dB the high notes of the bass are weaker in the stem than in the mixture, compared with the low."""
+    """Loss of the bass's high notes against the mixture, in dB, compared with that of its low notes."""
     product, power, pitch_hz = (about.windows[name] for name in ("product", "power", "pitch_hz"))
     high, low = pitch_hz >= HIGH_REGISTER_HZ, pitch_hz < HIGH_REGISTER_HZ
     windows = spans * SPAN_WINDOWS
     there = moving_sum(product * high, windows) / moving_sum(power * high, windows)
     as_a_rule = (product * low).sum() / (power * low).sum()
-    told = (moving_sum(high, windows) >= LEAST_WINDOWS) & (low.sum() >= LEAST_WINDOWS) & _trusted(there)
-    lacking_db = _only(told & _trusted(as_a_rule), 20 * np.log10(there.real / as_a_rule.real))
+    enough = (moving_sum(high, windows) >= LEAST_WINDOWS) & (low.sum() >= LEAST_WINDOWS) & _trusted(there)
+    lacking_db = _only(enough & _trusted(as_a_rule), 20 * np.log10(there.real / as_a_rule.real))
     return _only(_audible(about, stem, spans), _spans(about, lacking_db))
 
 
 def _trusted(gain: np.ndarray) -> np.ndarray:
-    """Whether chance, which shows in the imaginary part of a projection, has little to do with it."""
+    """Whether chance correlation, which is what the imaginary part of a projection shows, is small."""
     result: np.ndarray = (gain.real > 0) & (np.abs(gain.imag) < 0.3 * gain.real)
     return result
 
 
 def _bleeding(about: Evidence, stem: str, other: str, spans: int) -> np.ndarray:
-    """Gain in dB with which the other is in the stem, told where the stem's own instrument has next to nothing."""
+    """Level in dB of the other instrument in the stem, in the band where the stem's own has next to nothing."""
     band = "high" if stem == about.bass else "deep"
     shared = about.over(spans, stem, f"shared_{band}")
     own, others = about.over(spans, stem, band), about.over(spans, other, band)
@@ -171,17 +174,17 @@ def _bleeding(about: Evidence, stem: str, other: str, spans: int) -> np.ndarray:
 
 
 def _low_end_missing(about: Evidence, stem: str, other: str, spans: int) -> np.ndarray:
-    """Power of the mixture's low end against that of the stem's, in dB."""
+    """Power of the mixture's low end relative to that of the stem, in dB."""
     return _only(_has_low_end(about, spans), _db(_deep(about, "mixture", spans), _deep(about, stem, spans)))
 
 
 def _low_end_left(about: Evidence, stem: str, other: str, spans: int) -> np.ndarray:
-    """Power of the stem's low end against that of the mixture's, in dB."""
+    """Power of the stem's low end relative to that of the mixture, in dB."""
     return _only(_has_low_end(about, spans), _db(_deep(about, stem, spans), _deep(about, "mixture", spans)))
 
 
 def _residual(about: Evidence, stem: str, other: str, spans: int) -> np.ndarray:
-    """Power that no stem holds against that of the mixture, in dB."""
+    """Power of the residual relative to that of the mixture, in dB."""
     level_db = _db(about.over(spans, "residual", "energy"), about.over(spans, "mixture", "energy"))
     return _only(_sounds(about, spans), level_db)
 
@@ -191,7 +194,7 @@ def _clipping(about: Evidence, stem: str, other: str, spans: int) -> np.ndarray:
 
 
 def _dc_offset(about: Evidence, stem: str, other: str, spans: int) -> np.ndarray:
-    """The mean of the channel that is furthest off, in dBFS; full scale is the peak where that is above it."""
+    """Largest mean of a channel in dBFS; full scale is the signal's peak where that is above 1."""
     samples = about.samples[stem]
     result: np.ndarray = 20 * np.log10(
         np.abs(samples.sums).max(keepdims=True) / samples.frames / max(1.0, samples.peak)
@@ -200,7 +203,7 @@ def _dc_offset(about: Evidence, stem: str, other: str, spans: int) -> np.ndarray
 
 
 def _silent(about: Evidence, stem: str, other: str, spans: int) -> np.ndarray:
-    """How far the level is below full scale in dB, where the mixture can be heard."""
+    """Level below full scale in dB, where the mixture is not silent."""
     return _only(_sounds(about, len(about.rows["mixture", "energy"]))[:1], -_level_dbfs(about, stem))
 
 
@@ -216,10 +219,10 @@ def _level_dbfs(about: Evidence, stem: str) -> np.ndarray:
 class Kind:
     """A row of KINDS.
 
-    `sentence` is of {stem}, {partner} and {value}, the figure in `unit`. `threshold` is the least figure that is a
-    "warning", `serious` the least that is an "error". The figure is taken over `spans` spans, or the whole track if
-    0, for the stems that `about` names: the bass, its partner, each of the two where there are both, any stem, none,
-    or those that could not be read to be measured.
+    `sentence` has the places {stem}, {partner} and {value}, the figure in `unit`. `threshold` is the least figure that
+    is a "warning", `serious` the least that is an "error". The figure is taken over `spans` spans, or over the whole
+    track if 0. `about` names the stems: the bass, its partner, each of the two where there are both, any stem, none, or
+    those that could not be read.
     """
 
     sentence: str
@@ -283,18 +286,18 @@ KINDS = {
 def diagnose(
     mixture: Reader, stems: Mapping[str, Reader], restored_db: Mapping[str, float] | None = None
 ) -> tuple[Finding, ...]:
-    """What is wrong with stems that were separated from `mixture`, in the order of KINDS, then of time.
+    """The faults of stems that were separated from `mixture`, in the order of KINDS, then of time.
 
-    All signals are of one shape and rate, and are read once, in blocks. `restored_db` is by how much the level of a
-    stem was already raised: what its separator lost is told, though it is not missing any more. Most kinds are about
-    `bass` and its partner, `guitar` or else `other`; other stems are looked at for clipping, offset and silence.
+    All signals have one shape and sample rate, and are read once, in blocks. `restored_db` is the gain by which each
+    stem's level was already raised: the loss is reported although it is made up for. Most kinds are about `bass` and
+    its partner, `guitar` or else `other`; other stems are checked for clipping, offset and silence.
     """
     about = measure(mixture, stems, restored_db)
     return tuple(finding for name, stem, values in figures(about) for finding in _findings(name, stem, about, values))
 
 
 def figures(about: Evidence) -> Iterator[tuple[str, str, np.ndarray]]:
-    """(kind, stem, its figure for every span, NaN where there is none; one figure for a kind of the whole track)."""
+    """(kind, stem, figures): one figure for every span, NaN where undefined, or a single one for the whole track."""
     two = [name for name in (about.bass, about.partner) if name is not None]
     stems = {
         "bass": [about.bass] if about.bass else [],
@@ -313,8 +316,10 @@ def figures(about: Evidence) -> Iterator[tuple[str, str, np.ndarray]]:
 
 
 def _findings(name: str, stem: str, about: Evidence, values: np.ndarray) -> Iterator[Finding]:
-    """Spans whose figure reaches the threshold, joined where no more lies between than the figure is taken over; the
-    worst figure stands for all."""
+    """Findings from the spans whose figure reaches the threshold; each has the worst figure of its spans.
+
+    Spans are joined across gaps no longer than the spans that a figure is taken over.
+    """
     kind = KINDS[name]
     reached = np.flatnonzero(values >= kind.threshold)
     for run in np.split(reached, np.flatnonzero(np.diff(reached) > kind.spans + 1) + 1) if reached.size else ():
@@ -324,7 +329,7 @@ def _findings(name: str, stem: str, about: Evidence, values: np.ndarray) -> Iter
 
 
 def finding(name: str, stem: str, partner: str, start_s: float, end_s: float, value: float) -> Finding:
-    """A finding of the kind `name`, in words; `partner` may be empty."""
+    """A finding of the kind `name`, with its message; `partner` may be empty."""
     kind = KINDS[name]
     message = kind.sentence.format(stem=stem, partner=partner, value=value)
     severity = "error" if value >= kind.serious else "warning"
@@ -333,7 +338,7 @@ def finding(name: str, stem: str, partner: str, start_s: float, end_s: float, va
 
 
 def _spans(about: Evidence, values: np.ndarray) -> np.ndarray:
-    """Of values for every window those in the middle of each span."""
+    """From values for every window, those in the middle of each span."""
     spans = len(about.rows["mixture", "energy"])
     return values[np.minimum(np.arange(spans) * SPAN_WINDOWS + SPAN_WINDOWS // 2, len(values) - 1)]
 
@@ -353,7 +358,7 @@ def _deep(about: Evidence, stem: str, spans: int) -> np.ndarray:
 
 
 def _sounds(about: Evidence, spans: int) -> np.ndarray:
-    """Whether the mixture can be heard."""
+    """Whether the mixture sounds around each span."""
     least = 10 ** (SILENT_DBFS / 10)
     return about.over(spans, "mixture", "energy") > least * about.over(spans, "mixture", "frames")
 

@@ -1,17 +1,16 @@
 """How close estimates are to the true stems.
 
-Conventions: reference is the truth, estimate what a separator gave. Figures are in dB over all channels of a whole
-track; None where a figure is not defined (a silent reference) or infinite (an identical estimate), and then a note says
-why. Beside them stand the same figures over time, in windows of WINDOW_S.
+Conventions: the reference is the true stem, the estimate what a separator made. Figures are in dB over all channels of
+a whole track; None where a figure is undefined (a silent reference) or infinite (an identical estimate), and then a
+note says why. `over_time` has the same figures in windows of WINDOW_S.
 
 - sdr: signal-to-distortion ratio of the whole track, 10 log10(sum r^2 / sum (r - e)^2): the Music Demixing challenges.
 - sdr_bsseval_v4: the median of that ratio over windows of 1 s in which every source sounds: BSS Eval v4 of the signal
-  separation campaigns, as museval gives it. Its distortion filters do not enter its SDR, so none are needed here.
-- si_sdr: scale-invariant SDR, the same after the reference took the gain that suits the estimate best.
-- bleed_db: power of the other sources in this estimate against that of its own. In every window and third of an octave
-  the estimate is projected onto its own reference and the sum of the others, together, by a complex gain each: what a
-  separator lets through in one register, or for a while, counts, and what it adds of its own does not. The lower the
-  better.
+  separation campaigns, as museval computes it. Its distortion filters do not affect its SDR, so none are needed here.
+- si_sdr: scale-invariant SDR: the same with the reference scaled by the gain that fits the estimate best.
+- bleed_db: power of the other sources in the estimate relative to that of its own source; lower is better. In every
+  window and third of an octave the estimate is projected onto its reference and the sum of the others, with a complex
+  gain each. So what a separator lets through in one register, or for a while, counts; artefacts do not.
 
 References: Y. Mitsufuji et al., Music Demixing Challenge 2021, Frontiers in Signal Processing 1 (2022). F.-R. Stoter,
 A. Liutkus and N. Ito, The 2018 Signal Separation Evaluation Campaign, LVA/ICA 2018. J. Le Roux et al., SDR: half-baked
@@ -36,17 +35,16 @@ from .shift import ratio_db, shift_notes, until
 
 WINDOW_S = 1.0
 
-
 NOTHING_DB = -120.0
-"""Bleeding below this is the rounding of float32."""
+"""Bleeding below this is rounding noise of float32."""
 
 THIRDS_HZ = 1000.0 * 2.0 ** (np.arange(-16, 14) / 3)
-"""Edges of the bands in which bleeding is measured: 25 Hz to 20 kHz; all below and all above are bands of their own."""
+"""Edges of the bands for bleeding, 25 Hz to 20 kHz; all below is one more band, and so is all above."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """The figures of one stem, see the module; `over_time` holds "time_s" (where windows begin), "sdr", "bleed_db"."""
+    """The figures of one stem, see the module; `over_time` has "time_s" (starts of windows), "sdr", "bleed_db"."""
 
     sdr: float | None
     sdr_bsseval_v4: float | None
@@ -86,10 +84,11 @@ def sdr(reference: Audio, estimate: Audio) -> float:
 def evaluate(estimates: Mapping[str, Reader], references: Mapping[str, Reader]) -> dict[str, Score]:
     """The score of each estimate against the reference of its name; references without an estimate can bleed too.
 
-    What does not fit is made to fit, and a note says so: an estimate is resampled to the rate of its reference, mono is
-    taken for both channels of stereo, and of an estimate and its reference the longer one is cut. Another source that
-    ends earlier is silent from there on, and does not bleed. In blocks: memory does not grow with the track. Raises
-    ParameterError for an estimate without a reference.
+    Signals that do not match are adapted, and a note says so: an estimate is resampled to the rate of its reference,
+    mono stands for both channels of stereo, and the longer of an estimate and its reference is cut. Another source that
+    ends earlier is silent from there on and does not bleed. Memory does not grow with the track.
+
+    Raises ParameterError for an estimate without a reference.
     """
     for name in estimates:
         if name not in references:
@@ -138,7 +137,7 @@ class _Ledger:
         self.counted: list[bool] = []
 
     def add(self, reference: Block, estimate: Block, others: Block, all_sound: bool) -> None:
-        """The next window; `all_sound` says whether every source does."""
+        """Add the next window; `all_sound` says whether every source sounds in it."""
         left = self.frames - len(self.signal) * self.window
         if left <= 0:
             return
@@ -156,19 +155,19 @@ class _Ledger:
 
     @property
     def gain(self) -> float:
-        """That of the reference which suits the estimate best."""
+        """The gain of the reference that fits the estimate best."""
         return sum(self.product) / sum(self.signal) if any(self.signal) else 0.0
 
     @property
     def si_sdr(self) -> float:
         scaled = self.gain**2 * sum(self.signal)
         si_sdr = ratio_db(scaled, sum(self.estimate) - 2 * self.gain * sum(self.product) + scaled)
-        # What is left of an exact multiple of the reference is the rounding of float32, 2**-24 at most.
+        # The error of an exact multiple of the reference is rounding of float32, 2**-24 at most.
         return math.inf if si_sdr > 144 else si_sdr
 
     @property
     def is_multiple(self) -> bool:
-        """Whether the estimate is the reference but for its level and polarity."""
+        """Whether the estimate is the reference, apart from level and polarity."""
         return self.si_sdr == math.inf
 
     def score(self, notes: list[str]) -> Score:
@@ -192,7 +191,7 @@ class _Ledger:
         )
 
     def _undefined(self) -> Iterator[str]:
-        """Why figures are missing, in sentences."""
+        """Sentences that say why figures are missing."""
         if not any(self.signal):
             yield "the reference is silent: no ratio to it is defined"
         if not any(self.estimate):
@@ -213,7 +212,7 @@ def _band_products(reference: Block, estimate: Block, others: Block, sample_rate
     r, o, e = (scipy.fft.rfft(signal.astype(np.float64), size) for signal in (reference, others, estimate))
     edges = np.searchsorted(np.fft.rfftfreq(size, 1 / sample_rate), THIRDS_HZ)
     edges = np.unique(np.concatenate([[0], edges[edges < r.shape[1]]]))
-    # Bands that a low sample rate or a short window has not are empty at the end, so that all windows add up.
+    # Bands missing at a low sample rate or in a short window stay empty at the end, so that all windows add up.
     products = np.zeros((5, len(THIRDS_HZ) + 1), complex)
     for row, (a, b) in enumerate(((r, r), (o, o), (o, r), (r, e), (o, e))):
         products[row, : len(edges)] = np.add.reduceat((a.conj() * b).sum(0), edges)
@@ -224,7 +223,7 @@ def _projected_powers(products: np.ndarray) -> tuple[float, float]:
     """Powers of r and of o in the estimate, projected onto both with a complex gain each in every band."""
     rr, oo, cross, re, oe = products
     rr, oo = rr.real, oo.real
-    # A source that is silent in a band, or is the other one, explains nothing of its own there.
+    # A source that is silent in a band, or equals the other one, cannot be separated from it there.
     apart = np.where(rr * oo > 0, rr * oo - np.abs(cross) ** 2, 0.0)
     together = apart > 1e-9 * rr * oo
     determinant = np.where(together, apart, 1.0)
@@ -257,8 +256,7 @@ def _fit(reader: Reader, sample_rate: int, channels: int) -> Reader:
 
 
 def _windows(readers: list[Reader], window: int, frames: int) -> Iterator[tuple[Block, ...]]:
-    """All signals side by side in windows of `window` frames, the last one shorter, up to `frames`; silent after their
-    ends."""
+    """All signals side by side up to `frames`, in windows of `window` frames, the last one shorter; silence at ends."""
     return zip_blocks(*(rechunk(_padded(reader, window, frames), window) for reader in readers))
 
 
@@ -269,7 +267,7 @@ def _padded(reader: Reader, block_frames: int, frames: int) -> Iterator[Block]:
 
 
 def _fitting(estimate: Reader, reference: Reader, sample_rate: int, channels: int) -> list[str]:
-    """What was done to compare the two, in sentences."""
+    """Sentences on how the two were adapted for the comparison."""
     notes = []
     if estimate.sample_rate != sample_rate:
         notes.append(f"the estimate was resampled from {estimate.sample_rate} Hz to {sample_rate} Hz, as its reference")
@@ -287,12 +285,12 @@ def _fitting(estimate: Reader, reference: Reader, sample_rate: int, channels: in
 
 
 def _ended(name: str, references: Mapping[str, Reader], frames: int) -> Iterator[str]:
-    """Which of the other sources end before the stem `name` does."""
+    """Sentences on the other sources that end before the stem `name` does."""
     for other, reference in references.items():
         if other != name and reference.frames < frames:
             yield (
-                f"the reference of {other} ends after {reference.frames / reference.sample_rate:.3f} s: no bleeding of "
-                "it is told beyond"
+                f"the reference of {other} ends after {reference.frames / reference.sample_rate:.3f} s: it cannot "
+                "bleed after that"
             )
 
 

@@ -1,18 +1,18 @@
-"""What diagnosis rests on: powers, coherences and projections of mixture and stems, measured in one pass.
+"""The measurements behind diagnosis: powers, coherences and projections of mixture and stems, in one pass.
 
-Conventions: signals are first brought down to about LOWERED_HZ by plain averages of neighbouring frames. What that
-folds into the range is the same for a stem and for what leaked from it, so no relation between signals changes, and it
-is weak where anything is looked at. Spectra are of WINDOW_S, Hann, half overlapping; SPAN_WINDOWS of them make a span,
-for which one row of sums is kept, so memory grows by some hundred bytes a second. Powers are summed over channels.
+Conventions: signals are first reduced to about REDUCED_HZ by averaging neighbouring frames. The aliases of that are the
+same in a stem and in what leaked from it, so relations between signals stay as they are, and they are weak in the range
+that is measured. Spectra are of WINDOW_S, Hann windows, half overlapping. SPAN_WINDOWS windows make a span, which keeps
+one row of sums, so memory grows by some hundred bytes a second. Powers are summed over channels.
 
-- Coherence: two instruments are not coherent. The magnitude-squared coherence of a stem with one that it is no part of
-  is about 1 over the number of windows in a span; with one that leaked into it, it is 1. `shared` is the power in a
-  stem that is coherent with its partner, bin by bin, at most all of it.
-- Projection: the gain with which a stem is found in the mixture, <stem, mixture> / <stem, stem>, is 1 for a true stem
-  whatever plays beside it. What a separator took away, it raises. Its imaginary part holds only chance correlation with
-  what else plays, which the real part has too: so it says how far that is to be trusted.
-- Pitch: that of a window is its lowest spectral peak within PARTIAL_DB of the highest: for one note its fundamental
-  unless that is weak, for a chord its lowest note.
+- Coherence: two instruments are not coherent. The magnitude-squared coherence of a stem with an instrument that it does
+  not hold is about 1 over the number of windows in a span; with one that leaked into it, it is 1. `shared` is the power
+  in a stem that is coherent with its partner, bin by bin, and at most all of it.
+- Projection: the gain with which a stem is found in the mixture, <stem, mixture> / <stem, stem>, is 1 for a true stem,
+  whatever plays beside it. It is above 1 where the separator took something away. Its imaginary part holds only chance
+  correlation with the other instruments. The real part holds as much, so the imaginary part shows its uncertainty.
+- Pitch: the pitch of a window is its lowest spectral peak within PARTIAL_DB of the highest one. For a single note that
+  is its fundamental, unless that is weak; for a chord it is the lowest note.
 
 References: P. D. Welch, The use of fast Fourier transform for the estimation of power spectra, IEEE Trans. Audio
 Electroacoustics 15(2), 1967. G. C. Carter, Coherence and time delay estimation, Proc. IEEE 75(2), 1987.
@@ -32,13 +32,13 @@ from ..audio import Block, Reader, rechunk, zip_blocks
 from ..stemnames import ABOVE_BASS_HZ, BASS, BASS_BODY_HZ, BELOW_GUITAR_HZ, GUITAR_LOW_HZ, partners
 
 SILENT_DBFS = -70.0
-"""A signal whose RMS is below this is taken to be silent."""
+"""A signal with an RMS below this counts as silent."""
 
 WINDOW_S = 0.19
 SPAN_WINDOWS = 22
-"""2 s."""
+"""Windows in a span, which lasts 2 s."""
 
-LOWERED_HZ = 11025
+REDUCED_HZ = 11025
 RANGE_HZ = (25.0, 5000.0)
 PITCH_HZ = (25.0, 4000.0)
 PARTIAL_DB = -15.0
@@ -47,11 +47,11 @@ CLIP_TOLERANCE = 1e-4
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """What was measured of stems and their mixture.
+    """The measurements of stems and their mixture.
 
-    `rows` has an entry for each span under (stem, what) and `windows` one for each window of the bass;
-    `samples` says of every stem what its samples tell. `bass` and `partner` are names of stems, or None; `restored_db`
-    is by how much each stem's level was already restored.
+    `rows` has an entry for each span under (stem, what), `windows` one for each window of the bass; `samples` are
+    checks of each stem's samples. `bass` and `partner` are names of stems, or None; `restored_db` is the gain by which
+    each stem's level was already restored.
     """
 
     seconds: float
@@ -69,33 +69,33 @@ class Evidence:
         return {self.bass: self.partner, self.partner: self.bass}.get(stem) or ""
 
     def over(self, spans: int, stem: str, what: str) -> np.ndarray:
-        """A row, summed over `spans` spans around each."""
+        """A row, each entry summed over the `spans` spans around it."""
         return moving_sum(self.rows[stem, what], spans)
 
 
 def measure(mixture: Reader, stems: Mapping[str, Reader], restored_db: Mapping[str, float] | None = None) -> Evidence:
-    """One pass over the mixture and the stems, all of one shape and rate."""
+    """Measure the mixture and the stems, all of one shape and sample rate, in one pass."""
     bass = BASS if BASS in stems else None
     partner = next(iter(partners(stems)), None)
-    heard = [name for name in (bass, partner) if name is not None]
-    places = [0, *(1 + list(stems).index(name) for name in heard)]
+    pair = [name for name in (bass, partner) if name is not None]
+    chosen = [0, *(1 + list(stems).index(name) for name in pair)]
     samples = {name: SampleCheck() for name in stems}
     rows: dict[tuple[str, str], list[np.ndarray]] = {}
     windows: dict[str, list[np.ndarray]] = {"product": [], "power": [], "pitch_hz": []}
-    for blocks, lowered, frequencies, spectra in spectrogram([mixture, *stems.values()], places):
+    for blocks, reduced, frequencies, spectra in spectrogram([mixture, *stems.values()], chosen):
         for name, block in zip(stems, blocks[1:], strict=True):
             samples[name].add(block)
-        residual = lowered[0] - np.sum(lowered[1:], axis=0)
+        residual = reduced[0] - np.sum(reduced[1:], axis=0)
         row: dict[tuple[str, str], Any] = {
             ("mixture", "frames"): blocks[0].shape[1],
-            ("mixture", "energy"): energy(lowered[0]),
+            ("mixture", "energy"): energy(reduced[0]),
             ("residual", "energy"): energy(residual),
         }
-        powers = {name: power(spectrum) for name, spectrum in zip(("mixture", *heard), spectra, strict=True)}
+        powers = {name: power(spectrum) for name, spectrum in zip(("mixture", *pair), spectra, strict=True)}
         bins = {name: windowed.sum(0, dtype=np.float64) for name, windowed in powers.items()}
         for name in bins:
             row.update({(name, what): value for what, value in _bands(bins[name], frequencies).items()})
-        for name, spectrum in zip(heard, spectra[1:], strict=True):
+        for name, spectrum in zip(pair, spectra[1:], strict=True):
             row[name, "register"], pitch_hz = register_sums(powers[name], frequencies)
             row[name, "in_mixture"] = _inner(spectrum, spectra[0])
             if name == bass:
@@ -103,9 +103,9 @@ def measure(mixture: Reader, stems: Mapping[str, Reader], restored_db: Mapping[s
                 windows["product"].append((spectrum[..., body].conj() * spectra[0][..., body]).sum((0, 2)))
                 windows["power"].append(powers[name][:, body].sum(1))
                 windows["pitch_hz"].append(pitch_hz)
-        if len(heard) == 2:
+        if len(pair) == 2:
             row["pair", "product"] = _inner(*spectra[1:])
-            row.update(_shared(heard, spectra[1:], bins, frequencies))
+            row.update(_shared(pair, spectra[1:], bins, frequencies))
         for key, value in row.items():
             rows.setdefault(key, []).append(np.asarray(value, np.float64))
     rate = mixture.sample_rate
@@ -123,8 +123,10 @@ def measure(mixture: Reader, stems: Mapping[str, Reader], restored_db: Mapping[s
 
 
 def moving_sum(values: np.ndarray, count: int) -> np.ndarray:
-    """The sum over `count` entries around each (one more before it where `count` is even), at the ends over the first
-    or the last `count`; over all where there are not so many."""
+    """Moving sum over the `count` entries around each one, with one more before it than after where `count` is even.
+
+    At the ends it is the sum of the first or last `count` entries; with fewer entries, of all.
+    """
     count = min(count, len(values))
     sums = np.concatenate([[0.0], np.cumsum(values)])
     first = np.clip(np.arange(len(values)) - count // 2, 0, len(values) - count)
@@ -139,7 +141,7 @@ def energy(block: Block) -> float:
 
 @dataclass
 class SampleCheck:
-    """What samples tell: frames, energy, sum of each channel, peak, and how many pairs in a row lie at the peak."""
+    """Frames, energy, sum of each channel, peak, and number of neighbouring pairs of samples at the peak (clipping)."""
 
     frames: int = 0
     energy: float = 0.0
@@ -148,7 +150,7 @@ class SampleCheck:
     sums: np.ndarray = field(default_factory=lambda: np.zeros(1))
 
     def add(self, block: Block) -> None:
-        """Take the next block, shape (channels, n)."""
+        """Add the next block, shape (channels, n)."""
         peak = max(float(block.max()), -float(block.min()))
         if peak > self.peak * (1 + CLIP_TOLERANCE):
             self.peak, self.clipped = peak, 0
@@ -182,7 +184,7 @@ def _bands(bins: np.ndarray, frequencies: np.ndarray) -> dict[str, float]:
 def _shared(
     names: Sequence[str], spectra: Sequence[np.ndarray], bins: Mapping[str, np.ndarray], frequencies: np.ndarray
 ) -> dict[tuple[str, str], float]:
-    """The power in each of two stems that is coherent with the other, by band."""
+    """The power in each of two stems that is coherent with the other stem, by band."""
     crossed = np.einsum("cwb,cwb->b", spectra[0].conj(), spectra[1])
     coherent = np.square(np.abs(crossed), dtype=np.float64)
     row = {}
@@ -197,10 +199,9 @@ def _shared(
 
 
 def register_sums(power: np.ndarray, frequencies: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sums over power spectra (windows, bins), and the pitch of each window, NaN where there is none.
+    """Sums over power spectra (windows, bins), shape (5,), and the pitch of each window in Hz, NaN without one.
 
-    The sums are of power, power below GUITAR_LOW_HZ, power above ABOVE_BASS_HZ, magnitude, and magnitude times log
-    pitch.
+    The sums are power, power below GUITAR_LOW_HZ, power above ABOVE_BASS_HZ, magnitude, and magnitude times log pitch.
     """
     inside = frequencies <= PITCH_HZ[1]
     power, frequencies = power[:, inside], frequencies[inside]
@@ -218,18 +219,18 @@ def register_sums(power: np.ndarray, frequencies: np.ndarray) -> tuple[np.ndarra
 
 
 def hop_length(sample_rate: int) -> int:
-    """Frames from one window to the next."""
+    """Frames from one window to the next at `sample_rate`."""
     factor = _factor(sample_rate)
     result: int = factor * 2 ** round(math.log2(WINDOW_S * sample_rate / factor)) // 2
     return result
 
 
 def _factor(sample_rate: int) -> int:
-    return max(1, round(sample_rate / LOWERED_HZ))
+    return max(1, round(sample_rate / REDUCED_HZ))
 
 
-def _lower(block: Block, factor: int) -> Block:
-    """Sums of `factor` neighbouring frames each, over sqrt(factor): sines far below the new rate keep their power."""
+def _reduced(block: Block, factor: int) -> Block:
+    """Sums of `factor` neighbouring frames, over sqrt(factor): sines far below the new rate keep their power."""
     if factor == 1:
         return block
     if block.shape[1] % factor:
@@ -244,8 +245,10 @@ def _lower(block: Block, factor: int) -> Block:
 def spectrogram(
     readers: Sequence[Reader], chosen: Sequence[int]
 ) -> Iterator[tuple[tuple[Block, ...], list[Block], np.ndarray, list[np.ndarray]]]:
-    """For each span of all signals the new samples, the same lowered, the bins in RANGE_HZ, and of those at the places
-    in `chosen` the spectra that these samples complete, complex64 (channels, windows, bins)."""
+    """For each span: blocks of all signals, the same at the reduced rate, frequencies of the bins in RANGE_HZ, spectra.
+
+    Spectra are complex64 (channels, windows, bins), of the signals with their indices in `chosen`.
+    """
     rate, channels = readers[0].sample_rate, readers[0].channels
     factor = _factor(rate)
     hop = hop_length(rate) // factor
@@ -255,12 +258,12 @@ def spectrogram(
     held = {place: np.zeros((channels, hop), np.float32) for place in chosen}
     span = SPAN_WINDOWS * hop * factor
     for blocks in zip_blocks(*(rechunk(reader.blocks(span), span) for reader in readers)):
-        lowered = [_lower(block, factor) for block in blocks]
-        padding = np.zeros((channels, -lowered[0].shape[1] % hop), np.float32)
+        reduced = [_reduced(block, factor) for block in blocks]
+        padding = np.zeros((channels, -reduced[0].shape[1] % hop), np.float32)
         spectra = []
         for place in chosen:
-            signal = np.concatenate([held[place], lowered[place], padding], axis=1)
+            signal = np.concatenate([held[place], reduced[place], padding], axis=1)
             windows = np.lib.stride_tricks.sliding_window_view(signal, 2 * hop, axis=1)[:, ::hop]
             spectra.append(np.ascontiguousarray(scipy.fft.rfft(windows * window)[..., inside]))
             held[place] = signal[:, -hop:]
-        yield blocks, lowered, bins[inside], spectra
+        yield blocks, reduced, bins[inside], spectra

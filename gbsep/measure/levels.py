@@ -1,14 +1,14 @@
-"""How loud a signal is, and what gain brings a separated stem back to the level it had in the mixture.
+"""How loud a signal is, and the gain that brings a separated stem back to its level in the mixture.
 
-Conventions: a gain or a ratio of amplitudes is in dB (20 log10); 0 dBFS is a sample at +-1.0 for peaks and a
-full-scale square wave for RMS; loudness is the integrated, gated loudness of ITU-R BS.1770-4 in LUFS. Silence has
-no level: -inf in Python, null in JSON.
+Conventions: gains and ratios of amplitudes are in dB (20 log10). 0 dBFS is a sample at +-1.0 for peaks, and a
+full-scale square wave for RMS. Loudness is the integrated, gated loudness of ITU-R BS.1770-4 in LUFS. Silence has no
+level: -inf in Python, null in JSON.
 
-Every measure is an accumulator fed with blocks of any size, `add(...)` for the next block and a result at any time, so
-memory does not grow with the track (but for the gate: BS.1770 decides at the end which 400 ms count, so loudness keeps
-one float per 100 ms).
+Every measure is an accumulator: `add(...)` takes the next block, of any size, and the result can be read at any time.
+So memory does not grow with the track, except for the gate: BS.1770 decides at the end which 400 ms count, so loudness
+keeps one float per 100 ms.
 
-The K-weighting is the one of pyloudnorm, read from it, so that a figure here is the figure there.
+The K-weighting filters are read from pyloudnorm, so figures agree with pyloudnorm's.
 
 References: ITU-R BS.1770-4 (2015), Algorithms to measure audio programme loudness. C. J. Steinmetz and J. D. Reiss,
 pyloudnorm: A simple yet flexible loudness meter in Python, AES 150 (2021). C. L. Lawson and R. J. Hanson, Solving Least
@@ -28,14 +28,14 @@ from ..errors import ParameterError, nearest
 from ..params import LIMIT_DB, RESTORATION, TARGET_DBFS, TARGET_LUFS
 
 SILENCE_DBFS = -100.0
-"""A stem below this is silent, whatever the rounding of the separator left in it: restoration leaves it alone."""
+"""A stem with a peak below this holds only rounding noise: it counts as silent and is not restored."""
 
-_UNHEARD = 2.0**-22
-"""Samples below this, four roundings of float32 at full scale, are not weighted: the gate of -70 LUFS lets no such
-sound in. What is left of a mixture when its stems are taken away is of that kind."""
+_NEGLIGIBLE = 2.0**-22
+"""Blocks with samples below this, four roundings of float32 at full scale, skip the K-weighting: they are far below the
+gate of -70 LUFS. The residual of a mixture minus its stems is often such a signal."""
 
 _CHUNK_FRAMES = 2**14
-"""Frames worked on at once, so that the float64 copies stay in the processor's cache."""
+"""Frames processed at once, so that the float64 copies stay in the processor's cache."""
 
 
 def to_db(amplitude: float) -> float:
@@ -50,7 +50,7 @@ def to_amplitude(db: float) -> float:
 
 
 def _inner(a: np.ndarray, b: np.ndarray) -> float:
-    """Inner product in one thread: BLAS would share so small a job out, at a loss, and round by the thread count."""
+    """Inner product in one thread: BLAS would split it, at a loss, and round differently for each number of threads."""
     return float(np.einsum("ij,ij->", a, b))
 
 
@@ -61,7 +61,7 @@ def as_json(level: float) -> float | None:
 
 @dataclass(frozen=True)
 class Levels:
-    """Sample peak, RMS over all channels, and integrated loudness of a whole signal; -inf where there is none."""
+    """Sample peak, RMS over all channels and integrated loudness of a whole signal; -inf for silence."""
 
     peak_dbfs: float
     rms_dbfs: float
@@ -72,7 +72,7 @@ class Levels:
         return {name: as_json(value) for name, value in asdict(self).items()}
 
     def raised(self, gain_db: float) -> Levels:
-        """The levels of the same signal with a gain."""
+        """The levels of the same signal after a gain in dB."""
         return Levels(self.peak_dbfs + gain_db, self.rms_dbfs + gain_db, self.loudness_lufs + gain_db)
 
 
@@ -83,7 +83,7 @@ class Meter:
     """Peak, RMS and loudness of a signal, in one pass over its blocks.
 
     Loudness is -inf below the absolute gate of -70 LUFS and for less than 400 ms of signal, where BS.1770 defines none.
-    Raises ParameterError for a sample rate at which the K-weighting has no place (3 kHz and below).
+    Raises ParameterError for a sample rate of 3 kHz or below, which is too low for the K-weighting.
 
     >>> meter = Meter(48000, channels=2)
     >>> meter.add(np.ones((2, 480), np.float32))
@@ -107,12 +107,12 @@ class Meter:
         self._weighted = [0.0]  # K-weighted energy of each 100 ms, the last one still filling
 
     def add(self, block: Block) -> None:
-        """Take the next block, shape (channels, n)."""
+        """Add the next block, shape (channels, n)."""
         for start in range(0, block.shape[1], _CHUNK_FRAMES):
             self._add_chunk(block[:, start : start + _CHUNK_FRAMES])
 
     def levels(self) -> Levels:
-        """The levels of all that was added."""
+        """The levels of all blocks so far."""
         rms = math.sqrt(self._energy / (self._frames * self._channels)) if self._frames else 0.0
         return Levels(to_db(self._peak), to_db(rms), self._loudness())
 
@@ -126,7 +126,7 @@ class Meter:
         samples = signal.view(np.float64).reshape(-1, self._channels)
         samples[:] = chunk.T
         self._energy += _inner(samples, samples)
-        if max(peak, np.abs(self._state).max()) < _UNHEARD:
+        if max(peak, np.abs(self._state).max()) < _NEGLIGIBLE:
             self._state[:] = 0.0
             power = np.zeros(samples.size)
         else:
@@ -190,13 +190,13 @@ def measure(signal: Reader) -> Levels:
 
 
 class NullTest:
-    """Peak of what is left when parts are taken from their mixture: how exactly they add up to it."""
+    """Peak of mixture minus parts: how exactly the parts add up to their mixture."""
 
     def __init__(self) -> None:
         self._peak = 0.0
 
     def add(self, mixture: Block, parts: Iterable[Block]) -> None:
-        """Take the next block of the mixture and of each part, all of shape (channels, n)."""
+        """Add the next block of the mixture and of each part, all of shape (channels, n)."""
         left = mixture.astype(np.float64)
         for part in parts:
             left -= part
@@ -205,12 +205,12 @@ class NullTest:
 
     @property
     def peak_dbfs(self) -> float:
-        """-inf when the parts add up to the last bit."""
+        """Peak of the difference; -inf when the parts add up to the last bit."""
         return to_db(self._peak)
 
 
 class Gram:
-    """Inner products of a mixture and its stems, accumulated in float64: all that a least-squares fit needs.
+    """The Gram matrix of a mixture and its stems, accumulated in float64: all that a least-squares fit needs.
 
     `matrix` is symmetric, shape (n + 1, n + 1): the stems in the order of `names`, then the mixture.
     """
@@ -221,7 +221,7 @@ class Gram:
         self.matrix = np.zeros((len(self.names) + 1, len(self.names) + 1))
 
     def add(self, mixture: Block, stems: Mapping[str, Block]) -> None:
-        """Take the next block of the mixture and of each named stem, all of shape (channels, n)."""
+        """Add the next block of the mixture and of each named stem, all of shape (channels, n)."""
         signals = [*(stems[name] for name in self.names), mixture]
         for start in range(0, mixture.shape[1], _CHUNK_FRAMES):
             rows = [signal[:, start : start + _CHUNK_FRAMES].astype(np.float64) for signal in signals]
@@ -232,17 +232,17 @@ class Gram:
 
 
 def fit_gains(gram: Gram, limits_db: Mapping[str, float]) -> dict[str, float]:
-    """Gains in dB, each between 0 and its stem's limit, with which the stems best add up to the mixture.
+    """The gains in dB, each from 0 to its stem's limit, with which the stems add up to the mixture best.
 
-    The least-squares solution of mixture = sum of gain x stem under those bounds, exact (bounded-variable least
-    squares). A stem with the limit 0, or without one, takes part as it is; a silent stem (SILENCE_DBFS) stays at 0 dB.
-    Where the fit is not unique, as with two equal stems, the smallest change is taken. To fit a stem alone, as where a
-    preset makes the other stem its complement, give a Gram of it alone.
+    Exact least-squares solution of mixture = sum of gain x stem under these bounds (bounded-variable least squares). A
+    stem with a limit of 0, or without one, keeps its level but takes part in the fit. A silent stem (SILENCE_DBFS)
+    stays at 0 dB. Where the fit is not unique, as with two equal stems, the smallest change is taken. To fit one stem
+    alone, as where a preset makes the other one its complement, pass a Gram of that stem only.
 
-    A source that no stem takes moves a gain only by its chance correlation with the stem. Bleeding biases it: stems
-    that each hold a share b of the other still add up to the mixture exactly, with 1 / (1 + b) of the gain, so no
-    weighting of the fit can tell. The error in dB of the gains that restore true stems attenuated by 1 to 6 dB, over
-    four songs:
+    A source that no stem holds moves a gain only by its chance correlation with the stem. Bleeding biases the gains:
+    stems that each hold a share b of the other still add up to the mixture exactly, with 1 / (1 + b) of the gain, and
+    no weighting of the fit can detect that. The error in dB of the gains that restore true stems attenuated by 1 to
+    6 dB, over four songs:
 
                                                 bass: median, worst   guitar: median, worst
         true stems                   together          0.00   0.00            0.00   0.00
@@ -267,12 +267,12 @@ def fit_gains(gram: Gram, limits_db: Mapping[str, float]) -> dict[str, float]:
         return gains_db
     from scipy.optimize import lsq_linear
 
-    # The unknown is the change, gain - 1, from 0 to its limit; the target is what the stems as they are leave over.
+    # The unknowns are the changes, gain - 1, from 0 to their limits; the target is the mixture minus the stems.
     inner = gram.matrix[np.ix_(fitted, fitted)]
     left = gram.matrix[fitted, -1] - gram.matrix[fitted, :-1].sum(axis=1)
     scale = 1.0 / np.sqrt(inner.diagonal())
     values, vectors = np.linalg.eigh(inner * scale * scale[:, np.newaxis])
-    known = values > 1e-9  # a direction without energy says nothing: no change along it
+    known = values > 1e-9  # no change along a direction without energy
     root = np.sqrt(values[known])
     highest = np.array([to_amplitude(limits_db[gram.names[i]]) - 1.0 for i in fitted])
     change = lsq_linear(
@@ -288,7 +288,7 @@ def fit_gains(gram: Gram, limits_db: Mapping[str, float]) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Restore:
-    """How the level of one stem is restored.
+    """How to restore the level of one stem.
 
     - none: not at all;
     - mixture_fit: by the gain of `fit_gains`, between 0 and `limit_db`;
@@ -312,10 +312,10 @@ class Restore:
 
 
 def restoration_gains(restore: Mapping[str, Restore], levels: Mapping[str, Levels], gram: Gram) -> dict[str, float]:
-    """The gain in dB of each stem in `restore`, from the levels it came with and, for mixture_fit, the Gram.
+    """The gain in dB of each stem in `restore`, from its levels and, for mixture_fit, the Gram.
 
-    Silence is left alone: 0 dB for a stem with a peak below SILENCE_DBFS, or without loudness where that is measured.
-    The Gram holds at least the stems to be fitted; others in it take part in the fit as they came.
+    Silence gets 0 dB: a stem with a peak below SILENCE_DBFS, or without loudness where that is the target. The Gram
+    holds at least the stems to fit; further stems in it take part in the fit at their level.
     """
     fitted = fit_gains(gram, {name: how.limit_db for name, how in restore.items() if how.method == "mixture_fit"})
     gains_db = {}
@@ -332,7 +332,7 @@ def restoration_gains(restore: Mapping[str, Restore], levels: Mapping[str, Level
 
 
 def shared_gain(peaks_dbfs: Iterable[float], largest_sample: float) -> float:
-    """The gain in dB, 0 or below, for all files of a render alike, so that none clips in their format.
+    """The gain in dB, 0 or below, that all files of a render get so that none clips in their format.
 
     `largest_sample` is the largest positive sample of the format, such as 1 - 2**-15 for 16-bit PCM or infinity for
     float32. 0 dB when no peak is above full scale: a sample at exactly +1.0 is written one step of the format lower, as

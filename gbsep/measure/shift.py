@@ -1,4 +1,4 @@
-"""How an estimate lies against its reference: late or early by some frames, or inverted."""
+"""How an estimate is aligned with its reference: late or early by some frames, or inverted."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ import scipy  # its parts, which take long to load, are loaded when they are fir
 from ..audio import Block, Reader, rechunk
 
 LARGEST_SHIFT_S = 0.5
-"""How far an estimate may lie from its reference to be recognised as shifted."""
+"""Largest shift that is recognised, in seconds."""
 
 SHIFT_GAIN_DB = 1.0
-"""By how much a shift must raise the SDR to be worth a word: a filter's delay of some frames is no mistake."""
+"""Least gain in SDR for which a shift is reported: a filter's delay of a few frames is no mistake."""
 
 
 @dataclass(frozen=True)
 class Shift:
-    """By how many frames an estimate is late (negative: early), whether its polarity is inverted, and its SDR in dB
-    before and after both are undone."""
+    """Frames by which an estimate is late (negative: early), whether its polarity is inverted, and its SDR in dB before
+    and after both are corrected."""
 
     frames: int
     is_inverted: bool
@@ -31,11 +31,11 @@ class Shift:
 
 
 def find_shift(reference: Reader, estimate: Reader, frames: int) -> Shift:
-    """How an estimate lies against its reference.
+    """The shift of an estimate against its reference.
 
-    The place of the highest cross-correlation within LARGEST_SHIFT_S, or of the lowest where that outweighs it; none
-    unless undoing it raises the SDR by SHIFT_GAIN_DB. Blocks of the estimate are correlated with the reference around
-    them; what enters or leaves at the ends of the track is neglected.
+    It is the lag of the largest cross-correlation, positive or negative, within LARGEST_SHIFT_S; 0 unless correcting it
+    raises the SDR by SHIFT_GAIN_DB. Blocks of the estimate are correlated with the reference around them; the ends of
+    the track, which a shift moves in or out, are neglected.
     """
     reach = min(round(LARGEST_SHIFT_S * reference.sample_rate), frames - 1)
     block_frames = max(2**17, 2 * reach)
@@ -43,7 +43,7 @@ def find_shift(reference: Reader, estimate: Reader, frames: int) -> Shift:
     correlation = np.zeros(2 * reach + 1)
     signal = estimated = 0.0
     around = np.zeros((reference.channels, reach))
-    # The reference is read `reach` frames ahead, with as much of silence before and after it.
+    # The reference is read `reach` frames ahead, with `reach` frames of silence before and after it.
     silence = np.zeros((reference.channels, reach), np.float32)
     ahead = rechunk(itertools.chain(until(reference, frames), [silence] if reach else []), block_frames)
     for piece in rechunk(until(estimate, frames), block_frames):
@@ -53,7 +53,7 @@ def find_shift(reference: Reader, estimate: Reader, frames: int) -> Shift:
         window = around[:, : n + 2 * reach]
         spectra = scipy.fft.rfft(window, size).conj() * scipy.fft.rfft(piece.astype(np.float64), size)
         lagged = scipy.fft.irfft(spectra.sum(0), size)
-        # Entry k: the estimate against the reference from `reach - k` frames later on, so k is how late it is.
+        # Entry k: the estimate against the reference `reach - k` frames later, so k grows with its delay.
         correlation += lagged[(np.arange(2 * reach + 1) - 2 * reach) % size]
         signal += float(np.square(window[:, reach : reach + n], dtype=np.float64).sum())
         estimated += float(np.square(piece, dtype=np.float64).sum())
@@ -70,7 +70,7 @@ def find_shift(reference: Reader, estimate: Reader, frames: int) -> Shift:
 
 
 def shift_notes(reference: Reader, estimate: Reader, frames: int) -> Iterator[str]:
-    """What to say of an estimate that is shifted or inverted, in a sentence; nothing of any other."""
+    """A sentence for an estimate that is shifted or inverted; nothing for any other."""
     found = find_shift(reference, estimate, frames)
     faults, remedies = [], []
     if found.is_inverted:

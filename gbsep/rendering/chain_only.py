@@ -130,7 +130,7 @@ def run_chain(plan: ChainPlan, progress: Progress = silent) -> ChainOutcome:
     """Carry out a plan. Raises GbsepError and leaves no partial file."""
     if plan.failure is not None:
         raise plan.failure
-    with shelf.replacing(plan.path) as file:
+    with shelf.staged_file(plan.path) as file:
         written = write(plan.target, [plan.signal], plan.sidechains, file.parent, partial(progress, "process"))
     before, after, plugins = rows(written.signals[plan.signal.name])
     return ChainOutcome(plan.input, plan.path, before, after, plugins, (*plan.warnings, *written.warnings))

@@ -30,7 +30,7 @@ from ..preset.names import preset_names
 from ..schema import is_plain_name
 from ..separation.backend import SEPARATION_VERSION, Context, backend_named
 from ..shelf import folder as shelf
-from ..shelf import record, review
+from ..shelf import projects, record, review
 from ..store.hashes import remembered_hash
 from ..store.identity import content_hash
 from ..version import __version__
@@ -300,7 +300,7 @@ def _orphans(folder: Path, names: Collection[str], out: Path) -> list[str]:
     gone = shelf.superseded(folder, names)
     return [
         f"{', '.join(lost)} will be deleted, to which {project} refers: write it again"
-        for project, lost in shelf.referring(folder, gone, out).items()
+        for project, lost in projects.referring(folder, gone, out).items()
     ]
 
 

@@ -31,12 +31,11 @@ from ..separation.compute import threads
 
 @dataclass(frozen=True)
 class Target:
-    """The files to write: what a whole render and a chain alone have in common.
+    """The files to write, for a whole render or for a chain alone.
 
-    `names` are the names of the files by signal; a signal without one is measured and not written. Each is `frames`
-    long, in frames of the input, and `tail_s` of what rings out. `start_s` is where in the song the first frame lies.
-    `broadcast` is the Broadcast WAV chunk of the files. `preset` is for messages, and `expected` are warnings that
-    were given before.
+    `names` are the names of the files by signal; a signal without one is measured and not written. Each file has
+    `frames` frames plus a tail of `tail_s`. `start_s` is the position of the first frame in the song. `broadcast` is
+    the Broadcast WAV chunk of the files. `preset` is for messages; warnings in `expected` are not repeated.
     """
 
     preset: str
@@ -66,7 +65,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Signal:
-    """A signal to be processed: as it comes in, the gain in dB that it was given before, and its chain."""
+    """A signal to process: its restored samples, the gain in dB that restored it, and its chain."""
 
     name: str
     restored: Reader
@@ -76,7 +75,7 @@ class Signal:
 
 @dataclass(frozen=True)
 class Processed:
-    """The levels of a signal as it was separated and as it is written, and what its plug-ins did."""
+    """The levels of a signal as separated and as written, the reports of its plug-ins, warnings."""
 
     before: levels.Levels
     after: levels.Levels
@@ -86,7 +85,7 @@ class Processed:
 
 @dataclass(frozen=True)
 class Written:
-    """What was written, by the names of the signals; `after` has the gain in dB that all files share."""
+    """What was written, by the names of the signals; their `after` includes the gain that all files share."""
 
     signals: Mapping[str, Processed]
     shared_gain_db: float
@@ -94,7 +93,7 @@ class Written:
 
 
 class _Progress:
-    """How much of all signals is done, and whether to stop."""
+    """The progress of all signals together, and whether to stop."""
 
     def __init__(self, frames: int, report: Callable[[float], None]):
         self.stop = threading.Event()
@@ -102,7 +101,7 @@ class _Progress:
         self._lock = threading.Lock()
 
     def add(self, frames: int) -> None:
-        """`frames` more are done."""
+        """Count `frames` more as done."""
         with self._lock:
             self._done += frames
             share = self._done / self._frames
@@ -111,7 +110,7 @@ class _Progress:
 
 @dataclass(frozen=True)
 class _Work:
-    """What all signals are processed with; `spools` hold those that wait until all peaks are known, by name."""
+    """What the processing of all signals shares; `spools`, by name, hold signals until all peaks are known."""
 
     target: Target
     sidechains: Mapping[str, Reader]
@@ -142,18 +141,18 @@ def write(
         spools = {name: held.enter_context(Spool([name], *shape)) for name in waiting}
         work = _Work(target, sidechains, place, counter, spools)
         try:
-            made = list(pool.map(partial(_process, work), signals))
-            processed = {signal.name: one for signal, one in zip(signals, made, strict=True)}
+            results = list(pool.map(partial(_process, work), signals))
+            processed = {signal.name: result for signal, result in zip(signals, results, strict=True)}
             peaks_dbfs = [processed[name].after.peak_dbfs for name in spools]
             shared_db = levels.shared_gain(peaks_dbfs, largest_sample(target.output)) if spools else 0.0
             list(pool.map(partial(_convert, work, shared_db), spools))
         except BaseException:
             counter.stop.set()
             raise
-    warnings = [message for one in made for message in one.warnings]
+    warnings = [message for result in results for message in result.warnings]
     if shared_db:
         warnings.append(f"all files are {-shared_db:.2f} dB quieter, so that none clips in {target.output.container}")
-        processed = {name: replace(one, after=one.after.raised(shared_db)) for name, one in processed.items()}
+        processed = {name: replace(result, after=result.after.raised(shared_db)) for name, result in processed.items()}
     return Written(processed, shared_db, tuple(warnings))
 
 
@@ -202,7 +201,7 @@ def _metered(blocks: Iterable[Block], meter: levels.Meter) -> Iterator[Block]:
 
 
 def _convert(work: _Work, gain_db: float, name: str) -> None:
-    """Write the file of a signal that waits in its spool."""
+    """Write the file of a signal from its spool."""
     gain = np.float32(levels.to_amplitude(gain_db))
     with work.target.create(name, work.place) as file:
         for block in work.spools[name].reader(name).blocks():
@@ -213,7 +212,7 @@ def _convert(work: _Work, gain_db: float, name: str) -> None:
 def diagnosing(
     mixture: Reader, stems: Mapping[str, Reader], gains_db: Mapping[str, float]
 ) -> Iterator[Future[tuple[diagnose.Finding, ...]]]:
-    """What is wrong with unprocessed stems, found in a thread meanwhile; an error raised meanwhile ends it."""
+    """Diagnose the unprocessed stems in a thread while the block runs; an error in the block stops it."""
     stop = threading.Event()
 
     def blocks(block_frames: int) -> Iterator[Block]:
@@ -232,7 +231,7 @@ def diagnosing(
 
 @contextmanager
 def naming(place: str) -> Iterator[None]:
-    """Say of which preset, and where in it, a plug-in is that fails, or a parameter that is wrong."""
+    """Name the preset, and the place in it, in errors of plug-ins and parameters."""
     try:
         yield
     except ParameterError as error:

@@ -107,7 +107,7 @@ def separate(
     made = (shared or {}).get(key)
     stems, from_cache = (made, True) if made else _cached(separation, key, mixture, progress, warnings)
     if stems is None:
-        # What is handed on must not lie in the staging folder, which goes when this render is done.
+        # Stems that are shared must not lie in the staging folder, which is removed after this render.
         folder = place if shared is None else separation.scratch
         spool = Spool(separation.wanted, mixture.sample_rate, mixture.channels, folder)
         if shared is None:
@@ -142,7 +142,7 @@ def _cached(
 def _blocks(
     separation: Separation, mixture: Reader, progress: Callable[[float], None], warnings: list[str]
 ) -> Iterator[dict[str, Block]]:
-    """What the separator gives, block by block, when it is its turn."""
+    """The separator's blocks, from when the device is free."""
     context = replace(separation.context, progress=progress, warn=warnings.append)
     with turn(separation.identity.get("device")):
         yield from stem_blocks(mixture, separation.backend, separation.settings, context)
@@ -151,13 +151,13 @@ def _blocks(
 def _names(
     swap: Literal["auto"] | Pairs, stems: Mapping[str, Reader], warnings: list[str]
 ) -> tuple[Mapping[str, str], Mapping[str, Any] | None]:
-    """Names that some of the stems get instead of theirs, and what was found where a swap is looked for."""
+    """New names of the stems that are renamed, and the verdict on a swap as JSON where one is looked for."""
     if swap != "auto":
         return exchanged(swap), None
     verdict = swapped(stems)
     if verdict.swapped is None:
         warnings.append(
-            f"whether bass and {verdict.partner} are swapped cannot be told, so they were left: {verdict.reason}"
+            f"whether bass and {verdict.partner} are swapped is unclear, so they were left: {verdict.reason}"
         )
     if not verdict.swapped:
         return {}, verdict.as_dict()
@@ -167,7 +167,7 @@ def _names(
 
 @contextmanager
 def turn(device: str | None) -> Iterator[None]:
-    """A GPU serves one separation at a time, of all that the user runs on this machine; a CPU as many as there are."""
+    """Wait for the device: a GPU runs one of the user's separations at a time, a CPU any number."""
     if device in (None, "cpu"):
         yield
         return
@@ -178,9 +178,9 @@ def turn(device: str | None) -> Iterator[None]:
 
 
 def loading_meters(progress: Callable[[float], None]) -> Callable[[float], None]:
-    """`progress`, which at its first call begins to load what takes a second and is needed once there are stems.
+    """`progress` that on its first call starts to import scipy.signal in a thread: that takes a second.
 
-    By then separators are at work outside Python; while they read the song it would hold them up.
+    By then the separator computes outside Python's interpreter lock; earlier the import would slow it down.
     """
     loading = threading.Thread(target=importlib.import_module, args=("scipy.signal",))
 

@@ -17,7 +17,6 @@ import html
 import json
 import os
 import re
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -30,6 +29,7 @@ from ..errors import OutputError
 from ..io.formats import largest_sample
 from ..measure.figures import COLUMNS
 from ..measure.levels import SILENCE_DBFS, shared_gain
+from ..shelf import folder as outputs
 from ..store.smallfiles import head, is_regular
 from ..version import __version__
 from . import preview
@@ -208,9 +208,9 @@ def write_report(
     """
     check_free(path, overwrite)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{path.stem}.", suffix=".partial", dir=path.parent) as place:
-            return _write(path, title, songs, inline_bytes, Path(place), progress)
+        outputs.recover(path)
+        with outputs.staging(path) as place:
+            return _write(path, title, songs, inline_bytes, place, progress)
     except OSError as error:
         raise OutputError(path, f"cannot be written: {error.strerror or error}; choose another with --html") from None
 

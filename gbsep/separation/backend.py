@@ -1,9 +1,9 @@
 """Separation: a mixture in, stems out, block by block.
 
-A backend is a module and a row in BACKENDS; all of gbsep knows it from there. The module defines what BackendModule
-lists. A backend with weights also names the module that says how they lie in folders (`models.find.Layout`).
+A backend is a module and a row in BACKENDS; the rest of gbsep finds it there. The module defines what BackendModule
+lists. A backend with weights also names the module that finds its files in a folder (`models.find.Layout`).
 
-What must hold for each is stated once, in tests/test_separation.py, and checked for every row.
+tests/test_separation.py states what must hold for a backend, and checks it for every row.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ SEPARATION_VERSION = 6
 
 @dataclass(frozen=True)
 class Context:
-    """What a backend is told beside its settings.
+    """What a backend gets besides its settings.
 
-    wanted: names of the stems to make; seed: the only source of chance; device: auto, cpu, cuda or mps;
-    models: folder searched first for weights; progress(fraction 0..1); warn(message) for render.json; download: whether
-    weights that are nowhere may be fetched.
+    wanted: names of the stems to make; seed: of all random numbers; device: auto, cpu, cuda or mps; models: folder that
+    is searched first for weights; progress(fraction 0..1); warn(message) for render.json; download: whether missing
+    weights may be downloaded.
     """
 
     wanted: tuple[str, ...]
@@ -49,26 +49,26 @@ class Context:
 
     @property
     def rng(self) -> np.random.Generator:
-        """A fresh generator: every use starts from the seed, so that equal runs draw equal numbers."""
+        """A new generator that starts from the seed, so that equal runs draw equal numbers."""
         return np.random.default_rng(self.seed)
 
 
 class BackendModule(Protocol):
     """What the module of a backend defines.
 
-    Settings: everything in a preset's "separate" but "backend" and "seed".
+    Settings: everything in a preset's "separate" except "backend" and "seed".
     """
 
     Settings: type[BackendSettings]
 
     def stem_names(self, settings: Any, models_dir: Path | None = None) -> tuple[str, ...]:
-        """The names of the stems it can give with these settings."""
+        """The names of the stems that it can make with these settings."""
 
     def identity(self, settings: Any, context: Context) -> dict[str, Any]:
-        """A JSON-able dict of everything besides the settings and the seed that changes the stems.
+        """Everything besides the settings and the seed that changes the stems, as a dict for JSON.
 
-        Such as the hash of the weights, engine, precision, threads, versions of libraries. Called while planning: it
-        raises WeightsMissing before anything is written.
+        Such as the hash of the weights, engine, precision, threads, versions of libraries. Called while planning, so
+        WeightsMissing is raised before anything is written.
         """
 
     def run(self, reader: Reader, settings: Any, context: Context) -> Iterator[dict[str, Block]]:
@@ -80,17 +80,18 @@ class BackendModule(Protocol):
 
 @dataclass(frozen=True)
 class Backend:
-    """A row of the table: where the module is, and what it is for in one line.
+    """A row of the table: the module, and its purpose in one line.
 
-    roughly: seconds of separation per second of audio, on one core of a server; where the settings have `shifts`, for
-    each of them. quick: separating again costs less than keeping the stems. weights: the module that says how weights
-    lie in folders; empty for a backend without. Modules are named from this package, or in full.
+    real_time_factor: seconds of separation per second of audio on one core of a server, per shift where the settings
+    have `shifts`; a first guess for the duration of a batch. quick: separating again costs less than keeping the stems.
+    weights: the module that finds the files of weights, empty for a backend without. Modules are named relative to this
+    package, or in full.
     """
 
     name: str
     module: str
     summary: str
-    roughly: float
+    real_time_factor: float
     quick: bool = False
     weights: str = ""
 
@@ -108,34 +109,34 @@ BACKENDS = {
             "crossover",
             ".crossover",
             "Butterworth low-pass: the bass is below, the guitar above",
-            roughly=0.003,
+            real_time_factor=0.003,
             quick=True,
         ),
         Backend(
             "nmf",
             ".nmf",
             "non-negative matrix factorisation of the spectrogram, plain or with learned notes",
-            roughly=0.05,
+            real_time_factor=0.05,
         ),
         Backend(
             "compact",
             ".compact.backend",
             "the embedded network: small, offline, streams; trained for guitars and a bass",
-            roughly=0.04,
+            real_time_factor=0.04,
             weights=".compact.weights",
         ),
         Backend(
             "openunmix",
             ".openunmix.backend",
             "Open-Unmix: a BLSTM network per source and a multichannel Wiener filter",
-            roughly=0.4,
+            real_time_factor=0.4,
             weights=".openunmix.weights",
         ),
         Backend(
             "demucs",
             ".demucs.backend",
             "Demucs: hybrid transformer networks, the cleanest stems; published models or own",
-            roughly=1.0,
+            real_time_factor=1.0,
             weights=".demucs.weights",
         ),
     )
@@ -144,7 +145,7 @@ BACKENDS = {
 
 @checked
 def backend_named(name: str) -> Backend:
-    """The row of BACKENDS; ParameterError with the nearest name when there is none."""
+    """The row of BACKENDS. Raises ParameterError, with the nearest name, when there is none."""
     if name not in BACKENDS:
         raise ParameterError("backend", name, f"no such backend{nearest(name, BACKENDS)}")
     return BACKENDS[name]
@@ -153,7 +154,7 @@ def backend_named(name: str) -> Backend:
 def stem_blocks(
     reader: Reader, backend: str, settings: BackendSettings, context: Context
 ) -> Iterator[dict[str, Block]]:
-    """Run a backend: {name: block} for context.wanted, checked to be what the contract says.
+    """Run a backend: yields {name: block} for context.wanted, checked against the contract.
 
     Raises SeparationFailed when a block is not finite or the stems are not as long as the mixture.
     """
@@ -185,7 +186,7 @@ def separate(
     models: Path | None = None,
     **settings: Any,
 ) -> Stems:
-    """Separate `audio` in memory, into all stems of the backend or those `wanted`.
+    """Separate `audio` in memory into all stems of the backend, or those `wanted`.
 
     Raises ParameterError for an unknown backend, setting or stem, and what the backend raises.
 
@@ -210,7 +211,7 @@ def separate(
 
 @checked
 def parse_settings(backend: str, settings: Mapping[str, Any]) -> BackendSettings:
-    """The backend's checked settings; ParameterError names the key and what is allowed."""
+    """The backend's checked settings. Raises ParameterError that names the key and what is allowed."""
     model = backend_named(backend).load().Settings
     try:
         return model.model_validate(settings)

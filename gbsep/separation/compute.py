@@ -1,6 +1,6 @@
-"""Where networks run: found without loading torch wherever that can be.
+"""The device, threads and library versions that networks run on, found without loading torch where possible.
 
-A cached render asks all of this (it is part of the stems' key) and must stay quick.
+They are part of the stems' cache key, so a cached render asks for them too and has to stay quick.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
 
 MISSING = "missing"
-"""What stands for the version of a package that is not installed."""
+"""The version of a package that is not installed."""
 
 
 def pick_device(requested: str) -> str:
     """The device that `requested` (one of DEVICES) means on this machine: cpu, cuda or mps.
 
-    Raises ParameterError for another word, BackendError when that device is not here.
+    Raises ParameterError for another word, BackendError when this machine has no such device.
     """
     if requested not in DEVICES:
         raise ParameterError("device", requested, f"one of {', '.join(DEVICES)}")
@@ -54,9 +54,9 @@ def _may_have_mps() -> bool:
 
 
 def threads() -> int:
-    """CPU threads a network runs on: `OMP_NUM_THREADS`, else one for each core.
+    """CPU threads that a network runs on: `OMP_NUM_THREADS`, else one for each core.
 
-    Sums are split among threads, so another number gives results that differ in the last bits.
+    Sums are split among threads, so the number of threads changes the last bits of the result.
     """
     asked = os.environ.get("OMP_NUM_THREADS", "")
     return int(asked) if asked.isdigit() and int(asked) > 0 else processors()
@@ -70,17 +70,17 @@ def processors() -> int:
 
 
 def one_blas_thread() -> AbstractContextManager[Any]:
-    """Within it numpy's products run in the thread that asks for them: for work that is shared out in larger parts."""
+    """A context in which numpy's matrix products use one thread: for work that is split into larger parts."""
     result: AbstractContextManager[Any] = find_blas().limit(limits=1, user_api="blas")
     return result
 
 
 @cache
 def find_blas() -> ThreadpoolController:
-    """Looked for once: that means going through all libraries that are loaded.
+    """The BLAS libraries of this process, found once: the search goes through all loaded libraries.
 
-    To be called before a thread begins to load some: it and this one would wait for each other without an end, one
-    with the lock of the system's list of libraries and the other with Python's.
+    Call it before another thread begins to import libraries. Otherwise the two may deadlock: one holds the lock of the
+    system's list of libraries and the other that of Python's imports.
     """
     from threadpoolctl import ThreadpoolController
 
@@ -88,13 +88,13 @@ def find_blas() -> ThreadpoolController:
 
 
 def versions(*packages: str) -> dict[str, str]:
-    """Installed version of each package; MISSING for one that is not there, as gbsep may do without it."""
+    """Installed version of each package, or MISSING."""
     return {package: _version(package) for package in packages}
 
 
 @cache
 def _version(package: str) -> str:
-    """Looked up once: it means reading a file of the package, for every render of a batch."""
+    """Cached, as each look-up reads a file of the package and every render of a batch asks."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

@@ -2,11 +2,11 @@
 
 Zero-phase (the default): forward and backward, so nothing moves in time and the response is the square of the
 causal one: -6.02 dB at the cut-off and 12 dB per octave and order. A digital Butterworth low-pass and high-pass
-of one cut-off and order are power complementary, |L|^2 + |H|^2 = 1, so mixture minus bass *is* the zero-phase
+with the same cut-off and order are power complementary, |L|^2 + |H|^2 = 1, so mixture minus bass *is* the zero-phase
 high-pass, and the stems add up to the mixture.
 
-Causal: one pass, -3.01 dB and 6 dB per octave and order, as an analogue crossover would; the guitar is the causal
-high-pass, and what the two turn in phase stays in the residual.
+Causal: one pass, -3.01 dB and 6 dB per octave and order, like an analogue crossover. The guitar is the causal
+high-pass; the phase shift of both makes a difference to the mixture, which stays in the residual.
 """
 
 from __future__ import annotations

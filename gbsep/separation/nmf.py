@@ -6,14 +6,15 @@ Conventions
 - One factorisation serves all channels: V is the mean of their magnitudes, and each channel is masked by the same mask.
 - The mask is the bass's share, the guitar takes the rest: bass + guitar is the mixture, for soft and hard masks alike.
 
-Blind (guide "none"), all components start at random, and each is given to bass or guitar by its pitch and its centroid.
-Guided (guide "notes"), the bass line is found first: a dictionary of recorded bass notes says how well each pitch
-explains each window, and the Viterbi algorithm takes the best line of one note at a time. Each note of the line then
-gets a component of its own, which starts as that note in the dictionary, may sound only where the line has it, and
-learns from the recording what the note really sounds like; random components beside them learn the guitars. Pitch and
-centroid decide again, now by degrees, and with more room upwards for a component that is a note of the bass line.
+Blind (guide "none"): all components start at random, and each goes to bass or guitar by its pitch and centroid.
 
-This backend holds the track in memory, unlike the others: about 85 bytes per frame at its peak
+Guided (guide "notes"): the bass line is found first. A dictionary of recorded bass notes shows how well each pitch
+explains each window, and the Viterbi algorithm finds the best line of one note at a time. Each note of the line gets a
+component of its own. It starts as that note in the dictionary, is active only where the line has the note, and adapts
+to its sound in the recording; further random components model the guitars. Pitch and centroid decide again, now
+gradually, and with a higher split for components of the bass line.
+
+Unlike the other backends this one holds the track in memory: about 85 bytes per frame at its peak
 (900 MB for four minutes at 44.1 kHz).
 
 References
@@ -53,50 +54,50 @@ SPANS = 8
 """Parts of the track that are factorised in parallel."""
 
 BLOCK_WINDOWS = 128
-"""Windows handled at once: their part of the spectrogram stays in the processor's cache."""
+"""Windows processed at once, so that their part of the spectrogram stays in the processor's cache."""
 
 TINY = np.float32(1e-9)
-"""Activations and spectra below this are zero (the mean magnitude is one): float32 is slow on denormal numbers."""
+"""Activations and spectra below this are set to zero, as denormal floats are slow. The mean magnitude is one."""
 
 BANDWIDTH_HZ = 3200.0
-"""Above this a guided separation leaves everything to the guitar; 99.8 % of a bass guitar's energy is below."""
+"""A guided separation gives everything above to the guitar; 99.8 % of a bass guitar's energy is below."""
 
 STEEPNESS = 8
-"""A guided component's share of bass falls with this power of its place (Hz) around the split: by degrees."""
+"""The bass's share of a guided component falls with this power of its frequency over the split."""
 
 GUITAR_LOW_HZ = 70.0
-"""Below the lowest string of a guitar, 82 Hz, and its lobe: only the bass line's components reach further down."""
+"""Below the lowest string of a guitar, 82 Hz, and its spectral lobe: only the bass line's components reach lower."""
 
 LINE_ROOM = 1.3
-"""How many times higher the split is for the bass line's own components."""
+"""Factor by which the split is higher for the components of the bass line."""
 
 LINE_TILT_HZ = 500.0
-"""Corner of the 6 dB/oct low-pass through which the bass line is looked for."""
+"""Corner frequency of the 6 dB/oct low-pass before the bass line is tracked."""
 
 LINE_JUMP = 0.15
-"""What a change of note costs the bass line, in nats per unit of mean window level."""
+"""Cost of a change of note in the bass line, in nats per unit of mean window level."""
 
 LINE_FLOOR = 0.01
-"""What a note's spectrum, of unit sum, has at least in every bin: other instruments do not rule a note out."""
+"""Least value of a note's spectrum, of unit sum, in every bin, so that other instruments do not rule a note out."""
 
 LINE_LOBE_BINS, LOBE_BINS = 2.0, 1.0
-"""Half width of a partial: while looking for the bass line, where strings are out of tune, and as Hann's window has it.
-In bins, as the standard deviation of a Gaussian."""
+"""Width of a partial, as the standard deviation of a Gaussian in bins: wide while tracking the bass line, as strings
+may be out of tune, and that of the Hann window for the components."""
 
 INHARMONICITY = 5e-5
 """Stiffness of a string: partial n lies at n * f0 * sqrt(1 + INHARMONICITY * n^2)."""
 
 
 class Settings(BackendSettings):
-    """What a preset may say to this backend.
+    """The settings of this backend in a preset.
 
     guide: none, or notes to follow the bass line with the dictionary of recorded bass notes (give it n_fft 8192).
-    n_components: spectra to find; with a guide those of the bass line's notes come on top.
-    n_iterations: multiplicative updates of activations and spectra.
+    n_components: number of spectra; with a guide, those of the bass line's notes are added.
+    n_iterations: number of multiplicative updates of activations and spectra.
     n_fft: frames in a window at 44.1 and 48 kHz; other sample rates keep its duration. The hop is a quarter of it.
-    mask: soft gives each instrument its share of every cell, hard gives the cell to the stronger one.
+    mask: soft splits every time-frequency cell by shares, hard gives it to the louder instrument.
     power: exponent of the magnitudes in a soft mask; 1 compares magnitudes, 2 is a Wiener filter.
-    split_hz: a component is bass where the geometric mean of its pitch and its centroid is below.
+    split_hz: a component is bass if the geometric mean of its pitch and its centroid is below this.
     """
 
     guide: Literal["none", "notes"] = "none"
@@ -140,7 +141,7 @@ class Notes:
 
 @cache
 def load_notes() -> Notes:
-    """The dictionary that comes with gbsep, made by scripts/learn_notes.py."""
+    """The dictionary inside gbsep, made by scripts/learn_notes.py."""
     with np.load(NOTES_FILE, allow_pickle=False) as arrays:
         return Notes(arrays["pitch"].astype(int), arrays["instrument"], arrays["partials"].astype(np.float32))
 
@@ -150,7 +151,7 @@ def stem_names(settings: Settings, models_dir: Path | None = None) -> tuple[str,
 
 
 def identity(settings: Settings, context: Context) -> dict[str, Any]:
-    """What changes the stems besides settings and seed: the notes and the libraries that compute."""
+    """What changes the stems, besides settings and seed: the dictionary, and numpy and scipy."""
     return {
         "engine": "numpy float32",
         "numpy": np.__version__,
@@ -161,9 +162,9 @@ def identity(settings: Settings, context: Context) -> dict[str, Any]:
 
 
 def run(reader: Reader, settings: Settings, context: Context) -> Iterator[dict[str, Block]]:
-    """Yield the wanted stems' blocks; see the module's conventions for what they add up to."""
+    """Yield the wanted stems' blocks, which add up to the mixture."""
     mixture = reader.read().samples
-    # BLAS shares out products of this size at a loss, and a busy machine stalls it: `factorise` shares out the windows.
+    # BLAS loses time when it splits products of this size; `factorise` splits the windows among threads instead.
     with one_blas_thread():
         bass = separate_bass(mixture, reader.sample_rate, settings, context)
     for start in range(0, reader.frames, BLOCK_FRAMES):
@@ -175,7 +176,7 @@ def run(reader: Reader, settings: Settings, context: Context) -> Iterator[dict[s
 def separate_bass(
     mixture: np.ndarray, sample_rate: int, settings: Settings, context: Context, notes: Notes | None = None
 ) -> np.ndarray:
-    """The bass in `mixture`, both float32 (channels, frames). `notes` replaces the dictionary that comes with gbsep."""
+    """The bass in `mixture`, both float32 (channels, frames). `notes` replaces the dictionary inside gbsep."""
     frames = mixture.shape[1]
     n_fft = max(16, 4 * round(settings.n_fft * 2.0 ** round(np.log2(sample_rate / 44_100)) / 4))
     magnitude = np.zeros(spectrogram_shape(frames, n_fft), np.float32)
@@ -194,24 +195,24 @@ def separate_bass(
 
 
 def blind_mask(magnitude: np.ndarray, frequency: np.ndarray, settings: Settings, context: Context) -> np.ndarray:
-    """The bass's share of each cell of `magnitude` (windows, bins), by NMF that knows nothing of the instruments."""
+    """The bass's share of each cell of `magnitude` (windows, bins), by blind NMF."""
     activations, spectra = random_components(magnitude.shape, settings.n_components, context.rng)
     factorise(magnitude, activations, spectra, settings.n_iterations, context.progress)
-    return bass_mask(activations, spectra, place_hz(spectra, frequency) < settings.split_hz, settings)
+    return bass_mask(activations, spectra, component_hz(spectra, frequency) < settings.split_hz, settings)
 
 
 def guided_mask(
     magnitude: np.ndarray, frequency: np.ndarray, settings: Settings, context: Context, notes: Notes
 ) -> np.ndarray:
-    """The bass's share of each cell of `magnitude` (windows, bins), by NMF that follows the bass line with `notes`."""
+    """The bass's share of each cell of `magnitude` (windows, bins), by NMF guided by `notes`."""
     line = bass_line(magnitude, frequency, notes)
     pitches = np.unique(line)
     activations, spectra = random_components(magnitude.shape, len(pitches) + settings.n_components, context.rng)
     played = line[:, np.newaxis] == pitches
-    near = played.copy()
-    near[1:] |= played[:-1]
-    near[:-1] |= played[1:]
-    activations[:, : len(pitches)] *= near
+    active = played.copy()
+    active[1:] |= played[:-1]
+    active[:-1] |= played[1:]
+    activations[:, : len(pitches)] *= active
     recorded = notes.spectra(frequency, LOBE_BINS)
     spectra[len(pitches) :, frequency < GUITAR_LOW_HZ] = 0
     for spectrum, pitch in zip(spectra, pitches, strict=False):
@@ -219,14 +220,14 @@ def guided_mask(
     factorise(magnitude, activations, spectra, settings.n_iterations, context.progress)
     split_hz = np.full(len(spectra), settings.split_hz)
     split_hz[: len(pitches)] *= LINE_ROOM
-    share = 1 / (1 + (place_hz(spectra, frequency) / split_hz) ** STEEPNESS)
+    share = 1 / (1 + (component_hz(spectra, frequency) / split_hz) ** STEEPNESS)
     return bass_mask(activations, spectra, share, settings)
 
 
 def random_components(
     shape: tuple[int, int], n_components: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Activations and spectra for a spectrogram of `shape`, uniform in 0.5 to 1.5: none at nothing, no two alike."""
+    """Activations and spectra for a spectrogram of `shape`, uniform in 0.5 to 1.5, so that none is zero or equal."""
     windows, bins = shape
     half = np.float32(0.5)
     activations = rng.random((windows, n_components), dtype=np.float32) + half
@@ -234,9 +235,9 @@ def random_components(
 
 
 def bass_line(magnitude: np.ndarray, frequency: np.ndarray, notes: Notes) -> np.ndarray:
-    """MIDI pitch of the bass in each window of `magnitude`: the likeliest line of one note at a time (Viterbi).
+    """MIDI pitch of the bass in each window of `magnitude`: the most likely line of one note at a time (Viterbi).
 
-    A note's likelihood is that of drawing the window's magnitude, bin by bin, from the note's spectrum.
+    A note's likelihood is the multinomial one of the window's magnitudes under the note's spectrum.
     """
     observed = magnitude / (1 + frequency / LINE_TILT_HZ).astype(np.float32)
     likelihood = observed @ np.log(notes.spectra(frequency, LINE_LOBE_BINS) + np.float32(LINE_FLOOR)).T
@@ -267,8 +268,8 @@ def factorise(
     """Fit `activations` (windows, components) @ `spectra` (components, bins) to `magnitude` (windows, bins), in place.
 
     Multiplicative updates for the Kullback-Leibler divergence (Lee & Seung), activations first, then spectra; zeros
-    stay zeros. SPANS parts of the track are worked on in parallel, block by block while a block is in the cache, and
-    what they add to the spectra's update is summed in order: the result does not depend on the number of threads.
+    stay zeros. SPANS parts of the track are processed in parallel, block by block, and their parts of the spectra's
+    update are summed in order, so the result does not depend on the number of threads.
     """
     bounds = np.linspace(0, len(magnitude), SPANS + 1).astype(int)
     spans = [slice(*bound) for bound in itertools.pairwise(bounds)]
@@ -298,7 +299,7 @@ def _update_span(
 
 
 def _ratio(magnitude: np.ndarray, activations: np.ndarray, spectra: np.ndarray, buffer: np.ndarray) -> np.ndarray:
-    """`magnitude` over its model, in `buffer`."""
+    """`magnitude` divided by its model, written to `buffer`."""
     model = np.matmul(activations, spectra, out=buffer[: len(magnitude)])
     model += TINY
     result: np.ndarray = np.divide(magnitude, model, out=model)
@@ -306,7 +307,7 @@ def _ratio(magnitude: np.ndarray, activations: np.ndarray, spectra: np.ndarray, 
 
 
 def bass_mask(activations: np.ndarray, spectra: np.ndarray, share: np.ndarray, settings: Settings) -> np.ndarray:
-    """The mask, float32 (windows, bins) in 0 to 1, when the bass owns a `share` (components,) of each component."""
+    """The mask, float32 (windows, bins) in 0 to 1, when the bass has a `share` (components,) of each component."""
     bass_spectra = spectra * share[:, np.newaxis].astype(np.float32)
     guitar_spectra = spectra - bass_spectra
     mask = np.empty((len(activations), spectra.shape[1]), np.float32)
@@ -318,7 +319,7 @@ def bass_mask(activations: np.ndarray, spectra: np.ndarray, share: np.ndarray, s
     return mask
 
 
-def place_hz(spectra: np.ndarray, frequency: np.ndarray) -> np.ndarray:
+def component_hz(spectra: np.ndarray, frequency: np.ndarray) -> np.ndarray:
     """Geometric mean of pitch and centroid of each spectrum (components, bins)."""
     centroid = spectra @ frequency / (spectra.sum(axis=1) + TINY)
     result: np.ndarray = np.sqrt(pitch_hz(spectra, frequency) * centroid)
@@ -326,7 +327,7 @@ def place_hz(spectra: np.ndarray, frequency: np.ndarray) -> np.ndarray:
 
 
 def pitch_hz(spectra: np.ndarray, frequency: np.ndarray) -> np.ndarray:
-    """Pitch of each spectrum (components, bins): the harmonic series, C1 to C6, of greatest weighted sum (Noll)."""
+    """Pitch of each spectrum (components, bins): the harmonic series, C1 to C6, of largest weighted sum (Noll)."""
     candidates = midi_to_hz(np.arange(24, 84.25, 0.5))
     number = np.arange(1, 11)
     series = np.outer(candidates, number)
@@ -362,7 +363,7 @@ def hann(n_fft: int) -> np.ndarray:
 def stft(signal: np.ndarray, n_fft: int) -> np.ndarray:
     """Short-time Fourier transform of `signal` (frames,), hop n_fft / 4: complex64, shape (windows, bins).
 
-    The signal is taken as surrounded by silence, so that each frame lies in four windows and `istft` gives it back.
+    The signal is padded with silence, so that each frame lies in four windows and `istft` is the exact inverse.
     """
     hop_length = n_fft // 4
     windows, _ = spectrogram_shape(len(signal), n_fft)
@@ -375,7 +376,7 @@ def stft(signal: np.ndarray, n_fft: int) -> np.ndarray:
 
 
 def istft(spectrogram: np.ndarray, frames: int) -> np.ndarray:
-    """The signal, float32 (frames,), whose `stft` is nearest to `spectrogram`: weighted overlap-add."""
+    """The signal, float32 (frames,), whose `stft` is closest to `spectrogram`: weighted overlap-add."""
     n_fft = 2 * (spectrogram.shape[1] - 1)
     hop_length = n_fft // 4
     cut = scipy.fft.irfft(spectrogram, n_fft, axis=1) * hann(n_fft)

@@ -1,4 +1,4 @@
-"""The weights of the backends that have some: each finds its models by the layout that its row names."""
+"""The weights of backends: each finds its models by the layout that its row in BACKENDS names."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .backend import BACKENDS, Context
 
 
 def layouts() -> dict[str, Layout]:
-    """The layout of every backend with weights, by its name, in the order of the table."""
+    """The layout of every backend with weights, by name, in the order of BACKENDS."""
     return {name: row.load_layout() for name, row in BACKENDS.items() if row.weights}
 
 
@@ -24,7 +24,7 @@ def find(
     accept: bool = False,
     progress: Callable[[float], None] = lambda fraction: None,
 ) -> Found:
-    """The verified weights of a model of `backend`, downloaded when they are nowhere and `download` is set.
+    """The verified weights of a model of `backend`, downloaded if `download` is set and they are not on this machine.
 
     `accept` trusts files that have changed since gbsep first used them. Raises what `models.find.find` raises.
     """
@@ -32,15 +32,12 @@ def find(
 
 
 def own_models(models_dir: str | Path | None = None) -> dict[str, str]:
-    """The user's own models in `models_dir` (or GBSEP_MODELS) and in gbsep's own folder: {name: backend}.
-
-    They are not verified.
-    """
+    """The user's own models in `models_dir` (or GBSEP_MODELS) and in gbsep's folder: {name: backend}, unverified."""
     return finding.own_models(layouts(), models_dir)
 
 
 def find_for(context: Context, model: str, backend: str) -> Found:
-    """The weights of a model for a render, which is warned of the licence the first time it is used here."""
+    """The weights of a model for a render; warns of the licence the first time the model is used on this machine."""
     found = find(model, backend, context.models, download=context.download, progress=context.progress)
     licence = notice(found)
     if licence:

@@ -23,7 +23,6 @@ from ..measure.levels import to_amplitude
 from ..version import __version__
 from .model import Clip, Insert, Session, Track, label
 
-SUFFIX = ".dawproject"
 _MASTER = "master"
 
 

@@ -26,7 +26,6 @@ from ..measure.levels import to_amplitude
 from ..plugins import host
 from .model import Clip, Insert, Marker, Session, Track, label
 
-SUFFIX = ".rpp"
 SOURCES = {"flac": "FLAC", "mp3": "MP3", "ogg": "VORBIS"}
 """REAPER's readers of file formats; all others are read by WAVE."""
 _NAMESPACE = uuid.UUID("4f0e1f0c-5d63-5d3b-9a5b-6a1c0f6f2a11")

@@ -40,6 +40,7 @@ from ..measure.levels import to_amplitude
 from ..plugins import host
 from ..shelf import folder as outputs
 from ..shelf import record, remote
+from ..shelf.projects import MEDIA
 from ..shelf.record import PluginRow, Record, Recording
 from ..store.hashes import remembered_hash
 from ..store.identity import content_hash
@@ -88,7 +89,7 @@ class Place:
 
     @property
     def media(self) -> Path:
-        return self.song / outputs.MEDIA
+        return self.song / MEDIA
 
 
 def find_renders(out: Path) -> dict[Path, list[Render]]:
@@ -136,9 +137,7 @@ def song_session(
         place.warn(f"no dry stems of {', '.join(bare)}: gbsep render --dry-stems writes them")
     if place.copies:
         size = f"{len(place.copies)} files, {sum(place.copies.values()) / 1e6:.1f} MB"
-        place.warn(
-            f"{size}, are copied into {place.folder / outputs.MEDIA}: their own names have no spelling in a project"
-        )
+        place.warn(f"{size}, are copied into {place.folder / MEDIA}: their own names have no spelling in a project")
     rate = first.recording.sample_rate
     return Session(
         name,
@@ -242,7 +241,7 @@ def _markers(renders: list[Render]) -> Iterator[Marker]:
 def _clip(path: Path, name: str, start_s: float, place: Place) -> Clip:
     if not place.speakable(path.relative_to(place.folder).as_posix()):
         sha256 = content_hash(path)
-        path = _copy(path, place.folder / outputs.MEDIA / f"{sha256[:12]}{path.suffix}")
+        path = _copy(path, place.folder / MEDIA / f"{sha256[:12]}{path.suffix}")
         place.copies[path] = path.stat().st_size
     info = probe(path)
     return Clip(path, name, start_s, info.frames, info.sample_rate, info.channels, info.container)
@@ -263,7 +262,7 @@ def _write_wav(target: Path, source: Path, amplitude: float) -> Path:
     outputs.check_place(target.parent, 4 * frames * channels)
     about = info.tags, info.broadcast
     with (
-        outputs.replacing(target) as path,
+        outputs.staged_file(target) as path,
         open_writer(path, OutputFormat("wav"), reader.sample_rate, channels, frames, *about) as writer,
     ):
         for block in reader.blocks():
@@ -278,7 +277,7 @@ def _copy(source: Path, target: Path) -> Path:
     """
     if not target.exists():
         outputs.check_place(target.parent, source.stat().st_size)
-        with outputs.replacing(target) as path:
+        with outputs.staged_file(target) as path:
             _clone(source, path)
     return target
 

@@ -28,14 +28,14 @@ from typing import Any
 from ..arguments import checked
 from ..errors import OutputError, ParameterError, nearest
 from ..shelf import folder as outputs
+from ..shelf.projects import FORMATS, SCOPES
 from ..store.smallfiles import is_regular
 from ..version import __version__
 from . import dawproject, reaper
 from .model import Marker, Session, Track, merged, moved, walk
 from .renders import Place, Render, find_renders, song_session
 
-FORMATS = {"reaper": reaper, "dawproject": dawproject}
-SCOPES = ("song", "batch")
+WRITERS = {"reaper": reaper, "dawproject": dawproject}
 LEFT = "left as it is: changed since gbsep wrote it, or not gbsep's; --overwrite replaces it"
 GAP_S = 2.0
 """The least silence between two songs of one session; each begins at a whole second."""
@@ -115,7 +115,7 @@ def write_sessions(
         else:
             song, renders = target.parent.name, found[target.parent]
             makers.append(partial(song_session, song, renders, heard=chosen, fader_gains=fader_gains))
-    speakable = FORMATS[format].speakable
+    speakable = WRITERS[format].speakable
     return [
         _write(at, make, write, speakable) if overwrite or not is_altered(at) else Written(at, None, (LEFT,))
         for at, make in zip(targets, makers, strict=True)
@@ -132,7 +132,7 @@ def projects_of(out: Path, songs: Iterable[Path], format: str = "reaper", per: s
     if per not in SCOPES:
         raise ParameterError("per", per, " or ".join(SCOPES))
     folders = [out] if per == "batch" else songs
-    return [folder / _file_name(folder.name, FORMATS[format].SUFFIX) for folder in map(_absolute, folders)]
+    return [folder / _file_name(folder.name, FORMATS[format]) for folder in map(_absolute, folders)]
 
 
 def is_altered(project: Path) -> bool:
@@ -197,7 +197,7 @@ def _write(
     session = make(Place(target.parent, target.parent, speakable, warnings.append))
     said = [f"{track.name}: {track.note}" for track, _ in walk(session.tracks) if track.note]
     session = replace(session, notes=(f"gbsep {__version__}", *dict.fromkeys([*said, *warnings])))
-    with outputs.replacing(target) as path:
+    with outputs.staged_file(target) as path:
         heard = next((track.name for track in session.tracks if track.tracks and not track.mute), "")
         write(session, path, target.parent, f"{_mark(heard)} {(_SEAL + _OPEN).decode()}")
         _close_seal(path)
@@ -211,7 +211,7 @@ def _mark(heard: str) -> str:
 def _heard_before(target: Path, presets: Iterable[str]) -> str | None:
     """Which of `presets` is heard in the project that is there as gbsep wrote it, or in that of another format."""
     name = target.name.removesuffix(target.suffix)
-    others = [target.with_name(name + format.SUFFIX) for format in FORMATS.values()]
+    others = [target.with_name(name + suffix) for suffix in FORMATS.values()]
     for path in filter(lambda path: is_regular(path) and _is_unaltered(path), dict.fromkeys([target, *others])):
         tail = _tail(path)[1]
         for preset in presets:

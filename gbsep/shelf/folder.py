@@ -1,21 +1,20 @@
-"""A render's folder on disk: what is there already, and how a new render takes its place without losing anything.
+"""A render's folder on disk: what it holds already, and how a new render replaces it without losing anything.
 
 A finished render is a folder with a `render.json` that lists every file gbsep wrote there, with size and SHA-256, and
 holds a checksum of its own content (see record.py).
-Whatever that list does not name, or names with another content, belongs to the user and is foreign. What it names
-and the next render does not make anew, such as the same stems in another format, stays until --overwrite.
+A file that the list does not name, or names with another content, belongs to the user and is foreign. A file that it
+names and that the next render does not write, such as a stem in another format, stays until --overwrite.
 
 A render is written into a staging folder beside its destination, `.<name>.<host>.<token>.partial`. Its render.json
-is written last, so a staging folder that holds one is complete. Publishing moves the files over one by one,
-render.json last again: when that is cut short, the next run finds the complete staging folder and carries on.
-Beside it lies a lock file that its writer holds: however a process ends, its lock is free, and what it left is swept.
+is written last, so a staging folder that holds one is complete. Publishing moves the files one by one, render.json
+last again: when that is cut short, the next run finds the complete staging folder and carries on. The writer holds a
+lock file beside the staging folder. However it ends, the lock is then free, and the next run removes what it left.
 Process numbers would not do: in a container the next run has the same ones.
 """
 
 from __future__ import annotations
 
 import contextlib
-import html
 import json
 import os
 import platform
@@ -23,8 +22,6 @@ import re
 import secrets
 import shutil
 import stat
-import zipfile
-import zlib
 from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -45,23 +42,20 @@ from .record import fingerprint as fingerprint
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
-MEDIA = "media"
-"""Where a DAW project keeps files of its own, beside the renders of its song."""
-
 
 @dataclass(frozen=True)
 class Existing:
-    """What a destination holds: "none", "same" (this very render), "stale" (an older render) or "foreign"."""
+    """What a destination holds: "none", "same" (this render), "stale" (an older render) or "foreign"."""
 
     state: str
     reason: str = ""
 
 
 def inspect(folder: Path, wanted: Mapping[str, str], names: Collection[str], output: OutputFormat) -> Existing:
-    """Compare a destination with the render of fingerprint `wanted` that would write files called `names` as `output`.
+    """Compare a destination with a render of fingerprint `wanted` that writes the files `names` in the format `output`.
 
-    A render that has other files beside these is "same"; one that lacks some of them is "stale". Files of these names
-    in another bit depth were made for another purpose, and count as foreign.
+    A render with further files is still "same"; one that lacks some of `names` is "stale". Files of these names in
+    another bit depth were made for another purpose, and count as foreign. Raises OutputError for a link or a file.
     """
     if folder.is_symlink():
         raise OutputError(folder, "is a link, which a render does not follow; remove it, or choose another --out")
@@ -106,9 +100,9 @@ def _format_of(found: Record) -> OutputFormat | None:
 
 
 def _other_depth(folder: Path, found: Record, names: Collection[str], output: OutputFormat) -> str:
-    """Which of the files to be written is there in another bit depth; empty for none.
+    """A sentence on a file that exists in another bit depth; empty without one.
 
-    The record tells the depth of its own render; files of a render before that tell it themselves.
+    The depth of the record's own files is in the record; that of older files is read from them.
     """
     there = [name for name in sorted(set(names) & set(found.files)) if (folder / name).exists()]
     was = _format_of(found)
@@ -121,7 +115,7 @@ def _other_depth(folder: Path, found: Record, names: Collection[str], output: Ou
 
 
 def _bit_depth(file: Path) -> str | None:
-    """The word for a file's bit depth; None for one that is gone, or has none, such as MP3."""
+    """The name of a file's bit depth; None for a missing file or a format without one, such as MP3."""
     with contextlib.suppress(AudioFileError):
         info = probe(file)
         row = FORMATS.get(info.container)
@@ -132,12 +126,12 @@ def _bit_depth(file: Path) -> str | None:
 
 
 def is_unaltered(folder: Path, found: Record) -> bool:
-    """Whether every file of a folder's render is there as gbsep wrote it."""
+    """Whether every file of a render exists as gbsep wrote it."""
     return all(_is_unaltered(folder / name, found.files[name]) for name in found.own_files)
 
 
 def other_recording(folder: Path, source: Path | str, sha256: str) -> str | None:
-    """Where the recording is that `folder` is a render of, when it is neither this one nor a copy of it."""
+    """The path of the recording that `folder` is a render of; None if it is `source` or a copy of it."""
     found = record.read(folder)
     if found is None or sha256 == found.recording.sha256 or found.recording.path == address(source):
         return None
@@ -145,7 +139,7 @@ def other_recording(folder: Path, source: Path | str, sha256: str) -> str | None
 
 
 def address(source: Path | str) -> str:
-    """Where a recording is, from wherever it is looked for: a whole path, or a URL as it is."""
+    """A recording's absolute path, or its URL."""
     return str(source.resolve()) if isinstance(source, Path) else source
 
 
@@ -158,39 +152,11 @@ def stem_file(folder: Path, stem: str) -> Path:
     return folder / stems[stem].file
 
 
-PROJECTS = (".rpp", ".dawproject")
-_PROJECT_BYTES = 100_000_000
-
-
 def superseded(folder: Path, names: Collection[str]) -> list[str]:
-    """The files of earlier renders in a folder that a render of files called `names` has no more, unaltered."""
+    """The unaltered files of earlier renders in a folder that are not among `names`, sorted."""
     found = record.read(folder)
     listed = found.files if found else {}
     return sorted(name for name in set(listed) - set(names) if _is_unaltered(folder / name, listed[name]))
-
-
-def referring(folder: Path, names: Collection[str], out: Path) -> dict[Path, list[str]]:
-    """Which of the files in a render's folder the projects of DAWs in its song's folder or in `out` refer to."""
-    found: dict[Path, list[str]] = {}
-    for place in dict.fromkeys((folder.parent, out)):
-        with contextlib.suppress(OSError):
-            for project in sorted(place.iterdir()):
-                text = _project_text(project) if project.suffix.lower() in PROJECTS else ""
-                told = [name for name in names if any(f"{folder.name}{slash}{name}" in text for slash in "/\\")]
-                found |= {project: told} if told else {}
-    return found
-
-
-def _project_text(project: Path) -> str:
-    """What a project says, as far as it can be read."""
-    try:
-        with smallfiles.open_regular(project) as file:
-            if project.suffix.lower() != ".dawproject":
-                return file.read(_PROJECT_BYTES).decode("utf-8", "replace")
-            with zipfile.ZipFile(file) as container, container.open("project.xml") as inside:
-                return html.unescape(inside.read(_PROJECT_BYTES).decode("utf-8", "replace"))
-    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error):
-        return ""
 
 
 def check_place(folder: Path, size_bytes: int) -> None:
@@ -209,12 +175,12 @@ def check_place(folder: Path, size_bytes: int) -> None:
 
 
 STAGING_TRIES = 20
-"""How often a folder is made again that another process, done with it and leaving it empty, took away meanwhile."""
+"""Tries to make a folder that another process keeps removing because it found it empty."""
 
 
 @contextlib.contextmanager
 def staging(folder: Path) -> Iterator[Path]:
-    """A new staging folder for `folder`; removed on the way out, with folders made for it that are left empty.
+    """A new staging folder beside `folder`; removed at the end, with empty parents made for it.
 
     Raises OutputError when it cannot be made.
     """
@@ -233,7 +199,7 @@ def staging(folder: Path) -> Iterator[Path]:
                 _remove_empty(missing)
                 if isinstance(error, FileNotFoundError) and tries_left:
                     continue
-                # A lock that nobody else can hold is said to be held when its folder does not take files.
+                # filelock reports a lock as held by another when its folder takes no files.
                 refused = isinstance(error, TimeoutError)
                 reason = "no file can be made there" if refused else error.strerror or error
                 raise OutputError(folder.parent, f"cannot be written to: {reason}; choose another place") from None
@@ -243,13 +209,13 @@ def staging(folder: Path) -> Iterator[Path]:
             lock.release()
         elif lock is not None:
             locks.discard(place, lock)
-        # What lies there now may be another: a link to somewhere, put in its place meanwhile.
+        # Another folder, or a link, may have taken its place meanwhile.
         _remove_empty([parent for parent, identity in made.items() if _identity(parent) == identity])
 
 
 @contextlib.contextmanager
 def standing_in(place: Path, folder: Path) -> Iterator[None]:
-    """Errors of files in a staging folder, which is gone when they are read, become OutputError of `folder`."""
+    """Turn errors of files in the staging folder `place` into OutputErrors of `folder`, which the user knows."""
     try:
         yield
     except AudioFileError as error:
@@ -259,10 +225,11 @@ def standing_in(place: Path, folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Where to write a file that takes the place of `path` when all went well. What a killed process left is swept.
+def staged_file(path: Path) -> Iterator[Path]:
+    """The path of a file in a new staging folder; it replaces `path` when the block ends without an exception.
 
-    Raises OutputError when it cannot be written.
+    For files that are long in the making: unlike `atomic.replacing` it removes what killed processes left, and failures
+    are OutputErrors.
     """
     try:
         recover(path)
@@ -276,10 +243,10 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def publish(place: Path, folder: Path, content: record.Content, overwrite: bool = False) -> None:
-    """Complete a staging folder with its render.json, which says `content`, and move it to `folder`.
+    """Complete a staging folder with a render.json of `content`, and move it to `folder`.
 
-    It takes the place of the files of the same names in the render that is there. That render's other files stay, and
-    the new render.json vouches for them too; with `overwrite` they go, unless somebody has altered them.
+    Its files replace those of the same names in the render that is there. That render's other files stay and are listed
+    in the new render.json too; with `overwrite` they are removed, unless somebody has altered them.
     """
     paths = sorted(place.iterdir())
     with ThreadPoolExecutor() as pool:
@@ -292,9 +259,9 @@ def publish(place: Path, folder: Path, content: record.Content, overwrite: bool 
 
 
 def _move(place: Path, folder: Path) -> None:
-    """Move a complete staging folder to its place: the files that its record names, and nothing else.
+    """Move the files that a complete staging folder's record names to their place.
 
-    What stops in the middle of it is completed by the next `recover`.
+    If it is cut short, the next `recover` completes it.
     """
     new = record.load(place)
     if folder.is_symlink():
@@ -312,15 +279,15 @@ def _move(place: Path, folder: Path) -> None:
 
 
 def _is_half_moved(place: Path) -> bool:
-    """Whether some files of a complete staging folder are at their place already, and some are not."""
+    """Whether only some files of a complete staging folder have been moved to their place."""
     new = record.read(place)
     return new is not None and not all(os.path.lexists(place / name) for name in new.own_files)
 
 
 def recover(folder: Path) -> None:
-    """Finish or sweep what processes that are no more left beside `folder`.
+    """Publish or remove the staging folders that ended processes left beside `folder`.
 
-    What is finished takes the place of what gbsep wrote, and of nothing else: else it is swept as well.
+    A complete one is published if it replaces only what gbsep wrote; all others are removed.
     """
     prefix, swept = _prefix(folder), False
     left = re.compile(re.escape(prefix) + r"([0-9a-f]{8}|[0-9a-f]{16})\.partial\.lock")
@@ -339,7 +306,7 @@ def recover(folder: Path) -> None:
 
 
 def _may_follow(place: Path, folder: Path) -> bool:
-    """Whether a staging folder is complete, and nobody's files are in its way."""
+    """Whether a staging folder is complete and would replace no file of the user's."""
     new, old = record.read(place), record.read(folder)
     if new is None or folder.is_symlink():
         return False
@@ -359,7 +326,7 @@ def _prefix(folder: Path) -> str:
 
 
 def _identity(folder: Path) -> tuple[int, int] | None:
-    """What tells a folder from any other, None where there is none; a link is what it is, not where it leads."""
+    """Device and inode of a folder or link itself; None where there is none."""
     with contextlib.suppress(OSError):
         status = folder.lstat()
         return status.st_dev, status.st_ino
@@ -378,7 +345,7 @@ def _stamp(path: Path) -> Stamp:
 
 
 def _is_unaltered(path: Path, stamp: Stamp) -> bool:
-    """Whether the file itself, no link to one, is there as it was written."""
+    """Whether `path` is a file, not a link, with the content that the stamp was taken of."""
     try:
         status = path.lstat()
         if not stat.S_ISREG(status.st_mode) or status.st_size != stamp.bytes:

@@ -1,6 +1,6 @@
-"""Stems in folders, measured: what is wrong with them, and how close they are to the true ones.
+"""Diagnosis and evaluation of stems in folders.
 
-The figures are those of gbsep.measure, which knows signals alone; here the signals are found on the disk.
+gbsep.measure works on signals; this module finds the signals on the disk.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from .stems import StemFolder, find_stems
 
 
 def diagnose_folder(folder: str | Path, mixture: str | Path | None = None) -> tuple[Finding, ...]:
-    """What is wrong with the stems in a folder: a finished render, or stems from anywhere.
+    """The faults of the stems in a folder: a finished render, or stems from anywhere.
 
-    Of a render that nobody altered it is what its render.json says: that was told before the effects. Otherwise the
-    files are measured (those before the effects where there are any) against the mixture: the file given, or
-    `mixture` in the folder, or what the render was made of, or else the sum of the stems and of `residual`, in which
-    nothing can be missing. A stem that is not finite is told and left out.
+    For an unaltered render these are the findings in its render.json, which were made before the effects. Otherwise the
+    files are measured, dry stems where there are any, against the mixture: the given file, or else `mixture` in the
+    folder, or the recording of the render, or the sum of the stems and of `residual`, in which nothing can be missing.
+    A stem with NaN or infinity gives one finding and is not measured.
 
     Raises OutputError for a folder without stems, AudioFileError for files that cannot be read, AudioError for
-    signals that do not belong together.
+    signals of different shapes.
     """
     found = find_stems(folder, dry=True)
-    told = found.record.diagnoses if found.record else None
-    if mixture is None and told is not None and found.record and is_unaltered(found.path, found.record):
-        return tuple(Finding(**finding.model_dump()) for finding in told)
+    recorded = found.record.diagnoses if found.record else None
+    if mixture is None and recorded is not None and found.record and is_unaltered(found.path, found.record):
+        return tuple(Finding(**finding.model_dump()) for finding in recorded)
     restored_db = {name: stem.restored_gain_db for name, stem in found.record.stems.items()} if found.record else {}
     names = list(found.files)
     unread: list[Finding] = []
@@ -73,9 +73,9 @@ def _check_alike(mixture: Reader, stems: Mapping[str, Reader]) -> None:
 def evaluate_folder(estimates: str | Path, references: str | Path, dry: bool = False) -> dict[str, Score]:
     """The score of each stem in a folder that has a reference of its name in another.
 
-    An excerpt that gbsep rendered is compared with that part of the references. `dry` takes the stems before their
-    effects, where the render has them. Raises OutputError where no names meet, AudioFileError for files that cannot be
-    read.
+    An excerpt that gbsep rendered is compared with the same part of the references. `dry` takes the stems before their
+    effects, where the render has them. Raises OutputError where no stem has a reference, AudioFileError for files that
+    cannot be read.
     """
     estimate, truth = find_stems(estimates, dry), find_stems(references)
     names = [name for name in truth.files if name in estimate.files]

@@ -4,11 +4,11 @@ An input is copied into the `downloads` folder of gbsep's cache, under a name th
 is kept for a week after its last use, or for a day when all are larger than the cache may be. A file:// URL is read
 where it is.
 
-Where renders go by URL, each is made in a local stand-in of its folder, in the `uploads` folder of the cache and only
-as long as it takes: what is there already has the same record, and files of the same size and time, without their
-content. So all rules for existing output are those of `outputs`. A finished render is uploaded into a folder beside its
-destination, `.<name>.<token>.partial`, render.json last, and moved to its place from there, render.json last again;
-what was cut short is completed or removed before the place is next looked at.
+A render that goes to a URL is made in a local stand-in of its folder, in the `uploads` folder of the cache, which is
+removed afterwards. The stand-in has the record of what is at the URL, and files of the same sizes and times without
+their content, so the rules for existing output are those of `folder`. A finished render is uploaded into a folder
+beside its destination, `.<name>.<token>.partial`, render.json last, and moved from there, render.json last again. An
+upload that was cut short is completed or removed before its destination is next used.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ from . import folder as outputs
 from . import record
 
 STAMPS = {"size", "mtime", "etag", "lastmodified", "last-modified", "generation", "md5hash", "crc32c", "checksum"}
-"""What tells two states of a file apart, by the words that file systems have for it, in lower case."""
+"""Keys of a file's info, in lower case, that change when the file does; each file system has some of them."""
 
 KINDS = {"downloads": re.compile("[0-9a-f]{32}"), "uploads": re.compile("[0-9a-f]{16}-[0-9a-f]{8}")}
-"""The folders in gbsep's cache, and the names of what it keeps there: all else is somebody else's."""
+"""The folders in gbsep's cache, and patterns of its names in them; anything else there is not touched."""
 
 DAY_S = 24 * 3600
 KEPT_S = 7 * DAY_S
@@ -75,7 +75,7 @@ def find(url: str, out: str = "") -> list[str]:
     """
     if not ("*" in url or url.endswith("/")):
         return [url]
-    with _told(AudioFileError, url, "cannot be listed"):
+    with _translated(AudioFileError, url, "cannot be listed"):
         system, path = _system(url)
         system.invalidate_cache()
         root = re.split(r"[*?\[]", path)[0].rpartition("/")[0] if "*" in url else path
@@ -96,7 +96,7 @@ def find(url: str, out: str = "") -> list[str]:
 
 
 class NotFetched(AudioFileError):
-    """What a URL names is there, and no copy of it here, and none is to be made."""
+    """A URL exists, but there is no copy of it on this machine, and none may be downloaded."""
 
     def __init__(self, url: str):
         super().__init__(url, "is not looked at before it is downloaded")
@@ -105,11 +105,11 @@ class NotFetched(AudioFileError):
 def fetch(source: Path | str, download: bool = True) -> Path:
     """The recording as a file on this machine: itself, or a copy of what the URL names.
 
-    Raises AudioFileError, and NotFetched where it would have to `download` it and is not to.
+    Raises AudioFileError, or NotFetched where a download would be needed and `download` is False.
     """
     if isinstance(source, Path):
         return source
-    with _told(AudioFileError, source, "cannot be fetched"):
+    with _translated(AudioFileError, source, "cannot be fetched"):
         from fsspec.implementations.local import LocalFileSystem
 
         system, path = _system(source)
@@ -132,7 +132,7 @@ def fetch(source: Path | str, download: bool = True) -> Path:
 
 
 def copies(source: Path | str) -> list[Path]:
-    """Where a recording may be on this machine: itself, or copies of what was at a URL; nobody is asked for it."""
+    """Where a recording may be on this machine: its own path, or copies of its URL; the network is not asked."""
     if isinstance(source, Path):
         return [source]
     if source.startswith("file://"):
@@ -146,7 +146,7 @@ def copies(source: Path | str) -> list[Path]:
 
 
 def sweep() -> None:
-    """Remove what nobody has used for long, and what killed processes left."""
+    """Remove copies that were not used for long, and what killed processes left."""
     left_bytes, limit_bytes = usage().bytes, cache.locate().limit_bytes
     for used_at, size, folder in sorted(_kept()):
         if time.time() - used_at > (KEPT_S if left_bytes <= limit_bytes else DAY_S):
@@ -161,7 +161,7 @@ def usage() -> cache.Usage:
 
 
 def clear() -> cache.Usage:
-    """Remove all of them, also those that another process uses. Says what is gone."""
+    """Remove all of them, even those that another process uses; how many, and their size."""
     before = usage()
     for _, _, folder in _kept():
         shutil.rmtree(folder, ignore_errors=True)
@@ -170,7 +170,7 @@ def clear() -> cache.Usage:
 
 
 def _kept() -> list[tuple[float, int, Path]]:
-    """When each was last used (seconds since the epoch), its bytes, its folder."""
+    """(time of last use in seconds since the epoch, bytes, folder) of each."""
     found = []
     for kind, names in KINDS.items():
         for folder in named(cache_folder() / kind, names):
@@ -185,16 +185,16 @@ def _kept() -> list[tuple[float, int, Path]]:
 
 
 def stand_in_for(url: str) -> Path:
-    """A local folder, of this batch alone, in which renders for `url` are made."""
+    """A new local folder in which this batch makes its renders for `url`."""
     return cache_folder() / "uploads" / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}-{secrets.token_hex(4)}"
 
 
 def mirror(url: str, folder: Path, look_only: bool = False) -> None:
-    """Make `folder` a stand-in of the render at `url`, where `look_only` changes nothing.
+    """Make `folder` a stand-in of the render at `url`; with `look_only` nothing changes at the URL.
 
-    Raises OutputError when that cannot be looked at.
+    Raises OutputError when the URL cannot be read.
     """
-    with _told(OutputError, url, "cannot be looked at"):
+    with _translated(OutputError, url, "cannot be looked at"):
         system, path = _system(url)
         system.invalidate_cache()
         if not look_only:
@@ -219,7 +219,7 @@ def mirror(url: str, folder: Path, look_only: bool = False) -> None:
 
 def upload(folder: Path, url: str) -> None:
     """Put the finished render in `folder` in place of what is at `url`. Raises OutputError."""
-    with _told(OutputError, url, "cannot be written"):
+    with _translated(OutputError, url, "cannot be written"):
         system, path = _system(url)
         above, _, name = path.rpartition("/")
         place = f"{above}/.{name}.{secrets.token_hex(4)}.partial"
@@ -234,7 +234,7 @@ def upload(folder: Path, url: str) -> None:
 
 def read_bytes(url: str, max_bytes: int) -> bytes | None:
     """A small file, None where there is none. Raises OutputError, SmallFileError for one that is larger."""
-    with _told(OutputError, url, "cannot be looked at"):
+    with _translated(OutputError, url, "cannot be looked at"):
         system, path = _system(url)
         system.invalidate_cache()
         return _cat(system, path, max_bytes) if system.exists(path) else None
@@ -242,7 +242,7 @@ def read_bytes(url: str, max_bytes: int) -> bytes | None:
 
 def write_text(url: str, text: str) -> None:
     """Write a small file. Raises OutputError."""
-    with _told(OutputError, url, "cannot be written"):
+    with _translated(OutputError, url, "cannot be written"):
         system, path = _system(url)
         system.makedirs(path.rpartition("/")[0], exist_ok=True)
         system.pipe_file(path, text.encode())
@@ -277,7 +277,7 @@ def _publish(system: Any, place: str, path: str) -> None:
 
 
 def _record(system: Any, folder: str) -> record.Record | None:
-    """The record of the render in a folder elsewhere, None where there is none that can be used."""
+    """The record of the render in a remote folder; None where there is no usable one."""
     path = f"{folder}/{outputs.RECORD}"
     try:
         return record.parse(path, _cat(system, path)) if system.exists(path) else None
@@ -301,22 +301,22 @@ def _system(url: str) -> tuple[Any, str]:
 
 
 @contextlib.contextmanager
-def _told(kind: type[AudioFileError] | type[OutputError], url: str, what: str) -> Iterator[None]:
-    """Every file system has errors of its own; they become `kind`, in one line."""
+def _translated(kind: type[AudioFileError] | type[OutputError], url: str, what: str) -> Iterator[None]:
+    """Turn the errors of a file system into `kind`, with the reason in one line."""
     try:
         yield
     except GbsepError:
         raise
     except Exception as error:
-        cause = _told_as_missing(error)
+        cause = _hidden_cause(error)
         if isinstance(error, FileNotFoundError) and cause is None:
             raise kind(url, "no such file; check the URL") from None
         reason = " ".join(str(cause or error).split()) or type(cause or error).__name__
         raise kind(url, f"{what}: {reason}") from None
 
 
-def _told_as_missing(error: Exception) -> BaseException | None:
-    """What a FileNotFoundError came from when it says nothing of the file: fsspec has it for a server that is down."""
+def _hidden_cause(error: Exception) -> BaseException | None:
+    """The cause of a FileNotFoundError that is not about the file: fsspec raises it for a server that is down."""
     cause = error.__cause__
     if not isinstance(error, FileNotFoundError) or isinstance(cause, FileNotFoundError):
         return None

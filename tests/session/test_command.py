@@ -20,8 +20,9 @@ from gbsep.cli import cli
 from gbsep.errors import OutputError, ParameterError
 from gbsep.session import model, reaper
 from gbsep.session.model import Insert, Session, Track
-from gbsep.session.write import FORMATS, LEFT, SCOPES, write_sessions
+from gbsep.session.write import LEFT, WRITERS, write_sessions
 from gbsep.shelf import record
+from gbsep.shelf.projects import FORMATS, SCOPES
 
 from .common import (
     RATE,
@@ -229,7 +230,7 @@ def test_a_plugin_that_is_not_here_keeps_the_state_of_its_preset(
 
 def test_the_command_offers_what_there_is() -> None:
     options = {option.name: option.type for option in cli.commands["session"].params}
-    assert list(options["format_"].choices) == list(FORMATS)  # type: ignore[attr-defined]
+    assert list(options["format_"].choices) == list(FORMATS) == list(WRITERS)  # type: ignore[attr-defined]
     assert list(options["per"].choices) == list(SCOPES)  # type: ignore[attr-defined]
 
 

@@ -26,8 +26,8 @@ music with an offset."""
 class FirstPass:
     """What the first pass over a song collects.
 
-    powers and means: of mid and side in every second, shape (n, 2); pieces: mid and side (2, frames) of the excerpts that
-    the network is run on.
+    powers and means: of mid and side in every second, shape (n, 2); pieces: mid and side (2, frames) of the excerpts
+    that the network is run on.
     """
 
     powers: np.ndarray

@@ -58,7 +58,7 @@ Forward = Callable[[np.ndarray], np.ndarray]
 
 
 class Settings(BackendSettings):
-    """What a preset may say to this backend.
+    """The settings of this backend in a preset.
 
     model: a published Demucs model or the name of your own.
     shifts: runs at random starts that are averaged; 0 is one run without a shift.

@@ -57,7 +57,7 @@ MAX_N_FFT = 2**14
 
 
 class Settings(BackendSettings):
-    """What a preset may say to this backend.
+    """The settings of this backend in a preset.
 
     model: umx, umxhq, umxl, or a model of your own.
     niter: passes of expectation-maximisation in the filter; 0 gives the networks' own estimates.
