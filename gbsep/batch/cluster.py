@@ -1,8 +1,8 @@
 """A batch on a Dask cluster (https://distributed.dask.org): the renders of one separation are one task.
 
-Workers must see the inputs and the output folder under the same paths, or these are URLs, and must have this very
-version of gbsep. Each renders one song at a time, however many threads it has. Where workers offer the resource `GPU`,
-separations that a GPU would do go to those alone. What a lost worker had in hand, the scheduler gives to another.
+Workers must have the same version of gbsep, and see the inputs and the output folder under the same paths, unless these
+are URLs. A worker renders one song at a time, however many threads it has. Where workers offer the resource `GPU`,
+separations that run on a GPU go only to those. The scheduler gives the task of a lost worker to another one.
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ if TYPE_CHECKING:
     from distributed import Client, Future
 
 VERSION = f"{__version__} ({RENDERING_VERSION}.{SEPARATION_VERSION})"
-"""What must be the same everywhere: gbsep's version, and those of its renders and separations."""
+"""The versions of gbsep, its renders and its separations, which must be the same on every machine."""
 
 CONNECT_S = 10.0
 
-_turn = threading.Lock()
+_rendering_lock = threading.Lock()
 
 
 def render(tasks: Sequence[Task], version: str) -> list[Outcome]:
-    """What a worker does: render tasks that share a separation. Raises GbsepError when it has another version."""
+    """Run by a worker: render tasks that share a separation. Raises GbsepError if its version differs."""
     if version != VERSION:
         raise GbsepError(f"a worker of the cluster has gbsep {VERSION}, not {version}: install the same everywhere")
     shared: dict[str, Mapping[str, Reader]] = {}
-    with _turn:
+    with _rendering_lock:
         return [_perform(task, shared) for task in tasks]
 
 
 def in_cluster(batch: Batch, address: str, on_event: Callable[[Event], None], stop: threading.Event) -> Results:
-    """Render what is to be rendered on the cluster at `address`, or for "local" on one started for this batch.
+    """Render on the cluster at `address`, or for "local" on one that is started for this batch.
 
     Raises ParameterError when no scheduler or no worker answers, or a worker has another version of gbsep.
     """
@@ -68,7 +68,7 @@ def _in_turn(
     on_event: Callable[[Event], None],
     stop: threading.Event,
 ) -> Results:
-    """No more tasks are handed over than workers can begin, so that little is in hand when it is to stop."""
+    """Submit only as many tasks as the workers can start, so that little is under way when the batch stops."""
     from distributed import as_completed
 
     running: dict[Future[Any], tuple[bool, list[Plan]]] = {}
@@ -102,11 +102,11 @@ def _results(future: Future[Any], plans: Sequence[Plan], batch: Batch) -> list[O
 
     try:
         answers = future.result()
-        if not (isinstance(answers, list) and all(isinstance(one, Outcome) for one in answers)):
-            raise WorkerDied("the worker that rendered it answered with no outcome")
+        if not (isinstance(answers, list) and all(isinstance(answer, Outcome) for answer in answers)):
+            raise WorkerDied("its worker answered with something that is no outcome")
         if len(answers) != len(plans):
-            raise WorkerDied(f"the worker that rendered it answered with {len(answers)} outcomes for {len(plans)}")
-        return [_in_words(done, plan, batch) for done, plan in zip(answers, plans, strict=True)]
+            raise WorkerDied(f"its worker answered with {len(answers)} outcomes for {len(plans)} renders")
+        return [_with_local_paths(done, plan, batch) for done, plan in zip(answers, plans, strict=True)]
     except KilledWorker as error:
         problem: Exception = WorkerDied(" ".join(str(error).split()))
     except Exception as error:
@@ -118,7 +118,7 @@ def _results(future: Future[Any], plans: Sequence[Plan], batch: Batch) -> list[O
 
 
 def _portable(task: Task) -> Task:
-    """The task with whole paths, which mean the same wherever it is run."""
+    """The task with absolute paths, which mean the same on every machine."""
     options, source = task.options, task.source
     models = options.models and options.models.absolute()
     options = replace(options, out=options.out.absolute(), models=models)
@@ -126,7 +126,7 @@ def _portable(task: Task) -> Task:
 
 
 def _perform(task: Task, shared: dict[str, Mapping[str, Reader]]) -> Outcome:
-    """Perform a task with a stand-in of its destination on this machine."""
+    """Perform a task; a remote destination gets a stand-in on this machine."""
     perform_here = functools.partial(perform, progress=lambda stage, fraction: None, shared=shared)
     if task.destination is None:
         return perform_here(task)
@@ -137,16 +137,17 @@ def _perform(task: Task, shared: dict[str, Mapping[str, Reader]]) -> Outcome:
         shutil.rmtree(home, ignore_errors=True)
 
 
-def _in_words(done: Outcome, plan: Plan, batch: Batch) -> Outcome:
-    """What a worker answered, with the paths as they were given here."""
-    told: Outcome = replace(done, input=plan.source)
-    if told.error is not None:
+def _with_local_paths(done: Outcome, plan: Plan, batch: Batch) -> Outcome:
+    """A worker's outcome, with the paths as the user gave them."""
+    outcome: Outcome = replace(done, input=plan.source)
+    if outcome.error is not None:
         task = _portable(task_of(plan, batch.destination))
-        error = told.error.replace(str(task.source), str(plan.source))
-        told = replace(told, error=error.replace(str(task.options.out), str(plan.options.out)))
-    if told.folder is not None and not batch.destination:
-        told = replace(told, folder=plan.folder, files={name: plan.folder / plan.names[name] for name in told.files})
-    return told
+        error = outcome.error.replace(str(task.source), str(plan.source))
+        outcome = replace(outcome, error=error.replace(str(task.options.out), str(plan.options.out)))
+    if outcome.folder is not None and not batch.destination:
+        files = {name: plan.folder / plan.names[name] for name in outcome.files}
+        outcome = replace(outcome, folder=plan.folder, files=files)
+    return outcome
 
 
 # The cluster
@@ -181,9 +182,9 @@ def _connected(address: str, batch: Batch) -> Iterator[Client]:
 
 
 def _check_scheduler(address: str) -> None:
-    """Raise an exception unless a scheduler answers in time: Dask's client waits without an end for one that is mute.
+    """Raise an exception unless a scheduler answers in time: Dask's client waits forever for a silent one.
 
-    In a thread of its own, as this one may have a loop already.
+    In a thread of its own, as this one may already run an event loop.
     """
     from distributed.core import rpc
     from distributed.security import Security
@@ -192,7 +193,7 @@ def _check_scheduler(address: str) -> None:
         async with rpc(address, connection_args=Security().get_connection_args("client")) as scheduler:
             answer = await asyncio.wait_for(scheduler.identity(), CONNECT_S)
         if not isinstance(answer, Mapping) or answer.get("type") != "Scheduler":
-            raise ValueError("what answers is none")
+            raise ValueError("it is no scheduler")
 
     with ThreadPoolExecutor(1) as pool:
         pool.submit(asyncio.run, ask()).result()
@@ -221,5 +222,5 @@ def _gpus(client: Client) -> int:
 
 
 def _wants_gpu(plan: Plan) -> bool:
-    """Whether a GPU would do the separation where there is one: a network's, unless it is to run elsewhere."""
+    """Whether the separation runs on a GPU where there is one: a network's, unless another device was chosen."""
     return "device" in plan.separation.identity and plan.options.device in ("auto", "cuda")

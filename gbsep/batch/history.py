@@ -1,7 +1,7 @@
-"""How long a batch will take, from how long earlier renders took on this machine.
+"""The duration of a batch, estimated from earlier renders on this machine.
 
-Remembered are seconds of work per second of audio: of each separation (backend, settings, threads), and of what comes
-after it (by preset). What was never seen is taken from the row of the backend and from EFFECTS_REAL_TIME_FACTOR.
+The real-time factor (seconds of work per second of audio) of each separation (backend, settings, threads), and of the
+rest of a render (by preset), is remembered. Unknown ones come from the backend's row and EFFECTS_REAL_TIME_FACTOR.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from ..store.folders import state_folder
 from .planning import Batch, separations
 
 EFFECTS_REAL_TIME_FACTOR = 0.006
-"""Seconds per second of audio for the levels, chains and files of one preset."""
+"""Real-time factor of levels, chains and files of one preset, for a first guess."""
 
 Speeds = RootModel[dict[str, Annotated[float, Field(ge=0, le=1e6)]]]
-"""What is remembered, by separation and preset."""
+"""Real-time factors by separation and preset."""
 
-NEWEST_COUNTS = 0.5
-MOST_KEPT = 500
+NEWEST_WEIGHT = 0.5
+MAX_ENTRIES = 500
 
 
 def estimate(batch: Batch) -> tuple[float, bool]:
@@ -47,17 +47,17 @@ def estimate(batch: Batch) -> tuple[float, bool]:
     free_at = [0.0] * batch.jobs
     for plans in separations(plan for plan in batch.plans if plan.action == "render"):
         first = plans[0]
-        rough = backend_named(first.preset.backend).real_time_factor * max(
+        guess = backend_named(first.preset.backend).real_time_factor * max(
             1, getattr(first.preset.settings, "shifts", 1)
         )
-        work = seconds(_separation(first, batch.threads), rough, first)
+        work = seconds(_separation(first, batch.threads), guess, first)
         work += sum(seconds(_after(plan.preset.folder), EFFECTS_REAL_TIME_FACTOR, plan) for plan in plans)
         heapq.heapreplace(free_at, free_at[0] + work)
     return max(free_at), learned
 
 
 def learn(batch: Batch, outcomes: Iterable[Outcome]) -> None:
-    """Remember what the renders of a batch took. Where nothing can be written, nothing is remembered."""
+    """Remember how long the renders of a batch took; nothing where the file cannot be written."""
     known = _read()
     plans = {(plan.source, plan.label): plan for plan in batch.plans}
     for outcome in outcomes:
@@ -66,13 +66,13 @@ def learn(batch: Batch, outcomes: Iterable[Outcome]) -> None:
         plan = plans[outcome.input, outcome.preset]
         audio_s = plan.reader.frames / plan.reader.sample_rate
         after_s = sum(outcome.seconds.values()) - outcome.seconds["separate"]
-        seen = {_after(plan.preset.folder): after_s / audio_s}
+        factors = {_after(plan.preset.folder): after_s / audio_s}
         if not outcome.from_cache:
-            seen[_separation(plan, batch.threads)] = outcome.seconds["separate"] / audio_s
-        for key, value in seen.items():
-            known[key] = value + (1 - NEWEST_COUNTS) * (known.pop(key, value) - value)
+            factors[_separation(plan, batch.threads)] = outcome.seconds["separate"] / audio_s
+        for key, value in factors.items():
+            known[key] = value + (1 - NEWEST_WEIGHT) * (known.pop(key, value) - value)
     with contextlib.suppress(OSError, FolderUnknown):
-        write_whole(_path(), json.dumps(dict(list(known.items())[-MOST_KEPT:])))
+        write_whole(_path(), json.dumps(dict(list(known.items())[-MAX_ENTRIES:])))
 
 
 def _separation(plan: Plan, threads: int) -> str:

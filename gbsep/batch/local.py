@@ -1,8 +1,8 @@
 """A batch on this machine: worker processes, each with one render in hand.
 
-A worker is a process of its own with a pipe either way, rather than one of a pool: so the song that a dead worker had
-in hand is known, and no other is lost. A song whose worker died is tried once more in a new one, then it has failed.
-Workers hear nothing of Ctrl-C; they end when this process ends, even if it is killed.
+A worker is a process of its own with a pipe in each direction, not one of a pool: so the song of a worker that dies is
+known, and no other is lost. Such a song is tried once more in a new worker, then it has failed. Workers do not receive
+Ctrl-C; they end when this process ends, even if it is killed.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from .task import Event, Results, task_of
 from .worker import Step
 
 LAUNCH = "import sys; sys.path[:] = sys.argv[1:]; from gbsep.batch.worker import main; main()"
-"""The worker imports what this process would: its `sys.path` comes along."""
+"""Code of a worker; it gets this process's `sys.path`, so it imports the same modules."""
 
 TRIES = 2
 
 
 def here(plans: Iterable[Plan], batch: Batch, on_event: Callable[[Event], None], stop: threading.Event) -> Results:
-    """One after the other in this process."""
+    """Render one after the other in this process."""
     shared: dict[str, Mapping[str, Reader]] = {}
     for plan in plans:
         if stop.is_set():
@@ -58,7 +58,7 @@ def _progress(on_event: Callable[[Event], None], plan: Plan, stage: str, fractio
 def in_workers(
     plans: Iterable[Plan], batch: Batch, on_event: Callable[[Event], None], stop: threading.Event
 ) -> Results:
-    """In `batch.jobs` processes; renders that share a separation go to one of them, one after the other."""
+    """Render in `batch.jobs` processes; renders that share a separation go to the same one, one after the other."""
     waiting = deque(map(deque, separations(plans)))
     tries: Counter[Path] = Counter()
     answers: queue.SimpleQueue[tuple[_Worker, Outcome | Step | None]] = queue.SimpleQueue()
@@ -95,7 +95,7 @@ def in_workers(
                 else:
                     answer = task_of(plan, batch.destination).failed(WorkerDied(f"{reason}, {TRIES} times"))
             if worker.rest:
-                waiting.appendleft(worker.rest)  # taken by the worker that became idle last: this one, if it lives
+                waiting.appendleft(worker.rest)  # for the worker that became idle last: this one, unless it died
             begin()
             if answer is not None:
                 yield plan, answer
@@ -109,24 +109,24 @@ def in_workers(
 def _next(answers: queue.SimpleQueue[Any]) -> Any:
     while True:
         with contextlib.suppress(queue.Empty):
-            return answers.get(timeout=1.0)  # without an end, Windows would not hear Ctrl-C
+            return answers.get(timeout=1.0)  # with a timeout, as Windows would not handle Ctrl-C otherwise
 
 
 class _Worker:
-    """A worker process: the `plan` it has in hand, and the `rest` of those that share its separation."""
+    """A worker process: its current `plan`, and the `rest` of the plans that share its separation."""
 
     plan: Plan
     rest: deque[Plan]
 
     def __init__(self, threads: int, answers: queue.SimpleQueue[Any]):
         with writing(temporary_path(), TEMPORARY):
-            self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `end`
+            self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `end`
         count = str(threads)
         self._process = subprocess.Popen(
             [sys.executable, "-c", LAUNCH, *map(os.path.abspath, sys.path)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self._said,
+            stderr=self._stderr,
             env={**os.environ, "OMP_NUM_THREADS": count, "OPENBLAS_NUM_THREADS": count, "MKL_NUM_THREADS": count},
             start_new_session=os.name == "posix",
             creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
@@ -142,20 +142,20 @@ class _Worker:
         answers.put((self, None))
 
     def begin(self, plans: deque[Plan], destination: str | None) -> None:
-        """Have the first of `plans` rendered."""
+        """Start to render the first of `plans`."""
         self.plan, self.rest = plans.popleft(), plans
         assert self._process.stdin
-        with contextlib.suppress(BrokenPipeError):  # it is dead, as `_listen` is about to tell
+        with contextlib.suppress(BrokenPipeError):  # it is dead: `_listen` reports that
             message = (self.plan.separation.key, task_of(self.plan, destination))
             pickle.dump(message, self._process.stdin)
             self._process.stdin.flush()
 
     def ending(self) -> str:
-        """How a process ended that gives no more answers, and the last line it wrote."""
+        """How a process that no longer answers ended, and the last line it wrote."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(5.0)
-        self._said.seek(max(0, self._said.tell() - 4096))
-        ended = how_it_ended(self._process.returncode, self._said.read())
+        self._stderr.seek(max(0, self._stderr.tell() - 4096))
+        ended = how_it_ended(self._process.returncode, self._stderr.read())
         self.end()
         return ended
 
@@ -166,4 +166,4 @@ class _Worker:
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
         self._listener.join()
-        self._said.close()
+        self._stderr.close()

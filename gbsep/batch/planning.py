@@ -27,7 +27,7 @@ from .inputs import Request
 from .task import Task, in_place, traceback_of
 
 WORKER_BYTES = 3 * 2**30
-"""Memory that a worker may come to need: a large network, or NMF with a song of some minutes."""
+"""Memory that a worker may need: a large network, or NMF with a song of some minutes."""
 
 AnyPreset = str | Path | Mapping[str, Any] | Preset
 
@@ -201,7 +201,7 @@ def _as_before(names: Mapping[Path, str], out: Path, fewer: int | None) -> dict[
 def _holds_render_of(folder: Path, recording: Path) -> bool:
     with suppress(OSError):
         found = [record.read(path.parent) for path in folder.glob(f"*/{outputs.RECORD}")]
-        return any(one is not None and one.recording.path == outputs.address(recording) for one in found)
+        return any(render is not None and render.recording.path == outputs.address(recording) for render in found)
     return False
 
 
@@ -264,29 +264,29 @@ def _plan_one(
 def _without_collisions(plans: Iterable[Plan], refused: list[Outcome]) -> Iterator[Plan]:
     """Plans whose place is theirs alone. The same render asked for twice counts once."""
     places: dict[Path, dict[str, Plan]] = {}
-    for one in plans:
-        places.setdefault(one.folder, {}).setdefault(json.dumps(one.fingerprint), one)
+    for plan in plans:
+        places.setdefault(plan.folder, {}).setdefault(json.dumps(plan.fingerprint), plan)
     for folder, there in places.items():
         if len(there) == 1:
             yield from there.values()
             continue
-        recordings = list(dict.fromkeys(str(one.source) for one in there.values()))
+        recordings = list(dict.fromkeys(str(plan.source) for plan in there.values()))
         advice = "give the presets names of their own"
         if len(recordings) > 1:
             advice = f"{' and '.join(recordings)} are different recordings; rename one, or give it another --out"
         reason = f"{len(there)} renders would land in {folder}: {advice}"
-        refused += [Outcome(one.source, one.label, "failed", one.track, error=reason) for one in there.values()]
+        refused += [Outcome(plan.source, plan.label, "failed", plan.track, error=reason) for plan in there.values()]
 
 
 def _check_space(plans: Iterable[Plan], options: Options, jobs: int) -> None:
     """Raise OutputError when the disk cannot take all files, what `jobs` renders spool, and the stems that are kept."""
-    todo = [one for one in plans if one.action == "render"]
-    needed = sum(one.output_bytes for one in todo)
-    needed += sum(sorted((one.scratch_bytes for one in todo), reverse=True)[:jobs])
+    todo = [plan for plan in plans if plan.action == "render"]
+    needed = sum(plan.output_bytes for plan in todo)
+    needed += sum(sorted((plan.scratch_bytes for plan in todo), reverse=True)[:jobs])
     store = cache.locate() if options.use_cache else None
     if store and _disk(store.folder) == _disk(options.out):
-        kept = {one.separation.key: one for one in todo if not backend_named(one.preset.backend).quick}
-        stems = sum(4 * one.reader.frames * one.reader.channels * len(one.preset.wanted) for one in kept.values())
+        kept = {plan.separation.key: plan for plan in todo if not backend_named(plan.preset.backend).quick}
+        stems = sum(4 * plan.reader.frames * plan.reader.channels * len(plan.preset.wanted) for plan in kept.values())
         needed += max(0, min(stems, store.limit_bytes - cache.usage(store).bytes))
     if todo:
         outputs.check_place(options.out, needed)

@@ -1,4 +1,4 @@
-"""One render of a batch in a form that can be sent to another process or machine, and what is sent back."""
+"""One render of a batch, in a form that can be sent to another process or machine, and its outcome."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..shelf import remote
 
 @dataclass(frozen=True)
 class Task:
-    """What to render. `destination` is the URL that the render goes below, in place of `options.out`."""
+    """One render. `destination` is the URL below which it goes, in place of `options.out`."""
 
     source: Path | str
     preset: Preset
@@ -34,7 +34,7 @@ class Task:
         )
 
     def plan(self) -> Plan:
-        """Fetch what is elsewhere, and plan. Raises GbsepError; in a dry run NotFetched for what is not here."""
+        """Download a remote input, and plan. Raises GbsepError; in a dry run NotFetched for an input without a copy."""
         source = remote.fetch(self.source, download=not self.options.dry_run)
         if not self.url:
             return rendering.plan(source, self.preset, self.options, self.track, self.source)
@@ -46,7 +46,7 @@ class Task:
             shutil.rmtree(folder, ignore_errors=True)
 
     def run(self, plan: Plan, progress: Progress, shared: Separations) -> Outcome:
-        """Carry the plan out, and upload what is to go elsewhere. Raises GbsepError."""
+        """Carry out the plan, and upload the render if its destination is remote. Raises GbsepError."""
         if not self.url:
             return rendering.run(plan, progress, shared)
         try:
@@ -59,7 +59,7 @@ class Task:
         return replace(outcome, folder=self.url, files=files)
 
     def failed(self, error: Exception, where: str = "") -> Outcome:
-        """The outcome when `error` came in the way; places that only stand in for others go by their names."""
+        """The outcome for `error`; the path of a stand-in is replaced by the URL that it stands for."""
         reason = in_place(where, unexpected(error))
         if self.destination:
             reason = reason.replace(str(self.options.out), self.destination.rstrip("/"))
@@ -69,7 +69,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Event:
-    """What happens to a render.
+    """Something that happens to a render.
 
     `kind` is "started", "progress" (with stage and fraction), "retried" (with the reason as message) or "finished"
     (with the outcome).
@@ -87,7 +87,7 @@ Results = Generator[tuple[Plan, Outcome], None, None]
 
 
 def in_place(where: str, reason: str) -> str:
-    """What is wrong, with the row of the manifest where it is."""
+    """The reason, after the row of the manifest that it is about, if any."""
     return f"{where}: {reason}" if where and not reason.startswith(where) else reason
 
 
@@ -100,7 +100,12 @@ def task_of(plan: Plan, destination: str | None) -> Task:
 
 
 def perform(task: Task, progress: Progress, shared: Separations) -> Outcome:
-    """Plan and render. Whatever goes wrong is the outcome of this task, be it an error of gbsep's own making."""
+    """Plan and render; any exception becomes a failed outcome.
+
+    The batch was planned before, to refuse bad input before anything runs. A worker plans again: threads, device and
+    library versions of the process that renders are part of the separation's identity, and so of the record; and a
+    plan holds readers, which cannot be sent.
+    """
     try:
         return task.run(task.plan(), progress, shared)
     except Exception as error:

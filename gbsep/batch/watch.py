@@ -1,8 +1,8 @@
-"""A watched folder: which files in it are complete, and new.
+"""A watched folder: the files in it that are new and complete.
 
-A file is complete when its size and time have not changed for a while and it probes clean; one that does not probe
-clean gets PATIENCE times as long, as a copy may pause, and is then handed over all the same, for its fault to be told.
-The folder is looked through again and again rather than subscribed to: that works on network drives as well.
+A file is complete when its size and time have not changed for a while and its header can be read. One whose header
+cannot be read may be a copy that pauses: it gets PATIENCE times as long and is then handed over all the same, so that
+its fault is reported. The folder is polled, as change notifications do not work on network drives.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ def arrivals(
     once: bool = False,
     tell: Callable[[GbsepError], None] = _nobody,
 ) -> Iterator[list[str]]:
-    """The audio files below `folder` that are complete and were not handed over as they are now, as they come.
+    """Yield lists of audio files below `folder`, as they become complete; a file that changed is yielded again.
 
-    Without an end, unless `once`: then until all that is there has been handed over. What gbsep writes below `out` is
-    left out, and stems that gbsep made. What cannot be read, be it a folder below or, for a while, the folder itself on
-    a network drive, is told once, and looked at again.
+    It never ends, unless `once` is set: then it ends when all files have been yielded. Files below `out` and stems that
+    gbsep made are left out. A folder that cannot be read, which may be `folder` itself on a network drive for a while,
+    is passed to `tell` once and tried again.
     """
     since: dict[str, tuple[tuple[int, int], float]] = {}
     handed: dict[str, tuple[int, int]] = {}
-    told: set[str] = set()
+    reported: set[str] = set()
     while True:
         paths, unreadable = inputs.audio_below(folder, out)
         for problem in unreadable:
-            if str(problem) not in told:
+            if str(problem) not in reported:
                 tell(problem)
-        told = set(map(str, unreadable))
+        reported = set(map(str, unreadable))
         there = {path: stamp for path in paths if (stamp := _stamp(Path(path)))}
         now = time.monotonic()
         since = {
@@ -66,7 +66,7 @@ def arrivals(
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:
-    """Size and time of a file, None when it went away meanwhile."""
+    """Size and modification time of a file; None if it is gone."""
     try:
         status = path.stat()
     except OSError:

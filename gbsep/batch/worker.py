@@ -1,7 +1,7 @@
-"""A process that renders what it is sent: pickled tasks on its standard input, answers on its standard output.
+"""A worker process: pickled tasks on its standard input, pickled answers on its standard output.
 
-It renders one at a time and keeps the stems of the last separation, so that presets which share one get it without the
-cache. When its input ends, because the process that sent the tasks has ended in whatever way, it ends at once.
+It renders one task at a time and keeps the stems of the last separation, so that presets that share it need no cache.
+When its input ends, because the process that sent the tasks has ended in whatever way, it ends at once.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from ..audio import Reader
 from ..rendering import Outcome
 from .task import Task, perform
 
-_TELL_EVERY_S = 0.1
+_PROGRESS_EVERY_S = 0.1
 
 
 @dataclass(frozen=True)
 class Step:
-    """How far the task in hand is: the stage, and how much of it is done, 0 to 1."""
+    """Progress of the current task: the stage, and the fraction of it that is done, 0 to 1."""
 
     stage: str
     fraction: float
 
 
 def main() -> None:
-    """Serve without an end. A task comes with the key of its separation; its stems are kept until another key comes."""
+    """Serve forever. A task comes with the key of its separation, whose stems are kept until another key comes."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print is no answer
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # keep what libraries print out of the answers
     tasks: queue.SimpleQueue[tuple[str, Task]] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(sys.stdin.buffer, tasks), daemon=True).start()
     shared: dict[str, Mapping[str, Reader]] = {}
@@ -43,7 +43,7 @@ def main() -> None:
         separation, task = tasks.get()
         if separation not in shared:
             shared.clear()
-        _send(answers, perform(task, _Teller(answers), shared))
+        _send(answers, perform(task, _ProgressSender(answers), shared))
 
 
 def _receive(stream: BinaryIO, tasks: queue.SimpleQueue[tuple[str, Task]]) -> None:
@@ -59,15 +59,15 @@ def _send(answers: BinaryIO, answer: Outcome | Step) -> None:
     answers.flush()
 
 
-class _Teller:
-    """Tells the progress of a task, ten times a second at most; called by the threads of a render."""
+class _ProgressSender:
+    """Sends the progress of a task, at most ten times a second; called from the threads of a render."""
 
     def __init__(self, answers: BinaryIO):
-        self._answers, self._lock, self._told_at = answers, threading.Lock(), 0.0
+        self._answers, self._lock, self._sent_at = answers, threading.Lock(), 0.0
 
     def __call__(self, stage: str, fraction: float) -> None:
         now = time.monotonic()
         with self._lock:
-            if now - self._told_at >= _TELL_EVERY_S:
-                self._told_at = now
+            if now - self._sent_at >= _PROGRESS_EVERY_S:
+                self._sent_at = now
                 _send(self._answers, Step(stage, fraction))

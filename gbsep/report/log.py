@@ -7,7 +7,8 @@ stays, byte by byte: rows go after the last row of its summary table, sections t
 have no section yet. Numbers go on from the highest that is there.
 
 Pictures and previews lie beside the log, in <log>.files/<number>/. Whatever comes from a file name, a preset or a
-note is escaped, so that it reads as it is and is no Markdown or HTML.
+note is escaped, so that it reads as it is and is no Markdown or HTML. Written with f-strings, not with
+jinja2, which gbsep does not need otherwise: most of this module finds places in a user's file and escapes.
 
 Reference: CommonMark 0.31.2, section 2.4 (backslash escapes); GitHub Flavored Markdown, section 4.10 (tables).
 """
@@ -219,8 +220,8 @@ def _without_fences(text: str) -> str:
 
 def escaped(text: str) -> str:
     r"""Text that reads as it is in Markdown and is neither Markdown nor HTML: `escaped("a*b")` is `a\*b`."""
-    told = SPECIAL.sub(r"\\\g<0>", printable(text))
-    return "".join(ENTITIES.get(letter, letter) for letter in told)
+    escaped = SPECIAL.sub(r"\\\g<0>", printable(text))
+    return "".join(ENTITIES.get(letter, letter) for letter in escaped)
 
 
 def _read(path: Path) -> str:
@@ -362,7 +363,7 @@ def _seconds(source: Source) -> float:
 def _write_assets(experiment: Experiment, folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:
     """The pictures and the previews of an experiment, by the names of their sounds."""
     mixture = (experiment.song.mixture,) if experiment.song.mixture else ()
-    sources = [*mixture, *(one for one in experiment.render.sources if one.kind == "stem")]
+    sources = [*mixture, *(source for source in experiment.render.sources if source.kind == "stem")]
     gains_db = matched_gains([source.levels for source in sources])
     pictures, previews = {}, {}
     try:

@@ -1,11 +1,11 @@
-"""The report: songs and their renders as one HTML file that needs nothing but itself.
+"""The report: songs and their renders as one self-contained HTML file.
 
-Conventions: the page holds its model as JSON, and what is large (a song's model, spectrograms, sound) as an *asset*
-named `<song>`, `<song>-<source>-mel`, `<song>-<source>-<piece>`. Assets are in the file while they are small
-together, else each is a script beside it, in `<report>_files/`: a page opened from a disk may read nothing but scripts.
-It runs no script but those with its nonce and asks nothing of any network.
+Conventions: the page holds its model as JSON. Larger parts (a song's model, spectrograms, audio) are *assets*, named
+`<song>`, `<song>-<source>-mel`, `<song>-<source>-<piece>`. They are in the file while their total is small; otherwise
+each is a script beside it, in `<report>_files/`, as a page opened from a disk may load only scripts. The page runs only
+scripts with its nonce and connects to no network.
 
-Text reaches the page as JSON in which `<`, `>` and `&` are written as escapes, and from there as text nodes only.
+Text reaches the page as JSON in which `<`, `>` and `&` are escaped, and is shown in text nodes only.
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ from .songs import Render, Song, Source
 from .spectrogram import mel_hz
 
 INLINE_BYTES = 40_000_000
-"""What the assets of a page may come to, as text, and still be in the file itself."""
+"""Largest total of the assets, as text, that are kept in the file itself."""
 
 GENERATOR = '<meta name="generator" content="gbsep '
 ASSET = re.compile(r"\d+(-\d+-(mel|\d+))?")
 
 Link = Callable[[Path], str | None]
-"""The address of a file as the page names it, or None for one that it may not name."""
+"""The address of a file in the page, or None for a file that it must not link."""
 
 Progress = Callable[[str, float], None]
 
 
 def song_model(song: Song, link: Link) -> dict[str, Any]:
-    """What the page knows of a song, JSON-able."""
+    """The data of a song for the page, as JSON."""
     peaks_dbfs = [source.levels.peak_dbfs for source in song.sources]
     shared_db = shared_gain(peaks_dbfs, largest_sample(preview.FORMAT))
     owner = {id(source): number for number, render in enumerate(song.renders) for source in render.sources}
@@ -98,7 +98,7 @@ def _render_model(render: Render) -> dict[str, Any]:
 
 
 def asset(songs: Sequence[Song], name: str, link: Link) -> bytes:
-    """The bytes of one asset. Raises KeyError when there is none of that name."""
+    """The bytes of one asset. Raises KeyError for an unknown name."""
     if not ASSET.fullmatch(name):
         raise KeyError(name)
     first, *rest = name.split("-")
@@ -122,7 +122,7 @@ def _gains(song: Song) -> list[float]:
 
 
 def asset_script(name: str, content: bytes) -> str:
-    """An asset as the script that hands it to the page."""
+    """An asset as a script that passes it to the page."""
     return _script(name, _base64(content))
 
 
@@ -131,7 +131,7 @@ def _script(name: str, text: str) -> str:
 
 
 def _text_of(name: str, script: str) -> str:
-    """The base64 that a script was made of."""
+    """The base64 text in an asset's script."""
     head, tail = _script(name, "\n\n").split("\n\n")
     return script.removeprefix(head).removesuffix(tail)
 
@@ -145,9 +145,9 @@ def page(
     inline: Mapping[str, str] | None = None,
     served: Sequence[str] = (),
 ) -> str:
-    """The HTML of a report. `folder` is where assets are found; `inline` are those in the file, in base64.
+    """The HTML of a report. `folder` is the path of its assets; `inline` are the assets in the file, in base64.
 
-    `served` are the names by which a server knows the songs: assets of a page without one go by numbers.
+    `served` are the songs' names at a server; in a page without a server they are numbers.
     """
     folders = list(dict.fromkeys(song.folder for song in songs))
     model = {
@@ -185,7 +185,7 @@ def page(
 
 
 def policy(nonce: str, connect: str) -> str:
-    """The Content-Security-Policy of a page: its own scripts and styles, and no address but `connect`."""
+    """The Content-Security-Policy of a page: its own scripts and styles, and connections to `connect` only."""
     return (
         f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; img-src data:; "
         f"connect-src {connect}; base-uri 'none'; form-action 'none'"
@@ -201,10 +201,10 @@ def write_report(
     overwrite: bool = False,
     progress: Progress = lambda stage, fraction: None,
 ) -> list[Path]:
-    """Write a report to `path`, and what is too large for it beside it; the paths of both.
+    """Write a report to `path`, and large assets into a folder beside it; returns the paths of both.
 
-    A report that is there is replaced. Raises OutputError for any other file in the way, unless `overwrite`, and for a
-    place that cannot be written.
+    An older report is replaced. Raises OutputError for any other file in the way, unless `overwrite`, and for a folder
+    that cannot be written.
     """
     check_free(path, overwrite)
     try:
@@ -223,8 +223,8 @@ def _write(path: Path, title: str, songs: Sequence[Song], limit: int, place: Pat
         (f"{number}-{index}", song, index) for number, song in enumerate(songs) for index in range(len(song.sources))
     ]
 
-    def prepare(one: tuple[str, Song, int]) -> None:
-        label, song, index = one
+    def prepare(job: tuple[str, Song, int]) -> None:
+        label, song, index = job
         source = song.sources[index]
         texts[f"{label}-mel"] = _base64(preview.spectrogram(source))
         for piece, content in enumerate(preview.chunks(source, _gains(song)[index])):
@@ -240,7 +240,7 @@ def _write(path: Path, title: str, songs: Sequence[Song], limit: int, place: Pat
 
     sounds = sorted(staged.iterdir())
     spent = sum(map(len, texts.values()))
-    if spent > limit:  # of many songs: each brings its pictures when it is opened
+    if spent > limit:  # many songs: each loads its pictures when it is opened
         for name, text in texts.items():
             if name != "0":
                 (staged / f"{name}.js").write_text(_script(name, text), encoding="ascii")
@@ -269,11 +269,11 @@ def _write(path: Path, title: str, songs: Sequence[Song], limit: int, place: Pat
 
 
 def check_free(path: Path, overwrite: bool) -> None:
-    """Raise OutputError when a report at `path` would take the place of anything but a report."""
+    """Raise OutputError when a report at `path` would replace anything but a report."""
     if os.path.isdir(path):
         raise OutputError(path, "is a folder; name a file in it with --html")
     if path.suffix.lower() not in (".html", ".htm"):
-        raise OutputError(path, "is no name of a page; let it end with .html")
+        raise OutputError(path, "is not the name of a page: end it with .html")
     beside = beside_of(path)
     if os.path.islink(beside):
         raise OutputError(beside, "is a link, which a report does not follow; name another page with --html")
@@ -286,7 +286,7 @@ def check_free(path: Path, overwrite: bool) -> None:
 
 
 def _assets(beside: Path) -> list[Path]:
-    """The files in the folder beside a report that are a report's."""
+    """The assets in the folder beside a report."""
     there = beside.iterdir() if os.path.isdir(beside) else ()
     return [file for file in there if ASSET.fullmatch(file.stem) and file.suffix == ".js" and is_regular(file)]
 
@@ -299,7 +299,7 @@ def _is_report(path: Path) -> bool:
 
 
 def beside_of(path: Path) -> Path:
-    """The folder for what is too large for a report at `path`."""
+    """The folder for the large assets of a report at `path`."""
     return path.with_name(f"{path.stem}_files")
 
 
@@ -311,7 +311,7 @@ def _relative(file: Path, folder: Path) -> str | None:
 
 
 def _json(value: object) -> str:
-    """JSON that neither ends a script element nor a line of one."""
+    """JSON that can stand in a script element: no end tag, no line separators."""
     text = json.dumps(value, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 

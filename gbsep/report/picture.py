@@ -36,7 +36,9 @@ def spectrogram_png(reader: Reader) -> bytes:
 def palette() -> np.ndarray:
     """256 colours, uint8 (256, 3)."""
     places = np.linspace(0, 1, len(COLOURS))
-    return np.stack([np.rint(np.interp(np.linspace(0, 1, 256), places, one)) for one in COLOURS.T], 1).astype(np.uint8)
+    return np.stack([np.rint(np.interp(np.linspace(0, 1, 256), places, channel)) for channel in COLOURS.T], 1).astype(
+        np.uint8
+    )
 
 
 def png(points: np.ndarray, colours: np.ndarray) -> bytes:

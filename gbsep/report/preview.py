@@ -1,9 +1,9 @@
-"""Sounds and pictures as a page takes them: short pieces of FLAC, spectrograms of one byte per point, and gains.
+"""Audio and pictures for a page: short pieces of FLAC, spectrograms of one byte per point, and gains.
 
-Conventions: a sound is cut into pieces of CHUNK_S that a browser decodes one by one, each to the frame, so that any
-length plays without a gap in bounded memory and several sounds share one clock. FLAC because every browser decodes
-it exactly: a lossy codec would add its own delay to every piece, and its own faults to what is to be judged. A piece
-already has the gain with which it is as loud as the others (`matched_gains`): 16 bits are 16 bits of what is heard.
+Conventions: a sound is cut into pieces of CHUNK_S, which a browser decodes one by one, each exact to the frame. So any
+length plays without gaps in bounded memory, and several sounds share one clock. FLAC because every browser decodes it
+exactly: a lossy codec would add a delay to every piece, and faults of its own to the sound. The gain that matches the
+loudness (`matched_gains`) is applied before the pieces are quantised to 16 bits.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .spectrogram import mel_db
 
 CHUNK_S = 8
 RATES_HZ = (8000, 48000)
-"""Rates that are kept: every browser plays them. Others become the upper one."""
+"""Lowest and highest sample rate that is kept, as every browser plays it; others become the highest."""
 
 FORMAT = OutputFormat("flac", "16")
 HEADROOM_DBFS = -1.0
@@ -36,7 +36,7 @@ N_MELS = 96
 COLUMNS_PER_S = 20
 WIDTHS = (600, 2400)
 RANGE_DB = (-110.0, 10.0)
-"""What the bytes of a spectrogram stand for: 0 is the first and below, 255 the second and above."""
+"""The levels that byte 0 and byte 255 of a spectrogram stand for."""
 
 
 def preview_rate(sample_rate: int) -> int:
@@ -45,7 +45,7 @@ def preview_rate(sample_rate: int) -> int:
 
 
 def chunk_count(seconds: float) -> int:
-    """How many pieces a sound of so many seconds is cut into."""
+    """The number of pieces of a sound."""
     return max(1, math.ceil(seconds / CHUNK_S - 1e-9))
 
 
@@ -57,7 +57,7 @@ def chunks(source: Source, gain_db: float) -> Iterator[bytes]:
 
 
 def chunk(source: Source, gain_db: float, number: int) -> bytes:
-    """One piece of a sound, as `chunks` gives it (but where the rate changes: there it is resampled on its own)."""
+    """One piece of a sound, equal to that of `chunks` unless it is resampled: here each piece is, on its own."""
     rate, frames = source.shape
     first = number * CHUNK_S * rate
     reader = _playable(source.open(first / rate, min(CHUNK_S * rate, frames - first) / rate))
@@ -65,9 +65,9 @@ def chunk(source: Source, gain_db: float, number: int) -> bytes:
 
 
 def matched_gains(levels: Sequence[Levels]) -> list[float]:
-    """The gain in dB that makes each sound as loud (BS.1770) as the others, so that none clips.
+    """The gains in dB that give all sounds one loudness (BS.1770) without clipping.
 
-    What lacks the headroom for MIN_TARGET_LUFS, or would be raised by more than MAX_RAISE_DB, stays softer.
+    A sound without headroom for MIN_TARGET_LUFS, or that would be raised by more than MAX_RAISE_DB, stays quieter.
     """
     room_db = [HEADROOM_DBFS - level.peak_dbfs for level in levels]
     audible = [number for number, level in enumerate(levels) if math.isfinite(level.loudness_lufs)]

@@ -85,8 +85,8 @@ def song_id(song: Song) -> str:
         for render in song.renders[:1]
     ]
     sounds = [(source.name, source.kind) for source in song.sources], [render.preset for render in song.renders]
-    told = json.dumps([str(song.folder.resolve()), recordings, sounds])
-    return hashlib.sha256(told.encode()).hexdigest()[:16]
+    content = json.dumps([str(song.folder.resolve()), recordings, sounds])
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 class Server(ThreadingHTTPServer):
@@ -149,8 +149,8 @@ class Server(ThreadingHTTPServer):
             decided = _decided(song, review.load(song.folder), decision)
             review.save(song.folder, decided)
             self.songs = {
-                name: replace(one, decided=decided) if one.folder == song.folder else one
-                for name, one in self.songs.items()
+                name: replace(other, decided=decided) if other.folder == song.folder else other
+                for name, other in self.songs.items()
             }
         return decided
 
@@ -182,7 +182,7 @@ def _decided(song: Song, decided: review.Review, decision: Decision) -> review.R
     if decision.note is not None:
         note = review.Note(**decision.note.model_dump())
         _check_note(song, note)
-        notes = sorted([*decided.notes, note], key=lambda one: one.time_s)
+        notes = sorted([*decided.notes, note], key=lambda note: note.time_s)
         decided = decided.model_copy(update={"notes": notes})
     if decision.remove_note is not None:
         written = [Written(written_at=note.written_at, text=note.text) for note in decided.notes]

@@ -1,7 +1,7 @@
-"""What there is to show: the renders below an output folder, song by song, as values.
+"""The content of a report: the renders below an output folder, song by song.
 
-A song is one recording, or one excerpt of it: renders of the same content and the same seconds stand side by side and
-share the time axis. Everything comes from render.json and review.json; sound is opened when it is asked for.
+A song is one recording, or one excerpt of it: renders of the same content and the same seconds are shown together on
+one time axis. Everything comes from render.json and review.json; audio is opened when it is needed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ..shelf.record import FindingRow, Record
 from ..shelf.stems import StemFolder, find_stems, renders_in
 
 Open = Callable[[float, float | None], Reader]
-"""Opens a sound, or the part of it from a start in seconds on that is so many seconds long."""
+"""open(start_s, duration_s) gives that part of a sound, to its end for None."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Source:
 
     @cached_property
     def levels(self) -> Levels:
-        """As render.json has them, else measured."""
+        """The levels in render.json, or else measured."""
         return self.known or levels.measure(self.open(0.0, None))
 
     @cached_property
@@ -56,8 +56,10 @@ class Source:
 
 @dataclass(frozen=True)
 class Render:
-    """One render of a song. `figures` holds numbers by stem and by the names in COLUMNS; `findings` the diagnoses;
-    `remarks` what there is to say of either."""
+    """One render of a song.
+
+    `figures` are numbers by stem and name in COLUMNS, `findings` the diagnoses, `remarks` warnings and notes on both.
+    """
 
     preset: str
     record: Record
@@ -69,7 +71,7 @@ class Render:
 
     @property
     def recipe(self) -> str:
-        """How it was made, in a line: `crossover, cutoff_hz 200, order 4`."""
+        """Backend and settings in one line: `crossover, cutoff_hz 200, order 4`."""
         separate = dict(self.record.preset.separate)
         words = [str(separate.pop("backend", ""))]
         words += [f"{key} {value}" for key, value in separate.items() if value is not None and key != "seed"]
@@ -78,8 +80,11 @@ class Render:
 
 @dataclass(frozen=True)
 class Song:
-    """One recording and its renders. `failures` are presets that could not be rendered, and why; and review.json, where
-    that is none."""
+    """One recording and its renders.
+
+    `failures` are reasons by the name of what failed: presets that could not be rendered, a review.json that is not
+    valid.
+    """
 
     name: str
     folder: Path
@@ -99,8 +104,8 @@ class Song:
 def collect(out: Path, references: Path | None = None, presets: Sequence[str] = ()) -> list[Song]:
     """The songs below an output folder, or a folder of one song or one render.
 
-    `references` is a folder of true stems: they are scored against, and can be heard. `presets` are the folders of the
-    renders to show, in this order; all without it. Raises OutputError when there are none.
+    `references` is a folder of true stems, for scores and for listening. `presets` are the folder names of the renders
+    to show, in this order; without it all are shown. Raises OutputError when there are none.
     """
     found = renders_in(out) if os.path.isdir(out) else {}
     groups: dict[tuple[Any, ...], list[StemFolder]] = {}
@@ -121,7 +126,7 @@ def collect(out: Path, references: Path | None = None, presets: Sequence[str] = 
             _song(
                 name if alone else f"{name}, {_seconds(start_s, duration_s)}",
                 parent,
-                sorted(renders, key=lambda one: order.get(one.path.name, 0)),
+                sorted(renders, key=lambda render: order.get(render.path.name, 0)),
                 references,
                 {preset: why for preset, why in failures.pop(name, {}).items() if not (parent / preset).exists()},
             )
@@ -149,7 +154,7 @@ def _song(
 
 
 def _reviewed(folder: Path, failures: Mapping[str, str]) -> tuple[review.Review, Mapping[str, str]]:
-    """The review of a song, and what failed in it: a review.json that is none stops no other song."""
+    """The review of a song, and its failures: an invalid review.json is one of them and stops no other song."""
     try:
         return review.load(folder), failures
     except OutputError as error:
@@ -163,17 +168,17 @@ def _render(folder: StemFolder, references: Path | None) -> Render:
     scores = evaluate_folder(folder.path, references) if references and meets else {}
     figures: dict[str, dict[str, float | None]] = {}
     sources = []
-    for stem, told in record.stems.items():
+    for stem, row in record.stems.items():
         score = scores[stem].as_json() if stem in scores else {}
         figures[stem] = {
             **{name: score[name] for name in COLUMNS if name in score},
-            "loudness_lufs": told.after.loudness_lufs,
-            "peak_dbfs": told.after.peak_dbfs,
-            "restored_gain_db": told.restored_gain_db,
-            **({} if record.diagnoses is None else {"findings": sum(one.stem == stem for one in record.diagnoses)}),
+            "loudness_lufs": row.after.loudness_lufs,
+            "peak_dbfs": row.after.peak_dbfs,
+            "restored_gain_db": row.restored_gain_db,
+            **({} if record.diagnoses is None else {"findings": sum(row.stem == stem for row in record.diagnoses)}),
         }
-        path = folder.path / told.file
-        sources.append(Source(stem, "stem", partial(open_reader, path), path, _levels(told.after)))
+        path = folder.path / row.file
+        sources.append(Source(stem, "stem", partial(open_reader, path), path, _levels(row.after)))
     residual = record.residual
     if residual.file:
         path = folder.path / residual.file
@@ -181,8 +186,8 @@ def _render(folder: StemFolder, references: Path | None) -> Render:
     remarks = [f"{stem}: {note}" for stem, score in scores.items() for note in score.notes]
     if references and not meets:
         remarks.append(f"none of its stems is among the true ones in {references.name}: stems are paired by name")
-    findings, said = record.diagnoses or (), (*record.warnings, *remarks)
-    return Render(folder.path.name, record, folder.path, tuple(sources), figures, findings, said)
+    findings, remarks = record.diagnoses or (), [*record.warnings, *remarks]
+    return Render(folder.path.name, record, folder.path, tuple(sources), figures, findings, tuple(remarks))
 
 
 def _mixture(folder: StemFolder) -> Source | None:
@@ -196,14 +201,14 @@ def _mixture(folder: StemFolder) -> Source | None:
 def _part(
     whole: Open, first_s: float, length_s: float | None, start_s: float = 0.0, duration_s: float | None = None
 ) -> Reader:
-    """A part of the part of a sound that begins at `first_s` and is `length_s` long."""
+    """From the part of a sound at `first_s`, `length_s` long, the part at `start_s`, `duration_s` long."""
     if length_s is not None:
         duration_s = length_s - start_s if duration_s is None else min(duration_s, length_s - start_s)
     return whole(first_s + start_s, duration_s)
 
 
-def _levels(told: record.Levels | record.Residual) -> Levels:
-    values = (told.peak_dbfs, told.rms_dbfs, told.loudness_lufs)
+def _levels(row: record.Levels | record.Residual) -> Levels:
+    values = (row.peak_dbfs, row.rms_dbfs, row.loudness_lufs)
     return Levels(*(-math.inf if value is None else value for value in values))
 
 
@@ -219,10 +224,10 @@ def _seconds(start_s: float, duration_s: float | None) -> str:
 
 
 def _failures(out: Path) -> dict[str, dict[str, str]]:
-    """What the last batch into this folder could not do, by song and preset, and why."""
+    """The reasons of failed renders of the last batch into this folder, by song and preset."""
     failures: dict[str, dict[str, str]] = {}
-    told = batch.read(out)
-    for one in told.renders if told else ():
-        if one.status == "failed":
-            failures.setdefault(one.song, {})[one.label] = one.error or ""
+    report = batch.read(out)
+    for row in report.renders if report else ():
+        if row.status == "failed":
+            failures.setdefault(row.song, {})[row.label] = row.error or ""
     return failures

@@ -1,7 +1,7 @@
 """Mel spectrograms of signals of any length, in bounded memory.
 
-Conventions: powers are summed over channels, of Hann windows of N_FFT frames whose own power is taken out, in dB: a
-full-scale sine in one channel is near -3 dB in its band. Mel bands are Slaney's, as librosa has them.
+Conventions: powers of Hann windows of N_FFT frames, summed over channels, in dB; the power of the window is divided
+out, so a full-scale sine in one channel is near -3 dB in its band. Mel bands are Slaney's, from librosa.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FLOOR_DB = -120.0
 
 
 def mel_db(reader: Reader, width: int, n_mels: int) -> np.ndarray:
-    """The spectrogram as float32, shape (n_mels, width), low bands first; each column the mean power of its time."""
+    """The spectrogram in dB, float32 (n_mels, width), low bands first; a column is the mean power of its time."""
     hop_length = int(np.clip(reader.frames / width / 2, 256, N_FFT // 2))
     bank = _bank(reader.sample_rate, n_mels)
     window = scipy.signal.get_window("hann", N_FFT).astype(np.float32)
@@ -50,7 +50,7 @@ def mel_db(reader: Reader, width: int, n_mels: int) -> np.ndarray:
 
 
 def mel_hz(sample_rate: int, n_mels: int) -> np.ndarray:
-    """The centre frequencies of the bands."""
+    """The centre frequencies of the bands in Hz."""
     import librosa
 
     high_hz = min(RANGE_HZ[1], sample_rate / 2)
@@ -58,7 +58,7 @@ def mel_hz(sample_rate: int, n_mels: int) -> np.ndarray:
 
 
 def _with_end(blocks: Iterable[Block], channels: int) -> Iterator[Block]:
-    """The blocks, and as much silence as lets the last window be centred on the last frame."""
+    """The blocks, then silence so that the last window is centred on the last frame."""
     yield from blocks
     yield np.zeros((channels, N_FFT // 2), np.float32)
 

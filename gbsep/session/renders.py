@@ -199,8 +199,8 @@ def _render_track(song: str, render: Render, place: Place, mute: bool, fader_gai
 
 def _stem_tracks(song: str, render: Render, stem: str, place: Place, fader_gains: bool) -> tuple[Track, Track | None]:
     """The processed stem and the dry one, where there is one."""
-    told, color = render.record.stems[stem], color_of(stem)
-    gain_db = float(np.clip(told.restored_gain_db, *FADER_RANGE_DB)) if fader_gains else 0.0
+    row, color = render.record.stems[stem], color_of(stem)
+    gain_db = float(np.clip(row.restored_gain_db, *FADER_RANGE_DB)) if fader_gains else 0.0
     has_effects = bool(render.record.preset.effects(stem))
     inserts, note = _inserts(render, stem)
 
@@ -209,8 +209,8 @@ def _stem_tracks(song: str, render: Render, stem: str, place: Place, fader_gains
         return (_clip(path, f"{song} {name}", render.start_s, place),)
 
     fader_db = 0.0 if has_effects else gain_db
-    processed = Track(stem, color, clip(stem, told.file, fader_db), gain_db=fader_db)
-    dry_file = told.dry
+    processed = Track(stem, color, clip(stem, row.file, fader_db), gain_db=fader_db)
+    dry_file = row.dry
     if dry_file is None:
         if gain_db != fader_db:
             place.warn(f"{render.folder.name}: {stem} has effects after its gain and no dry stem to show the gain on")

@@ -1,7 +1,7 @@
 """Demucs: neural separation of songs into drums, bass, other, vocals (and guitar, piano in htdemucs_6s).
 
 The published networks run on overlapping segments, whose outputs are added under triangular weights, as
-`demucs.apply.apply_model` does; but the track flows through, and only what can be heard in the result is computed:
+`demucs.apply.apply_model` does; but the track is streamed, and only what the wanted stems need is computed:
 
 - A run is one pass of one network over the track, starting up to half a second before it (a shift). Its segments lie
   `stride` apart. Every segment's weights are divided beforehand by the sum of all that overlap it, and by the number
@@ -48,10 +48,10 @@ from . import openvino as demucs_openvino
 from .segments import mean_and_std, triangle, window
 
 MAX_SHIFT_S = 0.5
-"""A shifted run starts up to so much before the track, as in Demucs."""
+"""Most that a shifted run starts before the track, as in Demucs."""
 
 GPU_BATCH_S = 64.0
-"""Seconds of audio a GPU is given at once."""
+"""Seconds of audio in one batch on a GPU."""
 
 Forward = Callable[[np.ndarray], np.ndarray]
 """(segments, 2, frames) -> (segments, sources, 2, frames), float32."""
@@ -62,9 +62,9 @@ class Settings(BackendSettings):
 
     model: a published Demucs model or the name of your own.
     shifts: runs at random starts that are averaged; 0 is one run without a shift.
-    overlap: of one segment with the next, as a fraction.
+    overlap: overlap of one segment with the next, as a fraction of a segment.
     segment_s: length of a segment; None is the length the network was trained on (at most that for HTDemucs).
-    engine: what the networks run on. auto takes OpenVINO (`pip install gbsep[fast]`) for HTDemucs on a CPU when it is
+    engine: what runs the networks. auto takes OpenVINO (`pip install gbsep[fast]`) for HTDemucs on a CPU when it is
     installed, else torch.
     """
 
@@ -84,7 +84,7 @@ def stem_names(settings: Settings, models_dir: Path | None = None) -> tuple[str,
 
 
 def identity(settings: Settings, context: Context) -> dict[str, Any]:
-    """What changes the stems besides settings and seed. Raises WeightsMissing, or BackendError for broken weights."""
+    """What changes the stems besides settings and seed. Raises WeightsMissing, or BackendError for damaged weights."""
     device = pick_device(context.device)
     fast = _takes_openvino(settings, device)
     found = find(settings.model, "demucs", context.models, download=context.download, progress=context.progress)
@@ -120,21 +120,22 @@ def _takes_openvino(settings: Settings, device: str) -> bool:
 def run(reader: Reader, settings: Settings, context: Context) -> Iterator[dict[str, Block]]:
     """Yield the wanted stems' blocks.
 
-    Raises WeightsMissing or BackendError for missing or broken weights, ParameterError for a stem the model does not
-    give or a segment it does not allow, SeparationFailed when the network breaks or gives values that are not finite.
+    Raises WeightsMissing or BackendError for missing or damaged weights, ParameterError for a stem that the model
+    does not have or a segment that it does not allow, SeparationFailed when the network fails or its output is not
+    finite.
     """
     import torch
 
     found = find_for(context, settings.model, "demucs")
     torch.set_num_threads(threads())
-    voices = _voices(found, settings, context)
-    sample_rate = voices[0].network.samplerate
+    members = _members(found, settings, context)
+    sample_rate = members[0].network.samplerate
     if reader.sample_rate == sample_rate:
-        stacks = _separate(reader, voices, settings, context)
+        stacks = _separate(reader, members, settings, context)
     else:
         from ...io.resample import resample, resample_blocks
 
-        stacks = _separate(resample(reader, sample_rate), voices, settings, context)
+        stacks = _separate(resample(reader, sample_rate), members, settings, context)
         channels = len(context.wanted) * reader.channels
         stacks = resample_blocks(stacks, sample_rate, reader.sample_rate, channels, reader.frames)
     for stack in stacks:
@@ -146,11 +147,11 @@ def run(reader: Reader, settings: Settings, context: Context) -> Iterator[dict[s
 
 
 @dataclass(frozen=True, eq=False)
-class _Voice:
-    """A network of the bag that is heard in the wanted stems.
+class _Member:
+    """A network of the bag that contributes to the wanted stems.
 
-    shares: (stem's row, network's source, share) for each wanted stem it is heard in. shifts: frames by which each of
-    its runs starts before the track.
+    shares: (stem's row, network's source, share) for each wanted stem that it contributes to. shifts: frames by which
+    each of its runs starts before the track.
     """
 
     network: Any
@@ -160,8 +161,8 @@ class _Voice:
     shifts: tuple[int, ...]
 
 
-def _voices(found: Found, settings: Settings, context: Context) -> list[_Voice]:
-    """The networks to run, loaded and cut to the wanted stems."""
+def _members(found: Found, settings: Settings, context: Context) -> list[_Member]:
+    """The networks to run, loaded and reduced to the wanted stems."""
     stems = stem_names(settings, context.models)
     unknown = set(context.wanted) - set(stems)
     if unknown:
@@ -175,19 +176,19 @@ def _voices(found: Found, settings: Settings, context: Context) -> list[_Voice]:
         raise BackendError(f"{found.name}: no network of its bag has a weight for one of {', '.join(context.wanted)}")
     device = pick_device(context.device)
     fast = _takes_openvino(settings, device)
-    heard_in = {index: np.flatnonzero(row).tolist() for index, row in enumerate(weights[:, columns]) if row.any()}
+    rows_of = {index: np.flatnonzero(row).tolist() for index, row in enumerate(weights[:, columns]) if row.any()}
     ready = {
         index: _ready(found, index, stems, tuple(context.wanted[row] for row in rows), device, fast, threads())
-        for index, rows in heard_in.items()
+        for index, rows in rows_of.items()
     }
-    sample_rates = {one.network.samplerate for one in ready.values()}
+    sample_rates = {loaded.network.samplerate for loaded in ready.values()}
     if len(sample_rates) > 1:
         raise BackendError(f"{found.name}: its networks work at different sample rates")
     longest = int(MAX_SHIFT_S * sample_rates.pop())
-    # Drawn for every network, heard or not: a stem does not depend on which others are wanted.
+    # Drawn for every network, used or not, so that a stem does not depend on which others are wanted.
     shifts = longest - context.rng.integers(0, longest + 1, (len(found.files), settings.shifts))
-    voices = []
-    for index, rows in heard_in.items():
+    members = []
+    for index, rows in rows_of.items():
         network = ready[index].network
         if hasattr(network, "use_train_segment") and settings.segment_s and settings.segment_s > network.segment:
             longest_s = f"{found.name} takes at most {float(network.segment):g}"
@@ -200,13 +201,13 @@ def _voices(found: Found, settings: Settings, context: Context) -> list[_Voice]:
         )
         forward = ready[index].accelerated or _torch_forward(network, device, context.warn)
         own_shifts = tuple(shifts[index].tolist()) or (0,)
-        voices.append(_Voice(network, forward, shares, settings.segment_s or network.segment, own_shifts))
-    return voices
+        members.append(_Member(network, forward, shares, settings.segment_s or network.segment, own_shifts))
+    return members
 
 
 @dataclass(frozen=True, eq=False)
 class _Ready:
-    """A network cut to the stems it is heard in, on OpenVINO (`accelerated`) or on torch, and what is to be told."""
+    """A network reduced to the stems it contributes to, on OpenVINO (`accelerated`) or torch, and warnings."""
 
     network: Any
     accelerated: Forward | None
@@ -256,7 +257,7 @@ def _network(found: Found, index: int) -> Any:
 
 
 def _torch_forward(network: Any, device: str, warn: Callable[[str], None]) -> Forward:
-    """The network on `device`; when a batch is too much for its memory, in smaller ones from then on."""
+    """The network on `device`; after a batch that is too large for its memory, batches are smaller."""
     import torch
 
     network.to(device)
@@ -303,7 +304,7 @@ def _torch_forward(network: Any, device: str, warn: Callable[[str], None]) -> Fo
 class _Run:
     """One pass of a voice: segments of `length` frames every `stride`, from `start` (not after frame 0) to the end."""
 
-    voice: _Voice
+    member: _Member
     start: int
     length: int
     stride: int
@@ -322,16 +323,16 @@ def _weights(run: _Run, start: int, frames: int) -> np.ndarray:
     return own[:frames] / total
 
 
-def _separate(reader: Reader, voices: Sequence[_Voice], settings: Settings, context: Context) -> Iterator[Block]:
+def _separate(reader: Reader, members: Sequence[_Member], settings: Settings, context: Context) -> Iterator[Block]:
     """The wanted stems at the networks' sample rate: blocks of shape (stems * channels, n), float32."""
     mean, std = mean_and_std(reader)
     runs = []
-    for voice in voices:
-        length = int(voice.network.samplerate * voice.segment_s)
-        runs += [_Run(voice, -shift, length, int((1 - settings.overlap) * length)) for shift in voice.shifts]
+    for member in members:
+        length = int(member.network.samplerate * member.segment_s)
+        runs += [_Run(member, -shift, length, int((1 - settings.overlap) * length)) for shift in member.shifts]
     segments = [(start, run) for run in runs for start in range(run.start, reader.frames, run.stride)]
     segments = sorted((pair for pair in segments if pair[0] + pair[1].length > 0), key=itemgetter(0))
-    at_once = _batch(voices, pick_device(context.device))
+    at_once = _batch(members, pick_device(context.device))
     take = window(np.divide(block - mean, std) for block in reader.blocks())
     buffer, first = np.zeros((len(context.wanted), 2, 0), np.float32), 0
     for index in range(0, len(segments), at_once):
@@ -341,8 +342,8 @@ def _separate(reader: Reader, voices: Sequence[_Voice], settings: Settings, cont
         for start, run, sources in _estimates(group, take, reader.frames):
             before = max(0, first - start)
             span = slice(start + before - first, start + sources.shape[2] - first)
-            for row, source, share in run.voice.shares:
-                buffer[row, :, span] += np.float32(share / len(run.voice.shifts)) * sources[source, :, before:]
+            for row, source, share in run.member.shares:
+                buffer[row, :, span] += np.float32(share / len(run.member.shifts)) * sources[source, :, before:]
         following = segments[index + at_once][0] if index + at_once < len(segments) else reader.frames
         finished = max(0, following - first)
         if finished:
@@ -355,11 +356,11 @@ def _separate(reader: Reader, voices: Sequence[_Voice], settings: Settings, cont
         context.progress(min(1.0, (index + at_once) / len(segments)))
 
 
-def _batch(voices: Sequence[_Voice], device: str) -> int:
+def _batch(members: Sequence[_Member], device: str) -> int:
     """Segments to take at once: one on a CPU, where more would only cost memory."""
     if device == "cpu":
         return 1
-    return max(1, int(GPU_BATCH_S / max(voice.segment_s for voice in voices))) * len(voices)
+    return max(1, int(GPU_BATCH_S / max(member.segment_s for member in members))) * len(members)
 
 
 def _estimates(
@@ -368,16 +369,16 @@ def _estimates(
     """Start, run and weighted sources (sources, 2, n) of each segment; those of one network and length go together."""
 
     def kind(segment: tuple[int, _Run]) -> tuple[int, int]:
-        return id(segment[1].voice), min(segment[1].length, track_frames - segment[0])
+        return id(segment[1].member), min(segment[1].length, track_frames - segment[0])
 
     for (_, frames), same in groupby(sorted(segments, key=kind), key=kind):
         starts, runs = zip(*same, strict=True)
-        voice = runs[0].voice
+        member = runs[0].member
         # A network may want more than the piece: the piece in the middle, what surrounds it around.
-        given = demucs_network.valid_length(voice.network, frames, voice.segment_s)
+        given = demucs_network.valid_length(member.network, frames, member.segment_s)
         ahead = (given - frames) // 2
         try:
-            outputs = voice.forward(np.stack([take(start - ahead, given) for start in starts]))
+            outputs = member.forward(np.stack([take(start - ahead, given) for start in starts]))
         except (RuntimeError, AssertionError, ValueError) as error:
             raise SeparationFailed(f"the network broke at frame {starts[0]}: {' '.join(str(error).split())}") from error
         for start, run, output in zip(starts, runs, outputs, strict=True):
