@@ -1,7 +1,7 @@
-"""One form for every parameter a user may set, and the parameters that more than one room checks.
+"""The description of a parameter that users set, and the parameters that several rooms share.
 
-A Param knows its name, its unit and its range. From them it derives the check, the words of the message, the help text
-and the JSON Schema. This module loads no heavy library, so the command line may read it.
+A Param has a name, a unit and a range. Its check, error message, help text and JSON Schema follow from these. This
+module loads no heavy library, so the command line may import it.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from typing import Any, Literal
 from .errors import ParameterError, similar
 
 FINITE = sys.float_info.max
-"""The range of a number that may be any, except NaN and infinity, is from -FINITE to FINITE."""
+"""A parameter from -FINITE to FINITE takes any number except NaN and infinity."""
 
 
 @dataclass(frozen=True)
 class Param:
-    """One parameter: `low` to `high` are the allowed values, no default means that it must be given.
+    """One parameter, allowed from `low` to `high`, both included; without a default it is required.
 
     kind "float" or "int" is a number, "bool" a switch, "choice" one of `choices`, "path" a file, "stem" a stem's name.
-    `automatable` numbers may change while an effect runs; a `cutoff` has to lie below half the sample rate.
+    `automatable` numbers may change while an effect runs; a `cutoff` has to be below half the sample rate.
     """
 
     name: str
@@ -94,17 +94,17 @@ class Param:
 
 
 SAMPLE_RATE = Param("sample_rate", "Hz", 1000.0, 768_000.0, kind="int")
-"""Rates at which every effect works: Pedalboard's Reverb ends the process at 1 Hz, and from 1.4 MHz on."""
+"""Sample rates at which every effect works: Pedalboard's Reverb crashes at 1 Hz and from 1.4 MHz on."""
 BUFFER = Param("buffer_frames", "frames", 3.0, 2.0**20, kind="int")
-"""Frames that a built-in effect is given at a time."""
+"""Frames that a built-in effect processes at once."""
 TAIL_S = Param("tail_s", "s", 0.0, 600.0, 0.0)
-"""How long files go on after the song, for effects that ring out."""
+"""How long files continue after the song, for effects that ring out."""
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 """Where networks run."""
 
 LIMIT_DB = Param("limit_db", "dB", 0.0, 24.0, 6.0)
-"""The most that a fit to the mixture adds to a stem."""
+"""The largest gain of a stem that is fitted to the mixture."""
 TARGET_LUFS = Param("target_lufs", "LUFS", -70.0, 0.0, -20.0)
 TARGET_DBFS = Param("target_dbfs", "dBFS", -60.0, 0.0, -1.0)
 RESTORATION: dict[str, tuple[Param, ...]] = {

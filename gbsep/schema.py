@@ -1,7 +1,7 @@
-"""The bases of everything that gbsep reads as JSON, the types they share, and errors in plain words.
+"""The base classes of everything that gbsep reads as JSON, their shared types, and plain error messages.
 
 - StrictModel is for what users write: an unknown key or a wrong type is an error that names the place.
-- Lenient is for what gbsep wrote, perhaps in another version: unknown keys are left alone, types are exact.
+- Lenient is for what gbsep wrote, perhaps in another version: unknown keys are ignored, types are exact.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class StrictModel(BaseModel):
 
 
 class Lenient(BaseModel):
-    """A JSON object of which these keys are known, with exactly these types; others are left alone."""
+    """A JSON object with exactly these types; unknown keys are ignored."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, strict=True, allow_inf_nan=False, populate_by_name=True)
 
@@ -37,7 +37,7 @@ class Lenient(BaseModel):
 def validated(path: str | Path, model: type[Model], document: Any) -> Model:
     """A document that gbsep wrote, as a model; `path` is for the message.
 
-    Raises SmallFileError that names the first place that is not as it must be.
+    Raises SmallFileError that names the first place that is not valid.
     """
     try:
         return model.model_validate(document)
@@ -122,7 +122,7 @@ def _is_other_member(problem: ErrorDetails, places: list[tuple[int | str, ...]])
 
 
 def _follow(model: Any, location: tuple[int | str, ...]) -> tuple[str, dict[str, FieldInfo]]:
-    """A location of pydantic's as a JSON path, without the tags of unions, and the fields known at its last step."""
+    """A pydantic location as a JSON path, without the tags of unions, and the fields that its last step may have."""
     path, place, fields = "", model, dict[str, FieldInfo]()
     for part in location:
         while get_origin(place) is Annotated:
@@ -145,7 +145,7 @@ def _follow(model: Any, location: tuple[int | str, ...]) -> tuple[str, dict[str,
 
 
 def _tags(model: type[BaseModel]) -> set[Any]:
-    """The values that tell a model from the others of its union."""
+    """The values by which a union distinguishes this model."""
     literals = (field.annotation for field in model.model_fields.values() if get_origin(field.annotation) is Literal)
     return {value for literal in literals for value in get_args(literal)}
 
@@ -159,21 +159,21 @@ def _leaves(annotation: Any) -> Iterator[Any]:
 
 
 def checked_text(value: Any) -> str:
-    """The value, a text. Raises ValueError for anything else."""
-    # Pydantic's own `str` refuses lone surrogates, by which Python spells names of files that are no text.
+    """The value if it is text. Raises ValueError otherwise."""
+    # Pydantic's `str` refuses the lone surrogates with which Python spells file names that are not UTF-8.
     if not isinstance(value, str):
         raise ValueError("must be text")
     return value
 
 
 def is_plain_name(name: str) -> bool:
-    """Whether a name is that of a file in the folder where it is looked for, and of nothing elsewhere."""
+    """Whether a name stands for a file directly in a folder, and cannot lead out of it."""
     plain = name not in ("", ".", "..") and not set(name) & set("/\\\0")
     return plain and _is_of_a_file(name) and len(os.fsencode(name)) <= 255
 
 
 def _is_of_a_file(name: str) -> bool:
-    """Whether the lone surrogates in a name, if any, are such as Python makes of bytes that are no text."""
+    """Whether the lone surrogates in a name, if any, are those that Python makes of bytes that are not UTF-8."""
     return all(not 0xD800 <= ord(letter) <= 0xDFFF or 0xDC80 <= ord(letter) <= 0xDCFF for letter in name)
 
 
@@ -194,7 +194,7 @@ def _place(value: Any) -> str:
 
 
 Text = Annotated[str, PlainValidator(checked_text)]
-"""Any text, also one that holds bytes of a file's name that are no UTF-8."""
+"""Any text, including file names that are not UTF-8."""
 TrackName = Annotated[str, PlainValidator(_track)]
 """The path of a song's folder below the output folder; empty for the output folder itself."""
 Place = Annotated[str, PlainValidator(_place)]

@@ -1,6 +1,6 @@
-"""The names of stems, and what each of them means to all of gbsep: which go together, where instruments lie.
+"""The names of stems that gbsep knows, which of them go together, and the frequency ranges of the instruments.
 
-A stem may have any name; these are the ones that gbsep knows something about.
+A stem may have any other name too.
 """
 
 from __future__ import annotations
@@ -12,38 +12,38 @@ BASS, GUITAR, OTHER, DRUMS, VOCALS, PIANO = "bass", "guitar", "other", "drums", 
 MIXTURE, RESIDUAL = "mixture", "residual"
 
 INSTRUMENTS = (BASS, GUITAR, DRUMS, VOCALS, PIANO, OTHER)
-"""The stems that have a colour of their own in sessions and reports."""
+"""The stems with a colour of their own in sessions and reports."""
 
 NO_STEMS = (MIXTURE, RESIDUAL)
-"""Names of files beside stems that are no stems: the recording, and what no stem took."""
+"""Names of files beside stems that are no stems: the recording, and the mixture minus all stems."""
 
 BASS_AND_GUITAR = (BASS, GUITAR)
-"""What the backends give that know two instruments."""
+"""The stems of backends for two instruments."""
 
 FOUR_STEMS = (DRUMS, BASS, OTHER, VOCALS)
-"""What networks trained on MUSDB18 give, in their order."""
+"""The stems of networks trained on MUSDB18, in their order."""
 
 PARTNERS = (GUITAR, OTHER)
-"""Stems that a bass may be mistaken for, the likelier first. Drums are none: a kick drum is as low as a bass."""
+"""Stems that a bass may be mistaken for, likelier first. Not drums: a kick drum is as low as a bass."""
 
 NUMBERED_GUITAR = re.compile(r"guitar\d+")
-"""Guitars that were recorded one by one; their sum is the guitar."""
+"""Guitars recorded on tracks of their own; their sum is the guitar."""
 
 BASS_BODY_HZ = (30.0, 400.0)
-"""Where a bass guitar has its fundamentals and first partials."""
+"""The fundamentals and first partials of a bass guitar."""
 
 ABOVE_BASS_HZ = 1500.0
-"""Above this a bass guitar has next to nothing."""
+"""A bass guitar has almost no energy above."""
 
 GUITAR_LOW_HZ = 100.0
-"""Most of a guitar lies above, much of a bass guitar below."""
+"""Most of a guitar's energy is above, much of a bass guitar's below."""
 
 BELOW_GUITAR_HZ = 58.0
-"""Below this a guitar has next to nothing, also tuned down to B1 (62 Hz, less a spectral peak's width)."""
+"""A guitar has almost no energy below, even tuned down to B1: 62 Hz minus the width of a spectral peak."""
 
 
 def partners(names: Iterable[str]) -> list[str]:
-    """Those of the names that a bass may be mistaken for, the likelier first.
+    """Those of the names that a bass may be mistaken for, likelier first.
 
     >>> partners(["drums", "bass", "other", "guitar"])
     ['guitar', 'other']

@@ -1,4 +1,4 @@
-"""The models that are published, and the one inside gbsep: their files, where they come from, their licences.
+"""The published models and the one inside gbsep: their files, sources and licences.
 
 A model is EMBEDDED, a row of MODELS (a published one) or a user's own, under any name.
 """
@@ -72,7 +72,7 @@ EMBEDDED = Model(
     "weights: that of gbsep; trained on CC0, CC BY and MIT sounds alone (credits in its card); the stems are yours",
     "made for guitars and a bass; drums and voices stay with the guitar", "", ("compact.safetensors",),
 )  # fmt: skip
-"""The model that is shipped inside gbsep; `card` says how it was made and how good it is."""
+"""The model inside gbsep; `card` says how it was made and how good it is."""
 
 EMBEDDED_FOLDER = Path(__file__).parents[1] / "separation" / "compact"
 
@@ -148,13 +148,13 @@ def row(name: str) -> Model:
 
 
 def check_name(name: str, parameter: str = "model", instead: str = "") -> None:
-    """Raise ParameterError, which may say what can stand `instead`, for what cannot be the name of a model."""
+    """Raise ParameterError for a name that no model can have; `instead` adds what else is allowed."""
     if not re.fullmatch(r"\w[\w.+ -]{0,99}", name):
         raise ParameterError(parameter, name, f"at most 100 letters, digits and . _ + - only, no folder{instead}")
 
 
 def next_step(model: Model) -> str:
-    """How to bring the weights of a published model here."""
+    """A sentence on how to get the weights of a published model."""
     return (
         f"Run `gbsep models get {model.name}` where there is a network, or bring {', '.join(model.files)} from "
         f"{model.url} by hand into {data_dir() / model.name}, or into a folder that you name with --models DIR or "

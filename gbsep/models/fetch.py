@@ -1,7 +1,7 @@
 """Downloading published weights into gbsep's own folder.
 
-Not by huggingface_hub: it fetches from one host, and most weights lie on others; and where there is no network, this
-module says so within a second.
+Not with huggingface_hub, which downloads from one host: most weights are on others. Without a network this module fails
+within about a second.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ _TRIES = 3
 def fetch(name: str, progress: Callable[[float], None] = lambda fraction: None) -> list[Path]:
     """Download a published model into gbsep's own folder; the paths of its files.
 
-    What is there already is kept, a broken download goes on where it stopped, and a file appears under its name only
-    when it is whole and its SHA-256 right. `progress` is told the fraction done, 0 to 1. Raises ParameterError for an
-    unknown model, OSError within a second or so when there is no network, BackendError for a wrong SHA-256.
+    Existing files are kept, an interrupted download is resumed, and a file gets its name only when it is complete and
+    its SHA-256 is right. `progress` gets the fraction that is done, 0 to 1. Raises ParameterError for an unknown model,
+    OSError within about a second when there is no network, BackendError for a wrong SHA-256.
     """
     model = row(name)
     folder = data_dir() / name
@@ -70,7 +70,7 @@ def _download(urls: list[str], folder: Path, progress: Callable[[float], None]) 
 
 
 def _connect(url: str) -> None:
-    """Raise OSError unless the host (or the proxy) answers within a second; name look-up alone knows no time limit."""
+    """Raise OSError unless the host (or the proxy) answers within a second, as a name look-up has no time limit."""
     target = urllib.parse.urlsplit(url)
     proxy = urllib.request.getproxies().get(target.scheme)
     if proxy and not urllib.request.proxy_bypass(target.hostname or ""):
@@ -94,7 +94,7 @@ def _connect(url: str) -> None:
 
 
 def _resume(url: str, part: Path, progress: Callable[[float], None]) -> None:
-    """Bring `part` to the full length of `url`, going on from the bytes it has."""
+    """Download the rest of `url` into `part`, after the bytes that it has."""
     have, total, failure = 0, 0, ""
     for _ in range(_TRIES):
         have = part.stat().st_size if part.is_file() else 0

@@ -6,8 +6,8 @@ The embedded model is inside gbsep, with its SHA-256 on its card. The weights of
 2. gbsep's own folder, `data_dir()`,
 3. the Hugging Face cache,
 
-in each at `<folder>/<model>/` and then at `<folder>/`; when they are in none, they are downloaded into gbsep's own.
-Which files a model consists of is for its backend to say: see Layout.
+in each at `<folder>/<model>/` and then at `<folder>/`; if they are nowhere, they are downloaded into gbsep's own.
+The backend knows which files a model consists of: see Layout.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Found:
     """Weights on this machine, verified.
 
     files: one per network of a Demucs bag, or per target of an Open-Unmix model (the target is `target_of(path)`);
-    sha256: one per file. weights and segment_s as in Model. `digest` names all of it in one hash.
+    sha256: one per file. weights and segment_s as in Model. `digest` is one hash of all of it.
     """
 
     name: str
@@ -70,7 +70,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Files:
-    """What a folder holds of a model: the paths of all its files, or none and the name of the first that is missing.
+    """A model's files in a folder: all their paths, or none and the name of the first that is missing.
 
     weights and segment_s as in Model.
     """
@@ -82,7 +82,7 @@ class Files:
 
 
 class Layout(Protocol):
-    """How the weights of a backend lie in folders: a module with these functions, named by the backend's row."""
+    """How a backend finds weights in folders: a module with these functions, named in the backend's row."""
 
     def find_files(self, folder: Path, name: str) -> Files:
         """The files of a model in a folder."""
@@ -101,13 +101,13 @@ def find(
     accept: bool = False,
     progress: Callable[[float], None] = lambda fraction: None,
 ) -> Found:
-    """The verified weights of model `name`, downloaded when they are nowhere and `download` is set.
+    """The verified weights of model `name`, downloaded if `download` is set and they are not on this machine.
 
-    `layouts` has the layout of every backend with weights, by its name.
+    `layouts` are those of every backend with weights, by name.
     `accept` trusts files that have changed since gbsep first used them, and records them as they are now.
 
-    Raises ParameterError when `name` is no plain name or belongs to another backend, WeightsMissing when there are no
-    such weights here, and BackendError when a file is not what its name or its record says.
+    Raises ParameterError when `name` is not valid or belongs to another backend, WeightsMissing when there are no such
+    weights here, and BackendError when a file does not match its name or its record.
     """
     check_name(name)
     known = published(name)
@@ -164,7 +164,7 @@ def _places(model: Model | None, models_dir: str | Path | None) -> Iterator[Path
 def _look(
     place: Path, name: str, backend: str, layout: Layout, check: Callable[[Path], str]
 ) -> tuple[Found | None, str]:
-    """What `place` holds of the model; without it, None and the first file lacking."""
+    """The model in `place`, or None and the first missing file."""
     missing = ""
     for folder in (place / name, place):
         files = layout.find_files(folder, name)
@@ -179,7 +179,7 @@ def _look(
 def own_models(layouts: Mapping[str, Layout], models_dir: str | Path | None = None) -> dict[str, str]:
     """The user's own models in `models_dir` (or GBSEP_MODELS) and in gbsep's own folder: {name: backend}, not verified.
 
-    What several layouts take for theirs goes to the first of them.
+    A model that several layouts recognise belongs to the first of them.
     """
     places = list(_places(None, models_dir))
     backends: dict[str, str] = {}

@@ -1,8 +1,8 @@
 """Verifying weights: a file must be what its name says, and what it was when gbsep first used it.
 
-A SHA-256 prefix in a file's name is checked. The SHA-256 of every file is recorded under `state_dir()` when it is first
-used; a file that has changed since is refused until `trust` accepts it. What a backend found usable is recorded there
-too (`check_once`).
+A SHA-256 prefix in a file's name is checked. The SHA-256 of every file is recorded under `state_dir()` at its first
+use; a file that has changed since is refused until `trust` accepts it. Weights that a backend found usable are recorded
+there too (`check_once`).
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ CHECKSUM = re.compile(r"-([0-9a-f]{8,64})$")
 
 
 def state_dir() -> Path:
-    """Where the SHA-256 of every file used is recorded."""
+    """The folder of the records of weight files."""
     return state_folder() / "weights"
 
 
 class _Known(Lenient):
-    """What is recorded of a weight file; without a stamp its content is hashed each time."""
+    """The record of a weight file; without a stamp its content is hashed at every use."""
 
     sha256: Sha256
     stamp: list[int] | None = None
@@ -80,13 +80,13 @@ def verify(path: Path, accepting: str = "gbsep models verify MODEL --accept") ->
 
 
 _CHECKS_VERSION = 1
-"""Raised whenever weights that were usable may no longer be."""
+"""Raised when weights that passed the checks before may fail them now."""
 
 
 def check_once(found: Found, check: Callable[[], object], detail: str = "") -> None:
-    """Call `check`, which raises BackendError for weights that cannot be used, unless the same ones passed it before.
+    """Call `check`, which raises BackendError for unusable weights, unless the same weights passed it before.
 
-    So a render whose stems are cached reads no weights. `detail` is what the check depends on beside the files.
+    So a render with cached stems reads no weights. `detail` is what the check depends on besides the files.
     """
     key = json_hash([_CHECKS_VERSION, found.backend, found.digest, detail])
     passed = state_dir() / f"{key[:32]}.usable"
@@ -96,7 +96,7 @@ def check_once(found: Found, check: Callable[[], object], detail: str = "") -> N
 
 
 def trust(path: Path) -> str:
-    """Accept a weight file as it is now, whatever was recorded; its SHA-256. Raises BackendError as `verify` does."""
+    """Accept a weight file as it is now; returns its SHA-256. Raises BackendError as `verify` does."""
     record = record_of(path)
     try:
         record.unlink(missing_ok=True)
@@ -106,11 +106,11 @@ def trust(path: Path) -> str:
 
 
 def record_of(path: Path) -> Path:
-    """The file that holds what is recorded of a weight file."""
+    """The path of the record of a weight file."""
     return state_dir() / f"{path_hash(path.absolute())}.json"
 
 
 def write_quietly(path: Path, text: str) -> None:
-    """Write a small file whole; where the folder cannot be written to, nothing is recorded."""
+    """Write a small file atomically; do nothing where the folder cannot be written."""
     with contextlib.suppress(OSError):
         write_whole(path, text)

@@ -1,7 +1,7 @@
-"""batch.json: what became of each render of a batch, in one file beside the renders.
+"""batch.json: the outcome of each render of a batch, in one file beside the renders.
 
-It is written from the models that it is read by. Read, it is a stranger's file: missing keys take their defaults,
-unknown ones are left alone, and what it names is looked for in its own folder alone.
+The same models write and read it. It is read as an untrusted file: missing keys get their defaults, unknown keys are
+ignored, and names in it are looked for in its own folder only.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MAX_BYTES = 64_000_000
 
 
 class Row(Lenient):
-    """What became of one render; the fields are those of `gbsep.rendering.Outcome`."""
+    """The outcome of one render; the fields are those of `gbsep.rendering.Outcome`."""
 
     input: Text
     preset: Text = ""
@@ -40,13 +40,13 @@ class Row(Lenient):
 
     @property
     def song(self) -> str:
-        """The name of the song, also where its render was refused before it had one."""
+        """The name of the song, or of its file if the render was refused before it had one."""
         name = self.track or plain_track(Path(self.input).stem)
         return name if all(map(is_plain_name, name.split("/"))) else "?"
 
     @property
     def label(self) -> str:
-        """The render's name among those of its song; "?" where the preset has no more than the path of a file."""
+        """The name of the render's folder; "?" where the preset is only known by the path of a file."""
         return self.preset if is_plain_name(self.preset) else "?"
 
 
@@ -59,7 +59,7 @@ class Versions(Lenient):
 
 
 class Machine(Lenient):
-    """Where the batch was run from."""
+    """The machine that ran the batch."""
 
     host: Text = ""
     system: Text = ""
@@ -67,14 +67,14 @@ class Machine(Lenient):
 
 
 class Pending(Lenient):
-    """A render that was not begun."""
+    """A render that was not started."""
 
     input: Text
     preset: Text
 
 
 class Report(Lenient):
-    """A batch.json: the keys in their order."""
+    """A batch.json; the keys in their order."""
 
     written_by: Literal["gbsep batch"]
     gbsep: Versions = Versions()

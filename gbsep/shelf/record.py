@@ -1,10 +1,10 @@
-"""render.json: what a finished render says of itself, read as a stranger's file.
+"""render.json: the record of a finished render, read as an untrusted file.
 
-Conventions: the file holds a checksum of its own content, which shows that nobody altered it by chance, not who wrote
-it. So every value is checked before it is used: types, ranges, and names of files, which are plain names in the
-render's own folder. What an older or a newer version did not write, or wrote beside, is no fault: missing keys take
-their defaults where there is one, unknown ones are left alone. A record of which that does not hold is no record.
-It is written from the same models, and then every key must be there; see `written`.
+Conventions: the file holds a checksum of its own content, which shows that it was not altered by accident, not who
+wrote it. So every value is checked before it is used: types, ranges, and names of files, which have to be plain names
+in the render's own folder. Files of older and newer versions are fine: missing keys get their defaults where there is
+one, unknown keys are ignored. Anything else makes a record invalid. It is written from the same models, and then every
+key has to be set; see `written`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from ..store.identity import json_hash
 RECORD = "render.json"
 MAX_BYTES = 8_000_000
 SCHEMA_VERSION = 1
-"""Raised when a key goes or means something else; one more key is no new version. Version 1 is not written out."""
+"""Raised when a key is removed or changes its meaning, not when one is added. Version 1 is not written to the file."""
 
 MAX_SECONDS = 1e9
 
@@ -49,7 +49,7 @@ Decibels = Annotated[float, Field(ge=-1e6, le=1e6)]
 
 
 def plain_track(name: str) -> str:
-    """The name of a track without parts that lead elsewhere, such as what is left of `...wav` without its suffix.
+    """The name of a track without parts of dots, which could lead elsewhere, such as `...wav` without its suffix.
 
     >>> plain_track("album/..")
     'album/__'
@@ -58,7 +58,7 @@ def plain_track(name: str) -> str:
 
 
 class Stamp(Lenient):
-    """By what a file is known that gbsep wrote."""
+    """Size, time and SHA-256 of a file that gbsep wrote."""
 
     bytes: int = Field(ge=0, lt=2**63)
     modified_ns: int = Field(0, ge=-(2**62), lt=2**62)
@@ -66,7 +66,7 @@ class Stamp(Lenient):
 
 
 class Versions(Lenient):
-    """The gbsep that rendered, and the versions of its renders and separations."""
+    """The version of gbsep, and those of its renders and separations."""
 
     version: Text = ""
     rendering: int = 0
@@ -74,7 +74,7 @@ class Versions(Lenient):
 
 
 class Recording(Lenient):
-    """What was rendered, where it was and what it was then."""
+    """The recording: its path, hash and format when it was rendered."""
 
     path: Place
     sha256: Sha256
@@ -96,7 +96,7 @@ class Excerpt(Lenient):
 
 
 class Levels(Lenient):
-    """Peak, RMS and loudness; None where there is none."""
+    """Peak, RMS and loudness; None for silence."""
 
     peak_dbfs: Decibels | None = None
     rms_dbfs: Decibels | None = None
@@ -104,7 +104,7 @@ class Levels(Lenient):
 
 
 class PluginRow(Lenient):
-    """A plug-in of a chain as it was in the render; one that was bypassed has no more than a name and the reason."""
+    """A plug-in of a chain as it ran; a bypassed one has only a name and the reason."""
 
     where: Text = ""
     name: Text = ""
@@ -120,7 +120,7 @@ class PluginRow(Lenient):
 
 
 class Stem(Lenient):
-    """A stem: its files, what it is made of, its levels as it was separated and as it was written."""
+    """A stem: its files, its sources, its levels as separated and as written."""
 
     file: FileName
     dry: FileName | None = None
@@ -132,7 +132,7 @@ class Stem(Lenient):
 
 
 class Residual(Lenient):
-    """What no stem took: its file and its levels."""
+    """The mixture minus all stems: its file and its levels."""
 
     file: FileName | None = None
     peak_dbfs: Decibels | None = None
@@ -141,7 +141,7 @@ class Residual(Lenient):
 
 
 class NullTest(Lenient):
-    """The highest sample of what is left of the mixture when stems and residual are taken from it."""
+    """The peak of the mixture minus stems and residual."""
 
     peak_dbfs: Decibels | None = None
 
@@ -164,7 +164,7 @@ class RestoreRow(Lenient):
 
 
 class PresetStem(Lenient):
-    """A stem of the preset: what it is made of, and its chain as it stands there."""
+    """A stem of the preset: its sources, restoration and chain."""
 
     sources: tuple[Text, ...] = Field((), alias="from", strict=False)
     restore: RestoreRow = RestoreRow()
@@ -177,7 +177,7 @@ class OutputRow(Lenient):
 
 
 class PresetRow(Lenient):
-    """The preset of a render, as far as it is read here; `document` is all of it, for the strict reader of presets."""
+    """The parts of a render's preset that are used here; `document` is the whole preset as JSON."""
 
     document: dict[Text, Any]
     name: Text
@@ -201,15 +201,15 @@ class PresetRow(Lenient):
 
 
 class ReviewRow(Lenient):
-    """What the song's review exchanged."""
+    """The stems that the song's review exchanged."""
 
     swap: tuple[Annotated[tuple[Text, Text], Field(strict=False)], ...] = Field((), strict=False)
 
 
 class SeparationRow(Lenient):
-    """How it was separated. `identity` stands between the other keys: what the backend says of weights and engine.
+    """The separation. `identity` is what the backend says of weights and engine; in the file it is not nested.
 
-    `swap` is what was found where a swap was looked for; there is none where it was not.
+    `swap` is the verdict on a swap, and missing where none was looked for.
     """
 
     backend: Text = ""
@@ -236,15 +236,14 @@ class SeparationRow(Lenient):
 
 
 class Machine(Lenient):
-    """Where it was rendered."""
+    """The machine that rendered."""
 
     system: Text = ""
     processors: int | None = None
 
 
 class Content(Lenient):
-    """What a render says of itself: how its files came about, and how to make them again. The keys of render.json, in
-    their order, but for `files` and `checksum`."""
+    """The keys of render.json in their order, except `files` and `checksum`: how to make the files again."""
 
     schema_version: int = Field(SCHEMA_VERSION, ge=1)
     gbsep: Versions = Versions()
@@ -267,13 +266,13 @@ class Content(Lenient):
 
     @property
     def own_files(self) -> list[str]:
-        """The files of this render itself, without those of earlier ones that were kept."""
+        """The files of this render, without those kept from earlier ones."""
         named = [name for stem in self.stems.values() for name in (stem.file, stem.dry)]
         return list(dict.fromkeys(name for name in (*named, self.residual.file) if name is not None))
 
 
 class Record(Content):
-    """A render.json. `files` are all files that it vouches for, by name, those of earlier renders in it as well."""
+    """A render.json. `files` are the stamps of all files in the folder by name, including those of earlier renders."""
 
     files: dict[FileName, Stamp]
 
@@ -286,10 +285,10 @@ class Record(Content):
 
 
 def written(content: Content, files: Mapping[str, Stamp]) -> dict[str, Any]:
-    """A render.json, as it is written: what a render says of itself, the files it vouches for, the checksum.
+    """The JSON of a render.json: content, files and checksum.
 
-    Strict: every key must have been set, whatever its default is. Raises ValueError for one that was forgotten, and
-    pydantic's ValidationError for a value that could not be read again.
+    Every key has to be set, whatever its default is. Raises ValueError for a key that was not set, and pydantic's
+    ValidationError for a value that could not be read again.
     """
     complete = Record(**{**dict(content), "files": dict(files)})
     if forgotten := next(_unset(complete, ""), None):
@@ -299,7 +298,7 @@ def written(content: Content, files: Mapping[str, Stamp]) -> dict[str, Any]:
 
 
 def _unset(value: Any, where: str) -> Iterator[str]:
-    """Where a model, or one in it, has no more than a default."""
+    """The paths of fields, in a model and the models in it, that were not set."""
     if isinstance(value, (PresetRow, PluginRow)):  # as their own writers have them
         return
     if isinstance(value, BaseModel):
@@ -316,12 +315,12 @@ def _unset(value: Any, where: str) -> Iterator[str]:
 
 
 def fingerprint(parts: Mapping[str, Any]) -> dict[str, str]:
-    """A hash for each part of what a render depends on, so that a change can be told by its name."""
+    """A hash for each part that a render depends on, so that messages can name the part that changed."""
     return {name: json_hash(part, sort_keys=True) for name, part in parts.items()}
 
 
 def sealed(document: Mapping[str, Any]) -> dict[str, Any]:
-    """A record as it is written: as plain JSON, with the checksum of its content."""
+    """A record as plain JSON with the checksum of its content."""
     plain = json.loads(json.dumps({key: value for key, value in document.items() if key != "checksum"}))
     return {**plain, "checksum": fingerprint({RECORD: plain})[RECORD]}
 
@@ -329,7 +328,7 @@ def sealed(document: Mapping[str, Any]) -> dict[str, Any]:
 def parse(path: str | Path, content: bytes) -> Record:
     """The record in the content of a render.json; `path` is for the message.
 
-    Raises SmallFileError for one that gbsep did not write, that was altered, or that is not as it must be.
+    Raises SmallFileError for a record that gbsep did not write, that was altered, or that is not valid.
     """
     document = smallfiles.parse_json(path, content)
     foreign = SmallFileError(path, "its checksum is missing or does not hold")
@@ -348,7 +347,7 @@ def load(folder: Path) -> Record:
 
 
 def read(folder: Path) -> Record | None:
-    """The record in a folder, or None where there is none that can be used."""
+    """The record in a folder; None where there is no usable one."""
     try:
         return load(folder)
     except SmallFileError:

@@ -1,4 +1,4 @@
-"""What a person decided on the renders of a song: `review.json` beside them, which the next render obeys.
+"""The decisions of a person on the renders of a song: `review.json` beside them, which the next render follows.
 
     OUT/<track>/review.json
     {"schema_version": 1,
@@ -8,10 +8,10 @@
      "notes": [{"time_s": 18.0, "text": "guitar in the bass", "preset": "exp004", "stem": "bass",
                 "written_at": "2025-01-14T20:15:00+00:00"}]}
 
-A swap belongs to one render: where one separator takes the guitar for the bass, another may be right. It exchanges
-what the stems are made of, with the levels restored to them, after the preset's own `swap`; each stem keeps its chain.
+A swap belongs to one render: where one separator takes the guitar for the bass, another may be right. It exchanges the
+restored signals of two stems, after the preset's own `swap`; each stem keeps its chain.
 
-Reading is strict: a key, type or value that is not as above is an error, never a decision lost without a word.
+Reading is strict: any other key, type or value is an error, so that no decision is lost silently.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Pair = Annotated[list[str], Field(min_length=2, max_length=2)]
 
 
 class Remark(StrictModel):
-    """What somebody heard at a time, in a stem of a preset or in the song as a whole."""
+    """A remark on a time in a stem of a preset, or in the whole song."""
 
     time_s: float = Field(ge=0)
     text: str = Field(min_length=1, max_length=MAX_NOTE)
@@ -52,7 +52,7 @@ class Note(Remark):
 
 
 class Review(StrictModel):
-    """The decisions on one song; as good as none when nothing is set.
+    """The decisions on one song; empty when nothing is set.
 
     >>> Review().swapped("exp004", "bass", "guitar").swap
     {'exp004': [['bass', 'guitar']]}
@@ -74,7 +74,7 @@ class Review(StrictModel):
         return tuple((first, second) for first, second in self.swap.get(preset, []))
 
     def swapped(self, preset: str, first: str, second: str) -> Review:
-        """With two stems of a render exchanged; exchanging them again takes it back, as does swapping one elsewhere."""
+        """With two stems of a render exchanged; a second exchange, or one with another stem, undoes the first."""
         pair = sorted((first, second))
         kept = [other for other in self.swap.get(preset, []) if not set(other) & set(pair)]
         pairs = kept if pair in self.swap.get(preset, []) else [*kept, pair]
@@ -85,7 +85,7 @@ class Review(StrictModel):
 def load(folder: Path) -> Review:
     """The review in the folder of a song; an empty one where there is none.
 
-    Raises OutputError, naming the place in the file, for one that is not as it should be.
+    Raises OutputError, which names the place in the file, for one that is not valid.
     """
     path = folder / FILE
     if not os.path.lexists(path):  # also where the folder's name is one that no disk takes
@@ -105,7 +105,7 @@ def load(folder: Path) -> Review:
 
 
 def save(folder: Path, review: Review) -> None:
-    """Write the review of a song, whole or not at all. Raises OutputError when the folder takes no file."""
+    """Write the review of a song atomically. Raises OutputError when the folder cannot be written."""
     path = folder / FILE
     try:
         write_whole(path, json.dumps(review.model_dump(), indent=2, ensure_ascii=False) + "\n")

@@ -1,8 +1,8 @@
 """A folder of stems: a finished render, or files from anywhere, found by the names of their stems.
 
-Conventions: a render's stems are those that its render.json lists; in any other folder a stem is an audio file and has
-its name without the suffix. `mixture` and `residual` are no stems. Where there is no `guitar`, it is the sum of
-`guitar1`, `guitar2`, ...: guitars that were recorded one by one.
+Conventions: a render's stems are those in its render.json; in any other folder every audio file is a stem, named
+without its suffix, except `mixture` and `residual`. Without a `guitar`, `guitar1`, `guitar2`, ... are summed to one:
+guitars recorded on tracks of their own.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ class StemFolder:
         return _sum(self.files[name], start_s, duration_s)
 
     def mixture(self) -> Reader | None:
-        """What the stems were separated from, as a Reader; None where it is lost."""
+        """The mixture that the stems were separated from; None where it is missing."""
         found = self.mixture_file()
         return open_reader(*found) if found else None
 
     def mixture_file(self) -> tuple[Path, float, float | None] | None:
-        """What the stems were separated from: a `mixture` file, or a render's input where that is still there.
+        """The file of the mixture: a `mixture` file in the folder, or a render's recording if it still exists.
 
-        The path, and the start and duration in seconds of the part that counts. The input is known by its content: one
-        that has changed since counts as lost.
+        Returns (path, start in seconds, duration in seconds or None). A recording whose content has changed counts as
+        missing.
         """
         path = self._beside("mixture")
         if path is not None:
@@ -65,7 +65,7 @@ class StemFolder:
         return path, self.excerpt.start_s, self.excerpt.duration_s
 
     def residual(self) -> Reader | None:
-        """What no stem holds: a file `residual`."""
+        """The file `residual`, if there is one."""
         path = self._beside("residual")
         return open_reader(path) if path else None
 
@@ -75,7 +75,7 @@ class StemFolder:
 
 
 def find_stems(folder: str | Path, dry: bool = False) -> StemFolder:
-    """The stems in a folder; of a render with `dry` the files before its effects, where they were written.
+    """The stems in a folder; with `dry` a render's stems before their effects, where they were written.
 
     Raises OutputError for a folder that is missing, holds no stems, or one stem twice.
     """
@@ -131,7 +131,7 @@ def _sum(paths: tuple[Path, ...], start_s: float, duration_s: float | None) -> R
 
 
 def _below(folder: Path, name: str) -> Iterator[Path]:
-    """The files of that name in a folder and all below; folders that cannot be read, or vanish, are passed over."""
+    """The files called `name` in a folder and all folders below; unreadable folders are skipped."""
     for place, _, names in os.walk(folder):
         if name in names:
             yield Path(place, name)

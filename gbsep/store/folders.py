@@ -1,7 +1,6 @@
-"""The user's own folders, where the platform wants them.
+"""The user's folders for gbsep, where the platform has them.
 
-An environment variable puts a folder elsewhere. Raises FolderUnknown where a folder would lie in a home directory that
-is not known.
+An environment variable replaces each of them. All raise FolderUnknown for a folder in an unknown home directory.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from ..errors import FolderUnknown
 
 
 def config_folder() -> Path | None:
-    """Presets and defaults.json: GBSEP_CONFIG. A user without a home has none, and does without."""
+    """Presets and defaults.json: GBSEP_CONFIG. None for a user without a home."""
     try:
         return _folder("GBSEP_CONFIG", "user_config_path")
     except FolderUnknown:
@@ -25,22 +24,22 @@ def config_folder() -> Path | None:
 
 
 def cache_folder() -> Path:
-    """What can be made again, such as separated stems: GBSEP_CACHE."""
+    """Files that can be made again, such as separated stems: GBSEP_CACHE."""
     return _folder("GBSEP_CACHE", "user_cache_path")
 
 
 def data_folder() -> Path:
-    """What was fetched or trained, such as model weights: GBSEP_HOME."""
+    """Downloaded and trained files, such as model weights: GBSEP_HOME."""
     return _folder("GBSEP_HOME", "user_data_path")
 
 
 def state_folder() -> Path:
-    """What gbsep remembers of what it saw, such as the hashes of weights: GBSEP_STATE."""
+    """Records between runs, such as the hashes of weights: GBSEP_STATE."""
     return _folder("GBSEP_STATE", "user_state_path")
 
 
 def is_path(path: str | Path) -> bool:
-    """Whether the disk could have such a path, however long it may be."""
+    """Whether the operating system can express this path, whatever its length."""
     try:
         return b"\0" not in os.fsencode(path)
     except UnicodeEncodeError:  # a lone surrogate that stands for no byte
@@ -48,7 +47,7 @@ def is_path(path: str | Path) -> bool:
 
 
 def named(folder: Path, names: re.Pattern[str], suffix: str = "") -> list[Path]:
-    """What lies in a folder under names of ours, without a suffix; nothing where that is a link or cannot be read."""
+    """The paths in a folder whose names, less `suffix`, match `names`; none for a link or an unreadable folder."""
     with contextlib.suppress(OSError):
         there = [path.name for path in folder.iterdir()] if not folder.is_symlink() else []
         ours = [name.removesuffix(suffix) for name in there if name.endswith(suffix)]
@@ -57,7 +56,7 @@ def named(folder: Path, names: re.Pattern[str], suffix: str = "") -> list[Path]:
 
 
 def _folder(variable: str, kind: str) -> Path:
-    """Raises FolderUnknown when it is to lie in the home of a user who has none."""
+    """The folder of an environment variable, or else platformdirs'. Raises FolderUnknown without a home."""
     given = os.environ.get(variable, "")
     path = Path(os.path.expanduser(given))
     if not given:

@@ -1,4 +1,4 @@
-"""Hashes of recordings, remembered as long as size, times and inode of the file stay.
+"""Hashes of recordings, remembered while the size, times and inode of the file stay the same.
 
 <folder>/hashes/<path_hash>.json    the SHA-256 of a file, and the stamp that it was seen with
 """
@@ -30,7 +30,7 @@ class _Known(Lenient):
 
 
 def remembered_hash(path: str | Path, folder: Path | None = None) -> str:
-    """SHA-256 of a file's content, remembered in the cache's `folder` as long as its size, times and inode stay.
+    """SHA-256 of a file's content, remembered in the cache's `folder` while its size, times and inode stay the same.
 
     Raises AudioFileError when the file cannot be read.
     """

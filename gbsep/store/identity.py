@@ -15,7 +15,7 @@ _SETTLED_NS = 2 * 10**9
 
 
 class Stamp(NamedTuple):
-    """Figures of a file that change when its content does: size in bytes, times in ns, inode."""
+    """Size in bytes, times in ns and inode of a file: they change when its content does."""
 
     size: int
     modified_ns: int
@@ -28,9 +28,9 @@ class Stamp(NamedTuple):
 
 
 def is_settled(stamp: Stamp, seen_ns: int | None = None) -> bool:
-    """Whether the times of a file that was seen at `seen_ns` (`time.time_ns()`), or now, prove that it is unchanged.
+    """Whether an equal stamp later will prove that the file is unchanged; `seen_ns` is when it was taken, or now.
 
-    A file that changed less than two seconds before may change once more within the clock's tick.
+    Not within two seconds of a change: another one could fall into the same tick of the clock.
     """
     seen_ns = time.time_ns() if seen_ns is None else seen_ns
     return seen_ns - max(stamp.modified_ns, stamp.changed_ns) > _SETTLED_NS
@@ -61,11 +61,11 @@ def feed(digest: hashlib._Hash, path: str | Path) -> None:
 def json_hash(value: Any, **form: Any) -> str:
     """SHA-256 of a value as JSON, in hexadecimal.
 
-    `form` are arguments of `json.dumps` and part of the identity: sorted keys give another hash than unsorted ones.
+    `form` are arguments of `json.dumps`, which change the hash: sorted keys give another one than unsorted keys.
     """
     return hashlib.sha256(json.dumps(value, **form).encode()).hexdigest()
 
 
 def path_hash(path: str | Path) -> str:
-    """32 hexadecimal digits that stand for a path, in names of files that are kept about it."""
+    """32 hexadecimal digits that identify a path, for names of files about it."""
     return hashlib.sha256(os.fsencode(path)).hexdigest()[:32]

@@ -1,7 +1,7 @@
-"""Locks between processes, and folders that say whether the process that builds them still lives.
+"""Locks between processes, and folders that show whether the process that builds them is still alive.
 
-A folder that is being built has a lock file beside it, `<folder>.lock`, which its builder holds: when the lock is
-free, the builder is gone, and what it left may be swept.
+A folder under construction has a lock file beside it, `<folder>.lock`, which its builder holds. When the lock is free,
+the builder is gone, and the folder may be removed.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ def holding(path: Path, timeout_s: float = -1.0) -> Iterator[None]:
 
 
 def begin(folder: Path) -> BaseFileLock:
-    """Make `folder`, under a name that nobody else has, and hold its lock until `discard`.
+    """Make `folder`, whose name has to be unique, and hold its lock until `discard`.
 
-    Raises OSError; as TimeoutError where its parent takes no files: there the lock seems to be held by another.
+    Raises OSError: TimeoutError if no file can be made in its parent, where the lock seems to be held.
     """
     lock = _acquired(folder)
     try:
@@ -60,7 +60,7 @@ def take_over(folder: Path) -> BaseFileLock | None:
 
 
 def discard(folder: Path, lock: BaseFileLock) -> None:
-    """Remove a folder whose lock is held, as far as that can be done, and the lock after it."""
+    """Remove a folder whose lock is held, as far as possible, and then the lock."""
     shutil.rmtree(folder, ignore_errors=True)
     lock.release()
     Path(lock.lock_file).unlink(missing_ok=True)

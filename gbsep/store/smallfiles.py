@@ -1,8 +1,8 @@
-"""Small files of JSON, YAML or text, read without trust: the only way that gbsep reads such files.
+"""Small untrusted files of JSON, YAML or text; gbsep reads all such files here.
 
-Conventions: only a regular file is read, never a device, a pipe or a socket, which may have no end or wait for ever;
-up to a size; nested up to MAX_DEPTH; with whole numbers of at most MAX_DIGITS digits, so that each is a float as well.
-Whatever is wrong is a SmallFileError with the path and the reason. What the values mean is for the caller to check.
+Conventions: only regular files are read, as devices, pipes and sockets may have no end or block forever. Limits are a
+size, a nesting of MAX_DEPTH, and MAX_DIGITS digits of whole numbers, so that each fits a float. Everything wrong is a
+SmallFileError with the path and the reason. The caller checks what the values mean.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _STRUCTURE = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\]{}]', re.DOTALL)
 _YAML_NUMBER = re.compile(r"[-+.:_0-9a-fA-FoOxX]*")
 
 Pairs = Callable[[list[tuple[str, Any]]], Any]
-"""What makes an object of its keys and values, in their order."""
+"""Makes an object of its (key, value) pairs, in order."""
 
 
 def open_regular(path: str | Path, follow: bool = True) -> IO[bytes]:
-    """A regular file, opened for reading; `follow` says whether a link may stand for it.
+    """Open a regular file for reading; `follow` allows a link to one.
 
-    Raises OSError, with a reason of its own for what is no regular file: opening it neither waits nor has effects.
+    Raises OSError; anything but a regular file is refused without blocking or side effects.
     """
     if not stat.S_ISREG(os.stat(path, follow_symlinks=follow).st_mode):
         raise OSError(None, "is not a regular file")
@@ -48,7 +48,7 @@ def open_regular(path: str | Path, follow: bool = True) -> IO[bytes]:
 
 
 def is_regular(path: str | Path) -> bool:
-    """Whether a file lies there itself, and no link, folder, device or pipe."""
+    """Whether the path is a regular file, not a link, folder, device or pipe."""
     with contextlib.suppress(OSError, ValueError):
         return stat.S_ISREG(os.lstat(path).st_mode)
     return False
@@ -82,12 +82,12 @@ def read_text(path: str | Path, max_bytes: int = MAX_BYTES, encoding: str = "utf
 def read_json(
     path: str | Path, max_bytes: int = MAX_BYTES, follow: bool = True, make_object: Pairs | None = None
 ) -> Any:
-    """What a JSON file says; `make_object` may refuse an object by raising. Raises SmallFileError."""
+    """The value in a JSON file; `make_object` may raise to refuse an object. Raises SmallFileError."""
     return parse_json(path, read_bytes(path, max_bytes, follow), make_object)
 
 
 def parse_json(path: str | Path, content: bytes, make_object: Pairs | None = None) -> Any:
-    """As `read_json`, of the content of what lies at `path`, a path or URL for the message."""
+    """As `read_json`, from bytes; `path` (or a URL) is for messages."""
     text = _text(path, content, "utf-8-sig")
     depth = 0
     for found in _STRUCTURE.finditer(text):
@@ -110,7 +110,7 @@ def parse_json(path: str | Path, content: bytes, make_object: Pairs | None = Non
 
 
 def read_yaml(path: str | Path, max_bytes: int = 2**16) -> Any:
-    """What a YAML file says, plain values only, none of them by reference. Raises SmallFileError."""
+    """The value in a YAML file, plain values only, without references. Raises SmallFileError."""
     import yaml
 
     text = _text(path, read_bytes(path, max_bytes), "utf-8-sig")

@@ -1,4 +1,4 @@
-"""The stem cache: what separation made, kept on disk from one run to the next.
+"""The stem cache: separated stems, kept on disk between runs. Our own, as entries are written and read in blocks.
 
     <folder>/entries/<key>/   manifest.json, and one file of raw float32 per stem, frames of interleaved channels
     <folder>/building/        entries being written, each beside the lock file its writer holds, and entries on their
@@ -6,9 +6,9 @@
     <folder>/hashes/          the content hash of each input file, with the size and times it was seen with
     <folder>/.lock            held for the moments in which entries come, are opened, or go
 
-Only files with such names are touched, and under building/ only with such a lock file: all else belongs to somebody
-else. No link is followed. An entry appears by one rename, whole or not at all, and leaves by another; so several
-processes may share a folder. Two that build the same entry both finish, and the first one's stays.
+Only files with such names are touched, and under building/ only those with a lock file: all others belong to somebody
+else. No link is followed. An entry appears by one rename, whole or not at all, and is removed by another, so several
+processes may share a folder. If two build the same entry, both finish, and the first one's stays.
 
 Stems are opened while the lock is held: on POSIX a Reader reads on when its entry has been evicted, on Windows an entry
 that is open cannot be evicted. Sizes and CRC-32 are checked when an entry is opened, before anything is read from it; a
@@ -54,7 +54,7 @@ from .identity import json_hash
 
 ENTRY = re.compile(r"[0-9a-f]{64}")
 BUILD = re.compile(r"[0-9a-f]{16}")
-"""The names of entries, and of what is under building/."""
+"""The names of entries, and of folders under building/."""
 
 MAX_STEMS = 64
 
@@ -84,7 +84,7 @@ class Usage:
 
 
 class Unusable(OutputError):
-    """The cache's folder cannot be used; whoever needs the stems can do without."""
+    """The cache's folder cannot be used; callers go on without it."""
 
 
 class _Stem(Lenient):
@@ -104,7 +104,7 @@ class _Manifest(Lenient):
 
 @dataclass(frozen=True)
 class Shape:
-    """What a set of stems is made of."""
+    """The shape of a set of stems."""
 
     names: tuple[str, ...]
     sample_rate: int
@@ -117,9 +117,9 @@ class Shape:
 
 
 def locate(folder: str | Path | None = None, size: str | int | None = None) -> Cache:
-    """The cache in `folder` of at most `size` (bytes, or such as "500 MB"); unset ones as in the module's docstring.
+    """The cache in `folder` of at most `size` (bytes, or text such as "500 MB"); defaults as in the module's docstring.
 
-    Raises ParameterError for a size that is none.
+    Raises ParameterError for a size that is not valid.
     """
     folder = folder or cache_folder()
     size = size if size is not None else os.environ.get("GBSEP_CACHE_SIZE") or DEFAULT_SIZE
@@ -160,7 +160,7 @@ def key(
 
 
 def get(cache: Cache, key: str, shape: Shape | None = None) -> dict[str, Reader] | None:
-    """The stems of an entry, or None when there is none, or none that is whole and of that `shape`, if one is given.
+    """The stems of an entry; None when it is missing, damaged, or of another shape than `shape`, if that is given.
 
     Raises Unusable.
     """
@@ -180,7 +180,7 @@ def get(cache: Cache, key: str, shape: Shape | None = None) -> dict[str, Reader]
 
 
 def put(cache: Cache, key: str, blocks: Iterable[Mapping[str, Block]], shape: Shape) -> dict[str, Reader]:
-    """Write the stems that `blocks` brings, block by block, and return them as they now are in the cache.
+    """Write the stems in `blocks`, block by block, and return them as Readers of the cache.
 
     Raises SeparationFailed when the blocks are not of that shape or not finite, Unusable when the folder cannot be
     written or the disk is full. Either way, and when `blocks` raises, nothing is kept.
@@ -230,7 +230,7 @@ def usage(cache: Cache) -> Usage:
 
 
 def clear(cache: Cache) -> Usage:
-    """Remove every entry, remembered hash and leftover; what other processes are building stays. Says what is gone."""
+    """Remove every entry, remembered hash and leftover, except what other processes are building; what was removed."""
     before = usage(cache)
     if cache.folder.is_dir():
         with _locked(cache):
@@ -276,7 +276,7 @@ def _writing(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _building(cache: Cache) -> Iterator[Path]:
-    """An empty folder to build an entry in, whose lock says that its builder lives."""
+    """An empty folder to build an entry in; its lock shows that the builder is alive."""
     folder = cache.folder / "building" / secrets.token_hex(8)
     with _locked(cache), _writing(folder):
         _sweep(cache)
@@ -290,7 +290,7 @@ def _building(cache: Cache) -> Iterator[Path]:
 
 
 def _sweep(cache: Cache) -> None:
-    """Remove what processes that are no more left under building/. The cache must be locked."""
+    """Remove what ended processes left under building/. The cache must be locked."""
     for folder in named(cache.folder / "building", BUILD, ".lock"):
         with contextlib.suppress(OSError):
             lock = locks.take_over(folder) if smallfiles.is_regular(folder.with_suffix(".lock")) else None
@@ -299,7 +299,7 @@ def _sweep(cache: Cache) -> None:
 
 
 def _entries(cache: Cache) -> list[tuple[int, int, Path]]:
-    """When each entry was last used (ns), its bytes, its folder."""
+    """(time of last use in ns, bytes, folder) of each entry."""
     found = []
     for entry in named(cache.folder / "entries", ENTRY):
         with contextlib.suppress(OSError):
@@ -320,10 +320,10 @@ def _evict(cache: Cache, limit_bytes: int) -> None:
 
 
 def _remove(cache: Cache, entry: Path) -> None:
-    """Remove an entry by way of building/, from where it is swept if this is cut short. The cache must be locked."""
+    """Remove an entry by way of building/, which is swept if this is cut short. The cache must be locked."""
     leaving = cache.folder / "building" / secrets.token_hex(8)
     lock = leaving.with_suffix(".lock")
-    # Where an open file pins its folder (Windows) the entry stays until a later time.
+    # On Windows an open file keeps its folder: the entry is then removed later.
     with contextlib.suppress(OSError):
         leaving.parent.mkdir(exist_ok=True)
         lock.touch(exist_ok=False)
@@ -335,7 +335,7 @@ def _remove(cache: Cache, entry: Path) -> None:
 
 
 def _open(cache: Cache, key: str, wanted: Shape | None) -> tuple[dict[str, Reader], list[int]] | None:
-    """The stems of an entry and their checksums, now the last used; removes one that is damaged at first sight."""
+    """The stems of an entry and their checksums, marked as last used; removes an entry that is obviously damaged."""
     entry = cache.folder / "entries" / key
     if not os.path.lexists(entry):
         return None

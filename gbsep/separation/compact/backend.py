@@ -53,9 +53,10 @@ from ..weights import find
 from . import lines
 from .config import Config
 from .graph import Halfway, Network, Stream, load_runtime, spectrum, waves
-from .places import CONTEXT_FRAMES, TINY, Places, find_places, power_of, refine_by_place
+from .places import CONTEXT_FRAMES, TINY, Places, find_places, refine_by_place
 from .rests import REST_FRAMES, keep_lows, settle_rests
 from .song import FirstPass, Song, levels_of, offsets_of
+from .spectra import power_of
 from .timbre import learn_timbres, refine_by_timbre
 from .tuning import tuned, tuning_cents
 from .weights import load

@@ -17,7 +17,7 @@ from functools import lru_cache
 import numpy as np
 
 from .config import Config
-from .places import power_of
+from .spectra import power_of, smoothed
 
 MIN_WINDOW_S = 0.1
 """Shorter windows do not resolve the partials of a bass; no line is followed with them."""
@@ -146,10 +146,10 @@ def _partials(config: Config) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def _share(mixture: np.ndarray, bass: np.ndarray) -> np.ndarray:
     """The bass's share of the power in every frame, (frames,)."""
-    window = np.hanning(2 * SHARE_FRAMES + 3)[1:-1]
     powers = (power_of(spectra).sum(axis=1, dtype=np.float64) for spectra in (bass, mixture - bass))
-    own, other = (np.convolve(power, window)[SHARE_FRAMES : SHARE_FRAMES + len(power)] for power in powers)
-    return own / (own + other + 1e-12)
+    own, other = (smoothed(power, SHARE_FRAMES) for power in powers)
+    result: np.ndarray = own / (own + other + 1e-12)
+    return result
 
 
 def _moving_sum(values: np.ndarray, frames: int) -> np.ndarray:

@@ -24,6 +24,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .spectra import power_of
+
 BIN_DEG = 0.02
 """Width of a bin of the histograms; their peaks are resolved to BROAD such bins."""
 BROAD = 25
@@ -225,12 +227,6 @@ def _times(matrix: np.ndarray, spectra: np.ndarray) -> np.ndarray:
         for factor, spectrum in zip(row, spectra, strict=True):
             total += factor * spectrum
     return refined
-
-
-def power_of(spectra: np.ndarray) -> np.ndarray:
-    """Squared magnitudes of complex spectra, without the square root that `abs` takes."""
-    result: np.ndarray = spectra.real**2 + spectra.imag**2
-    return result
 
 
 def _mean(powers: np.ndarray, frames: int) -> np.ndarray:

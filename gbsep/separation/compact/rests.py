@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .config import Config
-from .places import power_of
+from .spectra import power_of, smoothed
 
 SHUT_DB, OPEN_DB = -16.0, -12.0
 """A stem whose share of the power is below the first is taken to rest; above the second it is left as it is."""
@@ -46,8 +46,7 @@ def _gradual(value: np.ndarray, low: float, high: float) -> np.ndarray:
 
 def _shares(mixture: np.ndarray, bass: np.ndarray) -> np.ndarray:
     """Shares of the power that bass and guitar have around every frame, shape (2, frames)."""
-    window = np.hanning(2 * REST_FRAMES + 3)[1:-1]
     powers = [power_of(spectra).sum(axis=1) for spectra in (bass, mixture - bass)]
-    smooth = np.stack([np.convolve(power, window)[REST_FRAMES : REST_FRAMES + len(power)] for power in powers])
+    smooth = np.stack([smoothed(power, REST_FRAMES) for power in powers])
     result: np.ndarray = smooth / (smooth.sum(axis=0) + 1e-12)
     return result
