@@ -331,7 +331,7 @@ def _play(
     notes: list[Note], instrument: Instrument, frames: int, sample_rate: int, rng: np.random.Generator
 ) -> np.ndarray:
     """All strings of one instrument as its pickup hears them, shape (frames,)."""
-    heard = np.zeros(frames)
+    picked_up = np.zeros(frames)
     for note in notes:
         first, rate = round(note.start_s * sample_rate), 0.15 if note.muted else 1.0
         tone = pluck(
@@ -350,17 +350,17 @@ def _play(
             growing = np.clip(times_s / 0.4 - 0.5, 0.0, 1.0)
             tone = np.interp(times_s + depth_s * growing * np.sin(2 * np.pi * VIBRATO_HZ * times_s), times_s, tone)
         tone *= note.velocity * np.clip((times_s[-1] - times_s) / RELEASE_S, 0.0, 1.0)
-        heard[first : first + tone.size] += 0.25 * tone[: max(frames - first, 0)]
-    return heard
+        picked_up[first : first + tone.size] += 0.25 * tone[: max(frames - first, 0)]
+    return picked_up
 
 
-def _amplify(heard: np.ndarray, instrument: Instrument, sample_rate: int) -> np.ndarray:
+def _amplify(picked_up: np.ndarray, instrument: Instrument, sample_rate: int) -> np.ndarray:
     """Soft clipping and the colour of a loudspeaker, oversampled against aliasing; shape kept."""
     from scipy.signal import butter, resample_poly, sosfilt
 
     fs = OVERSAMPLING * sample_rate
-    clipped = np.tanh(instrument.drive * resample_poly(heard, OVERSAMPLING, 1))
+    clipped = np.tanh(instrument.drive * resample_poly(picked_up, OVERSAMPLING, 1))
     speaker = sosfilt(butter(2, instrument.speaker_hz, "bandpass", fs=fs, output="sos"), clipped)
     presence = sosfilt(butter(1, PRESENCE_HZ, "bandpass", fs=fs, output="sos"), speaker)
     amplified: np.ndarray = resample_poly(speaker + instrument.presence * presence, 1, OVERSAMPLING)
-    return amplified[: heard.size]
+    return amplified[: picked_up.size]

@@ -111,7 +111,7 @@ def _weights() -> Iterator[Check]:
 
 def _plugins() -> Iterator[Check]:
     found = host.plugins()
-    broken = sum(bool(one.reason) for one in found)
+    broken = sum(bool(plugin.reason) for plugin in found)
     detail = f"{len(found) - broken} usable, {broken} in quarantine"
     if found:
         yield Check("plug-ins", "ok", detail, "gbsep plugins list" if broken else "")

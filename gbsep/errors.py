@@ -248,6 +248,6 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def similar(word: str, known: Iterable[str]) -> str:
-    """As `nearest`, but empty when nothing is near, for where the list is told already."""
+    """As `nearest`, but empty when nothing is near, for messages that list what is known already."""
     close = difflib.get_close_matches(word, sorted(known), n=1)
     return f"; did you mean {close[0]!r}?" if close else ""

@@ -1,4 +1,4 @@
-"""Nobody is told what is done here: libraries that report to their makers are kept from it before they are imported.
+"""Telemetry is off: libraries that report to their makers are kept from it before they are imported.
 
 The package imports this before anything else, so it holds in every process that gbsep starts (workers of a batch, of a
 cluster and of plug-ins, training) and wherever gbsep is a library. A reporter that comes later gets a row here.

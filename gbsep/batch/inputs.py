@@ -75,7 +75,7 @@ def expand(words: Iterable[str | Path], out: Path | str) -> tuple[list[Request],
                 requests += [row] if row.problem else _expand_word(row, out, left_out, stems)
         else:
             requests += _expand_word(Request(word), out, left_out, stems)
-    return [replace(one, problem=one.problem or _fault_of_name(one.input)) for one in requests], left_out, stems
+    return [replace(asked, problem=asked.problem or _fault_of_name(asked.input)) for asked in requests], left_out, stems
 
 
 def _fault_of_name(word: str) -> GbsepError | None:

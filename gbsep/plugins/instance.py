@@ -69,11 +69,11 @@ class PluginInstance:
         return next(self.stream([(block, changes)]))
 
     def stream(self, pieces: Iterable[tuple[Block, Changes]]) -> Iterator[Block]:
-        """What `process` gives for each (block, changes), one after the other.
+        """Yield `process(block, changes)` for each piece, in order.
 
-        The next block is fetched and the one before is used while the plug-in works, so the way to its process and
-        back costs next to no time. A stream that is left half-way closes the instance, which has heard more by then
-        than what was taken from it.
+        While the plug-in works, the next block is fetched and the previous one is used, so the transfer to its process
+        and back costs almost no time. A stream that is not read to its end closes the instance, which has then
+        processed more than was taken from it.
         """
         sent: deque[_Sent] = deque()
         try:
@@ -125,7 +125,7 @@ class PluginInstance:
             yield piece.out
 
     def save_state(self) -> bytes:
-        """The state heard with the first frame, for `open_plugin(state=...)`: a .vstpreset, or raw for Audio Units."""
+        """The state at the first frame, for `open_plugin(state=...)`: a .vstpreset, or raw for Audio Units."""
         return base64.b64decode(self._sandbox.ask("save state", self._block_limit, "save"))
 
     def close(self) -> None:

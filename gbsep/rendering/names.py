@@ -23,9 +23,9 @@ RESERVED = frozenset('/\\:*?"<>|')
 
 @checked
 def track_names(inputs: Iterable[Path]) -> dict[Path, str]:
-    """A name for each input, that of its file; inputs of one name are told apart by as many folders as it takes.
+    """A name for each input: that of its file, with as many folders as distinguish inputs of one name.
 
-    An input that is named twice is taken once.
+    An input that is given twice counts once.
 
     >>> list(track_names([Path("a/mix.wav"), Path("b/mix.wav"), Path("b/solo.wav"), Path("b/solo.mp3")]).values())
     ['a/mix', 'b/mix', 'solo.wav', 'solo.mp3']

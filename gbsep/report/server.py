@@ -12,8 +12,8 @@ below the folder served, wherever links in it lead; a mixture is the recording i
     GET  /files/<song>/<source>     a file of a render, in ranges if wanted
     POST /review                    one decision as JSON; the answer is the song's review
 
-A song goes by its `song_id`, not by its place in a list: a page that was loaded before renders came or went asks for
-what is no more, and is told so (409), where a number would lead it to another song.
+A song is named by its `song_id`, not by its position in a list: a page that was loaded before renders came or went may
+ask for a song that is gone, and gets a 409, where a number could lead it to another song.
 """
 
 from __future__ import annotations

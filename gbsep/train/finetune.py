@@ -47,7 +47,7 @@ PLANS = {
     "compact": Plan(500, batch_size=6, excerpt_s=4.0, learning_rate=3e-4, warmup=20, cooldown=250),
     "demucs": Plan(500, batch_size=2, learning_rate=1e-4, warmup=20, cooldown=250, half=False, muon=False),
 }
-"""How each backend's models are fine-tuned, unless told otherwise."""
+"""The default plan for fine-tuning models of each backend."""
 
 
 def find_start(
@@ -160,24 +160,24 @@ def _places(sources: list[str]) -> tuple[int, int]:
 def _batch(
     songs: list[tuple[Path, list[Path]]], plan: Plan, step: int, places: tuple[int, int], sources: int, sample_rate: int
 ) -> np.ndarray:
-    """Truth of every source, float32 (batch_size, sources, 2, frames), the mixture's standard deviation one.
+    """True sources, float32 (batch_size, sources, 2, frames), scaled to a standard deviation of 1 for the mixture.
 
     Levels move by up to 3 dB each, channels swap and polarity turns at random.
     """
     rng = np.random.default_rng([plan.seed, step])
     frames = round(plan.excerpt_s * sample_rate)
     truth = np.zeros((plan.batch_size, sources, 2, frames), np.float32)
-    for one in truth:
+    for excerpt in truth:
         bass, guitars = songs[int(rng.integers(len(songs)))]
         info = probe(bass)
         start_s = rng.uniform(0, max(0.0, info.seconds - plan.excerpt_s))
         for place, paths in zip(places, ([bass], guitars), strict=True):
             gain = 10 ** (rng.uniform(-3, 3) / 20) * rng.choice([-1.0, 1.0])
             for path in paths:
-                one[place] += gain * _excerpt(path, start_s, plan.excerpt_s, sample_rate, frames)
+                excerpt[place] += gain * _excerpt(path, start_s, plan.excerpt_s, sample_rate, frames)
         if rng.random() < 0.5:
-            one[:] = one[:, ::-1]
-        one /= one.sum(axis=0).std() + 1e-4
+            excerpt[:] = excerpt[:, ::-1]
+        excerpt /= excerpt.sum(axis=0).std() + 1e-4
     return truth
 
 

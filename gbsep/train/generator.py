@@ -64,7 +64,7 @@ def takes(
     Without `revoiced` the instruments keep the harmonics and the decay that they have. `agile` is how often a song is
     an agile one, `plain` how often one of the others is a plain one (see `scores`).
     """
-    bands = {role: [one for one in instruments if one.role == role] for role in RANGES}
+    bands = {role: [instrument for instrument in instruments if instrument.role == role] for role in RANGES}
     number = 0
     while True:
         rng = np.random.default_rng([seed, number])
@@ -102,11 +102,11 @@ def _string_together(rng: np.random.Generator, phrases: Sequence[np.ndarray], fr
 
 
 def _choose(rng: np.random.Generator, band: Sequence[Instrument]) -> Instrument:
-    """Any kind of instrument first, recorded ones twice as often as the others, then any of that kind, at any size."""
-    kinds = sorted({one.kind for one in band})
+    """Draw a kind of instrument, recorded ones twice as often as the others, then an instrument of that kind."""
+    kinds = sorted({instrument.kind for instrument in band})
     weights = np.array([2.0 if kind == "recorded" else 1.0 for kind in kinds])
     kind = str(rng.choice(kinds, p=weights / weights.sum()))
-    group = [one for one in band if one.kind == kind]
+    group = [instrument for instrument in band if instrument.kind == kind]
     bend = rng.uniform(-BEND, BEND) if rng.random() < BENT else 0.0
     return replace(group[int(rng.integers(len(group)))], bend=bend)
 
@@ -169,7 +169,7 @@ def _snapped(rng: np.random.Generator, tone: np.ndarray, snap: float) -> np.ndar
     bright = np.diff(tone, prepend=tone[:1]) * rng.uniform(1, 5) * np.exp(-time / rng.uniform(0.03, 0.2))
     click = rng.standard_normal(len(tone)) * np.exp(-time / rng.uniform(0.001, 0.006)) * np.abs(tone).max()
     made = tone + snap * (bright + rng.uniform(0.1, 0.6) * click)
-    strength, made_strength = (float(np.sqrt(np.mean(one**2))) for one in (tone, made))
+    strength, made_strength = (float(np.sqrt(np.mean(signal**2))) for signal in (tone, made))
     level: np.ndarray = (made * (strength / (made_strength + 1e-9))).astype(np.float32)
     return level
 
@@ -197,7 +197,7 @@ def _revoiced(rng: np.random.Generator, tone: np.ndarray, pitch: float, voice: n
     harmonic = np.arange(frames // 2 + 1) * (SAMPLE_RATE / frames) / (440.0 * 2 ** ((pitch - 69) / 12))
     gain_db = np.interp(harmonic, np.arange(len(voice)), voice + rng.normal(0, 1.0, len(voice)))
     made = fft.irfft(fft.rfft(tone, frames) * (10 ** (gain_db / 20)).astype(np.float32), frames)[: len(tone)]
-    strength, made_strength = (float(np.sqrt(np.mean(one**2))) for one in (tone, made))
+    strength, made_strength = (float(np.sqrt(np.mean(signal**2))) for signal in (tone, made))
     level: np.ndarray = made * np.float32(strength / (made_strength + 1e-9))
     return level
 

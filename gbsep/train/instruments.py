@@ -102,14 +102,15 @@ def write_notes(folder: Path, instruments: Sequence[Instrument]) -> None:
     with (folder / "index.csv").open("w", newline="") as index:
         rows = csv.writer(index)
         rows.writerow(["file", "instrument", "family", "kind", "artic", "midi", "vel_layer", "onset_s"])
-        for number, one in enumerate(instruments):
-            loudest = max(float(np.abs(note).max()) for layers in one.notes.values() for note in layers)
-            for pitch, layers in one.notes.items():
+        for number, instrument in enumerate(instruments):
+            loudest = max(float(np.abs(note).max()) for layers in instrument.notes.values() for note in layers)
+            for pitch, layers in instrument.notes.items():
                 for layer, note in enumerate(layers):
                     name = f"{number:03d}_{pitch:03d}_{layer}.flac"
                     quieter = Audio(note / max(loudest, 1.0) * 0.99, SAMPLE_RATE)
                     write(folder / name, quieter, OutputFormat("flac", "16"))
-                    rows.writerow([name, one.name, one.role, one.kind, number, pitch, layer, 0.0])
+                    row = [name, instrument.name, instrument.role, instrument.kind, number, pitch, layer, 0.0]
+                    rows.writerow(row)
 
 
 def phrases(folder: Path) -> list[np.ndarray]:

@@ -1,9 +1,9 @@
-"""What the embedded network learns: the bass's waveform.
+"""The training objective of the embedded network: the waveform of the bass.
 
 The error of the bass is the error of the guitar too, since the two sum to the mixture: 10 log10(error energy / mixture
-energy). The loss is that of whole excerpts, and LOCAL times that of each second, so that passages in which one
-instrument rests count however loud the rest of the excerpt is. Both are floored at SOLVED_DB: what is nearly solved
-pulls the less, and the network's strength goes where it is hard. The figure that is told is floored at FLOOR_DB only.
+energy). The loss is that of whole excerpts plus LOCAL times that of each second, so that passages in which one
+instrument rests count however loud the rest of the excerpt is. Both are floored at SOLVED_DB, so that excerpts that are
+nearly solved have small gradients. The reported figure is floored at FLOOR_DB only.
 """
 
 from __future__ import annotations

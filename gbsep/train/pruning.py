@@ -1,8 +1,8 @@
-"""Making a trained network smaller: what its blocks hardly use is left out, and further training makes up for it.
+"""Pruning of a trained network: channels that its blocks hardly use are removed; further training makes up for it.
 
 A channel inside a block counts by the energy that it adds to the block's output: the mean of its squares times those
-of its kernel (after Li et al., "Pruning filters for efficient ConvNets", 2017, who look at kernels alone; what counts
-here is what is heard, so a channel whose rectifier never opens counts nothing).
+of its kernel (after Li et al., "Pruning filters for efficient ConvNets", 2017, who use kernels only; here the signal
+counts too, so a channel whose rectifier never opens counts nothing).
 """
 
 from __future__ import annotations
