@@ -7,13 +7,14 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
@@ -91,6 +92,9 @@ def _in_words(problem: ErrorDetails, model: Any) -> tuple[str, str]:
         known = [tag.strip(" '") for tag in context["expected_tags"].split(",")]
         key, tag = context["discriminator"].strip("'"), context["tag"]
         return f"{path}.{key}", f"{shown(tag)} is unknown{nearest(tag, known)}"
+    path = path.removesuffix(".[key]")
+    if context.get("pattern") == NAME:
+        return path, f"{NAME_WORDS}, not {shown(problem['input'])}"
     if isinstance(context.get("error"), Misplaced):
         return path + context["error"].place, context["error"].reason
     return path, f"{problem['msg'][:1].lower()}{problem['msg'][1:]}, not {shown(problem['input'])}"
@@ -164,6 +168,46 @@ def checked_text(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError("must be text")
     return value
+
+
+_DEVICES = frozenset({"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"}) | {
+    f"{port}{number}" for port in ("COM", "LPT") for number in "123456789\u00b9\u00b2\u00b3"
+}
+"""Names that stand for a device on Windows, in any folder and with any suffix."""
+NAME = r"^[\w][\w .+-]{0,63}$"
+"""Names of presets and stems, which are parts of names of files."""
+NAME_WORDS = "must be a name of 1 to 64 letters, digits, blanks and . _ + -, which begins with a letter, a digit or _"
+
+
+def is_device(name: str) -> bool:
+    """Whether Windows takes the name of a file or folder for a device: `con`, `nul.wav`, `com1`.
+
+    >>> is_device("Aux.wav"), is_device("auxiliary")
+    (True, False)
+    """
+    return name.split(".")[0].rstrip(" ").upper() in _DEVICES
+
+
+def fault_of_name(name: str) -> str | None:
+    """Why a preset or stem cannot have a name, None where it can."""
+    if not re.fullmatch(NAME, name):
+        return f"{NAME_WORDS}, not {shown(name)}"
+    if is_device(name):
+        return f"{name!r} stands for a device on Windows and cannot be the name of a file: choose another"
+    if name.endswith((" ", ".")):
+        return f"{name!r} ends in a blank or a stop, which Windows leaves out: choose another name"
+    return None
+
+
+def _usable(name: str) -> str:
+    fault = fault_of_name(name)
+    if fault:
+        raise Misplaced("", fault)
+    return name
+
+
+Name = Annotated[str, Field(pattern=NAME), AfterValidator(_usable)]
+"""A name that files and folders can have on every system."""
 
 
 def is_plain_name(name: str) -> bool:

@@ -40,7 +40,10 @@ import fuzz_guard
 
 from gbsep.errors import GbsepError
 
-KINDS = {"readers": 6000, "api": 4000, "presets": 3500, "manifests": 2500, "records": 1000, "files": 3000}
+KINDS = {
+    "readers": 5500, "api": 3500, "presets": 3200, "manifests": 2300, "records": 1000, "files": 2800, "served": 1500,
+    "plugins": 200,
+}  # fmt: skip
 """What is tried, and the share that each has of the inputs of `all`: the modules fuzz_<kind>.py."""
 FAULTS = ("foreign exceptions", "crashes", "hangs", "files outside")
 

@@ -33,7 +33,16 @@ sys.path.insert(0, str(SCRIPTS))
 import fuzz  # noqa: E402
 import fuzz_readers  # noqa: E402
 
-SHORT = {"readers": 150, "api": 300, "presets": 200, "manifests": 60, "records": 12, "files": 80}
+SHORT = {
+    "readers": 150,
+    "api": 300,
+    "presets": 200,
+    "manifests": 60,
+    "records": 12,
+    "files": 80,
+    "served": 60,
+    "plugins": 4,
+}
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="pipes and limits of POSIX")
 

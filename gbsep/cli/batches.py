@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import glob
+import os
 import sys
 import textwrap
 import time
@@ -16,7 +18,19 @@ import click
 from ..errors import GbsepError
 from ..io.formats import BIT_DEPTHS, FORMATS
 from ..params import DEVICES
-from .common import AtLeast, Seed, Time, complain, figure, loudness, plugin_paths_option, print_json, print_table, say
+from .common import (
+    AtLeast,
+    Seed,
+    Time,
+    complain,
+    figure,
+    loudness,
+    plugin_paths_option,
+    print_json,
+    print_table,
+    say,
+    told_when_long,
+)
 from .completion import complete_presets
 from .progress import batch_progress, two_stops
 
@@ -98,16 +112,24 @@ class Choices:
     def plan(self, inputs: Iterable[str], **more: Any) -> Batch:
         from .. import batch
 
-        return batch.plan(
-            inputs,
-            self.presets,
-            self.options,
-            overrides=self.overrides,
-            destination=self.destination,
-            jobs=self.jobs,
-            **self.changes,
-            **more,
-        )
+        inputs = tuple(inputs)
+        with told_when_long(_searching(inputs)):
+            return batch.plan(
+                inputs,
+                self.presets,
+                self.options,
+                overrides=self.overrides,
+                destination=self.destination,
+                jobs=self.jobs,
+                **self.changes,
+                **more,
+            )
+
+
+def _searching(inputs: Iterable[str]) -> str:
+    """What takes its time before a batch begins, empty where that is nothing but files."""
+    folders = [word for word in inputs if os.path.isdir(word) or glob.has_magic(word)]
+    return f"looking for songs in {', '.join(folders[:3])}{', ...' if len(folders) > 3 else ''}" if folders else ""
 
 
 def choices_of(

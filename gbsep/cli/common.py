@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -108,6 +109,25 @@ def progress_bar(label: str, line_s: float = math.inf) -> Iterator[Progress]:
 
 def figure(value: float | None, unit: str) -> str:
     return "silent" if value is None else f"{round(value, 1) + 0.0:.1f} {unit}"
+
+
+LONG_S = 5.0
+"""What takes longer without a word of its own is told."""
+
+
+@contextmanager
+def told_when_long(what: str) -> Iterator[None]:
+    """A line on stderr for work that goes on for longer than LONG_S; without a word for it nothing."""
+    if not what:
+        yield
+        return
+    timer = threading.Timer(LONG_S, say, (f"{what}; Ctrl-C ends it",), {"err": True})
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 LOUD_RMS_DBFS = -60.0

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import click
 
-from ..errors import PresetError, SmallFileError, nearest
+from ..errors import PresetError, SmallFileError, nearest, shown
 from ..store import smallfiles
 from ..store.folders import config_folder
+from .common import Time
+
+_KINDS: tuple[tuple[type[Any], tuple[type, ...], str], ...] = (
+    (click.IntRange, (int,), "a whole number"),
+    (type(click.INT), (int,), "a whole number"),
+    (click.FloatRange, (int, float), "a number"),
+    (type(click.FLOAT), (int, float), "a number"),
+    (Time, (int, float, str), 'a time: seconds such as 90, or "1:30"'),
+    (click.ParamType, (str,), "a text"),
+)
+"""What a value in JSON may be, by the type of its option, and in words."""
 
 
 def user_defaults(command: click.Command) -> dict[str, Any]:
@@ -45,9 +57,28 @@ def _checked(path: Path, where: str, command: click.Command, defaults: Any) -> d
             raise PresetError(path, f"{where}.{key}", f"no such option{nearest(key, options)}")
         if value is None:
             raise PresetError(path, f"{where}.{key}", "null is no value; leave the option out")
-        try:
-            checked[str(options[key].name)] = value
-            options[key].type_cast_value(click.Context(command), value)
-        except (click.BadParameter, TypeError, ValueError, OverflowError) as error:
-            raise PresetError(path, f"{where}.{key}", str(error) or "is not a value of this option") from None
+        reason = _fault(command, options[key], value)
+        if reason:
+            raise PresetError(path, f"{where}.{key}", reason)
+        checked[str(options[key].name)] = value
     return checked
+
+
+def _fault(command: click.Command, option: click.Option, value: Any) -> str | None:
+    """Why a JSON value is none of an option, None where it is one."""
+    several = option.multiple or option.nargs != 1
+    if several and not (isinstance(value, list) and value):
+        return f'must be a JSON array of values, such as ["exp002"], not {shown(value)}'
+    kinds, words = next(row[1:] for row in _KINDS if isinstance(option.type, row[0]))
+    if option.is_flag:
+        kinds, words = (bool,), "true or false"
+    for each in value if several else [value]:
+        if type(each) not in kinds or (isinstance(each, float) and not math.isfinite(each)):
+            return f"must be {words}, not {shown(each)}"
+    try:
+        option.type_cast_value(click.Context(command), value)
+    except click.BadParameter as error:
+        return error.message.rstrip(".")
+    except (TypeError, ValueError, OverflowError):
+        return f"must be {words}, not {shown(value)}"
+    return None

@@ -141,7 +141,8 @@ AUDIO_SUFFIXES = frozenset({
     ".wav", ".wave", ".bwf", ".rf64", ".w64", ".flac", ".aif", ".aiff", ".aifc", ".ogg", ".oga", ".opus", ".mp3",
     ".caf", ".au", ".snd", ".m4a", ".m4b", ".mp4", ".mov", ".aac", ".mka", ".mkv", ".webm", ".wma", ".asf", ".avi",
     ".flv", ".wv", ".ape", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts", ".3gp", ".mp2", ".ac3", ".eac3", ".dts", ".tta",
-    ".tak", ".mpc", ".dsf", ".voc",
+    ".tak", ".mpc", ".dsf", ".voc", ".spx", ".ogv", ".wmv", ".m4v", ".m4r", ".3g2", ".f4v", ".rm", ".ra", ".mxf",
+    ".dff", ".shn", ".amr", ".awb", ".mlp", ".thd", ".truehd", ".dtshd", ".vob", ".mpa", ".mp1", ".latm", ".loas",
 })  # fmt: skip
 """Suffixes of audio files, and of films that hold sound, in lower case: what is looked for in a folder."""
 

@@ -117,7 +117,7 @@ def look(path: Path) -> Look:
                 "for example with: ffmpeg -i IN -ac 2 OUT",
             )  # fmt: skip
         if info.frames == 0:
-            raise AudioFileError(path, "holds no audio: zero frames")
+            raise AudioFileError(path, "holds no audio: zero frames; record or export it again")
         if not MIN_SAMPLE_RATE <= info.sample_rate <= MAX_SAMPLE_RATE:
             raise AudioFileError(
                 path, f"header says {info.sample_rate} Hz, gbsep takes {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE} Hz: "
@@ -161,7 +161,7 @@ def _probe_sound(path: Path, kind: Kind) -> FileInfo:
             frames, last_seen = _flac_frames(path, kind.start, sound.frames)
         elif container == "ogg":
             if ogg_streams(path) > 1:
-                raise sndfile.Unsupported(path, "holds several streams, one after another or side by side")
+                raise sndfile.Unsupported(path, "holds several Ogg streams: split it, or join the sound in an editor")
             check_last_ogg_page(path)
         elif container == "mp3":
             found = tags.of_id3(path)

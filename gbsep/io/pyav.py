@@ -192,7 +192,7 @@ def _choose(path: Path, streams: Iterable[Any]) -> tuple[Any, list[str]]:
     """The track that is flagged default, else the first, and a word where there are several."""
     streams = list(streams)
     if not streams:
-        raise AudioFileError(path, "has no audio track")
+        raise AudioFileError(path, "has no audio track, so there is nothing to separate: leave it out")
     stream = next((each for each in streams if _flags(each) & _DEFAULT), streams[0])
     if len(streams) == 1:
         return stream, []

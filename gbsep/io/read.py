@@ -86,7 +86,8 @@ def _blocks(
             with sndfile.hushed(kind):
                 got = snd.sf_readf_float(handle, into, min(block_frames, (start if at < start else end) - at))
             if snd.sf_error(handle) or not got:
-                raise AudioFileError(info.path, f"cannot be read beyond frame {at} of {info.frames}: {SHORTENED}")
+                there = f"only {(at + got) / info.sample_rate:.3f} s" if at + got else "nothing"
+                raise AudioFileError(info.path, f"{there} of its {info.seconds:.3f} s can be decoded: {SHORTENED}")
             if at >= start:
                 block = np.array(buffer[:got].T, order="C")
                 check_file(info.path, block, at, info.sample_rate)

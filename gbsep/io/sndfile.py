@@ -35,6 +35,26 @@ _UNSUPPORTED = (1, 4, 64)
 _MALFORMED = 3
 """What libsndfile says of a CAF file of unknown size, which is legal."""
 _NO_MPEG = "is no audio that gbsep can read: no MPEG frame is in it; is it what its name says?"
+_CONVERT = "convert it to WAV first: ffmpeg -i IN OUT.wav"
+_NO_FORMAT = (1, 7, 8)
+"""libsndfile's errors for what it does not recognise; the last two are an MPEG decoder's."""
+_UNKNOWN = "it begins like no format that gbsep knows; is it what its name says? If other programs play it, " + _CONVERT
+_WORDS = {
+    (4, 18, *range(64, 71), 73, 74, 75, 76, 79): "its header names no kind of sound that gbsep knows, or is damaged; "
+    f"if other programs play it, {_CONVERT}",
+    (19, 24, 32, 33, 34): "its header states no sample rate or no channels that can be, or states them twice: "
+    "export it again from the program that made it",
+    (2, 9, 16, 17): "the system does not let it be opened: look at its permissions and at the memory that is left",
+}
+"""What libsndfile's errors mean to a user, by their numbers."""
+_DAMAGED = "its header is damaged, or its sound is not there: copy or export it again"
+
+
+def plain(error: soundfile.LibsndfileError, is_known: bool = True) -> str:
+    """What libsndfile's error means, and what to do; `is_known`: the file begins with the mark of a format."""
+    if error.code in _NO_FORMAT:
+        return _DAMAGED if is_known else _UNKNOWN
+    return next((words for codes, words in _WORDS.items() if error.code in codes), _DAMAGED)
 
 
 class Unsupported(AudioFileError):
@@ -56,7 +76,7 @@ def reading_errors(path: Path) -> Iterator[None]:
     except GbsepError:
         raise
     except soundfile.LibsndfileError as error:
-        raise AudioFileError(path, f"cannot be read ({error.error_string.rstrip(' .')}): {SHORTENED}") from error
+        raise AudioFileError(path, f"cannot be read: {plain(error)}") from error
     except OSError as error:
         raise AudioFileError(path, f"cannot be read: {error.strerror or error}") from error
     except Exception as error:
@@ -84,17 +104,18 @@ def opened(path: Path, kind: Kind) -> Iterator[tuple[soundfile.SoundFile, mp3.Mp
             with hush.hushed():
                 sound = opened.enter_context(soundfile.SoundFile(source))
         except soundfile.LibsndfileError as error:
-            reason = error.error_string.rstrip(" .")
             unknown = error.code in _UNSUPPORTED or (error.code == _MALFORMED and kind.demuxer == "caf")
             refused = Unsupported if unknown else AudioFileError
-            raise refused(path, f"is no audio that gbsep can read ({reason}); is it what its name says?") from None
+            raise refused(path, f"is no audio that gbsep can read: {plain(error, kind.demuxer is not None)}") from None
         except TypeError:
             # soundfile takes a name that ends in .raw for headerless samples, and asks for their rate.
             raise AudioFileError(path, "raw samples state neither rate nor channels: convert it to WAV first") from None
         if sound.format == "MP3" and stream is None:
             raise AudioFileError(path, _NO_MPEG)
         if sound.subtype.startswith("MPEG") and sound.format != "MP3":
-            raise Unsupported(path, f"holds {sound.subtype}, whose length libsndfile guesses")
+            raise Unsupported(
+                path, f"holds MPEG sound in a {sound.format} file, which does not say how long: {_CONVERT}"
+            )
         if sound.format not in CONTAINERS:
             known = ", ".join(sorted(set(CONTAINERS.values())))
             raise AudioFileError(path, f"is a {sound.format} file; gbsep reads {known}: convert it to WAV first")

@@ -7,7 +7,6 @@ that names the JSON path. A loaded Preset is complete: `document` holds every de
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -16,10 +15,11 @@ from typing import Any
 from ..arguments import checked
 from ..effects.chain import dump_chain
 from ..errors import PresetError, SmallFileError
+from ..schema import fault_of_name
 from ..store import smallfiles
 from .check import check_document
 from .extends import Extended, extended
-from .model import MAX_TITLE, NAME, Preset
+from .model import MAX_TITLE, Preset
 from .names import find_preset, preset_files
 from .overrides import set_value
 
@@ -97,7 +97,7 @@ def _parse(label: str, source: Extended, overrides: tuple[tuple[str, Any], ...],
 def _fill(document: dict[str, Any], file: Path | None, base: str) -> None:
     """What a preset may leave out: the version, its name where a file gives it one, a title, what a stem is made of."""
     document.setdefault("schema_version", 1)
-    if file is not None and re.fullmatch(NAME, file.stem):
+    if file is not None and fault_of_name(file.stem) is None:
         document.setdefault("name", file.stem)
     if isinstance(name := document.get("name"), str) and name:
         document.setdefault("title", f"{base}, changed" if base else name[:MAX_TITLE])

@@ -26,14 +26,13 @@ from pydantic import Field
 from ..effects.chain import Node
 from ..io.formats import BitDepth, Container
 from ..params import LIMIT_DB, TAIL_S, TARGET_DBFS, TARGET_LUFS
-from ..schema import StrictModel
+from ..schema import Name, StrictModel
 from ..separation.settings import BackendSettings
 from ..stemnames import BASS, partners
 from .overrides import label
 
 MAX_STEMS = 32
 """Stems of a preset, and sources of a stem: each is a file, a chain and a signal on disk while it renders."""
-NAME = r"^[\w][\w .+-]{0,63}$"
 MAX_TITLE = 200
 
 Seed = Annotated[int, Field(ge=0, lt=2**32, description="the only source of chance")]
@@ -102,12 +101,12 @@ class Document(StrictModel):
     """A preset as it stands in JSON. `separate` and the chains are checked by their own rooms."""
 
     schema_version: Literal[1]
-    name: str = Field(pattern=NAME)
+    name: Name
     title: str = Field(min_length=1, max_length=MAX_TITLE)
     description: str = ""
     separate: dict[str, Any]
     swap: Literal["auto"] | list[Annotated[list[str], Field(min_length=2, max_length=2)]] = Field([])
-    stems: dict[Annotated[str, Field(pattern=NAME)], Stem] = Field(min_length=1, max_length=MAX_STEMS)
+    stems: dict[Name, Stem] = Field(min_length=1, max_length=MAX_STEMS)
     output: Output = Output()
 
 

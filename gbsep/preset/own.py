@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from ..atomic import write_whole
 from ..errors import FolderUnknown, OutputError, ParameterError
+from ..schema import fault_of_name
 from ..store.folders import config_folder
 from .load import load_preset
-from .model import NAME
 from .names import find_preset, preset_names
 from .overrides import set_value
 
@@ -63,7 +62,7 @@ def new_preset(name: str, base: str, title: str = "", changes: Iterable[tuple[st
     Raises ParameterError for a name that cannot be one or is taken, PresetError for a base or changes that are wrong,
     OutputError.
     """
-    if not re.fullmatch(NAME, name) or name.endswith(".json"):
+    if fault_of_name(name) or name.endswith(".json"):
         raise ParameterError(
             "name", name, "letters, digits and _ . + - or spaces, such as warm_bass; no path, no .json"
         )

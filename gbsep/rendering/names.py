@@ -12,6 +12,7 @@ from pathlib import Path
 from ..arguments import checked
 from ..errors import ParameterError, expect, nearest
 from ..preset.model import Preset
+from ..schema import is_device
 from ..shelf.record import plain_track
 from .options import Options, output_format
 
@@ -45,7 +46,7 @@ def track_names(inputs: Iterable[Path]) -> dict[Path, str]:
     while pending:
         ends = Counter(own[-depth:] for own in parts.values())
         known = {path for path in pending if ends[parts[path][-depth:]] == 1 or depth >= len(parts[path])}
-        names |= {path: "/".join(map(_in_utf8, parts[path][-depth:])) for path in known}
+        names |= {path: "/".join(map(_as_folder, parts[path][-depth:])) for path in known}
         pending, depth = pending - known, depth + 1
     return {path: plain_track(name) for path, name in names.items()}
 
@@ -61,13 +62,20 @@ def portable(name: str) -> str:
     >>> portable("What's Up?")
     "What's Up_"
     """
+    name = os.fsencode(name).decode("utf-8", "surrogateescape")
     safe = "".join("_" if letter in RESERVED or not letter.isprintable() else letter for letter in name)
-    return f"_{safe[1:]}" if safe.startswith(".") else safe
+    safe = f"_{safe[1:]}" if safe.startswith(".") else safe
+    return os.fsdecode(f"{'_' if is_device(safe) else ''}{safe}".encode("utf-8", "surrogateescape"))
 
 
-def _in_utf8(name: str) -> str:
-    """The name of a file as that of a folder; bytes that are no UTF-8 become `%E9`, as in a URL."""
-    return re.sub("[\udc80-\udcff]", lambda byte: f"%{ord(byte[0]) - 0xDC00:02X}", name)
+def _as_folder(name: str) -> str:
+    """The name of a file as that of a folder, of the same bytes in every locale.
+
+    Bytes that are no UTF-8 become `%E9`, as in a URL; a name that is a device's on Windows gets a stroke before it.
+    """
+    text = os.fsencode(name).decode("utf-8", "surrogateescape")
+    text = re.sub("[\udc80-\udcff]", lambda byte: f"%{ord(byte[0]) - 0xDC00:02X}", text)
+    return os.fsdecode(f"{'_' if is_device(text) else ''}{text}".encode())
 
 
 def checked_track(track: str) -> str:
@@ -104,6 +112,6 @@ def file_names(preset: Preset, options: Options, track: str) -> dict[str, str]:
     for name in names.values():
         if name != portable(name):
             raise ParameterError("name", options.name, f"{name!r} cannot be the name of a file everywhere")
-        if len(name.encode()) > MAX_NAME_BYTES:
+        if len(os.fsencode(name)) > MAX_NAME_BYTES:
             raise ParameterError("name", options.name, too_long)
     return names
