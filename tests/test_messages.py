@@ -130,7 +130,7 @@ def test_a_film_without_sound_is_nothing_to_separate(tmp_path: Path) -> None:
         ('{"jobs": 1e999}', "render.jobs: must be a whole number, not inf"),
         ('{"jobs": 2.5}', "render.jobs: must be a whole number, not 2.5"),
         ('{"jobs": true}', "render.jobs: must be a whole number, not True"),
-        ('{"jobs": 0}', "render.jobs: 0 is not in the range x>=1"),
+        ('{"jobs": 0}', "render.jobs: 0 is not 1 or more"),
         ('{"preset": "exp002"}', "render.preset: must be a JSON array of values, such as [\"exp002\"], not 'exp002'"),
         ('{"preset": [5]}', "render.preset: must be a text, not 5"),
         ('{"out": 5}', "render.out: must be a text, not 5"),

@@ -48,6 +48,13 @@ class Time(TimeType):
 class AtLeast(click.IntRange):
     """A whole number from a least one on; a help does not spell the range out, an error does."""
 
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = click.INT.convert(value, param, ctx)
+        assert self.min is not None
+        if number < self.min or number > (self.max or number):
+            self.fail(f"{number} is not {self.min} {f'to {self.max}' if self.max else 'or more'}", param, ctx)
+        return number
+
     def _describe_range(self) -> str:
         return ""
 
