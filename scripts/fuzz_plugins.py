@@ -8,24 +8,32 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 from fuzz_damage import TEXTS, cleared, damaged, put_special
 from fuzz_files import typed
 
-from gbsep.plugins import host
+from gbsep.plugins import host, scan
 from gbsep.plugins.worker import state
 
-MOST_PLUGINS = 2
+MOST_PLUGINS = 3
 FRAMES = 2000
 
 
 def prepare(place: Path) -> Callable[[random.Random], Iterator[tuple[str, Callable[[], object]]]]:
     """What draws a state of an installed plug-in, damaged."""
     os.environ.pop("GBSEP_PLUGIN_PATH", None)
-    effects = [info for info in host.plugins() if info.is_effect and not info.reason][:MOST_PLUGINS]
+    (place / "plugins").mkdir()
+    installed = [path for folder in scan.folders() for path in sorted(folder.glob("*.vst3"))]
+    for path in installed[:MOST_PLUGINS]:
+        copy = shutil.copytree if path.is_dir() else shutil.copy
+        copy(path, place / "plugins" / path.name)
+    cast(Any, scan).folders = lambda: [place / "plugins"]  # to look into all of them takes long
+    effects = [info for info in host.plugins() if info.is_effect and not info.reason]
     saved = {}
     for info in effects:
         with host.open_plugin(info, host.PROBE_SAMPLE_RATE, max(info.channels, default=2)) as instance:
