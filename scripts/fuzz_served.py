@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import random
@@ -106,7 +107,8 @@ class Served:
                 connection.putheader(name, value)
             connection.endheaders(body)
             if stated.isdigit() and int(stated) > len(body):
-                connection.sock.shutdown(1)  # as a browser that goes away
+                with contextlib.suppress(OSError):  # it may have hung up already
+                    connection.sock.shutdown(socket.SHUT_WR)  # as a browser that goes away
             answer = connection.getresponse()
             told = answer.read()
             if answer.status >= 400 and b"\n" in told.strip() and not told.startswith(b"<!DOCTYPE"):

@@ -163,3 +163,10 @@ def test_a_folder_to_train_on_holds_anything(tmp_path: Path) -> None:
     bass.mkdir()
     with pytest.raises(AudioFileError, match="is a folder"):
         song_stems(songs)
+
+
+def test_a_url_in_any_bytes_is_a_place_or_refused() -> None:
+    from gbsep.shelf import remote
+
+    assert remote.stand_in_for("memory://caf\udce9").parent.name == "uploads"
+    assert remote.stand_in_for("memory://\ud800").name[:16] != remote.stand_in_for("memory://\ud801").name[:16]

@@ -186,7 +186,11 @@ def _kept() -> list[tuple[float, int, Path]]:
 
 def stand_in_for(url: str) -> Path:
     """A new local folder in which this batch makes its renders for `url`."""
-    return cache_folder() / "uploads" / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}-{secrets.token_hex(4)}"
+    return (
+        cache_folder()
+        / "uploads"
+        / f"{hashlib.sha256(url.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}-{secrets.token_hex(4)}"
+    )
 
 
 def mirror(url: str, folder: Path, look_only: bool = False) -> None:
