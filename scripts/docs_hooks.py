@@ -90,8 +90,10 @@ def prose(command: click.Command) -> str:
 
 
 def plain(text: str) -> str:
-    """Text as Markdown that says the same, with braces, stars and angle brackets as they are."""
-    return re.sub(r"([<>*_{}\[\]])", r"\\\1", " ".join(text.split()))
+    """Text as Markdown that says the same: braces, stars and angle brackets as they are, but for those in code."""
+    parts = " ".join(text.split()).split("`")
+    parts[::2] = [re.sub(r"([<>*_{}\[\]])", r"\\\1", part) for part in parts[::2]]
+    return "`".join(parts)
 
 
 def effects() -> str:
@@ -135,29 +137,36 @@ def presets() -> str:
     return "\n\n".join(parts)
 
 
+RESTORES = {"NoRestore": "none", "MixtureFit": "mixture_fit", "Loudness": "loudness", "Peak": "peak"}
+
+
 def preset_format() -> str:
     """Every key of a preset."""
-    schema = preset_schema()
-    definitions = schema["$defs"]
+    definitions = preset_schema()["$defs"]
+    settings = {name: f"Settings of {name}" for name in BACKENDS}
 
-    def described(heading: str, name: str) -> str:
-        about = definitions[name].get("description", "")
-        return "\n\n".join(filter(None, [f"### {heading}", plain(about), keys(definitions[name])]))
+    def described(heading: str, name: str, about: Mapping[str, str] | None = None) -> str:
+        text = definitions[name].get("description", "")
+        return "\n\n".join(filter(None, [f"### {heading}", plain(text), keys(definitions[name], about)]))
 
-    return "\n\n".join(
-        [
-            "## The whole\n\n" + keys(schema),
-            "## separate\n\nThe backend and its settings. Each takes `seed` as well.",
-            *(described(f"Settings of {name}", f"{name.capitalize()}Settings") for name in BACKENDS),
-            "## stems\n\nAn object: each stem of the render by its name.\n\n" + keys(definitions["Stem"]),
-            "## restore\n\nHow the level of a stem is restored, before its chain.",
-            *(described(definitions[name]["properties"]["method"]["const"], name)
-              for name in ("NoRestore", "MixtureFit", "Loudness", "Peak")),
-            "## output\n\nHow the files are written.\n\n" + keys(definitions["Output"]),
-            "## chain\n\nA list of [effects](effects.md), each with its own parameters, and these two:",
-            *(described(name, name) for name in ("Parallel", "Branch", "Plugin")),
-        ]
-    )  # fmt: skip
+    parts = [
+        "## The whole\n\n" + keys(definitions["Preset"]),
+        "## Changes to another preset\n\nA preset that extends another one gives what differs, key by key.\n\n"
+        + keys(definitions["Changes"]),
+        "## separate\n\nThe backend and its settings. Each takes `seed` as well.",
+        *(
+            described(heading, f"{name.capitalize()}Settings", told(BACKENDS[name].load().Settings))
+            for name, heading in settings.items()
+        ),
+        "## stems\n\nAn object: each stem of the render by its name.\n\n" + keys(definitions["Stem"]),
+        "## restore\n\nHow the level of a stem is restored, before its chain.",
+        *(described(heading, name) for name, heading in RESTORES.items()),
+        "## output\n\nHow the files are written.\n\n" + keys(definitions["Output"]),
+        "## chain\n\nA list of [effects](effects.md), each with its own parameters, and these:",
+        *(described(name, name) for name in ("Parallel", "Branch", "Plugin")),
+    ]
+    labels = {f"{name.capitalize()}Settings": heading for name, heading in settings.items()}
+    return linked("\n\n".join(parts), {**labels, **RESTORES, "Stem": "stems", "Output": "output"})
 
 
 def record() -> str:
@@ -166,17 +175,34 @@ def record() -> str:
     parts = ["## The whole\n\n" + keys(schema)]
     for name, inner in sorted(schema["$defs"].items()):
         parts.append("\n\n".join(filter(None, [f"## {name}", plain(inner.get("description", "")), keys(inner)])))
-    return "\n\n".join(parts)
+    return linked("\n\n".join(parts), {})
 
 
-def keys(schema: dict[str, Any]) -> str:
-    """The keys of an object in a JSON Schema, as a table."""
+def keys(schema: dict[str, Any], about: Mapping[str, str] | None = None) -> str:
+    """The keys of an object in a JSON Schema, as a table; `about` says more of those that have no description."""
     required = set(schema.get("required", []))
     rows = [
-        [code(name), kind(inner), default_of(name, inner, required), plain(inner.get("description", ""))]
+        [code(name), kind(inner), default_of(name, inner, required),
+         plain(inner.get("description") or (about or {}).get(name, ""))]
         for name, inner in schema.get("properties", {}).items()
-    ]
+    ]  # fmt: skip
     return table(["key", "value", "default", "what it is"], rows)
+
+
+def told(model: type) -> dict[str, str]:
+    """What the docstring of a model says of its keys, each in a paragraph that begins with its name and a colon."""
+    text = inspect.cleandoc(model.__doc__ or "")
+    return {found[1]: found[2] for found in re.finditer(r"^(\w+): (.*(?:\n(?!\w+: ).+)*)", text, re.M)}
+
+
+def linked(text: str, labels: Mapping[str, str]) -> str:
+    """Names of definitions in the tables as links to where they are told; `labels` are headings by other names."""
+
+    def link(found: re.Match[str]) -> str:
+        label = labels.get(found[1], found[1])
+        return f"[{label}](#{label.lower().replace(' ', '-')})"
+
+    return re.sub("\u27e6(\\w+)\u27e7", link, text)
 
 
 def default_of(name: str, inner: dict[str, Any], required: set[str]) -> str:
@@ -188,7 +214,7 @@ def default_of(name: str, inner: dict[str, Any], required: set[str]) -> str:
 def kind(inner: dict[str, Any]) -> str:
     """The values that a part of a JSON Schema allows, in words."""
     if "$ref" in inner:
-        return inner["$ref"].rsplit("/", 1)[-1]
+        return f"\u27e6{inner['$ref'].rsplit('/', 1)[-1]}\u27e7"
     if "const" in inner:
         return code(json.dumps(inner["const"]))
     if "enum" in inner:
@@ -205,6 +231,8 @@ def kind(inner: dict[str, Any]) -> str:
         return f"object of {kind(values)}" if values else "object"
     if inner.get("type") in ("number", "integer"):
         return _number(inner)
+    if "type" not in inner and isinstance(inner.get("default", ""), str):
+        return "text"
     return {"string": "text", "boolean": "true or false", "null": "null"}.get(inner.get("type", ""), "any")
 
 

@@ -74,9 +74,11 @@ Restore = Annotated[NoRestore | MixtureFit | Loudness | Peak, Field(discriminato
 class Stem(StrictModel):
     """One stem of the render: what it is made of, how its level is restored, what it is sent through."""
 
-    sources: list[str] = Field(alias="from", min_length=1, max_length=MAX_STEMS)
+    sources: list[str] = Field(
+        alias="from", min_length=1, max_length=MAX_STEMS, description="outputs of the separator, or mixture and -stem"
+    )
     restore: Restore = NoRestore()
-    chain: list[Any] = Field([])
+    chain: list[Any] = Field([], description="effects, the first one first")
 
     @property
     def is_complement(self) -> bool:
@@ -100,13 +102,17 @@ class Output(StrictModel):
 class Document(StrictModel):
     """A preset as it stands in JSON. `separate` and the chains are checked by their own rooms."""
 
-    schema_version: Literal[1]
+    schema_version: Literal[1] = Field(description="of this format")
     name: Name
-    title: str = Field(min_length=1, max_length=MAX_TITLE)
-    description: str = ""
-    separate: dict[str, Any]
-    swap: Literal["auto"] | list[Annotated[list[str], Field(min_length=2, max_length=2)]] = Field([])
-    stems: dict[Name, Stem] = Field(min_length=1, max_length=MAX_STEMS)
+    title: str = Field(min_length=1, max_length=MAX_TITLE, description="what it is for, in a few words")
+    description: str = Field("", description="more about it, in sentences")
+    separate: dict[str, Any] = Field(description="the backend and its settings")
+    swap: Literal["auto"] | list[Annotated[list[str], Field(min_length=2, max_length=2)]] = Field(
+        [], description="pairs of outputs to exchange, or auto"
+    )
+    stems: dict[Name, Stem] = Field(
+        min_length=1, max_length=MAX_STEMS, description="each stem of the render by its name"
+    )
     output: Output = Output()
 
 

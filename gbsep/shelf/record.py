@@ -250,19 +250,19 @@ class Content(Lenient):
     recording: Recording = Field(alias="input")
     excerpt: Excerpt = Excerpt()
     preset: PresetRow
-    overrides: dict[Text, Any] = Field({})
+    overrides: dict[Text, Any] = Field({}, description="key paths of the preset and what --set put there")
     review: ReviewRow = ReviewRow()
     separation: SeparationRow = SeparationRow()
     stems: dict[Text, Stem]
     residual: Residual = Residual()
     null_test: NullTest = NullTest()
-    diagnoses: tuple[FindingRow, ...] | None = Field(None, strict=False)
-    shared_gain_db: Decibels = 0.0
-    warnings: tuple[Text, ...] = Field((), strict=False)
-    seconds: dict[Text, Seconds] = Field({})
+    diagnoses: tuple[FindingRow, ...] | None = Field(None, strict=False, description="what the diagnosis found")
+    shared_gain_db: Decibels = Field(0.0, description="by which all files were lowered, so that none clips")
+    warnings: tuple[Text, ...] = Field((), strict=False, description="what the user was told")
+    seconds: dict[Text, Seconds] = Field({}, description="that each stage took")
     machine: Machine = Machine()
-    versions: dict[Text, Text] = Field({})
-    fingerprint: dict[Text, Any] = Field({})
+    versions: dict[Text, Text] = Field({}, description="of Python and the libraries")
+    fingerprint: dict[Text, Any] = Field({}, description="a hash of each part that the render depends on")
 
     @property
     def own_files(self) -> list[str]:
@@ -274,7 +274,7 @@ class Content(Lenient):
 class Record(Content):
     """A render.json. `files` are the stamps of all files in the folder by name, including those of earlier renders."""
 
-    files: dict[FileName, Stamp]
+    files: dict[FileName, Stamp] = Field(description="every file it vouches for, also those of earlier renders")
 
     @model_validator(mode="after")
     def _files_are_vouched_for(self) -> Record:
