@@ -140,6 +140,10 @@ class PluginNotFound(PluginError):
     """No plug-in of that name was found by scanning."""
 
 
+class PluginNotStarted(PluginError):
+    """No process can be started for a plug-in: this machine's trouble, not the plug-in's."""
+
+
 class PluginCrashed(PluginError):
     """A plug-in took its worker process down."""
 

@@ -89,7 +89,8 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generato
 def test_it_is_listed_described_and_checked(toy: Path, typed: Any) -> None:
     code, listed, _ = typed("presets", "list")
     assert code == 0
-    assert ["toy1", "toy", "A"] in [line.split()[:3] for line in listed.splitlines()]
+    (row,) = [line.split() for line in listed.splitlines() if line.split()[:1] == ["toy1"]]
+    assert row == ["toy1", "bass,", "guitar", "toy", *PRESET["title"].split()]
     code, schema, _ = typed("presets", "schema")
     assert code == 0
     jsonschema.validate(PRESET, json.loads(schema))

@@ -6,6 +6,7 @@ import json
 import os
 import struct
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -46,6 +47,15 @@ def test_a_scan_lists_what_works_and_quarantines_what_does_not(bundle, plugin_pa
         host.find("load-crash")
     with pytest.raises(PluginError, match=r"quarantine: .*missing library"):
         host.open_plugin(found["gone"], SAMPLE_RATE, 2)
+
+
+def test_trouble_of_the_machine_is_not_kept_as_the_plug_ins(bundle, plugin_path, tmp_path, monkeypatch):
+    bundle()
+    with monkeypatch.context() as full_disk:
+        full_disk.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+        (found,) = host.plugins()
+    assert "cannot be started: No such file or directory" in found.reason
+    assert [(info.name, info.reason) for info in host.plugins()] == [("gbsep test", "")]
 
 
 def test_what_cannot_be_opened_is_quarantined_and_the_rest_is_listed(bundle, plugin_path):

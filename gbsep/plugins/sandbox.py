@@ -33,7 +33,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
-from ..errors import ParameterError, PluginCrashed, PluginError, PluginTimeout
+from ..errors import ParameterError, PluginCrashed, PluginError, PluginNotStarted, PluginTimeout
 from ..params import Param
 from .worker import channel
 
@@ -101,7 +101,7 @@ class Sandbox:
             self._start(memory_limit_bytes)
         except OSError as error:
             hint = START_HINTS.get(error.errno or 0, "")
-            raise PluginError(f"{self._title} cannot be started: {error.strerror or error}{hint}") from None
+            raise PluginNotStarted(f"{self._title} cannot be started: {error.strerror or error}{hint}") from None
 
     def call_it(self, label: str) -> None:
         """What messages call the plug-in from now on."""

@@ -26,7 +26,16 @@ from pathlib import Path
 from typing import Any
 
 from ..atomic import write_whole
-from ..errors import PluginCrashed, PluginError, PluginNotFound, SmallFileError, nearest, printable, sentence
+from ..errors import (
+    PluginCrashed,
+    PluginError,
+    PluginNotFound,
+    PluginNotStarted,
+    SmallFileError,
+    nearest,
+    printable,
+    sentence,
+)
 from ..store import smallfiles
 from ..store.folders import cache_folder
 from ..store.identity import feed, path_hash
@@ -234,6 +243,7 @@ def _entry(path: Path, wanted: Callable[[str], bool], refresh: bool, retry: bool
     """What is in a file: as it was kept, if that still holds, with what is missing examined now.
 
     One that cannot be read, or is no file (opening a FIFO would wait for ever), is in quarantine and tried each time.
+    So is one for which no process can be started: a full disk is not the plug-in's fault.
     """
     kept = _read_entry(path)
     before = kept.rows if kept else ()
@@ -250,6 +260,8 @@ def _entry(path: Path, wanted: Callable[[str], bool], refresh: bool, retry: bool
     if entry is None or (entry.reason and retry):
         try:
             entry = _Entry(str(path), now, digest, tuple(names(path)))
+        except PluginNotStarted as error:
+            return _Entry(str(path), (), "", before, reason=str(error))
         except PluginError as error:
             entry = _Entry(str(path), now, digest, before, reason=str(error))
     if not entry.reason:
