@@ -32,6 +32,7 @@ FLOORS = (
     {"preset"},
     {"shelf"},
     {"train", "demo"},
+    {"notes"},
     {"rendering"},
     {"batch", "report", "session", "doctor"},
     {"cli"},
@@ -57,6 +58,9 @@ ONLY_IN = {
     "filelock": {"store"},
     "pyloudnorm": {"measure"},
     "rpp": {"session"},
+    "mido": {"notes"},
+    "guitarpro": {"notes"},
+    "mir_eval": {"notes"},
     "click": {"cli"},
     "rich": {"cli"},
 }

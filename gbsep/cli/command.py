@@ -26,6 +26,7 @@ from .effects import effects
 from .helping import group
 from .measure import diagnose, evaluate, log
 from .models import models
+from .notes import notes
 from .plugins import plugins
 from .presets import presets
 from .render import apply_chain, render
@@ -123,7 +124,7 @@ def cli() -> None:
 
 SECTIONS: dict[str, tuple[click.Command, ...]] = {
     "Everyday": (render, watch, compare, review),
-    "Research": (sweep, evaluate, diagnose, log, report),
+    "Research": (notes, sweep, evaluate, diagnose, log, report),
     "DAW": (session, apply_chain, plugins),
     "Manage": (presets, effects, models, cache_group, train, demo, doctor, completion),
 }

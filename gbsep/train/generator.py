@@ -44,10 +44,12 @@ SLUR_S = 0.005, 0.1
 
 @dataclass(frozen=True, eq=False)
 class Take:
-    """A song as played: `stems` float32 (1 + GUITARS, frames), the bass first; `players` the instruments' names."""
+    """A song as played: `stems` float32 (1 + GUITARS, frames), the bass first; `players` the instruments' names;
+    `parts` what each of them plays, a guitar of phrases or one that is silent too."""
 
     stems: np.ndarray
     players: tuple[str, ...]
+    parts: tuple[tuple[Note, ...], ...]
 
 
 def takes(
@@ -81,7 +83,7 @@ def takes(
         if rng.random() < 1 / 4:
             dry[int(rng.integers(1, 1 + GUITARS))][:] = 0.0
         stems = [amplify(rng, part, who.role) for part, who in zip(dry, players, strict=True)]
-        yield Take(np.stack(stems), tuple(names))
+        yield Take(np.stack(stems), tuple(names), tuple(song.parts))
         number += 1
 
 

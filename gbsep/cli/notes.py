@@ -1,0 +1,241 @@
+"""`gbsep notes`: the line that a stem plays, written down."""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import GbsepError, OutputError, ParameterError
+from .common import debug_option, print_json, progress_bar, say
+
+if TYPE_CHECKING:
+    from ..audio import Reader
+    from ..notes.files import Sheet
+    from ..notes.line import Line
+
+BLEED_DB = -30.0
+"""A stem that a song leaves this far below itself is taken for what others left there: nobody plays it."""
+
+
+@dataclass(frozen=True)
+class Heard:
+    """A line, where it is from, and the sound it was heard in, where there is one."""
+
+    line: Line
+    source: Path
+    sound: Reader | None = None
+
+
+@click.command(short_help="Write down the notes that a bass plays.")
+@click.argument("source", metavar="STEM|SONG|FOLDER|NOTES", type=click.Path(path_type=Path))
+@click.option("--stem", default="bass", show_default=True, help="Whose notes: bass, guitar, ...")
+@click.option(
+    "--as",
+    "taken_as",
+    type=click.Choice(["auto", "stem", "song"]),
+    default="auto",
+    show_default=True,
+    help="What a file is: a stem as it is, or a song to be separated first. By its name, unless told.",
+)
+@click.option("--preset", "-p", metavar="NAME|FILE", default="default", show_default=True, help="Separates a song.")
+@click.option(
+    "--out",
+    "-o",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help=".mid, .csv, .musicxml, .gp5 or .txt (tablature).",
+)
+@click.option(
+    "--play",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE.wav",
+    help="The song on the left, the notes played by a plucked string on the right.",
+)
+@click.option("--tempo", type=click.FloatRange(20, 400), metavar="BPM", help="The tempo, where it was told wrong.")
+@click.option(
+    "--tuning", metavar="STRINGS", help='Open strings: "D1 A1 D2 G2", "drop D", -2. [default: as the line goes]'
+)
+@click.option("--strings", type=click.IntRange(4, 7), help="Number of strings.")
+@click.option("--models", type=click.Path(path_type=Path), metavar="DIR", help="A folder with weights, searched first.")
+@click.option("--overwrite", is_flag=True, help="Replace files that hold other notes, corrected ones too.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, and nothing else there.")
+@debug_option
+def notes(
+    source: Path,
+    stem: str,
+    taken_as: str,
+    preset: str,
+    out: Path | None,
+    play: Path | None,
+    tempo: float | None,
+    tuning: str | None,
+    strings: int | None,
+    models: Path | None,
+    overwrite: bool,
+    as_json: bool,
+) -> int:
+    """Write down the notes of a stem: when each begins and ends, its pitch, and how sure that is.
+
+    STEM is an audio file with the stem's name in its own, such as bass.wav; any other file is a SONG and is separated
+    first. FOLDER is a render, or any folder of stems. NOTES is a .csv or .mid file, made here and perhaps corrected by
+    hand: its notes are taken as they stand. Without --out and --json the tablature is shown.
+
+    \b
+    gbsep notes bass.wav                                   tablature in the terminal
+    gbsep notes song.wav --out song.mid --play check.wav   separate, write MIDI, listen whether it is right
+    gbsep notes gbsep-out/song/default --out bass.gp5 --tuning "drop D"
+    gbsep notes bass.wav --out bass.csv                    correct it by hand, then
+    gbsep notes bass.csv --out bass.musicxml --tempo 96    write it as a score
+
+    The tempo is told from the notes where it can be. A file that holds other notes is not replaced without --overwrite.
+    """
+    from ..notes import files
+    from ..notes.tempo import find_beats
+
+    if out is not None:
+        files.check_suffix(out)
+    if play is not None and play.suffix.lower() != ".wav":
+        raise ParameterError("play", str(play), "a file whose name ends in .wav")
+    with progress_bar(source.name) as progress, _heard(source, stem, taken_as, preset, models, progress) as heard:
+        beats = find_beats(heard.line.notes, tempo)
+        sheet = files.Sheet(heard.line, stem, heard.source.stem, beats, strings, tuning)
+        if tuning is not None or strings is not None:
+            sheet.score()  # so that what is no tuning is told whatever is written
+        if out is not None:
+            files.write(out, sheet, overwrite)
+        if play is not None:
+            _play(play, heard, overwrite)
+    if as_json:
+        print_json(_as_json(sheet, heard.source))
+    elif out is None and play is None:
+        click.echo(files.WRITERS[".txt"](sheet).decode(), nl=False)
+    if not as_json:
+        for path in filter(None, (out, play)):
+            say(str(path))
+        say(_summary(sheet), err=True)
+    return 0
+
+
+@contextmanager
+def _heard(source: Path, stem: str, taken_as: str, preset: str, models: Path | None, progress: Any) -> Iterator[Heard]:
+    """The line of whatever `source` is."""
+    from ..io.read import open_reader
+    from ..notes import files
+    from ..notes.hear import hear
+    from ..shelf.stems import find_stems
+
+    def follow(fraction: float) -> None:
+        progress("listening", fraction)
+
+    if os.path.isdir(source):
+        found = find_stems(source, dry=True)
+        if stem not in found.files:
+            raise OutputError(source, f"has no {stem}; it has {', '.join(found.files)}: name one with --stem")
+        sound = found.open(stem)
+        yield Heard(hear(sound, stem, progress=follow), found.files[stem][0], sound)
+    elif source.suffix.lower() in files.READ:
+        yield Heard(files.read(source, stem), source)
+    elif taken_as == "stem" or (taken_as == "auto" and stem in source.stem.lower()):
+        sound = open_reader(source)
+        yield Heard(hear(sound, stem, progress=follow), source, sound)
+    else:
+        with _separated(source, stem, preset, models, progress) as sound:
+            song = open_reader(source)
+            quietest = _rms(song) * 10 ** (BLEED_DB / 20)
+            yield Heard(hear(sound, stem, quietest=quietest, progress=follow), source, song)
+
+
+@contextmanager
+def _separated(song: Path, stem: str, preset: str, models: Path | None, progress: Any) -> Iterator[Reader]:
+    """The stem of a song before its effects. Where it was separated before, the cache has it."""
+    from ..io.read import open_reader
+    from ..preset.load import load_preset
+    from ..rendering import Options, plan, run
+    from ..shelf.stems import find_stems
+
+    with tempfile.TemporaryDirectory(prefix="gbsep-notes-") as work:
+        options = Options(out=Path(work), dry_stems=True, models=models)
+        outcome = run(plan(song, load_preset(preset), options), progress)
+        for warning in outcome.warnings:
+            say(f"{song}: warning: {warning}", err=True)
+        if outcome.folder is None:
+            raise GbsepError(outcome.error or f"{song}: was not separated")
+        found = find_stems(outcome.folder, dry=True)
+        if stem not in found.files:
+            raise ParameterError("stem", stem, f"one that preset {preset} gives: {', '.join(found.files)}")
+        yield open_reader(found.files[stem][0])
+
+
+def _rms(reader: Reader) -> float:
+    power = sum(float((block.mean(axis=0, dtype="float64") ** 2).sum()) for block in reader.blocks())
+    return math.sqrt(power / max(1, reader.frames))
+
+
+def _play(path: Path, heard: Heard, overwrite: bool) -> None:
+    from ..io.formats import OutputFormat
+    from ..io.write import open_writer
+    from ..notes import play
+
+    if os.path.lexists(path) and not overwrite:
+        raise OutputError(path, "is there already; choose another name, or give --overwrite")
+    sound = heard.sound
+    if sound is None:
+        blocks, rate, channels = play.played(heard.line), play.SAMPLE_RATE, 1
+        frames = play.frames_of(heard.line)
+    else:
+        blocks, rate, channels, frames = play.beside(heard.line, sound), sound.sample_rate, 2, sound.frames
+    with open_writer(path, OutputFormat("wav", "16"), rate, channels, frames) as writer:
+        for block in blocks:
+            writer.write(block)
+
+
+def _as_json(sheet: Sheet, source: Path) -> dict[str, Any]:
+    from ..notes.fingering import fingered, tuning_name
+    from ..notes.fingering import tuning_of as tuning_of_line
+
+    line = sheet.line
+    tuning = tuning_of_line(line.notes, sheet.stem, sheet.strings, sheet.tuning)
+    places = fingered([[note.midi] for note in line.notes], tuning)
+    rows = [
+        {
+            "onset_s": round(note.onset_s, 4),
+            "end_s": round(note.end_s, 4),
+            "midi": note.midi,
+            "strength": round(note.strength, 3),
+            "confidence": round(note.confidence, 3),
+            "kind": note.kind,
+            "string": place and len(tuning) - place.string,
+            "fret": place and place.fret,
+        }
+        for note, (place,) in zip(line.notes, places, strict=True)
+    ]
+    return {
+        "source": str(source),
+        "stem": sheet.stem,
+        "seconds": round(line.seconds, 4),
+        "tuned_cents": round(line.cents, 1),
+        "tempo_bpm": sheet.beats and round(sheet.beats.bpm, 3),
+        "beat_0_s": sheet.beats and round(sheet.beats.second(0), 4),
+        "tuning": tuning_name(tuning),
+        "notes": rows,
+    }
+
+
+def _summary(sheet: Sheet) -> str:
+    from ..notes.line import name_of
+
+    line = sheet.line
+    if not line.notes:
+        return "no notes were heard"
+    low, high = (name_of(choose(note.midi for note in line.notes)) for choose in (min, max))
+    tempo = f"{sheet.beats.bpm:.1f} bpm" if sheet.beats else "tempo not told (--tempo gives one)"
+    unsure = sum(note.confidence < 0.6 for note in line.notes)
+    return f"{len(line.notes)} notes, {low} to {high}, {tempo}; {unsure} of them unsure"

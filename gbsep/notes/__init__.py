@@ -1,0 +1,1 @@
+"""The line that a stem plays, written down: notes, their files, their fingering."""
