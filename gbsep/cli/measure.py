@@ -25,21 +25,26 @@ if TYPE_CHECKING:
     "--reference", type=click.Path(path_type=Path), metavar="DIR", required=True, help="Folder of true stems."
 )
 @click.option("--dry", is_flag=True, help="Of renders made with --dry-stems, take the stems before their effects.")
+@click.option("--notes", is_flag=True, help="Measure how well the bass's notes are told.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, and nothing else there.")
 @debug_option
-def evaluate(folder: Path, reference: Path, dry: bool, as_json: bool) -> int:
+def evaluate(folder: Path, reference: Path, dry: bool, notes: bool, as_json: bool) -> int:
     """Measure the stems in EST against the true stems of the same names in DIR.
 
     EST is a render, a folder of several renders of one song, or any folder of
     stems. The guitar of DIR is guitar.*, or the sum of guitar1.*, guitar2.* and so
     on. In dB: SDR of the track, its median over seconds (BSS Eval v4), SDR at the
-    best gain (SI-SDR), and bleed: the lower the better.
+    best gain (SI-SDR), and bleed: the lower the better. With --notes: how many of
+    the bass's notes are told, by DIR's bass.notes.csv or notes.csv, or its sound.
 
     \b
     gbsep evaluate gbsep-out/song/exp002 --reference stems/
     gbsep evaluate gbsep-out/song --reference stems/     every preset of the song
+    gbsep evaluate gbsep-out/song --reference stems/ --notes
     gbsep evaluate other-stems/ --reference stems/ --json
     """
+    if notes:
+        return _evaluate_notes(folder, reference, dry, as_json)
     from ..shelf.measured import evaluate_folder
 
     scores = {name: evaluate_folder(place, reference, dry) for name, place in _folders(folder).items()}
@@ -55,6 +60,25 @@ def evaluate(folder: Path, reference: Path, dry: bool, as_json: bool) -> int:
         for stem, score in stems.items():
             for note in score.notes:
                 say(f"{_label(name)}{stem}: {note}")
+    return 0
+
+
+def _evaluate_notes(folder: Path, reference: Path, dry: bool, as_json: bool) -> int:
+    from ..notes.folders import score_folder
+
+    scores = {name: score_folder(place, reference, dry) for name, place in _folders(folder).items()}
+    if as_json:
+        print_json(_alone({name: {"bass": score.as_json()} for name, score in scores.items()}))
+        return 0
+    rows = [
+        (
+            _label(name),
+            *(f"{part:.3f}" for part in (score.precision, score.recall, score.f1, score.f1_with_offsets)),
+            f"{score.told} of {score.true}",
+        )
+        for name, score in scores.items()
+    ]
+    print_table(("", "Precision", "Recall", "F1", "F1 with ends", "Notes"), rows)
     return 0
 
 

@@ -15,6 +15,7 @@ import click
 
 from ..errors import GbsepError, OutputError, ParameterError
 from .common import debug_option, print_json, progress_bar, say
+from .helping import command
 
 if TYPE_CHECKING:
     from ..audio import Reader
@@ -34,7 +35,7 @@ class Heard:
     sound: Reader | None = None
 
 
-@click.command(short_help="Write down the notes that a bass plays.")
+@command(short_help="Write down the notes that a bass plays.")
 @click.argument("source", metavar="STEM|SONG|FOLDER|NOTES", type=click.Path(path_type=Path))
 @click.option("--stem", default="bass", show_default=True, help="Whose notes: bass, guitar, ...")
 @click.option(
@@ -43,7 +44,7 @@ class Heard:
     type=click.Choice(["auto", "stem", "song"]),
     default="auto",
     show_default=True,
-    help="What a file is: a stem as it is, or a song to be separated first. By its name, unless told.",
+    help="What a file is; auto goes by its name.",
 )
 @click.option("--preset", "-p", metavar="NAME|FILE", default="default", show_default=True, help="Separates a song.")
 @click.option(
@@ -57,15 +58,13 @@ class Heard:
     "--play",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE.wav",
-    help="The song on the left, the notes played by a plucked string on the right.",
+    help="The song on the left, its notes plucked on the right.",
 )
+@click.option("--keep", is_flag=True, help="Keep the notes in FOLDER, for gbsep session.")
 @click.option("--tempo", type=click.FloatRange(20, 400), metavar="BPM", help="The tempo, where it was told wrong.")
-@click.option(
-    "--tuning", metavar="STRINGS", help='Open strings: "D1 A1 D2 G2", "drop D", -2. [default: as the line goes]'
-)
+@click.option("--tuning", metavar="STRINGS", help='Open strings: "D1 A1 D2 G2", "drop D", -2.')
 @click.option("--strings", type=click.IntRange(4, 7), help="Number of strings.")
-@click.option("--models", type=click.Path(path_type=Path), metavar="DIR", help="A folder with weights, searched first.")
-@click.option("--overwrite", is_flag=True, help="Replace files that hold other notes, corrected ones too.")
+@click.option("--overwrite", is_flag=True, help="Replace files of other notes, corrected ones too.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, and nothing else there.")
 @debug_option
 def notes(
@@ -75,57 +74,81 @@ def notes(
     preset: str,
     out: Path | None,
     play: Path | None,
+    keep: bool,
     tempo: float | None,
     tuning: str | None,
     strings: int | None,
-    models: Path | None,
     overwrite: bool,
     as_json: bool,
 ) -> int:
-    """Write down the notes of a stem: when each begins and ends, its pitch, and how sure that is.
+    """Write down the notes of a stem: onset, end, pitch, and how sure that is.
 
-    STEM is an audio file with the stem's name in its own, such as bass.wav; any other file is a SONG and is separated
-    first. FOLDER is a render, or any folder of stems. NOTES is a .csv or .mid file, made here and perhaps corrected by
-    hand: its notes are taken as they stand. Without --out and --json the tablature is shown.
+    STEM is an audio file with the stem's name in its own, such as bass.wav; any
+    other file is a SONG and is separated first. FOLDER is a render, or any folder
+    of stems. NOTES is a .csv or .mid made here, perhaps corrected by hand, and is
+    taken as it stands. Without --out the tablature is shown. A file that holds
+    other notes is replaced with --overwrite alone.
 
     \b
-    gbsep notes bass.wav                                   tablature in the terminal
-    gbsep notes song.wav --out song.mid --play check.wav   separate, write MIDI, listen whether it is right
-    gbsep notes gbsep-out/song/default --out bass.gp5 --tuning "drop D"
-    gbsep notes bass.wav --out bass.csv                    correct it by hand, then
-    gbsep notes bass.csv --out bass.musicxml --tempo 96    write it as a score
-
-    The tempo is told from the notes where it can be. A file that holds other notes is not replaced without --overwrite.
+    gbsep notes bass.wav                          tablature in the terminal
+    gbsep notes song.wav -o song.mid --play check.wav
+    gbsep notes gbsep-out/song/default -o bass.gp5 --tuning "drop D"
+    gbsep notes bass.wav -o bass.csv              correct it by hand, then
+    gbsep notes bass.csv -o bass.musicxml --tempo 96
     """
+    _check_outs(out, play)
+    if keep and not os.path.isdir(source):
+        raise ParameterError("keep", str(source), "the notes of a folder of stems: give the folder of a render")
     from ..notes import files
-    from ..notes.tempo import find_beats
+
+    with progress_bar(source.name) as progress, _heard(source, stem, taken_as, preset, progress) as heard:
+        sheet = _sheet(heard, stem, tempo, strings, tuning)
+        written = [*_write(sheet, out, overwrite)]
+        if keep:
+            written += _write(sheet, files.kept_place(source, stem), overwrite)
+        if play is not None:
+            _play(play, heard, overwrite)
+            written.append(play)
+    if as_json:
+        print_json(_as_json(sheet, heard.source))
+        return 0
+    if not written:
+        click.echo(files.WRITERS[".txt"](sheet).decode(), nl=False)
+    for path in written:
+        say(str(path))
+    say(_summary(sheet), err=True)
+    return 0
+
+
+def _check_outs(out: Path | None, play: Path | None) -> None:
+    from ..notes import files
 
     if out is not None:
         files.check_suffix(out)
     if play is not None and play.suffix.lower() != ".wav":
         raise ParameterError("play", str(play), "a file whose name ends in .wav")
-    with progress_bar(source.name) as progress, _heard(source, stem, taken_as, preset, models, progress) as heard:
-        beats = find_beats(heard.line.notes, tempo)
-        sheet = files.Sheet(heard.line, stem, heard.source.stem, beats, strings, tuning)
-        if tuning is not None or strings is not None:
-            sheet.score()  # so that what is no tuning is told whatever is written
-        if out is not None:
-            files.write(out, sheet, overwrite)
-        if play is not None:
-            _play(play, heard, overwrite)
-    if as_json:
-        print_json(_as_json(sheet, heard.source))
-    elif out is None and play is None:
-        click.echo(files.WRITERS[".txt"](sheet).decode(), nl=False)
-    if not as_json:
-        for path in filter(None, (out, play)):
-            say(str(path))
-        say(_summary(sheet), err=True)
-    return 0
+
+
+def _sheet(heard: Heard, stem: str, tempo: float | None, strings: int | None, tuning: str | None) -> Sheet:
+    from ..notes import files
+    from ..notes.tempo import find_beats
+
+    sheet = files.Sheet(heard.line, stem, heard.source.stem, find_beats(heard.line.notes, tempo), strings, tuning)
+    if tuning is not None or strings is not None:
+        sheet.score()  # so that what is no tuning is told whatever is written
+    return sheet
+
+
+def _write(sheet: Sheet, out: Path | None, overwrite: bool) -> Iterator[Path]:
+    from ..notes import files
+
+    if out is not None:
+        files.write(out, sheet, overwrite)
+        yield out
 
 
 @contextmanager
-def _heard(source: Path, stem: str, taken_as: str, preset: str, models: Path | None, progress: Any) -> Iterator[Heard]:
+def _heard(source: Path, stem: str, taken_as: str, preset: str, progress: Any) -> Iterator[Heard]:
     """The line of whatever `source` is."""
     from ..io.read import open_reader
     from ..notes import files
@@ -147,14 +170,14 @@ def _heard(source: Path, stem: str, taken_as: str, preset: str, models: Path | N
         sound = open_reader(source)
         yield Heard(hear(sound, stem, progress=follow), source, sound)
     else:
-        with _separated(source, stem, preset, models, progress) as sound:
+        with _separated(source, stem, preset, progress) as sound:
             song = open_reader(source)
             quietest = _rms(song) * 10 ** (BLEED_DB / 20)
             yield Heard(hear(sound, stem, quietest=quietest, progress=follow), source, song)
 
 
 @contextmanager
-def _separated(song: Path, stem: str, preset: str, models: Path | None, progress: Any) -> Iterator[Reader]:
+def _separated(song: Path, stem: str, preset: str, progress: Any) -> Iterator[Reader]:
     """The stem of a song before its effects. Where it was separated before, the cache has it."""
     from ..io.read import open_reader
     from ..preset.load import load_preset
@@ -162,7 +185,7 @@ def _separated(song: Path, stem: str, preset: str, models: Path | None, progress
     from ..shelf.stems import find_stems
 
     with tempfile.TemporaryDirectory(prefix="gbsep-notes-") as work:
-        options = Options(out=Path(work), dry_stems=True, models=models)
+        options = Options(out=Path(work), dry_stems=True)
         outcome = run(plan(song, load_preset(preset), options), progress)
         for warning in outcome.warnings:
             say(f"{song}: warning: {warning}", err=True)

@@ -41,6 +41,7 @@ SCOPE = click.Choice(list(SCOPES))
 @click.option("--heard", metavar="PRESET", help="The preset that is heard, its folder's name. [default: as before]")
 @click.option("--fader-gains", is_flag=True, help="Show restored gains on the faders; what is heard stays the same.")
 @click.option("--embed", is_flag=True, help="Put the audio into the .dawproject.")
+@click.option("--notes", is_flag=True, help="Write down the bass's notes, as a MIDI track beside it.")
 @click.option("--overwrite", is_flag=True, help="Replace projects that were changed since gbsep wrote them.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per project on stdout, and nothing else there.")
 @debug_option
@@ -51,6 +52,7 @@ def session(
     heard: str | None,
     fader_gains: bool,
     embed: bool,
+    notes: bool,
     overwrite: bool,
     as_json: bool,
 ) -> None:
@@ -68,6 +70,8 @@ def session(
     """
     from ..session.write import LEFT, write_sessions
 
+    if notes:
+        _keep_notes(out)
     written = write_sessions(out, format_, per, heard=heard, fader_gains=fader_gains, embed=embed, overwrite=overwrite)
     if not any(project.session for project in written):
         more = f"; so are {len(written) - 1} more, and there is no other" if len(written) > 1 else ""
@@ -76,6 +80,18 @@ def session(
         for project in written:
             print_json(project.as_json())
     _report(written, quiet=as_json)
+
+
+def _keep_notes(out: Path) -> None:
+    """The notes of every render with a bass, kept in its folder; those that are there stay as they are."""
+    from ..notes.folders import keep
+    from ..session.renders import find_renders
+    from ..stemnames import BASS
+
+    for renders in find_renders(out).values():
+        for render in renders:
+            if BASS in render.record.stems and not render.missing:
+                keep(render.folder)
 
 
 def _report(written: list[Written], quiet: bool) -> None:

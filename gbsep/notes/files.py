@@ -14,6 +14,8 @@ from . import guitarpro, midi, musicxml, tab, table
 from .line import Beats, Line
 from .score import Score, write_score
 
+KEPT = ".notes"
+"""Of the name of the file in a folder of stems that holds the notes of one: `bass.notes.csv`."""
 READ = (".csv", ".mid", ".midi")
 """Suffixes of files that notes are read from."""
 
@@ -92,10 +94,15 @@ def read(path: Path, stem: str = "bass") -> Line:
         raise SmallFileError(path, f"{error}; `gbsep notes` writes such files") from None
 
 
+def kept_place(folder: Path, stem: str) -> Path:
+    """Where the notes of a stem are kept in its folder."""
+    return folder / f"{stem}{KEPT}.csv"
+
+
 def kept_beside(folder: Path, stem: str) -> Path | None:
     """The file of a folder that holds the notes of one of its stems: `bass.notes.csv`, or `bass.notes.mid`."""
     for suffix in READ:
-        path = folder / f"{stem}.notes{suffix}"
+        path = folder / f"{stem}{KEPT}{suffix}"
         if smallfiles.is_regular(path):
             return path
     return None

@@ -93,7 +93,7 @@ def _groups(notes: Sequence[Note], beats: Beats) -> list[tuple[int, int, tuple[N
             own.append(note)
     order = sorted(groups)
     made = []
-    for start, after in zip(order, [*order[1:], None], strict=True):
+    for start, after in zip(order, [*order[1:], None][: len(order)], strict=True):
         chord = tuple(sorted(groups[start], key=lambda note: note.midi))
         end = _snapped(beats.beat(max(note.end_s for note in chord)), grids)
         grid = 4 if grids.get(start // TICKS, 4) == 3 else 3

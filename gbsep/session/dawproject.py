@@ -21,7 +21,7 @@ from xml.etree.ElementTree import Element, SubElement
 
 from ..measure.levels import to_amplitude
 from ..version import __version__
-from .model import Clip, Insert, Session, Track, label
+from .model import Clip, Insert, NoteClip, Session, Track, label
 
 _MASTER = "master"
 
@@ -79,12 +79,15 @@ def _project(session: Session, place: Path, files: dict[str, Path | bytes], embe
     def add(parent: Element, track: Track, destination: str) -> None:
         element = _described(SubElement(parent, "Track"), track.name, track.color, track.note)
         own, channel = next(ids), next(ids)
-        element.attrib |= {"id": own, "contentType": "tracks" if track.tracks else "audio", "loaded": "true"}
+        content = "tracks" if track.tracks else "notes" if track.written else "audio"
+        element.attrib |= {"id": own, "contentType": content, "loaded": "true"}
         _channel(element, track, channel, destination, files, ids)
-        if track.clips:
+        if track.clips or track.written:
             clips = SubElement(SubElement(lanes, "Lanes", track=own, id=next(ids)), "Clips", id=next(ids))
             for clip in track.clips:
                 _clip(clips, clip, track.color, _file(clip, place, files, embed), next(ids))
+            for written in track.written:
+                _note_clip(clips, written, track.color, next(ids))
         for inner in track.tracks:
             add(element, inner, channel)
 
@@ -154,6 +157,17 @@ def _clip(clips: Element, clip: Clip, color: int, file: dict[str, str], id: str)
     audio = SubElement(element, "Audio", id=id, timeUnit="seconds", duration=length)
     audio.attrib |= {"channels": str(clip.channels), "sampleRate": str(clip.sample_rate)}
     SubElement(audio, "File", file)
+
+
+def _note_clip(clips: Element, clip: NoteClip, color: int, id: str) -> None:
+    length = _number(clip.length_s)
+    element = _described(SubElement(clips, "Clip"), clip.name, color)
+    element.attrib |= {"time": _number(clip.start_s), "duration": length, "contentTimeUnit": "seconds"}
+    element.attrib |= {"playStart": "0", "playStop": length}
+    notes = SubElement(element, "Notes", id=id, timeUnit="seconds")
+    for note in clip.notes:
+        made = SubElement(notes, "Note", time=_number(note.start_s), duration=_number(note.end_s - note.start_s))
+        made.attrib |= {"channel": "0", "key": str(note.midi), "vel": _number(note.velocity / 127)}
 
 
 def _file(clip: Clip, place: Path, files: dict[str, Path | bytes], embed: bool) -> dict[str, str]:

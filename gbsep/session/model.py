@@ -48,6 +48,30 @@ class Clip:
 
 
 @dataclass(frozen=True)
+class WrittenNote:
+    """A note on a clip, from its beginning on: `midi` is its pitch, `velocity` from 1 to 127."""
+
+    start_s: float
+    end_s: float
+    midi: int
+    velocity: int
+
+
+@dataclass(frozen=True)
+class NoteClip:
+    """Notes at a place on the time line, in their order; no instrument plays them yet."""
+
+    name: str
+    start_s: float
+    length_s: float
+    notes: tuple[WrittenNote, ...]
+
+    @property
+    def end_s(self) -> float:
+        return self.start_s + self.length_s
+
+
+@dataclass(frozen=True)
 class Insert:
     """A VST3 plug-in on a track, bypassed. `state` is a .vstpreset, None when the plug-in comes with its defaults."""
 
@@ -61,7 +85,8 @@ class Insert:
 
 @dataclass(frozen=True)
 class Track:
-    """A track, or with `tracks` a folder that sums them. `note` is what the user should know of it."""
+    """A track, or with `tracks` a folder that sums them. `note` is what the user should know of it, `written` are notes
+    on it instead of sound."""
 
     name: str
     color: int
@@ -71,6 +96,7 @@ class Track:
     gain_db: float = 0.0
     inserts: tuple[Insert, ...] = ()
     note: str = ""
+    written: tuple[NoteClip, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -131,7 +157,8 @@ def walk(tracks: Iterable[Track], muted: bool = False) -> Iterator[tuple[Track, 
 def moved(track: Track, by_s: float) -> Track:
     """The same track, everything on it later by `by_s`."""
     clips = tuple(replace(clip, start_s=clip.start_s + by_s) for clip in track.clips)
-    return replace(track, clips=clips, tracks=tuple(moved(inner, by_s) for inner in track.tracks))
+    written = tuple(replace(clip, start_s=clip.start_s + by_s) for clip in track.written)
+    return replace(track, clips=clips, written=written, tracks=tuple(moved(inner, by_s) for inner in track.tracks))
 
 
 def merged(tracks: Iterable[Track]) -> tuple[Track, ...]:
@@ -141,6 +168,7 @@ def merged(tracks: Iterable[Track]) -> tuple[Track, ...]:
         key = track.name, bool(track.tracks)
         if key in found:
             first = found[key]
-            track = replace(first, clips=first.clips + track.clips, tracks=merged(first.tracks + track.tracks))
+            clips, written = first.clips + track.clips, first.written + track.written
+            track = replace(first, clips=clips, written=written, tracks=merged(first.tracks + track.tracks))
         found[key] = track
     return tuple(found.values())

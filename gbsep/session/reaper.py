@@ -24,7 +24,7 @@ from typing import Any
 
 from ..measure.levels import to_amplitude
 from ..plugins import host
-from .model import Clip, Insert, Marker, Session, Track, label
+from .model import Clip, Insert, Marker, NoteClip, Session, Track, label
 
 SOURCES = {"flac": "FLAC", "mp3": "MP3", "ogg": "VORBIS"}
 """REAPER's readers of file formats; all others are read by WAVE."""
@@ -33,6 +33,8 @@ _OPAQUE = 0xFEED5EEE
 _STEREO = struct.pack("<IQQ", 2, 1, 2)
 _NO_PROGRAM = b"\0\0\x10\0\0\0"
 _LINE = 128
+_MIDI_TICKS_PER_S = 1920
+"""Of a MIDI item: 960 to a quarter, at 120 quarters a minute."""
 
 
 def speakable(path: str) -> bool:
@@ -103,6 +105,7 @@ def _track(track: Track, folder: tuple[int, int], place: Path, ids: Iterator[str
     if track.inserts:
         lines.append(rpp.Element("FXCHAIN", (), [*_inserts(track.inserts, ids)]))
     lines += [_item(clip, place, ids) for clip in track.clips]
+    lines += [_note_item(clip, ids) for clip in track.written]
     return rpp.Element("TRACK", (guid,), lines)
 
 
@@ -128,6 +131,40 @@ def _item(clip: Clip, place: Path, ids: Iterator[str]) -> Any:
             ["SOFFS", 0],
             ["PLAYRATE", 1, 1, 0, -1],
             ["CHANMODE", 0],
+            ["GUID", next(ids)],
+            source,
+        ],
+    )
+
+
+def _note_item(clip: NoteClip, ids: Iterator[str]) -> Any:
+    """A MIDI item. It goes by its own tempo, so its notes stay at their seconds whatever the project's tempo is."""
+    import rpp
+
+    moves = sorted(
+        [(note.start_s, 1, f"90 {note.midi:02x} {note.velocity:02x}") for note in clip.notes]
+        + [(note.end_s, 0, f"80 {note.midi:02x} 00") for note in clip.notes]
+    )
+    moves.append((clip.length_s, 2, "b0 7b 00"))
+    at, lines = 0, list[Any]()
+    for second, _, message in moves:
+        tick = max(at, round(second * _MIDI_TICKS_PER_S))
+        lines.append(["E", tick - at, *message.split()])
+        at = tick
+    own = _MIDI_TICKS_PER_S // 2
+    source = rpp.Element("SOURCE", ("MIDI",), [["HASDATA", 1, own, "QN"], *lines, ["IGNTEMPO", 1, 120, 4, 4]])
+    return rpp.Element(
+        "ITEM",
+        (),
+        [
+            ["POSITION", _number(clip.start_s)],
+            ["LENGTH", _number(clip.length_s)],
+            ["LOOP", 0],
+            ["BEAT", 0],
+            ["IGUID", next(ids)],
+            ["NAME", _word(clip.name)],
+            ["SOFFS", 0],
+            ["PLAYRATE", 1, 1, 0, -1],
             ["GUID", next(ids)],
             source,
         ],

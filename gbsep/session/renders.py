@@ -37,6 +37,8 @@ from ..io.read import open_reader
 from ..io.tags import read_tempo_bpm
 from ..io.write import open_writer
 from ..measure.levels import to_amplitude
+from ..notes import files as note_files
+from ..notes.midi import ends
 from ..plugins import host
 from ..shelf import folder as outputs
 from ..shelf import record, remote
@@ -44,7 +46,7 @@ from ..shelf.projects import MEDIA
 from ..shelf.record import PluginRow, Record, Recording
 from ..store.hashes import remembered_hash
 from ..store.identity import content_hash
-from .model import Clip, Insert, Marker, Session, Track, color_of
+from .model import Clip, Insert, Marker, NoteClip, Session, Track, WrittenNote, color_of
 
 FADER_RANGE_DB = (-60.0, 6.0)
 AS_THEY_ARE = {"wav": ".wav", "rf64": ".wav", "aiff": ".aiff", "flac": ".flac"}
@@ -189,6 +191,7 @@ def _render_track(song: str, render: Render, place: Place, mute: bool, fader_gai
     """The folder of a render: processed stems, dry stems, residual."""
     pairs = [_stem_tracks(song, render, stem, place, fader_gains) for stem in render.record.stems]
     tracks = [processed for processed, _ in pairs] + [dry for _, dry in pairs if dry]
+    tracks += _note_tracks(song, render)
     if residual := render.record.residual.file:
         clip = _clip(render.folder / residual, f"{song} residual", render.start_s, place)
         tracks.append(Track("residual", color_of("residual"), (clip,), mute=True))
@@ -218,6 +221,23 @@ def _stem_tracks(song: str, render: Render, stem: str, place: Place, fader_gains
     name = f"{stem} (dry)"
     clips = clip(name, dry_file, gain_db)
     return processed, Track(name, color, clips, mute=True, gain_db=gain_db, inserts=inserts, note=note)
+
+
+def _note_tracks(song: str, render: Render) -> Iterator[Track]:
+    """A track of notes for each stem whose notes are kept beside it."""
+    for stem, row in render.record.stems.items():
+        kept = note_files.kept_beside(render.folder, stem)
+        if kept is None:
+            continue
+        info, line = probe(render.folder / row.file), note_files.read(kept, stem)
+        length_s = info.frames / info.sample_rate
+        notes = tuple(
+            WrittenNote(note.onset_s, min(end_s, length_s), note.midi, note.velocity)
+            for note, end_s in zip(line.notes, ends(line.notes), strict=True)
+            if note.onset_s < length_s
+        )
+        clip = NoteClip(f"{song} {stem} notes", render.start_s, length_s, notes)
+        yield Track(f"{stem} notes", color_of(stem), written=(clip,), note=f"written down in {kept.name}")
 
 
 def _markers(renders: list[Render]) -> Iterator[Marker]:

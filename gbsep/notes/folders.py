@@ -1,0 +1,76 @@
+"""The notes of stems in folders: heard, kept beside them, and compared with true ones.
+
+Notes are kept in a folder of stems as `<stem>.notes.csv`; sessions take them from there. A person may correct that
+file, and then it is what counts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from ..errors import OutputError
+from ..shelf.record import Excerpt
+from ..shelf.stems import StemFolder, find_stems
+from ..stemnames import BASS
+from ..store import smallfiles
+from . import files
+from .compare import NoteScore, compare
+from .hear import hear
+from .line import Line
+
+TRUE_NOTES = "notes.csv"
+"""True notes of several parts, of which `part` names the stem."""
+
+
+def keep(folder: str | Path, stem: str = BASS, overwrite: bool = False) -> Path:
+    """The file with the notes of a stem in its folder; they are heard and written where there is none yet.
+
+    With `overwrite` they are heard anew. Raises OutputError for a folder without that stem.
+    """
+    folder = Path(folder)
+    kept = files.kept_beside(folder, stem)
+    if kept is not None and not overwrite:
+        return kept
+    found = _with_stem(find_stems(folder, dry=True), stem)
+    path = files.kept_place(folder, stem)
+    files.write(path, files.Sheet(hear(found.open(stem), stem), stem), overwrite=True)
+    return path
+
+
+def score_folder(estimates: str | Path, references: str | Path, dry: bool = False, stem: str = BASS) -> NoteScore:
+    """How well the notes of a stem are told: those heard in the estimate, against the true ones.
+
+    The true notes are `<stem>.notes.csv` or `notes.csv` beside the true stem, or else what is heard in that stem. An
+    excerpt that gbsep rendered is compared with that part of them. Raises OutputError for a folder without the stem.
+    """
+    estimate, truth = _with_stem(find_stems(estimates, dry), stem), Path(references)
+    excerpt = estimate.excerpt
+    true_line = _part_of(_true_line(truth, stem), excerpt)
+    return compare(true_line, hear(estimate.open(stem), stem))
+
+
+def _true_line(folder: Path, stem: str) -> Line:
+    kept = files.kept_beside(folder, stem)
+    if kept is None and smallfiles.is_regular(folder / TRUE_NOTES):
+        kept = folder / TRUE_NOTES
+    if kept is not None:
+        return files.read(kept, stem)
+    return hear(_with_stem(find_stems(folder), stem).open(stem), stem)
+
+
+def _with_stem(found: StemFolder, stem: str) -> StemFolder:
+    if stem not in found.files:
+        raise OutputError(found.path, f"has no {stem}; it has {', '.join(found.files)}: name one of them")
+    return found
+
+
+def _part_of(line: Line, excerpt: Excerpt) -> Line:
+    start_s, duration_s = excerpt.start_s, excerpt.duration_s
+    end_s = line.seconds if duration_s is None else start_s + duration_s
+    moved = (
+        replace(note, onset_s=note.onset_s - start_s, end_s=note.end_s - start_s)
+        for note in line.notes
+        if start_s <= note.onset_s < end_s or (duration_s is None and note.onset_s >= start_s)
+    )
+    return Line(tuple(moved), max(0.0, end_s - start_s), line.cents)
