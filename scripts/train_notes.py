@@ -187,7 +187,12 @@ def excerpt(rng: np.random.Generator, stems: np.ndarray, notes: list, drums: lis
     drum = drum[:samples] if len(drum) >= samples else np.resize(drum, samples)
     what = rng.random()
     bass = coloured(rng, bass)
-    if what < 0.07:
+    if what < 0.04 and drums:  # drums alone, as loud as a bass would be
+        rows = np.zeros((0, 5), np.float32)
+        loop = np.take(loops, np.arange(wanted) + int(rng.integers(len(loops))), mode="wrap").astype(np.float32)
+        wave = coloured(rng, moved(loop))
+        wave = wave * np.float32(LEVEL / max(rms(wave), 1e-3) * 10 ** (rng.uniform(-14, 6) / 20))
+    elif what < 0.09:
         rows = np.zeros((0, 5), np.float32)
         wave = [guitars, drum * 0.5, np.zeros(samples, np.float32)][int(rng.integers(3))] * 10 ** (
             rng.uniform(-40, -10) / 20

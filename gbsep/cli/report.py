@@ -20,7 +20,7 @@ from .helping import command
 if TYPE_CHECKING:
     from ..report.songs import Song
 
-SHOWN = ("sdr", "si_sdr", "bleed_db", "findings", "loudness_lufs")
+SHOWN = ("sdr", "si_sdr", "bleed_db", "note_f1", "findings", "loudness_lufs")
 """The figures on the terminal; the page has all."""
 
 MANY_RENDERS = 40

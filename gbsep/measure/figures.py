@@ -25,6 +25,7 @@ SCORES = {
 
 COLUMNS = {
     **SCORES,
+    "note_f1": Column("Notes", "%", "F1 of the bass's notes as heard in the stem, against the true ones", "higher"),
     "findings": Column("Findings", "", "Places where the diagnosis found something", "lower"),
     "loudness_lufs": Column("Loudness", "LUFS", "Integrated loudness (BS.1770) of the stem as written"),
     "peak_dbfs": Column("Peak", "dBFS", "Highest sample of the stem as written"),

@@ -25,6 +25,8 @@ TOGETHER = 4
 """Frames within which two beginnings are one, unless both are likely."""
 BESIDE = 0.75
 """Part of the likeliest's probability that another pitch needs to begin with it."""
+SECOND = 0.7
+"""And the probability that it needs at the least."""
 GAP = 3
 """Frames that a note may be unheard without being over."""
 SETTLING, AHEAD = 14, 16
@@ -81,7 +83,9 @@ class Decoder:
         ranked = np.pad(pooled + 1e-3 * onsets, ((TOGETHER, TOGETHER), (1, 1)))
         windows = np.lib.stride_tricks.sliding_window_view(ranked, (2 * TOGETHER + 1, 3)).max(axis=(-2, -1))
         likeliest = windows.max(axis=1, keepdims=True)
-        peaks = (pooled >= ONSET) & (pooled + 1e-3 * onsets == windows) & (pooled >= BESIDE * likeliest)
+        alone = pooled >= ONSET
+        chord = pooled >= np.where(pooled + 1e-3 * onsets >= likeliest, 0.0, SECOND)
+        peaks = alone & chord & (pooled + 1e-3 * onsets == windows) & (pooled >= BESIDE * likeliest)
         found = []
         for at, pitch in np.argwhere(peaks[first:stop]):
             frame = first + int(at)

@@ -20,10 +20,12 @@ from ..io.read import open_reader
 from ..measure import levels
 from ..measure.figures import COLUMNS
 from ..measure.levels import Levels
+from ..notes.folders import score_folder
 from ..shelf import batch, record, review
 from ..shelf.measured import evaluate_folder
 from ..shelf.record import FindingRow, Record
 from ..shelf.stems import StemFolder, find_stems, renders_in
+from ..stemnames import BASS
 
 Open = Callable[[float, float | None], Reader]
 """open(start_s, duration_s) gives that part of a sound, to its end for None."""
@@ -166,12 +168,14 @@ def _render(folder: StemFolder, references: Path | None) -> Render:
     assert record is not None
     meets = references is not None and not folder.files.keys().isdisjoint(find_stems(references).files)
     scores = evaluate_folder(folder.path, references) if references and meets else {}
+    told = {BASS} & scores.keys()
     figures: dict[str, dict[str, float | None]] = {}
     sources = []
     for stem, row in record.stems.items():
         score = scores[stem].as_json() if stem in scores else {}
         figures[stem] = {
             **{name: score[name] for name in COLUMNS if name in score},
+            **({"note_f1": 100 * score_folder(folder.path, references).f1} if references and stem in told else {}),
             "loudness_lufs": row.after.loudness_lufs,
             "peak_dbfs": row.after.peak_dbfs,
             "restored_gain_db": row.restored_gain_db,
