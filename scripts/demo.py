@@ -28,7 +28,8 @@ def main() -> None:
         print(f"{name:8}{outcome.files[name].name:14}{sdr(truth, estimate):>7.1f} dB{sdr(truth, mixture):>19.1f} dB")
     print(
         "\nSDR is how far the error lies below the true stem; this is a synthetic song, no evidence of quality.\n"
-        f"Now try your own: {environment.PYTHON.parent / 'gbsep'} render YOUR_SONG.wav"
+        f"Now try your own: {environment.PYTHON.parent / 'gbsep'} render YOUR_SONG.wav\n"
+        "Pages with spectrograms, Demucs and training need more; pip install . brings all of it."
     )
 
 

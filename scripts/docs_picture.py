@@ -58,6 +58,8 @@ def main() -> None:
             ],
         ):
             subprocess.run([sys.executable, "-m", "gbsep", *words], cwd=temporary, check=True)
+            if words[0] == "demo":
+                shutil.copy(Path(temporary, "stems", "mixture.wav"), Path(temporary, "song.wav"))
         PICTURE.parent.mkdir(exist_ok=True)
         take(Path(temporary) / "page.html", PICTURE)
     print(f"{PICTURE}: {PICTURE.stat().st_size / 1000:.0f} kB")

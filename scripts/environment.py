@@ -67,9 +67,14 @@ def _pip(*what: str) -> None:
 
 
 def _requirements(extra: str = "") -> list[str]:
-    """What the installed gbsep requires but for what is large, and what the extra adds."""
+    """What the installed gbsep requires, as far as it is asked for."""
     ask = "import importlib.metadata as m; print(*m.requires('gbsep'), sep='\\n')"
     texts = subprocess.run([PYTHON, "-c", ask], check=True, capture_output=True, text=True).stdout.splitlines()
+    return asked_for(texts, extra)
+
+
+def asked_for(texts: list[str], extra: str = "") -> list[str]:
+    """Of the requirements in a package's metadata those without an extra but for what is large, and an extra's."""
     plain = [text for text in texts if "extra ==" not in text and re.split(r"[^\w-]", text)[0] not in LARGE]
     added = [text.split(";")[0].strip() for text in texts if re.search(rf"extra == .{extra}.$", text)] if extra else []
     return plain + added
