@@ -212,8 +212,9 @@ def _dotted(line: str) -> str:
 
 def _skeleton(line: str) -> str:
     """A line without its figures, with single spaces."""
+    line = re.sub(r"-{2,}|[─━]+", " ", line)
     line = re.sub(r"[-+]?\d+(?:[.:]\d+)*", "0", line)
-    return " ".join(re.sub(r"[─━]+", "", line).split())
+    return " ".join(line.split())
 
 
 def renew(page: Path, folder: Path) -> bool:

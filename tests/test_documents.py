@@ -75,6 +75,12 @@ def test_every_block_is_run_or_says_why_not(name: str) -> None:
             json.loads(block.content)
 
 
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_commands_stand_in_fences(name: str) -> None:
+    """What is indented by four spaces is a block as well, which nothing runs."""
+    assert re.findall(r"^ {4,}(?:gbsep|python3) .*", re.sub(r"```.*?```", "", text_of(name), flags=re.S), re.M) == []
+
+
 @pytest.mark.parametrize("name", TRANSLATED)
 def test_a_translation_has_the_blocks_of_its_original(name: str) -> None:
     """All but pictures drawn in letters, which follow no command, and the reasons why something is not run."""
