@@ -58,7 +58,7 @@ def test_a_render_reports_and_lands_in_place(run: Any, song: Path) -> None:
     assert "bass" in result.out
     assert "gbsep-out/song/exp002" in result.out
     names = {path.name for path in (song.parent / "gbsep-out/song/exp002").iterdir()}
-    assert names == {"bass.wav", "guitar.wav", "residual.wav", "render.json"}
+    assert names == {"bass.wav", "guitar.wav", "render.json"}
 
 
 def test_json_is_all_that_stdout_holds(run: Any, song: Path) -> None:

@@ -102,7 +102,7 @@ def test_the_next_render_obeys_a_swap(song: Path, tmp_path: Path, preset: str) -
     assert after.status == "ok"
     np.testing.assert_array_equal(read(after.files["bass"]), was["guitar"])
     np.testing.assert_array_equal(read(after.files["guitar"]), was["bass"])
-    np.testing.assert_array_equal(read(after.files["residual"]), was["residual"])
+    assert set(after.files) == set(was)
     told = record.read(out / "song" / preset)
     assert told
     assert told.review.swap == (("bass", "guitar"),)

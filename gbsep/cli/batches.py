@@ -31,7 +31,7 @@ from .common import (
     say,
     told_when_long,
 )
-from .completion import complete_presets
+from .completion import complete_presets, complete_stems
 from .progress import batch_progress, two_stops
 
 if TYPE_CHECKING:
@@ -55,6 +55,11 @@ OPTIONS = (
     click.option(
         "--name", default="{stem}", metavar="TEXT", help="Names of files, of {track}, {preset}, {stem}."
     ),
+    click.option(
+        "--stem", "stems", metavar="NAME", multiple=True, help="Write this stem alone; again for more.",
+        shell_complete=complete_stems,
+    ),
+    click.option("--no-residual", is_flag=True, help="Do not write what no stem took."),
     click.option("--dry-stems", is_flag=True, help="Also write each stem before its effects."),
     click.option("--overwrite", is_flag=True, help="Replace also what gbsep did not write."),
     click.option("--start", "start_s", type=Time(), default=0.0, help="Begin here: 90, or 1:30."),
@@ -142,6 +147,7 @@ def choices_of(
     seed: int | None,
     format_: str | None,
     bit_depth: str | None,
+    no_residual: bool,
     no_cache: bool,
     as_json: bool,
     download: bool = True,
@@ -157,7 +163,7 @@ def choices_of(
         options=Options(Path(out), use_cache=not no_cache, download=download, **options),
         destination=out if is_url(out) else None,
         overrides=[parse_override(text) for text in overrides],
-        changes={"seed": seed, "format": format_, "bit_depth": bit_depth},
+        changes={"seed": seed, "format": format_, "bit_depth": bit_depth, "residual": False if no_residual else None},
         jobs=jobs,
         cluster=cluster,
         as_json=as_json,

@@ -16,7 +16,7 @@ from cloup.styling import Style
 
 OPTION_GROUPS = {
     "Output": (
-        "--out", "--format", "--bit-depth", "--name", "--stem", "--dry-stems", "--overwrite", "--html",
+        "--out", "--format", "--bit-depth", "--name", "--stem", "--no-residual", "--dry-stems", "--overwrite", "--html",
         "--embed",
     ),
     "Excerpt": ("--start", "--duration"),

@@ -34,14 +34,15 @@ def load_preset(
     seed: int | None = None,
     format: str | None = None,
     bit_depth: str | None = None,
+    residual: bool | None = None,
     models: Path | None = None,
 ) -> Preset:
     """A preset by name (shipped, or in the user's folder), from a JSON file, or from a JSON object.
 
     `overrides` are pairs of key path and value, `[("separate.cutoff_hz", 250.0)]`, and give the render a folder of its
-    own; `seed`, `format` and `bit_depth` replace the preset's, in its own folder. `models` is a folder searched first
-    for weights: only they know the outputs of a model of the user's own. A preset that extends another one gives only
-    what differs; see `gbsep.preset.extends`.
+    own; `seed`, `format`, `bit_depth` and `residual` replace the preset's, in its own folder. `models` is a folder
+    searched first for weights: only they know the outputs of a model of the user's own. A preset that
+    extends another one gives only what differs; see `gbsep.preset.extends`.
     Raises PresetError with everything that is wrong, each with its place and the nearest known word.
     """
     overrides = tuple(overrides)
@@ -56,7 +57,8 @@ def load_preset(
         label, document = str(preset), _read(path)
     source = extended(label, document, path, preset_files, _read)
     document = source.document
-    changes: dict[str, Any] = {"separate.seed": seed, "output.format": format, "output.bit_depth": bit_depth}
+    output = {"output.format": format, "output.bit_depth": bit_depth, "output.residual": residual}
+    changes: dict[str, Any] = {"separate.seed": seed, **output}
     if format is not None and bit_depth is None:
         set_value(label, document, "output.bit_depth", None)
     for key, value in (*overrides, *((key, value) for key, value in changes.items() if value is not None)):

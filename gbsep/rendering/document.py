@@ -23,6 +23,11 @@ PACKAGES = ("numpy", "scipy", "soundfile", "soxr", "pedalboard", "pyloudnorm", "
 """Those whose version may change a render, recorded in render.json."""
 
 
+SILENT_RESIDUAL_DBFS = -120.0
+"""A residual whose peak is below this is what rounding leaves: it is not written."""
+SILENT_RESIDUAL = "the residual is silent (below -120 dBFS) and not written: the stems are all of the recording"
+
+
 @dataclass(frozen=True)
 class Work:
     """What the stages of a render gave: the peak of the null test, the findings, the seconds that each took."""
@@ -34,6 +39,7 @@ class Work:
     findings: tuple[Finding, ...]
     seconds: Mapping[str, float]
     expected: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -53,12 +59,16 @@ def document(plan: Plan, work: Work) -> record.Content:
         overrides=dict(preset.overrides),
         review=record.ReviewRow(swap=plan.swaps),
         separation=_separation(plan, work.separated),
-        stems={name: _stem(plan, name, work) for name in preset.stems},
-        residual=record.Residual(file=plan.names.get("residual"), **written.signals["residual"].after.as_json()),
+        stems={name: _stem(plan, name, work) for name in preset.stems if name in plan.names},
+        residual=record.Residual(
+            file=None if SILENT_RESIDUAL in work.notes else plan.names.get("residual"),
+            **written.signals["residual"].after.as_json(),
+        ),
         null_test=record.NullTest(peak_dbfs=levels.as_json(work.null_peak_dbfs)),
         diagnoses=tuple(record.FindingRow(**finding.as_json()) for finding in work.findings),
         shared_gain_db=written.shared_gain_db,
         warnings=work.warnings,
+        notes=work.notes,
         seconds={name: round(value, 3) for name, value in work.seconds.items()},
         machine=record.Machine(system=platform.platform(), processors=os.cpu_count()),
         versions={"python": platform.python_version(), **versions(*PACKAGES)},

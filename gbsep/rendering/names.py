@@ -14,7 +14,8 @@ from ..errors import ParameterError, expect, nearest
 from ..preset.model import Preset
 from ..schema import is_device
 from ..shelf.record import plain_track
-from .options import Options, output_format
+from ..stemnames import RESIDUAL
+from .options import Options, output_format, written_stems
 
 MAX_NAME_BYTES = 200
 
@@ -105,8 +106,9 @@ def file_names(preset: Preset, options: Options, track: str) -> dict[str, str]:
         raise ParameterError("name", options.name, f"no field {{{unknown}}}{nearest(unknown, words)}")
     if "stem" not in fields:
         raise ParameterError("name", options.name, "{stem} must be in it, or all files would have one name")
-    tracks = [*preset.stems, *([f"{name}.dry" for name in preset.stems] if options.dry_stems else [])]
-    tracks += ["residual"] if preset.output.residual else []
+    stems = written_stems(preset, options)
+    tracks = [*stems, *([f"{name}.dry" for name in stems] if options.dry_stems else [])]
+    tracks += [RESIDUAL] if preset.output.residual and not options.stems else []
     suffix = output_format(preset).suffix
     names = {name: options.name.format(**{**words, "stem": name}) + suffix for name in tracks}
     for name in names.values():

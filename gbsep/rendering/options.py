@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..audio import Reader
-from ..errors import ParameterError, exact, exact_sum, expect
+from ..errors import ParameterError, exact, exact_sum, expect, nearest
 from ..io.formats import OutputFormat
 from ..params import Param
 from ..preset.model import Preset
@@ -35,13 +35,15 @@ class Options:
     Files land in out/<track>/<preset>/, those of an excerpt in out/<track>/<preset>@5s-10s/. `name` is a template for
     their names, of {track}, {preset} and {stem}.
     `start_s` and `duration_s` cut an excerpt. `models` is a folder searched first for weights; `device` is auto, cpu,
-    cuda or mps; `download` lets missing weights be fetched. `allow_plugin_paths` lets presets name plug-in files, which
+    cuda or mps; `download` lets missing weights be fetched. `stems`, where any are named, are the only ones to be
+    written, into a folder of their own. `allow_plugin_paths` lets presets name plug-in files, which
     is native code of the preset's choice. With `dry_run` it is only planned, and nothing on the disk is touched.
     """
 
     out: Path = Path("gbsep-out")
     overwrite: bool = False
     dry_stems: bool = False
+    stems: tuple[str, ...] = ()
     start_s: float = 0.0
     duration_s: float | None = None
     name: str = "{stem}"
@@ -62,6 +64,10 @@ class Options:
         object.__setattr__(self, "start_s", START_S.check(self.start_s))
         if self.duration_s is not None:
             object.__setattr__(self, "duration_s", DURATION_S.check(self.duration_s))
+        expect("stems", self.stems, tuple, list)
+        object.__setattr__(self, "stems", tuple(dict.fromkeys(self.stems)))
+        for stem in self.stems:
+            expect("stems", stem, str)
         expect("name", self.name, str)
         expect("device", self.device, str)
         expect("models", self.models, str, Path, type(None))
@@ -74,12 +80,23 @@ def folder_name(preset: Preset, options: Options) -> str:
     >>> from ..preset.load import load_preset
     >>> folder_name(load_preset("exp002"), Options(start_s=5.0, duration_s=0.1))
     'exp002@5s-5.1s'
+    >>> folder_name(load_preset("exp002"), Options(stems=("bass",)))
+    'exp002@bass'
     """
     start_s, duration_s = options.start_s, options.duration_s
+    name = preset.folder + (f"@{'+'.join(sorted(options.stems))}" if options.stems else "")
     if not start_s and duration_s is None:
-        return preset.folder
+        return name
     end = "end" if duration_s is None else f"{exact_sum(start_s, duration_s)}s"
-    return f"{preset.folder}@{exact(start_s)}s-{end}"
+    return f"{name}@{exact(start_s)}s-{end}"
+
+
+def written_stems(preset: Preset, options: Options) -> tuple[str, ...]:
+    """The stems that get files. Raises ParameterError for one that the preset does not have."""
+    for stem in options.stems:
+        if stem not in preset.stems:
+            raise ParameterError("stem", stem, f"{preset.name} has no such stem{nearest(stem, preset.stems)}")
+    return tuple(stem for stem in preset.stems if not options.stems or stem in options.stems)
 
 
 def output_format(preset: Preset) -> OutputFormat:

@@ -31,6 +31,7 @@ from ..schema import is_plain_name
 from ..separation.backend import SEPARATION_VERSION, Context, backend_named
 from ..shelf import folder as shelf
 from ..shelf import projects, record, review
+from ..stemnames import RESIDUAL
 from ..store.hashes import remembered_hash
 from ..store.identity import content_hash
 from ..version import __version__
@@ -39,7 +40,7 @@ from .options import Options, folder_name, output_format
 from .process import Target, naming
 from .separate import Pairs, Separation
 
-RENDERING_VERSION = 1
+RENDERING_VERSION = 2
 """Raised whenever the same request would give other files than before."""
 
 
@@ -117,10 +118,11 @@ def plan(
     fingerprint = _fingerprint(separation, preset, options, track, targets_lufs, swaps)
     output_bytes, scratch_bytes = _sizes(preset, reader, len(names))
     with _usable(folder):
-        existing = _existing(folder, fingerprint, names.values(), preset, options, (source, separation.input_sha256))
+        existing = _existing(folder, fingerprint, names, preset, options, (source, separation.input_sha256))
         if options.overwrite:
             warnings += _orphans(folder, names.values(), options.out)
         skip = existing.state == "same" and not options.overwrite
+        names = _as_there(folder, names) if skip else names
         if not skip:
             shelf.check_place(folder, output_bytes + scratch_bytes)
     return Plan(
@@ -281,18 +283,30 @@ def _swaps(song: Path, preset: Preset, label: str) -> tuple[Pairs, list[str]]:
 def _existing(
     folder: Path,
     fingerprint: Mapping[str, str],
-    names: Collection[str],
+    names: Mapping[str, str],
     preset: Preset,
     options: Options,
     recording: tuple[Path | str, str],
 ) -> shelf.Existing:
     """What lies at the destination. Raises OutputError for what may not be replaced."""
-    existing = shelf.inspect(folder, fingerprint, names, output_format(preset))
+    existing = shelf.inspect(folder, fingerprint, names.values(), output_format(preset), _residual(names))
     other = shelf.other_recording(folder, *recording) if existing.state == "stale" else None
     if (existing.state == "foreign" or other) and not options.overwrite:
         reason = f"holds the render of another recording, {other}" if other else existing.reason
         raise OutputError(folder, f"{reason}; give --overwrite to replace it, or another --out")
     return _unless_bypassed(existing, folder)
+
+
+def _residual(names: Mapping[str, str]) -> tuple[str, ...]:
+    """The file of the residual, which a render does not have where it is silent."""
+    return (names[RESIDUAL],) if RESIDUAL in names else ()
+
+
+def _as_there(folder: Path, names: Mapping[str, str]) -> dict[str, str]:
+    """The names of the files that the render in a folder has."""
+    found = record.read(folder)
+    silent = found is not None and found.residual.file is None
+    return {name: file for name, file in names.items() if not (silent and name == RESIDUAL)}
 
 
 def _orphans(folder: Path, names: Collection[str], out: Path) -> list[str]:

@@ -21,8 +21,10 @@ from ..measure import levels
 from ..preset.load import load_preset
 from ..preset.model import Preset
 from ..shelf import folder as shelf
-from ..shelf.record import Stem
-from .document import Work, document
+from ..shelf import record
+from ..shelf.record import FindingRow, Stem
+from ..stemnames import RESIDUAL
+from .document import SILENT_RESIDUAL, SILENT_RESIDUAL_DBFS, Work, document
 from .options import Options, Progress, Separations, silent
 from .planning import Plan, plan
 from .process import Signal, diagnosing, write
@@ -34,7 +36,8 @@ from .separate import loading_meters, separate
 class Outcome:
     """What became of one input: status "ok", "skipped" or "failed", and the files by stem name.
 
-    `reason` says why it was rendered again, or not: "unchanged", "preset changed". `from_cache`: it was not separated
+    `reason` says why it was rendered again, or not: "unchanged", "preset changed". `findings` are those of the
+    diagnosis, and `notes` what is so and no fault. `from_cache`: it was not separated
     again. `input`, `folder` and `files` are URLs where a batch reads or writes those. `error` is for the user, and
     `traceback` for whoever mends it.
     """
@@ -48,8 +51,10 @@ class Outcome:
     folder: Path | str | None = None
     files: Mapping[str, Path | str] = field(default_factory=dict)
     levels: Mapping[str, Stem] = field(default_factory=dict)
+    findings: tuple[FindingRow, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     error: str | None = None
     traceback: str = field(default="", repr=False)
 
@@ -65,8 +70,10 @@ class Outcome:
             "from_cache": self.from_cache,
             "files": {name: str(path) for name, path in self.files.items()},
             "levels": {name: stem.model_dump(mode="json", by_alias=True) for name, stem in self.levels.items()},
+            "findings": [finding.model_dump(mode="json") for finding in self.findings],
             "seconds": dict(self.seconds),
             "warnings": list(self.warnings),
+            "notes": list(self.notes),
             "error": self.error,
         }
 
@@ -102,12 +109,15 @@ def run(plan: Plan, progress: Progress = silent, shared: Separations | None = No
     if plan.failure is not None:
         raise plan.failure
     if plan.action == "skip":
-        return _outcome(plan, "skipped", warnings=plan.warnings)
+        there = record.read(plan.folder)
+        findings, notes = (there.diagnoses or (), there.notes) if there else ((), ())
+        return _outcome(plan, "skipped", warnings=plan.warnings, findings=findings, notes=notes)
     try:
         with shelf.staging(plan.folder) as place, shelf.standing_in(place, plan.folder):
             work = _worked(plan, place, progress, shared)
             content = document(plan, work)
-            shelf.publish(place, plan.folder, content, plan.options.overwrite)
+            dropped = [name for name in plan.names.values() if name not in content.own_files]
+            shelf.publish(place, plan.folder, content, plan.options.overwrite, dropped)
     except OSError as error:
         reason = f"cannot be written: {error.strerror or error}; free some space, or choose another with --out"
         raise OutputError(plan.folder, reason) from None
@@ -116,8 +126,11 @@ def run(plan: Plan, progress: Progress = silent, shared: Separations | None = No
         "ok",
         from_cache=work.separated.from_cache,
         levels=content.stems,
+        findings=content.diagnoses or (),
         seconds=work.seconds,
         warnings=work.warnings,
+        notes=content.notes,
+        names={name: file for name, file in plan.names.items() if file in content.own_files},
     )
 
 
@@ -135,21 +148,25 @@ def _worked(plan: Plan, place: Path, progress: Progress, shared: Separations | N
         sidechains = restored.signals
         with _timed("process", seconds), diagnosing(restored.mixture, sidechains, restored.gains_db) as diagnosis:
             written = write(plan.target, signals, sidechains, place, partial(progress, "process"))
-            findings = diagnosis.result()
-    return Work(separated, restored, written, null_test.peak_dbfs, findings, seconds, plan.warnings)
+            found = diagnosis.result()
+    findings = tuple(finding for finding in found if finding.stem in (*plan.names, RESIDUAL))
+    if is_silent := written.signals[RESIDUAL].after.peak_dbfs < SILENT_RESIDUAL_DBFS and RESIDUAL in plan.names:
+        (place / plan.names[RESIDUAL]).unlink()
+    notes = (SILENT_RESIDUAL,) if is_silent else ()
+    return Work(separated, restored, written, null_test.peak_dbfs, findings, seconds, plan.warnings, notes)
 
 
 def _signals(plan: Plan, restored: Restored, null_test: levels.NullTest) -> list[Signal]:
     """What goes through chains and into files: the stems, the dry ones where they are asked for, the residual."""
-    tracks = restored.tracks.items()
+    tracks = [(name, track) for name, track in restored.tracks.items() if name in plan.names]
     stems = [Signal(name, track.restored, track.gain_db, plan.preset.chains[name]) for name, track in tracks]
     dry = [Signal(f"{name}.dry", track.restored, track.gain_db) for name, track in tracks]
-    residual = Signal("residual", restored.residual(null_test))
+    residual = Signal(RESIDUAL, restored.residual(null_test))
     return [*stems, *(dry if plan.options.dry_stems else ()), residual]
 
 
-def _outcome(plan: Plan, status: str, **facts: Any) -> Outcome:
-    files = {name: plan.folder / file for name, file in plan.names.items()}
+def _outcome(plan: Plan, status: str, names: Mapping[str, str] | None = None, **facts: Any) -> Outcome:
+    files = {name: plan.folder / file for name, file in (names or plan.names).items()}
     return Outcome(
         plan.source,
         plan.label,

@@ -190,7 +190,7 @@ def _render(folder: StemFolder, references: Path | None) -> Render:
     remarks = [f"{stem}: {note}" for stem, score in scores.items() for note in score.notes]
     if references and not meets:
         remarks.append(f"none of its stems is among the true ones in {references.name}: stems are paired by name")
-    findings, remarks = record.diagnoses or (), [*record.warnings, *remarks]
+    findings, remarks = record.diagnoses or (), [*record.warnings, *record.notes, *remarks]
     return Render(folder.path.name, record, folder.path, tuple(sources), figures, findings, tuple(remarks))
 
 

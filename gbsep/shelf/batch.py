@@ -15,7 +15,7 @@ from pydantic import Field
 from ..errors import SmallFileError
 from ..schema import Lenient, Text, TrackName, is_plain_name, validated
 from ..store import smallfiles
-from .record import Stem, plain_track
+from .record import FindingRow, Stem, plain_track
 
 REPORT = "batch.json"
 WRITTEN_BY = "gbsep batch"
@@ -35,7 +35,9 @@ class Row(Lenient):
     files: dict[Text, Text] = Field({})
     levels: dict[Text, Stem] = Field({})
     seconds: dict[Text, float] = Field({})
+    findings: tuple[FindingRow, ...] = Field((), strict=False)
     warnings: tuple[Text, ...] = Field((), strict=False)
+    notes: tuple[Text, ...] = Field((), strict=False)
     error: Text | None = None
 
     @property

@@ -51,10 +51,17 @@ class Existing:
     reason: str = ""
 
 
-def inspect(folder: Path, wanted: Mapping[str, str], names: Collection[str], output: OutputFormat) -> Existing:
+def inspect(
+    folder: Path,
+    wanted: Mapping[str, str],
+    names: Collection[str],
+    output: OutputFormat,
+    optional: Collection[str] = (),
+) -> Existing:
     """Compare a destination with a render of fingerprint `wanted` that writes the files `names` in the format `output`.
 
-    A render with further files is still "same"; one that lacks some of `names` is "stale". Files of these names in
+    A render with further files is still "same"; one that lacks some of `names`, other than those that
+    are `optional`, is "stale". Files of these names in
     another bit depth were made for another purpose, and count as foreign. Raises OutputError for a link or a file.
     """
     if folder.is_symlink():
@@ -87,7 +94,7 @@ def inspect(folder: Path, wanted: Mapping[str, str], names: Collection[str], out
     changed = [part for part, value in wanted.items() if found.fingerprint.get(part) != value]
     if changed:
         return Existing("stale", f"{', '.join(changed)} changed")
-    lacking = sorted(set(names) - set(listed))
+    lacking = sorted(set(names) - set(listed) - set(optional))
     if lacking:
         return Existing("stale", f"{lacking[0]} wanted as well")
     return Existing("same", "unchanged")
@@ -242,17 +249,24 @@ def staged_file(path: Path) -> Iterator[Path]:
         ) from None
 
 
-def publish(place: Path, folder: Path, content: record.Content, overwrite: bool = False) -> None:
+def publish(
+    place: Path, folder: Path, content: record.Content, overwrite: bool = False, dropped: Collection[str] = ()
+) -> None:
     """Complete a staging folder with a render.json of `content`, and move it to `folder`.
 
     Its files replace those of the same names in the render that is there. That render's other files stay and are listed
-    in the new render.json too; with `overwrite` they are removed, unless somebody has altered them.
+    in the new render.json too; with `overwrite` they are removed, unless somebody has altered them, and so are those
+    called `dropped`.
     """
     paths = sorted(place.iterdir())
     with ThreadPoolExecutor() as pool:
         files = {path.name: stamp for path, stamp in zip(paths, pool.map(_stamp, paths), strict=True)}
     old = record.read(folder)
-    kept = {} if overwrite or old is None else {name: old.files[name] for name in superseded(folder, files)}
+    kept = (
+        {}
+        if overwrite or old is None
+        else {name: old.files[name] for name in superseded(folder, files) if name not in dropped}
+    )
     complete = record.written(content, {**files, **kept})
     write_whole(place / RECORD, json.dumps(complete, indent=2, ensure_ascii=False) + "\n")
     _move(place, folder)

@@ -259,6 +259,7 @@ class Content(Lenient):
     diagnoses: tuple[FindingRow, ...] | None = Field(None, strict=False, description="what the diagnosis found")
     shared_gain_db: Decibels = Field(0.0, description="by which all files were lowered, so that none clips")
     warnings: tuple[Text, ...] = Field((), strict=False, description="what the user was told")
+    notes: tuple[Text, ...] = Field((), strict=False, description="what is so and no fault, such as drums heard")
     seconds: dict[Text, Seconds] = Field({}, description="that each stage took")
     machine: Machine = Machine()
     versions: dict[Text, Text] = Field({}, description="of Python and the libraries")
