@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import heapq
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -36,24 +36,37 @@ MAX_ENTRIES = 500
 
 def estimate(batch: Batch) -> tuple[float, bool]:
     """Seconds that the batch will take, and whether all of it is known from earlier renders."""
+    each, learned = _costs(batch)
+    free_at = [0.0] * batch.jobs
+    for plans in separations(plan for plan in batch.plans if plan.action == "render"):
+        heapq.heapreplace(free_at, free_at[0] + sum(each[plan.folder] for plan in plans))
+    return max(free_at), learned
+
+
+def costs(batch: Batch) -> Mapping[Path, float]:
+    """Seconds of work that each render of a batch will take, by its folder."""
+    return _costs(batch)[0]
+
+
+def _costs(batch: Batch) -> tuple[dict[Path, float], bool]:
+    """The same, and whether all of it is known from earlier renders. The first of a separation does it for all."""
     known = _read()
     learned = True
+    found: dict[Path, float] = {}
 
     def seconds(key: str, otherwise: float, plan: Plan) -> float:
         nonlocal learned
         learned &= key in known
         return known.get(key, otherwise) * plan.reader.frames / plan.reader.sample_rate
 
-    free_at = [0.0] * batch.jobs
     for plans in separations(plan for plan in batch.plans if plan.action == "render"):
         first = plans[0]
-        guess = backend_named(first.preset.backend).real_time_factor * max(
-            1, getattr(first.preset.settings, "shifts", 1)
-        )
-        work = seconds(_separation(first, batch.threads), guess, first)
-        work += sum(seconds(_after(plan.preset.folder), EFFECTS_REAL_TIME_FACTOR, plan) for plan in plans)
-        heapq.heapreplace(free_at, free_at[0] + work)
-    return max(free_at), learned
+        shifts = max(1, getattr(first.preset.settings, "shifts", 1))
+        guess = backend_named(first.preset.backend).real_time_factor * shifts
+        for plan in plans:
+            found[plan.folder] = seconds(_after(plan.preset.folder), EFFECTS_REAL_TIME_FACTOR, plan)
+        found[first.folder] += seconds(_separation(first, batch.threads), guess, first)
+    return found, learned
 
 
 def learn(batch: Batch, outcomes: Iterable[Outcome]) -> None:

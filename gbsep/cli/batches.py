@@ -5,9 +5,8 @@ from __future__ import annotations
 import glob
 import os
 import sys
-import textwrap
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,21 +17,10 @@ import click
 from ..errors import GbsepError
 from ..io.formats import BIT_DEPTHS, FORMATS
 from ..params import DEVICES
-from .common import (
-    AtLeast,
-    Seed,
-    Time,
-    complain,
-    figure,
-    loudness,
-    plugin_paths_option,
-    print_json,
-    print_table,
-    say,
-    told_when_long,
-)
+from .common import AtLeast, Seed, Time, complain, plugin_paths_option, say, told_when_long
 from .completion import complete_presets, complete_stems
 from .progress import batch_progress, two_stops
+from .results import print_outcomes, print_summary
 
 if TYPE_CHECKING:
     from ..batch import Batch
@@ -41,9 +29,6 @@ if TYPE_CHECKING:
 
 CHOSEN = "the review's, or default"
 """The preset of a song for which none is named, where one may be left out."""
-
-MANY = 20
-"""More outcomes than this get a row each in the table, not one for each stem."""
 
 OPTIONS = (
     click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Change one value of the preset."),
@@ -78,6 +63,8 @@ OPTIONS = (
         help="Where model weights are looked for first.",
     ),
     plugin_paths_option,
+    click.option("--paths", is_flag=True, help="Print the folder of each render."),
+    click.option("--quiet", "-q", is_flag=True, help="Say nothing but what is wrong."),
     click.option("--json", "as_json", is_flag=True, help="Only lines of JSON on stdout."),
 )  # fmt: skip
 
@@ -112,6 +99,8 @@ class Choices:
     jobs: int | None
     cluster: str | None
     as_json: bool
+    quiet: bool
+    paths: bool
     begun: float = field(default_factory=time.time)
 
     def plan(self, inputs: Iterable[str], **more: Any) -> Batch:
@@ -149,7 +138,6 @@ def choices_of(
     bit_depth: str | None,
     no_residual: bool,
     no_cache: bool,
-    as_json: bool,
     download: bool = True,
     **options: Any,
 ) -> Choices:
@@ -158,6 +146,7 @@ def choices_of(
     from ..rendering import Options
     from ..shelf.remote import is_url
 
+    shown = {name: options.pop(name) for name in ("as_json", "quiet", "paths")}
     return Choices(
         presets=presets,
         options=Options(Path(out), use_cache=not no_cache, download=download, **options),
@@ -166,7 +155,7 @@ def choices_of(
         changes={"seed": seed, "format": format_, "bit_depth": bit_depth, "residual": False if no_residual else None},
         jobs=jobs,
         cluster=cluster,
-        as_json=as_json,
+        **shown,
     )
 
 
@@ -187,7 +176,7 @@ def carry_out(
     several = len(planned.plans) + len(planned.refused) > 1 and not watching
     if several:
         report.check(planned)
-    outcomes, interrupted = run_batch(planned, choices.cluster, watching)
+    outcomes, interrupted = run_batch(planned, choices, watching)
     complete = interrupted or after is None or after(outcomes)
     history.learn(planned, outcomes)
     failed = not complete or any(outcome.status == "failed" for outcome in outcomes)
@@ -198,13 +187,12 @@ def carry_out(
             told = report.write(planned, outcomes, ["gbsep", *sys.argv[1:]], choices.begun, interrupted)
         except GbsepError as error:
             problem, failed = str(error), True
-    print_outcomes(outcomes, choices.as_json)
-    if told:
-        counts = {**told.counts, "not done": len(planned.plans) + len(planned.refused) - len(outcomes)}
-        words = [f"{count} {word}" for word, count in counts.items() if count]
-        say(f"{', '.join(words)}; {report.place(planned)}", err=True)
-        if left := told.unreviewed:
-            say(f"{len(left)} unreviewed; gbsep review {planned.options.out} opens them", err=True)
+    print_outcomes(outcomes, choices.as_json, choices.quiet, choices.paths)
+    if several and not (choices.as_json or choices.quiet):
+        begun = {(outcome.input, outcome.preset) for outcome in outcomes}
+        left = [plan.track for plan in planned.plans if (plan.source, plan.label) not in begun]
+        place = planned.destination or str(planned.options.out)
+        print_summary(outcomes, left, time.time() - choices.begun, place, len(told.unreviewed) if told else 0)
     if problem:
         complain(problem)
     if interrupted:
@@ -212,7 +200,7 @@ def carry_out(
     return 1 if failed else 0
 
 
-def run_batch(planned: Batch, cluster: str | None, watching: bool = False) -> tuple[list[Outcome], bool]:
+def run_batch(planned: Batch, choices: Choices, watching: bool = False) -> tuple[list[Outcome], bool]:
     """Run a batch and show how it goes: the outcomes there are, in order, and whether it was interrupted.
 
     One separation alone is done in this process, and ended by the first Ctrl-C; but while `watching` every one is done
@@ -222,9 +210,10 @@ def run_batch(planned: Batch, cluster: str | None, watching: bool = False) -> tu
 
     outcomes: list[Outcome] = []
     interrupted = False
-
+    cluster = choices.cluster
     here = planned.alone and not cluster and not watching
-    with batch_progress(planned) as show, nullcontext() if here else two_stops() as stop:
+    quiet = choices.quiet or choices.as_json
+    with batch_progress(planned, quiet) as show, nullcontext() if here else two_stops(show) as stop:
         try:
             outcomes.extend(batch.run(planned, cluster=cluster, apart=watching, on_event=show, stop=stop))
         except KeyboardInterrupt:
@@ -233,68 +222,11 @@ def run_batch(planned: Batch, cluster: str | None, watching: bool = False) -> tu
 
 
 def tell_left_out(planned: Batch) -> None:
-    for why, paths in {
-        "as no audio by their names": planned.left_out,
-        "as stems that gbsep made; name a file itself to render it": planned.stems,
-    }.items():
+    """Say which files of folders and patterns are not rendered."""
+    for paths, why in (
+        (planned.left_out, "not audio files"),
+        (planned.stems, "stems that gbsep made; name one to render it"),
+    ):
         if paths:
-            named = ", ".join(paths[:3]) + (", ..." if len(paths) > 3 else "")
-            say(f"left out, {why}: {named} ({len(paths)})", err=True)
-
-
-def print_outcomes(outcomes: Sequence[Outcome], as_json: bool) -> None:
-    """Results on stdout: a table, or one JSON object per line. Warnings and errors on stderr."""
-    for outcome in outcomes:
-        if as_json:
-            print_json(outcome.as_json())
-        for warning in outcome.warnings:
-            say(f"{outcome.input}: warning: {warning}", err=True)
-        if outcome.traceback and click.get_current_context().obj["debug"]:
-            click.echo(outcome.traceback, err=True)
-    about: dict[str, list[Path | str]] = {}
-    for outcome in outcomes:
-        if outcome.error and outcome.input not in about.setdefault(outcome.error, []):
-            about[outcome.error].append(outcome.input)
-    for error, paths in about.items():
-        complain(error + (f" (the same with {len(paths) - 1} more)" if len(paths) > 1 else ""), paths[0])
-    done = [outcome for outcome in outcomes if outcome.folder]
-    if as_json or not done:
-        return
-    if len(outcomes) <= MANY:
-        header = ("track", "preset", "", "stem", "restored", "loudness", "peak", "seconds")
-        print_table(header, [row for outcome in outcomes for row in _rows(outcome)])
-        for folder in dict.fromkeys(str(outcome.folder) for outcome in done):
-            say(folder)
-    else:
-        rows = [(_song(one), one.preset, one.status, one.reason or _fault(one), _seconds(one)) for one in outcomes]
-        print_table(("track", "preset", "", "", "seconds"), rows)
-
-
-def _song(outcome: Outcome) -> str:
-    return outcome.track or str(outcome.input)
-
-
-def _fault(outcome: Outcome) -> str:
-    """The beginning of what went wrong; the whole of it is on stderr."""
-    return textwrap.shorten((outcome.error or "").removeprefix(f"{outcome.input}: "), 50, placeholder="...")
-
-
-def _seconds(outcome: Outcome) -> str:
-    return f"{sum(outcome.seconds.values()):.1f}" if outcome.seconds else ""
-
-
-def _rows(outcome: Outcome) -> Iterator[tuple[str, ...]]:
-    head, seconds = (_song(outcome), outcome.preset, outcome.status), _seconds(outcome)
-    for name, stem in outcome.levels.items():
-        after = stem.after
-        yield (
-            *head,
-            name,
-            f"{stem.restored_gain_db:+.1f} dB",
-            loudness(after),
-            figure(after.peak_dbfs, "dBFS"),
-            seconds,
-        )
-        head, seconds = ("", "", ""), ""
-    if not outcome.levels:
-        yield (*head, _fault(outcome), "", "", "", "")
+            named = ", ".join(paths[:3]) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
+            say(f"skipped, {why}: {named}", err=True)

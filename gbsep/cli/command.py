@@ -58,7 +58,7 @@ def main(arguments: list[str] | None = None, interruptible: bool = False) -> Non
         error.show()
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted; nothing partial was left", err=True)
+        click.echo("interrupted; nothing partial was left, and the same command does the rest", err=True)
         code = 130
     except GbsepError as error:
         if state["debug"]:

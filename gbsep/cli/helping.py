@@ -23,7 +23,7 @@ OPTION_GROUPS = {
     "Speed": ("--jobs", "--device", "--cluster", "--no-cache"),
     "DAW": ("--session", "--session-per"),
     "Expert": (
-        "--seed", "--models", "--allow-plugin-paths", "--keep-going", "--dry-run", "--json",
+        "--seed", "--models", "--allow-plugin-paths", "--keep-going", "--dry-run", "--paths", "--quiet", "--json",
         "--debug",
     ),
 }  # fmt: skip

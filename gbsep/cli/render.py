@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import GbsepError, ParameterError
-from .batches import CHOSEN, batch_options, carry_out, choices_of, print_outcomes, tell_left_out
+from .batches import CHOSEN, batch_options, carry_out, choices_of, tell_left_out
 from .common import Time, complain, debug_option, figure, loudness, plugin_paths_option, print_json, progress_bar, say
 from .completion import complete_presets, complete_stems
 from .helping import command
+from .results import duration, print_outcomes
 from .session import session_options, write_after
 
 if TYPE_CHECKING:
@@ -128,9 +129,8 @@ def _show_plans(planned: Batch, as_json: bool) -> None:
     seconds, learned = history.estimate(planned)
     if seconds and not as_json:
         basis = "earlier renders here" if learned else "typical speeds, until such renders were made here"
-        takes = f"{seconds / 60:.0f} min" if seconds > 100 else f"{seconds:.0f} s"
         at_a_time = f", {planned.jobs} at a time" if planned.jobs > 1 else ""
-        click.echo(f"about {takes}{at_a_time}: an estimate from {basis}")
+        click.echo(f"about {duration(seconds)}{at_a_time}: an estimate from {basis}")
 
 
 @command("chain", short_help="Send a file through a chain, without separating.")

@@ -153,7 +153,7 @@ def _render_and_show(
     folder = planned.plans[0].folder.parent
     page = html if isinstance(html, Path) else folder / html
     check_free(page, choices.options.overwrite)
-    outcomes, interrupted = run_batch(planned, choices.cluster)
+    outcomes, interrupted = run_batch(planned, choices)
     if interrupted:
         raise KeyboardInterrupt
     failed = {outcome.preset: outcome.error or "" for outcome in outcomes if outcome.status == "failed"}
