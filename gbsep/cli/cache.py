@@ -29,12 +29,15 @@ def info() -> None:
     gbsep cache info
     """
     from ..shelf import remote
+    from ..store import pictures
     from ..store.stemcache import locate, usage
 
     cache = locate()
     used = usage(cache)
     size, limit = used.bytes / 1e6, cache.limit_bytes / 1e6
     say(f"{cache.folder}: {used.entries} separations, {size:.0f} of {limit:.0f} MB")
+    count, size_bytes = pictures.usage(cache.folder)
+    say(f"{count} spectrograms, {size_bytes / 1e6:.0f} MB")
     kept = remote.usage()
     say(f"{kept.entries} copies of what is at URLs, {kept.bytes / 1e6:.0f} MB")
 
@@ -48,8 +51,13 @@ def clear() -> None:
     gbsep cache clear
     """
     from ..shelf import remote
+    from ..store import pictures
     from ..store.stemcache import clear, locate
 
-    gone, copies = clear(locate()), remote.clear()
+    cache = locate()
+    count, size_bytes = pictures.usage(cache.folder)
+    pictures.clear(cache.folder)
+    gone, copies = clear(cache), remote.clear()
     say(f"removed {gone.entries} separations, {gone.bytes / 1e6:.0f} MB")
+    say(f"removed {count} spectrograms, {size_bytes / 1e6:.0f} MB")
     say(f"removed {copies.entries} copies of what is at URLs, {copies.bytes / 1e6:.0f} MB")

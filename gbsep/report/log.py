@@ -36,8 +36,7 @@ from ..measure.levels import to_amplitude
 from ..shelf.record import PresetStem
 from ..store import smallfiles
 from ..store.identity import json_hash
-from .picture import spectrogram_png
-from .preview import matched_gains
+from .preview import matched_gains, picture
 from .songs import Render, Song, Source, collect
 from .spectrogram import RANGE_HZ
 
@@ -315,9 +314,9 @@ def _section(
     yield f"* **{words.pictures}:**"
     yield ""
     high_khz = min(RANGE_HZ[1], render.sources[0].shape[0] / 2) / 1000
-    for name, picture in pictures.items():
+    for name, file in pictures.items():
         caption = words.picture.format(name=name, seconds=round(_seconds(render.sources[0]), 1), high_khz=high_khz)
-        yield f"![{escaped(caption)}]({_link(picture, base)})"
+        yield f"![{escaped(caption)}]({_link(file, base)})"
         yield ""
 
 
@@ -371,7 +370,7 @@ def _write_assets(experiment: Experiment, folder: Path) -> tuple[dict[str, Path]
         for place, (source, gain_db) in enumerate(zip(sources, gains_db, strict=True)):
             name = f"{place}-{re.sub(r'[^A-Za-z0-9]', '_', source.name)}"
             pictures[source.name], previews[source.name] = folder / f"{name}.png", folder / f"{name}.mp3"
-            pictures[source.name].write_bytes(spectrogram_png(source.open(0.0, None)))
+            pictures[source.name].write_bytes(picture(source))
             _write_preview(previews[source.name], source, gain_db)
     except OSError as error:
         raise OutputError(folder, f"cannot be written: {error.strerror}; name another log with --log") from None

@@ -17,6 +17,8 @@ import numpy as np
 from ..audio import Reader
 from .spectrogram import mel_db
 
+PICTURE_VERSION = 1
+"""Raised whenever the same sound would give another picture."""
 WIDTH, HEIGHT = 960, 192
 RANGE_DB = (-100.0, -10.0)
 COLOURS = np.array(

@@ -20,8 +20,9 @@ from ..io.formats import OutputFormat
 from ..io.resample import resample
 from ..io.write import open_writer
 from ..measure.levels import Levels, to_amplitude
+from .picture import PICTURE_VERSION, spectrogram_png
 from .songs import Source
-from .spectrogram import mel_db
+from .spectrogram import MEL_VERSION, mel_db
 
 CHUNK_S = 8
 RATES_HZ = (8000, 48000)
@@ -84,8 +85,17 @@ def spectrogram(source: Source) -> bytes:
     rate, frames = source.shape
     width = round(min(max(frames / rate * COLUMNS_PER_S, WIDTHS[0]), WIDTHS[1]))
     low_db, high_db = RANGE_DB
-    scaled = (mel_db(source.open(0.0, None), width, N_MELS) - low_db) * (255 / (high_db - low_db))
-    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8).tobytes()
+
+    def make() -> bytes:
+        scaled = (mel_db(source.open(0.0, None), width, N_MELS) - low_db) * (255 / (high_db - low_db))
+        return np.clip(np.rint(scaled), 0, 255).astype(np.uint8).tobytes()
+
+    return source.kept(f"mel {MEL_VERSION} {width} {N_MELS} {low_db} {high_db}", make, width * N_MELS)
+
+
+def picture(source: Source) -> bytes:
+    """The spectrogram of a sound as a PNG file."""
+    return source.kept(f"png {MEL_VERSION} {PICTURE_VERSION}", lambda: spectrogram_png(source.open(0.0, None)))
 
 
 def _playable(reader: Reader) -> Reader:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -26,6 +27,9 @@ from ..shelf.measured import evaluate_folder
 from ..shelf.record import FindingRow, Record
 from ..shelf.stems import StemFolder, find_stems, renders_in
 from ..stemnames import BASS
+from ..store import pictures
+from ..store.hashes import remembered_hash
+from ..store.identity import json_hash
 
 Open = Callable[[float, float | None], Reader]
 """open(start_s, duration_s) gives that part of a sound, to its end for None."""
@@ -35,7 +39,8 @@ Open = Callable[[float, float | None], Reader]
 class Source:
     """One sound of a song: its mixture, a stem or the residual of a render, or a true stem.
 
-    `kind` is one of these: mixture, stem, residual, reference. `file` is what a reader of the report may open.
+    `kind` is one of these: mixture, stem, residual, reference. `file` is what a reader of the report may open, and
+    `made_of` are the files that it is the sum of, `part` the excerpt of them.
     """
 
     name: str
@@ -43,11 +48,29 @@ class Source:
     open: Open = field(repr=False)
     file: Path | None = None
     known: Levels | None = None
+    made_of: tuple[Path, ...] = ()
+    part: tuple[float, float | None] = (0.0, None)
 
     @cached_property
     def levels(self) -> Levels:
         """The levels in render.json, or else measured."""
-        return self.known or levels.measure(self.open(0.0, None))
+        return self.known or self._measured()
+
+    def _measured(self) -> Levels:
+        def measure() -> bytes:
+            found = levels.measure(self.open(0.0, None))
+            return struct.pack("<3d", found.peak_dbfs, found.rms_dbfs, found.loudness_lufs)
+
+        return Levels(*struct.unpack("<3d", self.kept("levels 1", measure, 24)))
+
+    def kept(self, what: str, make: Callable[[], bytes], size: int | None = None) -> bytes:
+        """What `make` makes of the sound, or made of the same content before; `what` says what it is and how it is
+        made, `size` how many bytes it must have."""
+        if not self.made_of:
+            return make()
+        content = [remembered_hash(path) for path in self.made_of]
+        found = pictures.kept(json_hash([what, content, *self.part]), make)
+        return found if size in (None, len(found)) else make()
 
     @cached_property
     def shape(self) -> tuple[int, int]:
@@ -148,8 +171,14 @@ def _song(
         truth = find_stems(references)
         excerpt = renders[0].excerpt
         true_stems = tuple(
-            Source(stem, "reference", partial(_part, partial(truth.open, stem), excerpt.start_s, excerpt.duration_s))
-            for stem in truth.files
+            Source(
+                stem,
+                "reference",
+                partial(_part, partial(truth.open, stem), excerpt.start_s, excerpt.duration_s),
+                made_of=files,
+                part=(excerpt.start_s, excerpt.duration_s),
+            )
+            for stem, files in truth.files.items()
         )
     shown = tuple(_render(render, references) for render in renders)
     return Song(name, folder, mixture, shown, true_stems, *_reviewed(folder, failures))
@@ -182,11 +211,11 @@ def _render(folder: StemFolder, references: Path | None) -> Render:
             **({} if record.diagnoses is None else {"findings": sum(row.stem == stem for row in record.diagnoses)}),
         }
         path = folder.path / row.file
-        sources.append(Source(stem, "stem", partial(open_reader, path), path, _levels(row.after)))
+        sources.append(Source(stem, "stem", partial(open_reader, path), path, _levels(row.after), (path,)))
     residual = record.residual
     if residual.file:
         path = folder.path / residual.file
-        sources.append(Source("residual", "residual", partial(open_reader, path), path, _levels(residual)))
+        sources.append(Source("residual", "residual", partial(open_reader, path), path, _levels(residual), (path,)))
     remarks = [f"{stem}: {note}" for stem, score in scores.items() for note in score.notes]
     if references and not meets:
         remarks.append(f"none of its stems is among the true ones in {references.name}: stems are paired by name")
@@ -199,7 +228,8 @@ def _mixture(folder: StemFolder) -> Source | None:
     if found is None:
         return None
     path, start_s, duration_s = found
-    return Source("mixture", "mixture", partial(_part, partial(open_reader, path), start_s, duration_s), path)
+    part = start_s, duration_s
+    return Source("mixture", "mixture", partial(_part, partial(open_reader, path), *part), path, None, (path,), part)
 
 
 def _part(

@@ -18,6 +18,8 @@ from ..audio import Block, Reader, rechunk
 N_FFT = 4096
 RANGE_HZ = (30.0, 16000.0)
 FLOOR_DB = -120.0
+MEL_VERSION = 1
+"""Raised whenever the same sound would give another spectrogram: those that are kept do not count any more."""
 
 
 def mel_db(reader: Reader, width: int, n_mels: int) -> np.ndarray:

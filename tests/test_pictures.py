@@ -1,0 +1,107 @@
+"""Spectrograms of renders are made once: by content, bounded, and whatever is wrong with what is kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gbsep
+from gbsep.audio import Audio
+from gbsep.report import collect, preview, write_report
+from gbsep.report.log import write_log
+from gbsep.store import pictures
+from gbsep.store.folders import cache_folder
+
+RATE = 22050
+KEY = "0" * 64
+
+
+@pytest.fixture
+def rendered(tmp_path: Path, rng: np.random.Generator) -> Path:
+    gbsep.write(tmp_path / "song.wav", Audio(0.1 * rng.standard_normal((2, 2 * RATE)), RATE))
+    gbsep.render(tmp_path / "song.wav", "exp002", tmp_path / "out")
+    return tmp_path / "out"
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A number for each spectrogram that is computed."""
+    calls: list[int] = []
+    for name, compute in (("mel_db", preview.mel_db), ("spectrogram_png", preview.spectrogram_png)):
+
+        def counted(*arguments: Any, compute: Any = compute) -> Any:
+            calls.append(1)
+            return compute(*arguments)
+
+        monkeypatch.setattr(preview, name, counted)
+    return calls
+
+
+def test_a_report_and_a_log_are_computed_once(rendered: Path, made: list[int], tmp_path: Path) -> None:
+    write_report(tmp_path / "one.html", "one", collect(rendered))
+    assert len(made) == 3
+    first = (tmp_path / "one.html").read_text()
+    write_report(tmp_path / "one.html", "one", collect(rendered))
+    assert len(made) == 3
+    assert (tmp_path / "one.html").read_text() == first
+    _, files = write_log([rendered], tmp_path / "log.md")
+    assert len(made) == 6
+    pngs = [path.read_bytes() for path in files if path.suffix == ".png"]
+    _, files = write_log([rendered], tmp_path / "other.md")
+    assert len(made) == 6
+    assert [path.read_bytes() for path in files if path.suffix == ".png"] == pngs
+
+
+def test_another_content_is_another_picture(rendered: Path, made: list[int]) -> None:
+    (song,) = collect(rendered)
+    mixture = next(source for source in song.sources if source.kind == "mixture")
+    before = preview.spectrogram(mixture)
+    assert mixture.file is not None
+    (again,) = collect(rendered)
+    assert preview.spectrogram(again.sources[0]) == before
+    assert len(made) == 1
+    stem = next(source for source in song.sources if source.kind == "stem")
+    assert any(preview.spectrogram(stem))
+    assert stem.file is not None
+    gbsep.write(stem.file, Audio(np.zeros((2, 2 * RATE), np.float32), RATE))
+    assert not any(preview.spectrogram(stem))
+
+
+@pytest.mark.parametrize("content", [b"", b"x" * 100, b"\0" * 32 + b"x\x9cKLJ\x06\x00\x02M\x01'"])
+def test_what_is_damaged_is_made_anew(content: bytes) -> None:
+    assert pictures.kept(KEY, lambda: b"abc") == b"abc"
+    assert pictures.kept(KEY, lambda: b"never") == b"abc"
+    (cache_folder() / "pictures" / KEY).write_bytes(content)
+    assert pictures.kept(KEY, lambda: b"anew") == b"anew"
+    assert pictures.kept(KEY, lambda: b"never") == b"anew"
+
+
+def test_no_link_is_followed_and_nothing_need_be_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GBSEP_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "cache" / "pictures").symlink_to(tmp_path / "elsewhere")
+    assert pictures.kept(KEY, lambda: b"one") == b"one"
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("GBSEP_CACHE", str(tmp_path / "file"))
+    assert pictures.kept(KEY, lambda: b"two") == b"two"
+
+
+def test_what_was_used_least_recently_goes_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("GBSEP_CACHE", str(tmp_path))
+    monkeypatch.setattr(pictures, "MOST_BYTES", 1000)
+    keys = [f"{number:064x}" for number in range(40)]
+    for key in keys:
+        pictures.kept(key, key.encode)
+        pictures.kept(keys[0], lambda: b"never")
+    count, size = pictures.usage(tmp_path)
+    assert 0 < count < 40
+    assert size <= 1000
+    assert pictures.kept(keys[0], lambda: b"gone") == keys[0].encode()
+    assert pictures.kept(keys[1], lambda: b"gone") == b"gone"
+    pictures.clear(tmp_path)
+    assert pictures.usage(tmp_path) == (0, 0)
