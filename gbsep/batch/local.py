@@ -146,7 +146,7 @@ class _Worker:
         self.plan, self.rest = plans.popleft(), plans
         assert self._process.stdin
         with contextlib.suppress(BrokenPipeError):  # it is dead: `_listen` reports that
-            message = (self.plan.separation.key, task_of(self.plan, destination))
+            message = (self.plan.separation.family, task_of(self.plan, destination))
             pickle.dump(message, self._process.stdin)
             self._process.stdin.flush()
 

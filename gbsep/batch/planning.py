@@ -65,11 +65,23 @@ class Batch:
 
 
 def separations(plans: Iterable[Plan]) -> list[list[Plan]]:
-    """The plans in groups that share a separation."""
-    groups: dict[str, list[Plan]] = {}
+    """The plans in groups that share a separation; in each, those come first that need most of its stems."""
+    families: dict[str, list[Plan]] = {}
     for plan in plans:
-        groups.setdefault(plan.separation.key, []).append(plan)
-    return list(groups.values())
+        families.setdefault(plan.separation.family, []).append(plan)
+    return [group for family in families.values() for group in _sharing(family)]
+
+
+def _sharing(family: Iterable[Plan]) -> list[list[Plan]]:
+    """Plans that differ in the stems they need, in groups whose first plan needs all that the others need."""
+    groups: list[list[Plan]] = []
+    for plan in sorted(family, key=lambda one: -len(one.separation.wanted)):
+        wanted = set(plan.separation.wanted)
+        if group := next((group for group in groups if wanted <= set(group[0].separation.wanted)), None):
+            group.append(plan)
+        else:
+            groups.append([plan])
+    return groups
 
 
 def plan(

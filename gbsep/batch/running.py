@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from ..rendering import Outcome
 from .cluster import in_cluster
 from .local import here, in_workers
-from .planning import Batch
+from .planning import Batch, separations
 from .task import Event, Results
 
 
@@ -55,6 +55,6 @@ def _results(
     if unfinished and cluster:
         yield from in_cluster(batch, cluster, on_event, stop)
     elif batch.alone and not apart:
-        yield from here(unfinished, batch, on_event, stop)
+        yield from here([plan for group in separations(unfinished) for plan in group], batch, on_event, stop)
     else:
         yield from in_workers(unfinished, batch, on_event, stop)

@@ -33,16 +33,18 @@ class Step:
 
 
 def main() -> None:
-    """Serve forever. A task comes with the key of its separation, whose stems are kept until another key comes."""
+    """Serve forever. A task comes with the family of its separation, whose stems are kept until another comes."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # keep what libraries print out of the answers
     tasks: queue.SimpleQueue[tuple[str, Task]] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(sys.stdin.buffer, tasks), daemon=True).start()
     shared: dict[str, Mapping[str, Reader]] = {}
+    last = ""
     while True:
-        separation, task = tasks.get()
-        if separation not in shared:
+        family, task = tasks.get()
+        if family != last:
             shared.clear()
+        last = family
         _send(answers, perform(task, _ProgressSender(answers), shared))
 
 

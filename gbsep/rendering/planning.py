@@ -228,6 +228,7 @@ def _separation(
         preset.swap,
         options.use_cache,
         options.out,
+        preset.outputs,
     )
 
 

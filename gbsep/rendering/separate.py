@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
 
@@ -47,6 +48,7 @@ class Separation:
     swap: Literal["auto"] | Pairs
     use_cache: bool
     scratch: Path
+    outputs: tuple[str, ...] = ()
 
     @property
     def wanted(self) -> tuple[str, ...]:
@@ -56,6 +58,23 @@ class Separation:
     @property
     def key(self) -> str:
         """The name of the separation in the cache: renders that share it differ in what comes after it."""
+        return self._key(self.wanted)
+
+    @property
+    def family(self) -> str:
+        """What it has in common with separations of the same that give other stems: a stem is the same in all."""
+        return self._key(())
+
+    def covering(self) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """The names in the cache, and the stems, of separations that give what is wanted: its own, then larger ones."""
+        yield self.key, self.wanted
+        others = [name for name in self.outputs if name not in self.wanted]
+        for count in range(1, len(others) + 1):
+            for more in combinations(others, count):
+                names = tuple(name for name in self.outputs if name in (*self.wanted, *more))
+                yield self._key(names), names
+
+    def _key(self, wanted: tuple[str, ...]) -> str:
         return stemcache.key(
             input_sha256=self.input_sha256,
             start_s=self.start_s,
@@ -65,7 +84,7 @@ class Separation:
             identity=self.identity,
             seed=self.context.seed,
             separation_version=SEPARATION_VERSION,
-            wanted=self.wanted,
+            wanted=wanted,
         )
 
 
@@ -104,7 +123,7 @@ def separate(
     if not separation.wanted:
         return Separated(mixture, {}, from_cache=False)
     key = separation.key
-    made = (shared or {}).get(key)
+    made = _handed_on(separation, shared or {})
     stems, from_cache = (made, True) if made else _cached(separation, key, mixture, progress, warnings)
     if stems is None:
         # Stems that are shared must not lie in the staging folder, which is removed after this render.
@@ -115,11 +134,19 @@ def separate(
         for blocks in _blocks(separation, mixture, progress, warnings):
             spool.write(blocks)
         stems = {name: spool.reader(name) for name in separation.wanted}
-    if shared is not None:
+    if shared is not None and not made:
         shared[key] = stems
     names, verdict = _names(separation.swap, stems, warnings)
     stems = {names.get(name, name): stem for name, stem in stems.items()}
     return Separated(mixture, stems, from_cache, verdict, tuple(warnings))
+
+
+def _handed_on(separation: Separation, shared: Mapping[str, Mapping[str, Reader]]) -> Mapping[str, Reader] | None:
+    """The stems that an earlier render of the same separation, or of one that gives more, hands on."""
+    for key, _ in separation.covering() if shared else ():
+        if stems := shared.get(key):
+            return {name: stems[name] for name in separation.wanted}
+    return None
 
 
 def _cached(
@@ -131,8 +158,9 @@ def _cached(
     store = stemcache.locate()
     shape = stemcache.Shape(separation.wanted, mixture.sample_rate, mixture.channels, mixture.frames)
     try:
-        if stems := stemcache.get(store, key, shape):
-            return stems, True
+        for name, there in separation.covering():
+            if stemcache.has(store, name) and (stems := stemcache.get(store, name, replace(shape, names=there))):
+                return {wanted: stems[wanted] for wanted in separation.wanted}, True
         return stemcache.put(store, key, _blocks(separation, mixture, progress, warnings), shape), False
     except stemcache.Unusable as error:
         warnings.append(f"the stems are not kept for the next render: {error}")
