@@ -12,7 +12,7 @@ import pytest
 import gbsep
 from gbsep.audio import Audio
 from gbsep.errors import ParameterError
-from gbsep.rendering.document import SILENT_RESIDUAL, SILENT_RESIDUAL_DBFS
+from gbsep.rendering.remarks import SILENT_RESIDUAL, SILENT_RESIDUAL_DBFS
 from gbsep.report import collect, write_report
 from gbsep.session.write import write_sessions
 from gbsep.shelf import record

@@ -52,19 +52,19 @@ def songs_of(outcomes: Iterable[Outcome]) -> list[str]:
     return list(dict.fromkeys(map(_song, outcomes)))
 
 
-def _tell_alike(told: Iterable[tuple[str, Path | str]], before: str) -> None:
-    """Lines on stderr; what is the same of several inputs is said once."""
+def _tell_alike(told: Iterable[tuple[str, Path | str]], before: str = "", err: bool = True) -> None:
+    """Lines on stderr, or stdout; what is the same of several inputs is said once."""
     about: dict[str, dict[Path | str, None]] = {}
     for text, source in told:
         about.setdefault(text, {})[source] = None
     for text, sources in about.items():
         more = f" (the same with {len(sources) - 1} more)" if len(sources) > 1 else ""
-        say(f"{next(iter(sources))}: {before}{text}{more}", err=True)
+        say(f"{next(iter(sources))}: {before}{text}{more}", err=err)
 
 
 def _print_song(outcomes: Sequence[Outcome]) -> None:
     """The table of a song, and what there is to say beside it."""
-    from ..rendering.document import SILENT_RESIDUAL
+    from ..rendering.remarks import SILENT_RESIDUAL
 
     if len(outcomes) <= MANY:
         rows = [row for outcome in outcomes for row in _rows(outcome)]
@@ -78,14 +78,14 @@ def _print_song(outcomes: Sequence[Outcome]) -> None:
             for one in outcomes
         ]
         print_table(("track", "preset", "", "", "found", "seconds"), shown)
-    _tell_alike(((note, one.input) for one in outcomes for note in one.notes if note != SILENT_RESIDUAL), "")
+    _tell_alike(((note, one.input) for one in outcomes for note in one.notes if note != SILENT_RESIDUAL), err=False)
     if any(outcome.findings for outcome in outcomes):
         folder = next(outcome.folder for outcome in outcomes if outcome.findings)
         say(f"found is told in sentences by gbsep diagnose {folder}")
 
 
 def _rows(outcome: Outcome) -> Iterator[tuple[str, ...]]:
-    from ..rendering.document import SILENT_RESIDUAL
+    from ..rendering.remarks import SILENT_RESIDUAL
 
     head, seconds = (_song(outcome), outcome.preset, outcome.status), _seconds(outcome)
     for name, stem in outcome.levels.items():
@@ -139,6 +139,8 @@ def print_summary(
 ) -> None:
     """The sum of a batch in a few lines on stdout. `left` are the songs of renders that were not begun; `place` is
     where the others are."""
+    from ..rendering.remarks import SILENT_RESIDUAL
+
     counts = Counter(outcome.status for outcome in outcomes)
     songs = dict.fromkeys([*songs_of(outcomes), *left])
     told = {"done": counts["ok"], "skipped": counts["skipped"], "failed": counts["failed"], "not done": len(left)}
@@ -152,6 +154,13 @@ def print_summary(
         kinds = sorted(where.items(), key=lambda item: -len(item[1]))
         listed = "; ".join(f"{word} in {_named(list(names), len(songs))}" for word, names in kinds)
         say(f"found: {listed}")
+    said: dict[str, dict[str, None]] = {}
+    for outcome in outcomes:
+        for note in outcome.notes:
+            said.setdefault(note, {})[_song(outcome)] = None
+    for note, names in said.items():
+        if note != SILENT_RESIDUAL:
+            say(f"{_named(list(names), len(songs))}: {note}")
     say(f"in {place}" + (f"; gbsep report {place} shows all of it" if "://" not in place else ""))
     if unreviewed:
         say(f"{unreviewed} unreviewed; gbsep review {place} opens them")

@@ -16,16 +16,12 @@ from ..shelf import record
 from ..version import __version__
 from .planning import RENDERING_VERSION, Plan
 from .process import Processed, Written
+from .remarks import SILENT_RESIDUAL
 from .restore import Restored
 from .separate import Separated
 
 PACKAGES = ("numpy", "scipy", "soundfile", "soxr", "pedalboard", "pyloudnorm", "onnxruntime", "torch", "demucs")
 """Those whose version may change a render, recorded in render.json."""
-
-
-SILENT_RESIDUAL_DBFS = -120.0
-"""A residual whose peak is below this is what rounding leaves: it is not written."""
-SILENT_RESIDUAL = "the residual is silent (below -120 dBFS) and not written: the stems are all of the recording"
 
 
 @dataclass(frozen=True)

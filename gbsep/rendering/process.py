@@ -25,7 +25,7 @@ from ..io.formats import OutputFormat, largest_sample, may_clip
 from ..io.spool import Spool
 from ..io.tags import marked
 from ..io.write import Writer, open_writer
-from ..measure import diagnose, levels
+from ..measure import diagnose, levels, others
 from ..separation.compute import threads
 
 
@@ -209,10 +209,24 @@ def _convert(work: _Work, gain_db: float, name: str) -> None:
 
 
 @contextmanager
+def listening(mixture: Reader) -> Iterator[Future[float]]:
+    """How often a second noise like that of drums begins, found in a thread meanwhile, as by `diagnosing`."""
+    with _meanwhile(mixture) as (pool, reader):
+        yield pool.submit(others.noises_per_s, reader)
+
+
+@contextmanager
 def diagnosing(
     mixture: Reader, stems: Mapping[str, Reader], gains_db: Mapping[str, float]
 ) -> Iterator[Future[tuple[diagnose.Finding, ...]]]:
     """Diagnose the unprocessed stems in a thread while the block runs; an error in the block stops it."""
+    with _meanwhile(mixture) as (pool, reader):
+        yield pool.submit(diagnose.diagnose, reader, stems, gains_db)
+
+
+@contextmanager
+def _meanwhile(mixture: Reader) -> Iterator[tuple[ThreadPoolExecutor, Reader]]:
+    """A thread for a measurement, and the mixture for it to read, which ends when an error leaves the block."""
     stop = threading.Event()
 
     def blocks(block_frames: int) -> Iterator[Block]:
@@ -223,7 +237,7 @@ def diagnosing(
 
     with ThreadPoolExecutor(1) as pool:
         try:
-            yield pool.submit(diagnose.diagnose, replace(mixture, open_blocks=blocks), stems, gains_db)
+            yield pool, replace(mixture, open_blocks=blocks)
         except BaseException:
             stop.set()
             raise

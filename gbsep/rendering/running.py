@@ -24,10 +24,11 @@ from ..shelf import folder as shelf
 from ..shelf import record
 from ..shelf.record import FindingRow, Stem
 from ..stemnames import RESIDUAL
-from .document import SILENT_RESIDUAL, SILENT_RESIDUAL_DBFS, Work, document
+from .document import Work, document
 from .options import Options, Progress, Separations, silent
 from .planning import Plan, plan
-from .process import Signal, diagnosing, write
+from .process import Signal, diagnosing, listening, write
+from .remarks import SILENT_RESIDUAL_DBFS, notes
 from .restore import Restored, restore
 from .separate import loading_meters, separate
 
@@ -146,14 +147,19 @@ def _worked(plan: Plan, place: Path, progress: Progress, shared: Separations | N
             restored = restore(plan.preset.stems, separated, plan.targets_lufs, plan.swaps)
         signals = _signals(plan, restored, null_test)
         sidechains = restored.signals
-        with _timed("process", seconds), diagnosing(restored.mixture, sidechains, restored.gains_db) as diagnosis:
+        mixture, gains_db = restored.mixture, restored.gains_db
+        with (
+            _timed("process", seconds),
+            listening(mixture) as noises_per_s,
+            diagnosing(mixture, sidechains, gains_db) as diagnosis,
+        ):
             written = write(plan.target, signals, sidechains, place, partial(progress, "process"))
-            found = diagnosis.result()
+            found, noises = diagnosis.result(), noises_per_s.result()
     findings = tuple(finding for finding in found if finding.stem in (*plan.names, RESIDUAL))
     if is_silent := written.signals[RESIDUAL].after.peak_dbfs < SILENT_RESIDUAL_DBFS and RESIDUAL in plan.names:
         (place / plan.names[RESIDUAL]).unlink()
-    notes = (SILENT_RESIDUAL,) if is_silent else ()
-    return Work(separated, restored, written, null_test.peak_dbfs, findings, seconds, plan.warnings, notes)
+    said = tuple(notes(plan.preset, is_silent, noises))
+    return Work(separated, restored, written, null_test.peak_dbfs, findings, seconds, plan.warnings, said)
 
 
 def _signals(plan: Plan, restored: Restored, null_test: levels.NullTest) -> list[Signal]:

@@ -159,7 +159,7 @@ def _cached(
     shape = stemcache.Shape(separation.wanted, mixture.sample_rate, mixture.channels, mixture.frames)
     try:
         for name, there in separation.covering():
-            if stemcache.has(store, name) and (stems := stemcache.get(store, name, replace(shape, names=there))):
+            if stems := stemcache.get(store, name, replace(shape, names=there)):
                 return {wanted: stems[wanted] for wanted in separation.wanted}, True
         return stemcache.put(store, key, _blocks(separation, mixture, progress, warnings), shape), False
     except stemcache.Unusable as error:

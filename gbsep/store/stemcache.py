@@ -159,17 +159,12 @@ def key(
     return json_hash(parts, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def has(cache: Cache, key: str) -> bool:
-    """Whether there is an entry, which may yet be damaged."""
-    return os.path.lexists(cache.folder / "entries" / key)
-
-
 def get(cache: Cache, key: str, shape: Shape | None = None) -> dict[str, Reader] | None:
     """The stems of an entry; None when it is missing, damaged, or of another shape than `shape`, if that is given.
 
     Raises Unusable.
     """
-    if not (cache.folder / "entries").is_dir():
+    if not os.path.lexists(cache.folder / "entries" / key):
         return None
     with _locked(cache):
         opened = _open(cache, key, shape)
