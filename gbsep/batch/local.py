@@ -88,7 +88,7 @@ def in_workers(
                 idle.append(worker)
             else:
                 reason = f"the process that rendered it {worker.ending()}"
-                outputs.recover(plan.folder)
+                worker.clear()
                 if tries[plan.folder] < TRIES:
                     worker.rest.appendleft(plan)
                     on_event(Event("retried", plan, message=reason))
@@ -103,7 +103,7 @@ def in_workers(
         for worker in (*idle, *busy):
             worker.end()
         for worker in busy:
-            outputs.recover(worker.plan.folder)
+            worker.clear()
 
 
 def _next(answers: queue.SimpleQueue[Any]) -> Any:
@@ -113,10 +113,14 @@ def _next(answers: queue.SimpleQueue[Any]) -> Any:
 
 
 class _Worker:
-    """A worker process: its current `plan`, and the `rest` of the plans that share its separation."""
+    """A worker process: its current `plan`, and the `rest` of the plans that share its separation.
+
+    `missing` are the folders above the plan's that were not there when it began.
+    """
 
     plan: Plan
     rest: deque[Plan]
+    missing: list[Path]
 
     def __init__(self, threads: int, answers: queue.SimpleQueue[Any]):
         with writing(temporary_path(), TEMPORARY):
@@ -144,11 +148,17 @@ class _Worker:
     def begin(self, plans: deque[Plan], destination: str | None) -> None:
         """Start to render the first of `plans`."""
         self.plan, self.rest = plans.popleft(), plans
+        self.missing = outputs.missing_parents(self.plan.folder)
         assert self._process.stdin
         with contextlib.suppress(BrokenPipeError):  # it is dead: `_listen` reports that
             message = (self.plan.separation.family, task_of(self.plan, destination))
             pickle.dump(message, self._process.stdin)
             self._process.stdin.flush()
+
+    def clear(self) -> None:
+        """Publish or remove what the ended process left, with empty folders that it made."""
+        outputs.recover(self.plan.folder)
+        outputs.remove_empty(self.missing)
 
     def ending(self) -> str:
         """How a process that no longer answers ended, and the last line it wrote."""

@@ -196,14 +196,15 @@ def staging(folder: Path) -> Iterator[Path]:
     made: dict[Path, tuple[int, int] | None] = {}
     try:
         for tries_left in reversed(range(STAGING_TRIES)):
-            missing = [parent for parent in folder.parents if not parent.exists()]
+            missing = missing_parents(folder)
+            made = dict.fromkeys(missing)  # an interrupt may come before it is known which folders these are
             try:
                 place.parent.mkdir(parents=True, exist_ok=True)
                 made = {parent: _identity(parent) for parent in missing}
                 lock = locks.begin(place)
                 break
             except OSError as error:
-                _remove_empty(missing)
+                remove_empty(missing)
                 if isinstance(error, FileNotFoundError) and tries_left:
                     continue
                 # filelock reports a lock as held by another when its folder takes no files.
@@ -217,7 +218,12 @@ def staging(folder: Path) -> Iterator[Path]:
         elif lock is not None:
             locks.discard(place, lock)
         # Another folder, or a link, may have taken its place meanwhile.
-        _remove_empty([parent for parent, identity in made.items() if _identity(parent) == identity])
+        remove_empty([parent for parent, identity in made.items() if identity in (None, _identity(parent))])
+
+
+def missing_parents(folder: Path) -> list[Path]:
+    """The folders above `folder` that are not there, innermost first."""
+    return [parent for parent in folder.parents if not parent.exists()]
 
 
 @contextlib.contextmanager
@@ -316,7 +322,7 @@ def recover(folder: Path) -> None:
             locks.discard(place, lock)
             swept = True
     if swept:
-        _remove_empty([folder.parent])
+        remove_empty([folder.parent])
 
 
 def _may_follow(place: Path, folder: Path) -> bool:
@@ -347,7 +353,8 @@ def _identity(folder: Path) -> tuple[int, int] | None:
     return None
 
 
-def _remove_empty(folders: Collection[Path]) -> None:
+def remove_empty(folders: Collection[Path]) -> None:
+    """Remove those of the folders that are empty; innermost first."""
     for folder in folders:
         with contextlib.suppress(OSError):
             folder.rmdir()
