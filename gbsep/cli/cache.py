@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from .common import debug_option, say
+import click
+
+from .common import debug_option, print_json, say
 from .helping import group
 
 
@@ -21,8 +23,9 @@ def cache_group() -> None:
 
 
 @cache_group.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, and nothing else there.")
 @debug_option
-def info() -> None:
+def info(as_json: bool) -> None:
     """Where the cache is, and how much is in it.
 
     \b
@@ -33,12 +36,17 @@ def info() -> None:
     from ..store.stemcache import locate, usage
 
     cache = locate()
-    used = usage(cache)
+    used, kept = usage(cache), remote.usage()
+    count, size_bytes = pictures.usage(cache.folder)
+    if as_json:
+        found = {"separations": (used.entries, used.bytes), "spectrograms": (count, size_bytes)}
+        found |= {"copies": (kept.entries, kept.bytes)}
+        told = {name: {"entries": entries, "bytes": size} for name, (entries, size) in found.items()}
+        print_json({"folder": str(cache.folder), "limit_bytes": cache.limit_bytes, **told})
+        return
     size, limit = used.bytes / 1e6, cache.limit_bytes / 1e6
     say(f"{cache.folder}: {used.entries} separations, {size:.0f} of {limit:.0f} MB")
-    count, size_bytes = pictures.usage(cache.folder)
     say(f"{count} spectrograms, {size_bytes / 1e6:.0f} MB")
-    kept = remote.usage()
     say(f"{kept.entries} copies of what is at URLs, {kept.bytes / 1e6:.0f} MB")
 
 

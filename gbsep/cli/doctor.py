@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
 
-from .common import debug_option, print_json, print_table
+from .common import debug_option, print_json, print_table, say
 from .helping import command
+
+if TYPE_CHECKING:
+    from ..doctor import Check
 
 
 @command(short_help="Look at this installation: what works, what is missing.")
@@ -30,8 +35,20 @@ def doctor(as_json: bool) -> int:
         for check in checks:
             print_json(asdict(check))
     else:
+        say(verdict(checks))
         print_table(
             ("subject", "state", "found", "next step"),
             [(check.subject, check.state, check.detail, check.next_step) for check in checks],
         )
     return 1 if any(check.state == "problem" for check in checks) else 0
+
+
+def verdict(checks: Sequence[Check]) -> str:
+    """All of it in a line or two."""
+    problems = [check for check in checks if check.state == "problem"]
+    missing = [check.subject for check in checks if check.state == "missing"]
+    if problems:
+        steps = "; ".join(f"{check.subject}: {check.next_step or check.detail}" for check in problems)
+        return f"{len(problems)} thing{'s' if len(problems) > 1 else ''} to mend first. {steps}"
+    spare = f" Not here, and not needed by the default preset: {', '.join(missing)}." if missing else ""
+    return f"All is well: gbsep can render.{spare}"

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from statistics import median, quantiles
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import OutputError
+from ..errors import OutputError, printable
 from ..measure.figures import SCORES
 from .common import debug_option, print_json, print_table, say
 from .helping import command
@@ -26,35 +29,42 @@ if TYPE_CHECKING:
 )
 @click.option("--dry", is_flag=True, help="Of renders made with --dry-stems, take the stems before their effects.")
 @click.option("--notes", is_flag=True, help="Measure how well the bass's notes are told.")
+@click.option("--csv", "as_csv", is_flag=True, help="A CSV table on stdout, a row for each stem of a render.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, and nothing else there.")
 @debug_option
-def evaluate(folder: Path, reference: Path, dry: bool, notes: bool, as_json: bool) -> int:
+def evaluate(folder: Path, reference: Path, dry: bool, notes: bool, as_csv: bool, as_json: bool) -> int:
     """Measure the stems in EST against the true stems of the same names in DIR.
 
-    EST is a render, a folder of several renders of one song, or any folder of
-    stems. The guitar of DIR is guitar.*, or the sum of guitar1.*, guitar2.* and so
-    on. In dB: SDR of the track, its median over seconds (BSS Eval v4), SDR at the
-    best gain (SI-SDR), and bleed: the lower the better. With --notes: how many of
-    the bass's notes are told, by DIR's bass.notes.csv or notes.csv, or its sound.
+    EST is a render, a folder of renders, or any folder of stems. Where DIR holds
+    folders called as the songs, each song is measured against its own. The guitar
+    of DIR is guitar.*, or the sum of guitar1.*, guitar2.* and so on. In dB: SDR of
+    the track, its median over seconds (BSS Eval v4), SDR at the best gain (SI-SDR),
+    and bleed: the lower the better. With --notes: how many of the bass's notes are
+    told, by DIR's bass.notes.csv or notes.csv, or its sound.
 
     \b
     gbsep evaluate gbsep-out/song/exp002 --reference stems/
     gbsep evaluate gbsep-out/song --reference stems/     every preset of the song
+    gbsep evaluate gbsep-out --reference true/ --csv     all songs; with totals
     gbsep evaluate gbsep-out/song --reference stems/ --notes
     gbsep evaluate other-stems/ --reference stems/ --json
     """
     if notes:
         return _evaluate_notes(folder, reference, dry, as_json)
-    from ..shelf.measured import evaluate_folder
+    from ..shelf.measured import evaluate_folder, reference_of
 
-    scores = {name: evaluate_folder(place, reference, dry) for name, place in _folders(folder).items()}
+    places = _folders(folder)
+    scores = {name: evaluate_folder(place, reference_of(reference, place), dry) for name, place in places.items()}
     if as_json:
         found = {name: {stem: score.as_json() for stem, score in stems.items()} for name, stems in scores.items()}
         print_json(_alone(found))
         return 0
+    if as_csv:
+        _print_csv(folder, scores)
+        return 0
     print_table(
         ("", "stem", *(column.label for column in SCORES.values())),
-        [row for name, stems in scores.items() for row in _rows(name, stems)],
+        [*(row for name, stems in scores.items() for row in _rows(name, stems)), *_totals(scores)],
     )
     for name, stems in scores.items():
         for stem, score in stems.items():
@@ -182,6 +192,40 @@ def _rows(name: str, stems: Mapping[str, Score]) -> Iterator[tuple[str, ...]]:
         figures = (getattr(score, column) for column in SCORES)
         yield (_label(name), stem, *("-" if figure is None else f"{figure:.2f}" for figure in figures))
         name = "."
+
+
+def _totals(scores: Mapping[str, Mapping[str, Score]]) -> Iterator[tuple[str, ...]]:
+    """Rows with the median, and the lower and upper quartile, over the songs of each preset and stem."""
+    figures: dict[tuple[str, str], list[Score]] = {}
+    for name, stems in scores.items():
+        for stem, score in stems.items():
+            figures.setdefault((name.rpartition("/")[2], stem), []).append(score)
+    for (preset, stem), of_songs in figures.items():
+        if len(of_songs) > 1:
+            columns = (_spread([getattr(score, column) for score in of_songs]) for column in SCORES)
+            yield (f"{len(of_songs)} songs, {preset}", stem, *columns)
+
+
+def _spread(values: Sequence[float | None]) -> str:
+    """The median, and the quartiles in parentheses."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return "-"
+    lower, upper = quantiles(known, n=4, method="inclusive")[::2] if len(known) > 1 else (known[0], known[0])
+    return f"{median(known):.2f} ({lower:.2f} to {upper:.2f})"
+
+
+def _print_csv(folder: Path, scores: Mapping[str, Mapping[str, Score]]) -> None:
+    """A row for each stem of a render; a figure that there is none of is left empty."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(("render", "stem", *SCORES))
+    for name, stems in scores.items():
+        for stem, score in stems.items():
+            row = (getattr(score, column) for column in SCORES)
+            figures = ("" if value is None else f"{value:.4f}" for value in row)
+            table.writerow((printable(folder.name if name == "." else name), stem, *figures))
+    click.echo(text.getvalue(), nl=False)
 
 
 def _show_findings(name: str, findings: Sequence[Finding]) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import GbsepError, WeightsMissing, nearest
-from .common import debug_option, print_table, progress_bar, say
+from .common import debug_option, print_json, print_table, progress_bar, say
 from .completion import complete_models
 from .helping import group
 
@@ -45,8 +45,9 @@ models_option = click.option(
 
 @models.command("list")
 @models_option
+@click.option("--json", "as_json", is_flag=True, help="One JSON object for each model on stdout.")
 @debug_option
-def list_models(folder: Path | None) -> None:
+def list_models(folder: Path | None, as_json: bool) -> None:
     """Every model: stems, size, licence, and whether its weights are here.
 
     \b
@@ -73,7 +74,14 @@ def list_models(folder: Path | None) -> None:
         except GbsepError as error:
             place = _few_words(error)
         rows.append((name, backend, stems, size, place))
-    print_table(("model", "backend", "stems", "size", "weights"), rows)
+    header = ("model", "backend", "stems", "size", "weights")
+    if as_json:
+        licences = {model.name: model.licence for model in known} | dict.fromkeys(own, OWN_LICENCE)
+        for row in rows:
+            listed = {"stems": row[2].split(", ") if row[2] else [], "licence": licences[row[0]]}
+            print_json({**dict(zip(header, row, strict=True)), **listed})
+        return
+    print_table(header, rows)
     for model in known:
         click.echo(f"{model.name}: {model.licence}; {model.limits}")
         if model is EMBEDDED:

@@ -5,6 +5,7 @@ gbsep.measure works on signals; this module finds the signals on the disk.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -68,6 +69,12 @@ def _check_alike(mixture: Reader, stems: Mapping[str, Reader]) -> None:
                     f"{name} has {what} = {getattr(stem, what)}, its mixture {getattr(mixture, what)}: give the "
                     "mixture that the stems were separated from"
                 )
+
+
+def reference_of(references: Path, folder: Path) -> Path:
+    """The folder of true stems for the render in `folder`: the one called as its song, where there is one."""
+    own = references / folder.parent.name
+    return own if os.path.isdir(own) else references
 
 
 def evaluate_folder(estimates: str | Path, references: str | Path, dry: bool = False) -> dict[str, Score]:
