@@ -55,7 +55,7 @@ def _install(amount: str) -> None:
         _pip(*ALONE)
     else:
         _pip("--no-deps", "--editable", str(ROOT))
-        _pip("--no-warn-conflicts", *_requirements(extra="docs" if amount == "docs" else ""))
+        _pip("--no-warn-conflicts", "--no-compile", *_requirements(extra="docs" if amount == "docs" else ""))
     STAMP.write_text(f"{wanted} {amount}")
 
 

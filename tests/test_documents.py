@@ -25,6 +25,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 
 import docs_blocks  # noqa: E402
+import environment  # noqa: E402
 
 DOCUMENTS = {page.relative_to(ROOT).as_posix(): page for page in docs_blocks.documents()}
 TRANSLATED = sorted(name for name in DOCUMENTS if name.endswith(".ko.md"))
@@ -142,6 +143,16 @@ def test_every_variable_is_documented() -> None:
     sources = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "gbsep").rglob("*.py"))
     documented = set(re.findall(r"GBSEP_[A-Z_]+[A-Z]", text_of("docs/reference/environment.md")))
     assert documented == set(re.findall(r"(?<!_)GBSEP_[A-Z_]+[A-Z]", sources))
+
+
+def test_the_smallest_way_to_install_names_what_is_required() -> None:
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    listed = re.search(r"^dependencies = \[(.*?)^\]", project, re.M | re.S)
+    assert listed is not None
+    required = {re.split(r"[^\w-]", text)[0] for text in re.findall(r'"([^"]+)"', listed[1])}
+    block = next(one for one in docs_blocks.blocks(text_of("docs/how-to/install.md")) if "--no-deps" in one.content)
+    words = shlex.split(block.content.replace("\\\n", " ").splitlines()[1])
+    assert {re.split(r"[^\w-]", word)[0] for word in words[2:]} == required - set(environment.LARGE)
 
 
 def test_every_exit_code_is_documented() -> None:
