@@ -151,12 +151,12 @@ def slack(rng: np.random.Generator, notes: np.ndarray, start: int, samples: int,
 
     up = np.zeros(samples, np.float32)
     if rng.random() < 0.6:
-        most, steady = rng.uniform(0, 0.6) * (rng.random(2) < 0.7)
+        most, steady = rng.uniform(0, (1.0, 0.6)) * (rng.random(2) < 0.7)
         settles_s = rng.uniform(0.06, 0.5)
         for onset_s, _, midi, velocity, _ in notes:
             first = max(0, int((onset_s * SAMPLE_RATE - start) / speed))
             if first < samples:
-                low = np.clip((42 - midi) / 12, 0.1, 1) * (0.3 + 0.7 * velocity) * rng.uniform(0.5, 1)
+                low = np.clip((43 - midi) / 12, 0.1, 1) * (0.3 + 0.7 * velocity) * rng.uniform(0.5, 1)
                 time_s = np.arange(samples - first) / SAMPLE_RATE
                 up[first:] = low * (most * np.exp(-time_s / settles_s) + 0.5 * steady)
     return 2 ** (up / 12)

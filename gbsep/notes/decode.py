@@ -19,6 +19,8 @@ from .network import FIRST_MIDI, PITCHES
 
 ONSET = 0.35
 """Least probability of a beginning."""
+AGAIN = 0.48
+"""That of a pitch that sounds already: something else may have begun on it."""
 SOUNDING = 0.4
 """Least probability with which a note goes on."""
 TOGETHER = 4
@@ -29,8 +31,10 @@ SECOND = 0.7
 """And the probability that it needs at the least."""
 GAP = 3
 """Frames that a note may be unheard without being over."""
-SETTLING, AHEAD = 14, 16
-"""Frames after an onset that say which pitch it is (slack strings begin sharp), and that are waited for."""
+SETTLED, SETTLING = 4, 14
+"""Frames after an onset from and to which its pitch is looked for: slack strings begin sharp."""
+AHEAD = 16
+"""Frames after an onset that are waited for."""
 SHORTEST_S = 0.03
 RANGE_DB = 46.0
 TOP_DB = 6.0
@@ -63,8 +67,10 @@ class Decoder:
         onsets, frames = whole[:2]
         count, before = len(onsets), min(self.at, TOGETHER)
         settled = count if last else max(before, count - AHEAD)
-        for frame, pitch in self._beginnings(onsets, frames, before, settled):
+        for frame, pitch, likely in self._beginnings(onsets, frames, before, settled):
             yield from self._go_on(frames, self.at - before, frame)
+            if pitch in self.begun and likely < AGAIN:
+                continue
             again = self.begun.pop(pitch, None)
             if again:
                 yield from self._note(again, self.at - before + frame)
@@ -76,8 +82,10 @@ class Decoder:
         self.at += settled - before
         self.held = [part[max(0, settled - TOGETHER) :] for part in whole]
 
-    def _beginnings(self, onsets: np.ndarray, frames: np.ndarray, first: int, stop: int) -> list[tuple[int, int]]:
-        """(frame, pitch) of the beginnings from frame `first` up to `stop`, in their order."""
+    def _beginnings(
+        self, onsets: np.ndarray, frames: np.ndarray, first: int, stop: int
+    ) -> list[tuple[int, int, float]]:
+        """(frame, pitch, how likely) of the beginnings from frame `first` up to `stop`, in their order."""
         below, above = np.pad(onsets, ((0, 0), (1, 1)))[:, :-2], np.pad(onsets, ((0, 0), (1, 1)))[:, 2:]
         pooled = onsets + np.maximum(below, above)
         ranked = np.pad(pooled + 1e-3 * onsets, ((TOGETHER, TOGETHER), (1, 1)))
@@ -90,8 +98,9 @@ class Decoder:
         for at, pitch in np.argwhere(peaks[first:stop]):
             frame = first + int(at)
             near = range(max(0, int(pitch) - 1), min(PITCHES, int(pitch) + 2))
-            sounding = frames[frame : frame + SETTLING].mean(axis=0)
-            found.append((frame, max(near, key=lambda one: float(onsets[frame, one] + sounding[one]))))
+            sounding = frames[frame + SETTLED : frame + SETTLING].sum(axis=0)
+            settled = max(near, key=lambda one: float(onsets[frame, one] + sounding[one]))
+            found.append((frame, settled, float(pooled[frame, pitch])))
         return found
 
     def _begin(self, whole: Sequence[np.ndarray], offset: int, frame: int, pitch: int) -> None:
