@@ -17,6 +17,7 @@ from typing import Any
 import click
 import pytest
 
+import gbsep
 from gbsep.cli import cli
 from gbsep.effects.table import EFFECTS
 from gbsep.preset.names import preset_names
@@ -158,6 +159,11 @@ def test_the_smallest_way_to_install_names_what_is_required() -> None:
 def test_every_exit_code_is_documented() -> None:
     told = re.findall(r"\b(\d+) [a-z]", cli.callback.__globals__["__doc__"].split("Exit codes:")[1])
     assert set(told) <= set(re.findall(r"^\| (\d+) \|", text_of("docs/reference/exit-codes.md"), re.M))
+
+
+def test_every_public_name_of_the_package_is_documented() -> None:
+    told = set(re.findall(r"^::: gbsep\.(\w+)$", text_of("docs/reference/python.md"), re.M))
+    assert set(gbsep.__all__) - {"__version__"} == told
 
 
 def test_the_table_of_presets_names_every_family() -> None:
