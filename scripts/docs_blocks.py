@@ -211,10 +211,12 @@ def _dotted(line: str) -> str:
 
 
 def _skeleton(line: str) -> str:
-    """A line without its figures, with single spaces."""
+    """A line without its figures, with single spaces; of one that tells how far a batch is, that it does."""
+    if re.search(r"\(\d+ of \d+(?:, [^)]*)?\)$", line):
+        return "progress"
     line = re.sub(r"-{2,}|[─━]+", " ", line)
     line = re.sub(r"[-+]?\d+(?:[.:]\d+)*", "0", line)
-    return " ".join(line.split())
+    return " ".join(re.sub(r"(?:0 h )?0 min 0 s|0 min", "0 s", line).split())
 
 
 def renew(page: Path, folder: Path) -> bool:
