@@ -24,6 +24,10 @@ EARLY = 0.02
 """Before this share of the work is done, nothing is said of the time that is left."""
 
 
+WORTH_SAYING_S = 60.0
+"""A line of a song says how long the others will take where that is longer."""
+
+
 @contextmanager
 def two_stops(show: Show) -> Iterator[threading.Event]:
     """The first Ctrl-C sets the event and says what is still done, the second is a KeyboardInterrupt."""
@@ -77,11 +81,15 @@ class Show:
         return min(1.0, (self._done + part) / self._total)
 
     @property
-    def left(self) -> str:
-        """How long it will still take, in words; empty while that cannot be said, or for what takes a moment."""
+    def seconds_left(self) -> float:
+        """How long it will still take; 0 while that cannot be said."""
         spent = time.monotonic() - self._begun
-        seconds = spent * (1 - self.share) / self.share if self.share > EARLY else 0.0
-        return f"about {duration(seconds)} left" if seconds > 1 else ""
+        return spent * (1 - self.share) / self.share if self.share > EARLY else 0.0
+
+    @property
+    def left(self) -> str:
+        """The same in words; empty while it cannot be said, or for what takes a moment."""
+        return f"about {duration(self.seconds_left)} left" if self.seconds_left > 1 else ""
 
     def say(self, text: str) -> None:
         """A line on stderr."""
@@ -109,7 +117,7 @@ class Show:
         self._told += 1
         song = [of_song[folder] for folder in sorted(of_song, key=self._order.index)]
         if self._several and not self._quiet and any(one.status != "skipped" for one in song):
-            left = f", {self.left}" if self.left else ""
+            left = f", {self.left}" if self.seconds_left >= WORTH_SAYING_S else ""
             self.say(f"{song_line(song)} ({self._told} of {len(self._songs)}{left})")
 
 
