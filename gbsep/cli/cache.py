@@ -1,4 +1,4 @@
-"""`gbsep cache`: separated stems, and copies of what is at URLs."""
+"""`gbsep cache`: separated stems, and downloaded recordings."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def info(as_json: bool) -> None:
     size, limit = used.bytes / 1e6, cache.limit_bytes / 1e6
     say(f"{cache.folder}: {used.entries} separations, {size:.0f} of {limit:.0f} MB")
     say(f"{count} spectrograms, {size_bytes / 1e6:.0f} MB")
-    say(f"{kept.entries} copies of what is at URLs, {kept.bytes / 1e6:.0f} MB")
+    say(f"{kept.entries} downloaded recordings, {kept.bytes / 1e6:.0f} MB")
 
 
 @cache_group.command()
@@ -68,4 +68,4 @@ def clear() -> None:
     gone, copies = clear(cache), remote.clear()
     say(f"removed {gone.entries} separations, {gone.bytes / 1e6:.0f} MB")
     say(f"removed {count} spectrograms, {size_bytes / 1e6:.0f} MB")
-    say(f"removed {copies.entries} copies of what is at URLs, {copies.bytes / 1e6:.0f} MB")
+    say(f"removed {copies.entries} downloaded recordings, {copies.bytes / 1e6:.0f} MB")

@@ -131,7 +131,7 @@ def _render_and_show(
     from ..shelf.stems import find_stems
 
     if not choices.presets:
-        raise click.UsageError("Name the presets: --preset NAME, as often as wanted.")
+        raise click.UsageError("Name one preset or more: --preset NAME.")
     if os.path.isdir(path):
         raise ParameterError(
             "input", str(path), "one recording; gbsep render takes folders, and gbsep report shows them"

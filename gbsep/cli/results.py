@@ -81,7 +81,7 @@ def _print_song(outcomes: Sequence[Outcome]) -> None:
     _tell_alike(((note, one.input) for one in outcomes for note in one.notes if note != SILENT_RESIDUAL), err=False)
     if any(outcome.findings for outcome in outcomes):
         folder = next(outcome.folder for outcome in outcomes if outcome.findings)
-        say(f"found is told in sentences by gbsep diagnose {folder}")
+        say(f"gbsep diagnose {folder} says more of what was found")
 
 
 def _rows(outcome: Outcome) -> Iterator[tuple[str, ...]]:
