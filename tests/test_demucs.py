@@ -24,6 +24,7 @@ from gbsep.separation.backend import Context
 from gbsep.separation.demucs import backend as demucs
 from gbsep.separation.demucs import network as demucs_network
 from gbsep.separation.demucs import openvino as demucs_openvino
+from gbsep.separation.inference import torch_forward
 
 from .networks import random_models
 
@@ -263,7 +264,7 @@ def test_out_of_memory_goes_on_with_smaller_batches():
                 raise torch.OutOfMemoryError("CUDA out of memory.")
             return mixtures[:, None]
 
-    forward = demucs._torch_forward(Network(), "cpu", warnings.append)
+    forward = torch_forward(Network(), "cpu", warnings.append)
     mixtures = np.arange(7 * 2 * 5, dtype=np.float32).reshape(7, 2, 5)
     for _ in range(2):
         assert np.array_equal(forward(mixtures)[:, 0], mixtures)
@@ -280,7 +281,7 @@ def test_out_of_memory_for_one_segment():
     module = torch.nn.Module()
     module.forward = network
     with pytest.raises(SeparationFailed, match="too little memory for one segment: choose a smaller segment_s"):
-        demucs._torch_forward(module, "cpu", print)(np.zeros((1, 2, 5), np.float32))
+        torch_forward(module, "cpu", print)(np.zeros((1, 2, 5), np.float32))
 
 
 def test_batches_give_what_single_segments_give(folder, rng, monkeypatch):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import GbsepError, WeightsMissing, nearest
+from ..errors import BackendError, GbsepError, WeightsMissing, nearest
 from .common import debug_option, print_json, print_table, progress_bar, say
 from .completion import complete_models
 from .helping import group
@@ -138,6 +138,24 @@ def get(names: tuple[str, ...]) -> None:
                 raise WeightsMissing(model.name, [model.url], reason) from None
         for path in paths:
             say(str(path))
+
+
+@models.command("add")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Its YAML, if elsewhere.")
+@click.option("--name", help="What to call it; by default what the file is called, or its published name.")
+@debug_option
+def add_model(file: Path, config: Path | None, name: str | None) -> None:
+    """Bring a checkpoint (.ckpt with its .yaml) into gbsep's own folder, if gbsep can run it."""
+    from ..separation.msst.add import add
+
+    try:
+        added = add(file, config, name)
+    except OSError as error:
+        raise BackendError(f"{file} cannot be copied: {error.strerror or error}") from None
+    for note in added.notes:
+        click.echo(note, err=True)
+    say(f"{added.name}: {', '.join(added.stems)}; use it with --set separate.model={added.name}")
 
 
 @models.command("verify")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ParameterError, nearest
-from ..stemnames import BASS_AND_GUITAR, FOUR_STEMS, GUITAR, PIANO
+from ..stemnames import BASS, BASS_AND_GUITAR, DRUMS, FOUR_STEMS, GUITAR, OTHER, PIANO, VOCALS
 from ..store.folders import data_folder
 
 HUB = "https://huggingface.co"
@@ -25,6 +25,8 @@ DEMUCS_LICENCE = "weights: terms for commercial use unclear (their authors: for 
 
 UMX_LICENCE = "weights: published with the MIT code, trained on MUSDB18 (recordings for non-commercial use)"
 
+NONE_STATED = "weights: no licence stated: ask their authors before commercial use"
+
 OWN_NEXT_STEP = "Bring its files into a folder and name that with --models DIR or GBSEP_MODELS."
 
 OWN_LICENCE = "your own model: its terms are yours to know"
@@ -35,8 +37,9 @@ class Model:
     """A published model.
 
     files: names under `url`, one per network of a Demucs bag or per target of an Open-Unmix model, each ending in the
-    first eight hex digits of its SHA-256. weights: one row per network of a bag, one factor per stem; None means all
-    ones. segment_s overrides the networks' own. hub: name of its repository on the Hugging Face hub.
+    first eight hex digits of its SHA-256, or a checkpoint and its configuration, whose hashes are in `sha256`. weights:
+    one row per network of a bag, one factor per stem; None means all ones. segment_s overrides the networks' own. hub:
+    name of its repository on the Hugging Face hub. aliases: what other tools call it, without a suffix.
     """
 
     name: str
@@ -51,6 +54,8 @@ class Model:
     weights: tuple[tuple[float, ...], ...] | None = None
     segment_s: float | None = None
     hub: str | None = None
+    sha256: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
 
 
 def _demucs(name: str, url: str, files: str, size_mb: int, limits: str, hub: str, **bag: Any) -> Model:
@@ -65,6 +70,15 @@ def _umx(name: str, record: int, files: str, size_mb: int, licence: str, limits:
     names = tuple(f"{file}.pth" for file in files.split())
     url = f"https://zenodo.org/records/{record}/files"
     return Model(name, "openunmix", FOUR_STEMS, 44100, size_mb, licence, limits, url, names)
+
+
+def _msst(
+    name: str, stems: tuple[str, ...], size_mb: int, limits: str, url: str, files: str, hashes: str, aliases: str
+) -> Model:
+    return Model(
+        name, "msst", stems, 44100, size_mb, NONE_STATED, limits, url, tuple(files.split()),
+        sha256=tuple(hashes.split()), aliases=tuple(aliases.split()),
+    )  # fmt: skip
 
 
 EMBEDDED = Model(
@@ -116,6 +130,22 @@ MODELS = {
             "umxl", 5069601, "vocals-bccbd9aa drums-69e0ebd4 bass-2ca1ce51 other-c8c5b3e6", 452,
             "weights: CC BY-NC-SA 4.0, non-commercial only; code: MIT",
             "guitar is inside 'other'; nothing above 16 kHz is modelled",
+        ),
+        _msst(
+            "bs_roformer_sw", (BASS, DRUMS, OTHER, VOCALS, GUITAR, PIANO), 699,
+            "six stems, bass and guitar among them; slow without a GPU",
+            f"{HUB}/enerjazzer/BS-ROFO-SW-Fixed/resolve/main", "BS-Rofo-SW-Fixed.ckpt BS-Rofo-SW-Fixed.yaml",
+            "24e7d35ee9c64415673d3fd33e06a67cac2c103c5df6267ba1576459c775916e "
+            "f9fada9f94e5ba2d2e4600196299459294bc5f532b314c209cc156ac63e4329b",
+            "BS-Roformer-SW bs_roformer-fruit-sw",
+        ),
+        _msst(
+            "mel_guitar_becruily", (GUITAR, OTHER), 45,
+            "a small MelBand-RoFormer: guitar and the rest, in which the bass is",
+            f"{HUB}/becruily/mel-band-roformer-guitar/resolve/main", "becruily_guitar.ckpt config_guitar_becruily.yaml",
+            "83472bbf125774af5282d2e0b86df89eaf2dd45e8a4ec8d68e820ebf3e42a83c "
+            "b681c3f886251b04b666b3f06e87ce65d7ec610e40b5d75915c01782e5444b0e",
+            "mel_roformer-becruily-guitar melband_roformer_guitar_becruily mel_band_roformer_guitar_becruily",
         ),
     )
 }  # fmt: skip

@@ -13,7 +13,7 @@ import threading
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..errors import BackendError, one_line
@@ -39,7 +39,7 @@ def fetch(name: str, progress: Callable[[float], None] = lambda fraction: None) 
     model = row(name)
     folder = data_dir() / name
     try:
-        return _download([f"{model.url}/{file}" for file in model.files], folder, progress)
+        return _download([f"{model.url}/{file}" for file in model.files], folder, progress, model.sha256)
     except urllib.error.HTTPError:
         if model.hub is None:
             raise
@@ -48,7 +48,10 @@ def fetch(name: str, progress: Callable[[float], None] = lambda fraction: None) 
     return _download([f"{HUB}/{HUB_OWNER}/{model.hub}/resolve/main/{file}" for file in files], folder, progress)
 
 
-def _download(urls: list[str], folder: Path, progress: Callable[[float], None]) -> list[Path]:
+def _download(
+    urls: list[str], folder: Path, progress: Callable[[float], None], hashes: Sequence[str] = ()
+) -> list[Path]:
+    """`hashes` are the files' SHA-256; without them, their names say how those begin."""
     paths = [folder / url.rsplit("/", 1)[1] for url in urls]
     if not all(path.is_file() for path in paths):
         _connect(urls[0])
@@ -59,11 +62,12 @@ def _download(urls: list[str], folder: Path, progress: Callable[[float], None]) 
                 part = path.with_name(f"{path.name}.part")
                 _resume(url, part, lambda fraction, done=done: progress((done + fraction) / len(urls)))  # type: ignore[misc]
                 named = CHECKSUM.search(path.stem)
-                if named and not file_hash(part).startswith(named[1]):
+                wanted = hashes[done] if hashes else named[1] if named else ""
+                if not file_hash(part).startswith(wanted):
                     part.unlink()
                     with contextlib.suppress(OSError):
                         folder.rmdir()
-                    raise BackendError(f"{url}: the SHA-256 is not {named[1]}... as published; nothing was kept")
+                    raise BackendError(f"{url}: the SHA-256 is not {wanted[:8]}... as published; nothing was kept")
                 part.replace(path)
             progress((done + 1) / len(urls))
     return paths

@@ -2,7 +2,9 @@
 
 - Demucs hub: `<signature>.safetensors`, which holds class and arguments of the network in its metadata;
 - Demucs legacy: `<signature>-<SHA-256 prefix>.th`, a pickled package;
-- Open-Unmix: `<target>-<SHA-256 prefix>.pth`, a pickled state dict.
+- Open-Unmix: `<target>-<SHA-256 prefix>.pth`, a pickled state dict;
+- checkpoints of the Music-Source-Separation-Training family: a state dict, pickled or as safetensors, bare or inside a
+  training's state.
 """
 
 from __future__ import annotations
@@ -70,6 +72,36 @@ def load_state(path: Path) -> dict[str, Any]:
     return state
 
 
+CONTAINERS = ("state", "state_dict", "model_state_dict")
+"""Under which of a training's keys a checkpoint holds the tensors."""
+
+_PREFIXES = ("module.", "model.", "_orig_mod.")
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read the state dict of tensors in a checkpoint, without running or building anything the file names.
+
+    Raises BackendError when the file is damaged, asks to run something, or holds no tensors or larger ones than itself.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            content: Any = load_file(path)
+        else:
+            content = _unpickle(path, _demucs_stand_ins())
+    except Exception as error:
+        raise BackendError(f"{path} is no readable checkpoint: {_unreadable(error)}") from error
+    if not isinstance(content, dict):
+        raise BackendError(f"{path} is no checkpoint: it holds no tensors by name")
+    state = next((content[key] for key in CONTAINERS if isinstance(content.get(key), dict)), content)
+    _check_state(path, state)
+    for prefix in _PREFIXES:
+        if all(str(key).startswith(prefix) for key in state):
+            state = {key.removeprefix(prefix): tensor for key, tensor in state.items()}
+    return dict(state)
+
+
 def _read_safetensors(path: Path) -> Package:
     from safetensors import safe_open
 
@@ -106,12 +138,19 @@ def _fraction(numerator: Any, denominator: Any = 1) -> Fraction:
 
 
 def _read_legacy(path: Path) -> Package:
-    names = {type(name.rsplit(".", 1)[1], (), {}): name for name in DEMUCS_CLASSES}
-    package = _unpickle(path, [*names.items(), (_fraction, "fractions.Fraction")])
+    allowed = _demucs_stand_ins()
+    names = dict(allowed)
+    package = _unpickle(path, allowed)
     klass = package["klass"]
     return Package(
         path, names.get(klass, str(klass)), tuple(package["args"]), dict(package["kwargs"]), dict(package["state"])
     )
+
+
+def _demucs_stand_ins() -> list[tuple[Any, str]]:
+    """What stands for the classes that a Demucs package names: (stand-in, dotted name in the file)."""
+    classes = [(type(name.rsplit(".", 1)[1], (), {}), name) for name in DEMUCS_CLASSES]
+    return [*classes, (_fraction, "fractions.Fraction")]
 
 
 def _unpickle(path: Path, allowed: list[Any]) -> Any:

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
@@ -171,9 +172,28 @@ def _blocks(
     separation: Separation, mixture: Reader, progress: Callable[[float], None], warnings: list[str]
 ) -> Iterator[dict[str, Block]]:
     """The separator's blocks, from when the device is free."""
-    context = replace(separation.context, progress=progress, warn=warnings.append)
+    member = partial(_member, separation, mixture, warnings)
+    context = replace(separation.context, progress=progress, warn=warnings.append, member=member)
     with turn(separation.identity.get("device")):
         yield from stem_blocks(mixture, separation.backend, separation.settings, context)
+
+
+def _member(
+    separation: Separation,
+    mixture: Reader,
+    warnings: list[str],
+    backend: str,
+    settings: BackendSettings,
+    context: Context,
+) -> Mapping[str, Reader]:
+    """The stems that another backend gives of the same mixture: a separation of its own in the cache."""
+    identity = backend_named(backend).load().identity(settings, context)
+    own = replace(separation, backend=backend, settings=settings, context=context, identity=identity)
+    stems, _ = _cached(own, own.key, mixture, context.progress, warnings)
+    if stems is None:
+        shape = stemcache.Shape(own.wanted, mixture.sample_rate, mixture.channels, mixture.frames)
+        stems = stemcache.spool(_blocks(own, mixture, context.progress, warnings), shape)
+    return stems
 
 
 def _names(

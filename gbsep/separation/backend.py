@@ -36,7 +36,8 @@ class Context:
 
     wanted: names of the stems to make; seed: of all random numbers; device: auto, cpu, cuda or mps; models: folder that
     is searched first for weights; progress(fraction 0..1); warn(message) for render.json; download: whether missing
-    weights may be downloaded.
+    weights may be downloaded; member(backend, settings, context): another backend's stems of the same mixture, from the
+    cache if they are there (None: there is no cache).
     """
 
     wanted: tuple[str, ...]
@@ -46,6 +47,7 @@ class Context:
     progress: Callable[[float], None] = lambda fraction: None
     warn: Callable[[str], None] = lambda message: None
     download: bool = True
+    member: Callable[[str, BackendSettings, Context], Mapping[str, Reader]] | None = None
 
     @property
     def rng(self) -> np.random.Generator:
@@ -133,11 +135,24 @@ BACKENDS = {
             weights=".openunmix.weights",
         ),
         Backend(
+            "msst",
+            ".msst.backend",
+            "checkpoints of the Music-Source-Separation-Training family: BS-RoFormer, MelBand-RoFormer, SCNet, MDX23C",
+            roughly=10.0,
+            weights=".msst.weights",
+        ),
+        Backend(
             "demucs",
             ".demucs.backend",
             "Demucs: hybrid transformer networks, the cleanest stems; published models or own",
             real_time_factor=1.0,
             weights=".demucs.weights",
+        ),
+        Backend(
+            "ensemble",
+            ".ensemble.backend",
+            "several separators in one: their stems averaged, or the first of them whose weights are here",
+            roughly=2.0,
         ),
     )
 }

@@ -109,9 +109,16 @@ def parse_json(path: str | Path, content: bytes, make_object: Pairs | None = Non
         raise SmallFileError(path, "is nested too deeply") from None
 
 
-def read_yaml(path: str | Path, max_bytes: int = 2**16) -> Any:
-    """The value in a YAML file, plain values only, without references. Raises SmallFileError."""
+def read_yaml(path: str | Path, max_bytes: int = 2**16, tuples: bool = False) -> Any:
+    """The value in a YAML file, plain values only, without references. Raises SmallFileError.
+
+    With `tuples` it may tag lists as `!!python/tuple`; they stay lists.
+    """
     import yaml
+
+    loader: Any = type("Loader", (yaml.SafeLoader,), {})
+    if tuples:
+        loader.add_constructor("tag:yaml.org,2002:python/tuple", yaml.SafeLoader.construct_sequence)
 
     text = _text(path, read_bytes(path, max_bytes), "utf-8-sig")
     depth = 0
@@ -125,7 +132,7 @@ def read_yaml(path: str | Path, max_bytes: int = 2**16) -> Any:
             text_of = event.value if isinstance(event, yaml.ScalarEvent) else ""
             if len(text_of) > MAX_DIGITS and _YAML_NUMBER.fullmatch(text_of):
                 raise SmallFileError(path, f"holds a number of more than {MAX_DIGITS} digits")
-        return yaml.safe_load(text)
+        return yaml.load(text, loader)
     except yaml.YAMLError as error:
         raise SmallFileError(path, f"is not YAML: {' '.join(str(error).split())}") from None
     except (ValueError, OverflowError, TypeError, AttributeError, KeyError, IndexError) as error:

@@ -21,7 +21,6 @@ References
 from __future__ import annotations
 
 import importlib.util
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -41,6 +40,7 @@ from ...models.package import load_package
 from ...models.verify import check_once
 from ..backend import Context
 from ..compute import pick_device, threads, versions
+from ..inference import GPU_BATCH_S, Forward, torch_forward
 from ..settings import BackendSettings
 from ..weights import find, find_for
 from . import network as demucs_network
@@ -49,12 +49,6 @@ from .segments import mean_and_std, triangle, window
 
 MAX_SHIFT_S = 0.5
 """Most that a shifted run starts before the track, as in Demucs."""
-
-GPU_BATCH_S = 64.0
-"""Seconds of audio in one batch on a GPU."""
-
-Forward = Callable[[np.ndarray], np.ndarray]
-"""(segments, 2, frames) -> (segments, sources, 2, frames), float32."""
 
 
 class Settings(BackendSettings):
@@ -199,7 +193,7 @@ def _members(found: Found, settings: Settings, context: Context) -> list[_Member
             (row, network.sources.index(context.wanted[row]), weights[index, columns[row]] / totals[columns[row]])
             for row in rows
         )
-        forward = ready[index].accelerated or _torch_forward(network, device, context.warn)
+        forward = ready[index].accelerated or torch_forward(network, device, context.warn)
         own_shifts = tuple(shifts[index].tolist()) or (0,)
         members.append(_Member(network, forward, shares, settings.segment_s or network.segment, own_shifts))
     return members
@@ -254,47 +248,6 @@ def _network(found: Found, index: int) -> Any:
     if found.segment_s is not None and not (transformer and found.segment_s > network.segment):
         network.segment = found.segment_s
     return network
-
-
-def _torch_forward(network: Any, device: str, warn: Callable[[str], None]) -> Forward:
-    """The network on `device`; after a batch that is too large for its memory, batches are smaller."""
-    import torch
-
-    network.to(device)
-    limit = sys.maxsize
-
-    def infer(batch: np.ndarray) -> np.ndarray:
-        # The fast path of torch's attention holds the whole matrix and is a third slower than its flash attention.
-        fast_path = torch.backends.mha.get_fastpath_enabled()
-        torch.backends.mha.set_fastpath_enabled(False)
-        try:
-            with torch.inference_mode():
-                result: np.ndarray = network(torch.from_numpy(batch).to(device)).cpu().numpy()
-                return result
-        finally:
-            torch.backends.mha.set_fastpath_enabled(fast_path)
-
-    def forward(mixtures: np.ndarray) -> np.ndarray:
-        nonlocal limit
-        outputs: list[np.ndarray] = []
-        done = 0
-        while done < len(mixtures):
-            batch = mixtures[done : done + limit]
-            try:
-                outputs.append(infer(batch))
-                done += len(batch)
-            except RuntimeError as error:
-                if "out of memory" not in str(error):
-                    raise
-                if len(batch) == 1:
-                    advice = "choose a smaller segment_s, or --device cpu"
-                    raise SeparationFailed(f"{device} has too little memory for one segment: {advice}") from error
-                limit = len(batch) // 2
-                warn(f"{device} has too little memory for {len(batch)} segments at once: going on with {limit}")
-                torch.cuda.empty_cache()
-        return np.concatenate(outputs)
-
-    return forward
 
 
 # ------------------------------------------------------------------------------------------- segments that overlap

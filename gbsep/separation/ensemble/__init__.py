@@ -1,0 +1,1 @@
+"""Several separators in one: their stems averaged, or the first of them that is here."""

@@ -1,0 +1,196 @@
+"""Ensembles: what several separators agree on, or the first of them whose weights are here.
+
+    {"backend": "ensemble", "how": "mean",
+     "of": [{"backend": "msst", "model": "bs_roformer_sw"}, {"backend": "demucs", "model": "htdemucs_6s"}],
+     "weights": {"bass": [2, 1], "guitar": [1, 0]}}
+
+Members work one after the other, each into stems of its own on disk (in the cache, where there is one), and the stems
+are put together block by block: memory is that of the largest member. A member that a stem gives no weight to is not
+asked for it, nor run for nothing. `first` takes one member for everything, the first that can be used on this machine
+as it is: nothing is downloaded for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from ...audio import Block, Reader
+from ...errors import BackendError, BackendNotInstalled, GbsepError, ParameterError, WeightsMissing
+from ...schema import Misplaced
+from ...store import stemcache
+from ..backend import BackendModule, Context, backend_named, parse_settings, stem_blocks
+from ..settings import BackendSettings
+from .spectra import combined
+
+MAX_DEPTH = 3
+"""Ensembles in ensembles."""
+
+Weights = list[Annotated[float, Field(ge=0.0, le=1000.0)]]
+
+
+class Settings(BackendSettings):
+    """What a preset may say to this backend.
+
+    of: the members, each as it would stand in "separate", without a seed: that of the preset is theirs.
+    how: mean; median_spectrum (of real and imaginary parts), max_spectrum or min_spectrum (the value of the largest or
+    smallest magnitude) for each bin and moment; first, the first member that is here.
+    weights: for a stem a number per member, for the mean; a member with 0 has no part in the stem, however they are put
+    together. A stem without an entry takes all members alike.
+    """
+
+    of: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=8)]
+    how: Literal["mean", "median_spectrum", "max_spectrum", "min_spectrum", "first"] = "mean"
+    weights: dict[str, Weights] = Field({})
+
+    @field_validator("of")
+    @classmethod
+    def _members(cls, of: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [_checked(index, member) for index, member in enumerate(of)]
+
+    @model_validator(mode="after")
+    def _one_each(self) -> Settings:
+        for name, row in self.weights.items():
+            if len(row) != len(self.of) or not any(row):
+                raise ValueError(f"weights.{name} must have {len(self.of)} numbers, one for each member, not all 0")
+        if _depth(self.of) > MAX_DEPTH:
+            raise ValueError(f"ensembles may stand in ensembles {MAX_DEPTH} deep")
+        return self
+
+    def check(self, sample_rate: int) -> None:
+        """Raise ParameterError when a member cannot work on a mixture of `sample_rate` Hz."""
+        for _, settings in members(self):
+            settings.check(sample_rate)
+
+
+def members(settings: Settings) -> list[tuple[str, BackendSettings]]:
+    """The members' backends and settings."""
+    split = [(str(member["backend"]), {k: v for k, v in member.items() if k != "backend"}) for member in settings.of]
+    return [(name, parse_settings(name, rest)) for name, rest in split]
+
+
+def stem_names(settings: Settings, models_dir: Path | None = None) -> tuple[str, ...]:
+    """All that a member gives and that has a weight; of `first` what every member gives."""
+    names: dict[str, None] = {}
+    lists = [_module(name).stem_names(own, models_dir) for name, own in members(settings)]
+    for name in dict.fromkeys(name for given in lists for name in given):
+        if settings.how == "first":
+            if all(name in given for given in lists):
+                names[name] = None
+        elif any(name in given for given, weight in zip(lists, _row(settings, name), strict=True) if weight):
+            names[name] = None
+    return tuple(names)
+
+
+def identity(settings: Settings, context: Context) -> dict[str, Any]:
+    """What the members say. Of `first` that of the one that is taken, which the render is told of."""
+    if settings.how == "first":
+        index, name, own, said = _first(settings, context)
+        return {"took": _described(settings.of[index]), "of": [{"backend": name, **said}]}
+    said_by = []
+    for index, (name, own) in enumerate(members(settings)):
+        wanted = _asked(settings, context, index)
+        if wanted:
+            said_by.append({"backend": name, **_module(name).identity(own, replace(context, wanted=wanted))})
+    return {"of": said_by}
+
+
+def run(reader: Reader, settings: Settings, context: Context) -> Iterator[dict[str, Block]]:
+    """Yield the wanted stems' blocks. Raises what the members raise."""
+    if settings.how == "first":
+        quiet = replace(context, warn=lambda message: None)
+        _, name, own, _ = _first(settings, quiet)
+        yield from stem_blocks(reader, name, own, context)
+        return
+    given: dict[str, list[tuple[Reader, float]]] = {name: [] for name in context.wanted}
+    todo = [(index, *member, _asked(settings, context, index)) for index, member in enumerate(members(settings))]
+    todo = [row for row in todo if row[3]]
+    costs = [backend_named(name).roughly for _, name, _, _ in todo]
+    for place, (index, name, own, wanted) in enumerate(todo):
+        before, share = sum(costs[:place]) / sum(costs), costs[place] / sum(costs)
+
+        def report(fraction: float, before: float = before, share: float = share) -> None:
+            context.progress(before + share * fraction)
+
+        stems = _stems(reader, name, own, replace(context, wanted=wanted, progress=report))
+        for stem in wanted:
+            given[stem].append((stems[stem], _row(settings, stem)[index]))
+    yield from combined(given, settings.how)
+    context.progress(1.0)
+
+
+def _stems(reader: Reader, name: str, settings: BackendSettings, context: Context) -> Mapping[str, Reader]:
+    """A member's stems, as they lie on disk."""
+    if context.member is not None:
+        return context.member(name, settings, context)
+    shape = stemcache.Shape(context.wanted, reader.sample_rate, reader.channels, reader.frames)
+    return stemcache.spool(stem_blocks(reader, name, settings, context), shape)
+
+
+def _asked(settings: Settings, context: Context, index: int) -> tuple[str, ...]:
+    """What a member is asked for: wanted stems that it gives and has a weight in."""
+    name, own = members(settings)[index]
+    gives = _module(name).stem_names(own, context.models)
+    return tuple(stem for stem in context.wanted if stem in gives and _row(settings, stem)[index])
+
+
+def _row(settings: Settings, stem: str) -> Weights:
+    return settings.weights.get(stem, [1.0] * len(settings.of))
+
+
+def _first(settings: Settings, context: Context) -> tuple[int, str, BackendSettings, dict[str, Any]]:
+    """The first member that can be used as things are, and what it says of itself."""
+    passed: list[str] = []
+    local = replace(context, download=False)
+    rows = members(settings)
+    for index, (name, own) in enumerate(rows):
+        try:
+            said = _module(name).identity(own, local)
+        except (WeightsMissing, BackendNotInstalled) as error:
+            if index == len(rows) - 1:
+                raise
+            missing = "is not installed" if isinstance(error, BackendNotInstalled) else "is not here"
+            passed.append(f"{_described(settings.of[index])} {missing}")
+            continue
+        except BackendError as error:
+            if index == len(rows) - 1:
+                raise
+            passed.append(f"{_described(settings.of[index])} cannot be used ({error})")
+            continue
+        reason = f": {'; '.join(passed)}" if passed else ""
+        context.warn(f"separated by {_described(settings.of[index])}{reason}")
+        return index, name, own, said
+    raise AssertionError("an ensemble has members")
+
+
+def _described(member: Mapping[str, Any]) -> str:
+    """A member in a few words: its model, or its backend."""
+    if member["backend"] == "ensemble":
+        return " with ".join(_described(part) for part in member["of"])
+    return str(member.get("model", member["backend"]))
+
+
+def _module(name: str) -> BackendModule:
+    return backend_named(name).load()
+
+
+def _checked(index: int, member: dict[str, Any]) -> dict[str, Any]:
+    """A member with every default filled in."""
+    rest = {key: value for key, value in member.items() if key != "backend"}
+    try:
+        backend = member.get("backend")
+        if not isinstance(backend, str):
+            raise Misplaced(f"[{index}]", "must name a backend")
+        return {"backend": backend, **parse_settings(backend, rest).model_dump()}
+    except ParameterError as error:
+        raise Misplaced(f"[{index}].{error.name}", error.allowed) from None
+    except GbsepError as error:
+        raise Misplaced(f"[{index}]", str(error)) from None
+
+
+def _depth(of: list[dict[str, Any]]) -> int:
+    return 1 + max((_depth(member["of"]) for member in of if member["backend"] == "ensemble"), default=0)

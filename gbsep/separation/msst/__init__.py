@@ -1,0 +1,1 @@
+"""Checkpoints of the Music-Source-Separation-Training family: their networks, streamed."""

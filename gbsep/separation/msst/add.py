@@ -1,0 +1,104 @@
+"""A checkpoint brought into gbsep's own folder, when it is one that gbsep can run; else what it is, in a line."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...atomic import replacing
+from ...errors import BackendError, ParameterError
+from ...models.catalogue import MODELS, Model, check_name, data_dir, published
+from ...models.package import load_checkpoint
+from ...models.verify import trust
+from ...stemnames import BASS, GUITAR
+from ...store.identity import file_hash
+from ...store.smallfiles import head
+from .backend import check
+from .weights import SUFFIXES, config_of
+
+FAMILY = "gbsep runs checkpoints of the Music-Source-Separation-Training family, each with its YAML"
+
+
+@dataclass(frozen=True)
+class Added:
+    """What was brought in: the name it has now, its files, what it gives, and what is to be said of it."""
+
+    name: str
+    files: tuple[Path, ...]
+    stems: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def add(file: Path, config: Path | None = None, name: str | None = None) -> Added:
+    """Check a checkpoint, copy it with its configuration into gbsep's own folder, and record its hash.
+
+    A checkpoint that is published goes under its published name. Raises BackendError for what gbsep does not run,
+    ParameterError for a name that cannot be used, OSError when nothing can be written.
+    """
+    _check_kind(file)
+    config = config or config_of(file)
+    if config is None:
+        raise BackendError(f"{file} has no configuration beside it{_hint(file)}: name its YAML with --config")
+    described = check(file, config)
+    known = _known(file)
+    name = name or (known.name if known else file.stem)
+    check_name(name, "name", "; choose another with --name")
+    row = published(name)
+    if row is not None and row is not known:
+        raise ParameterError("name", name, "a name that no published model has: this file is another; see --name")
+    folder = data_dir() / name
+    suffixes = (file.suffix.lower(), ".json" if config.suffix == ".json" else ".yaml")
+    files = known.files if known and known.name == name else tuple(f"{name}{suffix}" for suffix in suffixes)
+    paths = tuple(_copied(source, folder / target) for source, target in zip((file, config), files, strict=True))
+    for path in paths:
+        trust(path)
+    notes = [f"{known.name}: {known.licence}; {known.limits}"] if known else []
+    if not {BASS, GUITAR} & set(described.stems):
+        notes.append(f"it gives {', '.join(described.stems)}: neither bass nor guitar")
+    return Added(name, paths, described.stems, tuple(notes))
+
+
+def _check_kind(file: Path) -> None:
+    """Raise BackendError for a file that by its first bytes or its name is no checkpoint."""
+    try:
+        start = head(file, 8)
+    except OSError as error:
+        raise BackendError(f"{file} cannot be read: {error.strerror or error}") from None
+    if file.suffix.lower() == ".onnx" or (start[:1] == b"\x08" and b"pytorch" in head(file, 64)):
+        raise BackendError(f"{file} is an ONNX network, as UVR's MDX-Net models are, and no checkpoint: {FAMILY}")
+    if file.suffix.lower() in (".yaml", ".yml", ".json"):
+        raise BackendError(f"{file} is a configuration: name the checkpoint, and this with --config")
+    if start.startswith((b"RIFF", b"fLaC", b"OggS", b"ID3")):
+        raise BackendError(f"{file} is a recording, not a checkpoint: {FAMILY}")
+    if file.suffix.lower() not in SUFFIXES:
+        raise BackendError(f"{file} is no checkpoint by its name ({', '.join(SUFFIXES)}): {FAMILY}")
+
+
+def _hint(file: Path) -> str:
+    """What a checkpoint without a configuration is known to be by its tensors' names."""
+    keys = [str(key) for key in load_checkpoint(file)]
+    if any(key.startswith(("stg1_", "stage1_")) for key in keys):
+        return " and is a network of UVR's VR architecture, which gbsep does not run"
+    if any(key.startswith("tencoder.") for key in keys):
+        return " and holds a Demucs network"
+    return ""
+
+
+def _known(file: Path) -> Model | None:
+    """The published checkpoint that a file is, by its SHA-256."""
+    digest = file_hash(file)
+    return next((row for row in MODELS.values() if row.sha256 and row.sha256[0] == digest), None)
+
+
+def _copied(source: Path, target: Path) -> Path:
+    """A copy that appears whole; a file of the same content stays as it is."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.is_file():
+        if os.path.samefile(source, target) or file_hash(target) == file_hash(source):
+            return target
+        raise BackendError(f"{target} is there already and another file: choose another name with --name, or delete it")
+    with replacing(target) as hidden:
+        shutil.copyfile(source, hidden)
+    return target
