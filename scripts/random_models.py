@@ -127,6 +127,10 @@ CHECKPOINTS: dict[str, dict[str, Any]] = {
     "tiny_bs_roformer": _configuration(
         "bs_roformer", {**_SMALL, "num_stems": 4, "freqs_per_bands": (25,) * 41}, _STEMS_4, 22050
     ),
+    "tiny_six_stems": _configuration(
+        "bs_roformer", {**_SMALL, "num_stems": 6, "freqs_per_bands": (25,) * 41},
+        ["bass", "drums", "other", "vocals", "guitar", "piano"], 22050,
+    ),
     "tiny_mel_band_roformer": _configuration(
         "mel_band_roformer", {**_SMALL, "num_stems": 1, "num_bands": 20, "sample_rate": 44100}, ["Guitar", "Other"],
         22050, "Guitar", inference={"normalize": True},

@@ -45,6 +45,7 @@ SIDEWAYS: set[tuple[str, str]] = set()
 
 SUB_ROOMS = {
     ("plugins", "plugins.worker"): "what both ends of the pipe to a plug-in's process agree on",
+    ("separation.msst", "separation.demucs"): "HTDemucs trained again is built as any Demucs network",
 }
 """Arrows between the rooms inside a room."""
 
@@ -80,7 +81,7 @@ BOUND_BY_TESTS: dict[str, tuple[str, str]] = {
     "separation.compact.backend": ("_centred _first_pass _song _with_margins", "rules of a song, each by itself"),
     "separation.compact.network": ("_harmonic_maps", "a map whose entries are known beforehand"),
     "separation.compute": ("_may_have_cuda _may_have_mps", "processors that this machine lacks"),
-    "separation.demucs.backend": ("_batch _torch_forward", "how many segments go at once, which changes no result"),
+    "separation.demucs.backend": ("_batch", "how many segments go at once, which changes no result"),
     "separation.demucs.openvino": ("_export", "an export that fails or takes long"),
     "shelf.remote": ("_system", "that no server is asked"),
     "train.finetune": ("_batch _places", "what a step of training sees"),

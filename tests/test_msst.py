@@ -103,13 +103,13 @@ def test_mono_is_the_mean_of_two_equal_channels(models: Path) -> None:
 def test_a_seed_repeats_and_shifts_change(models: Path) -> None:
     samples = noise(30000)
     one, same, other = (
-        stems_of(samples, models, model="tiny_scnet", wanted=["bass"], shifts=2, seed=seed)["bass"]
+        stems_of(samples, models, model="tiny_bs_roformer", wanted=["bass"], shifts=2, seed=seed)["bass"]
         for seed in (1, 1, 2)
     )
     np.testing.assert_array_equal(one, same)
-    plain = stems_of(samples, models, model="tiny_scnet", wanted=["bass"])["bass"]
+    plain = stems_of(samples, models, model="tiny_bs_roformer", wanted=["bass"])["bass"]
     assert np.abs(one - other).max() > 1e-6 < np.abs(one - plain).max()
-    assert np.abs(one - plain).max() < 0.5 * np.abs(plain).max()
+    assert np.corrcoef(one.ravel(), plain.ravel())[0, 1] > 0.5
 
 
 @pytest.mark.parametrize("plain", [False, True])
@@ -142,7 +142,7 @@ def test_memory_does_not_grow_with_the_song(models: Path) -> None:
     torch.set_num_threads(1)
     settings = msst.Settings(model="tiny_scnet", overlap=0.0)
     peaks = []
-    for frames in (400_000, 1_600_000):
+    for frames in (200_000, 400_000, 1_600_000):
         block = noise(20_000)
 
         def blocks(count: int, frames: int = frames, block: np.ndarray = block):
@@ -155,7 +155,7 @@ def test_memory_does_not_grow_with_the_song(models: Path) -> None:
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
         assert made == frames
-    assert peaks[1] < 1.2 * peaks[0] + 200_000
+    assert peaks[2] < 1.2 * peaks[1] + 200_000
 
 
 def test_only_fitting_segments_are_taken(models: Path) -> None:
@@ -198,19 +198,15 @@ def test_containers_and_prefixes_are_opened(models: Path, tmp_path: Path) -> Non
 
 def test_a_preset_renders_what_it_gives(models: Path, tmp_path: Path, typed, monkeypatch: pytest.MonkeyPatch) -> None:
     """roformer_sw with a small network in place of the published one, by the name that audio-separator gives it."""
-    sw = {**random_models.CHECKPOINTS["tiny_bs_roformer"]}
-    names = ["bass", "drums", "other", "vocals", "guitar", "piano"]
-    sw["training"], sw["model"] = {"instruments": names, "target_instrument": None}, {**sw["model"], "num_stems": 6}
-    monkeypatch.setitem(random_models.CHECKPOINTS, "six", sw)
-    random_models.write_checkpoint("six", tmp_path / "asep", stem="BS-Roformer-SW")
+    random_models.write_checkpoint("tiny_six_stems", tmp_path / "asep", stem="BS-Roformer-SW")
     monkeypatch.setenv("GBSEP_MODELS", str(tmp_path / "asep"))
     gbsep.write("song.wav", Audio(noise(60000), RATE))
     code, printed, complaint = typed("render", "song.wav", "-p", "roformer_sw", "--json")
     assert code == 0, complaint
     folder = Path(json.loads(printed)["folder"])
     record = json.loads((folder / "render.json").read_text())
-    assert record["separation"]["identity"]["architecture"] == "bs_roformer"
-    assert list(record["separation"]["identity"]["weights"]) == ["BS-Roformer-SW.ckpt", "BS-Roformer-SW.yaml"]
+    assert record["separation"]["architecture"] == "bs_roformer"
+    assert list(record["separation"]["weights"]) == ["BS-Roformer-SW.ckpt", "BS-Roformer-SW.yaml"]
     assert {"bass.wav", "guitar.wav", "residual.wav"} <= {path.name for path in folder.iterdir()}
     assert any("no licence stated" in warning for warning in record["warnings"])
     code, printed, _ = typed("render", "song.wav", "-p", "roformer_sw", "--json", "--set", "stems.bass.chain=[]")

@@ -68,7 +68,7 @@ def test_what_a_checkpoint_would_run_is_not_run(checkpoint: Path, tmp_path: Path
         torch.save(trap, checkpoint)
         refused(checkpoint, r"is no readable checkpoint: it asks to run posix\.system and was refused")
         checkpoint.write_bytes(pickle.dumps(trap))
-        refused(checkpoint, "is no readable checkpoint: it asks to run")
+        refused(checkpoint, "is no readable checkpoint")
     assert not (tmp_path / "touched").exists()
 
 
@@ -98,9 +98,13 @@ def test_a_configuration_that_refers_to_itself_is_refused(checkpoint: Path) -> N
         ("model", {"heads": -1}, r"model\.heads input should be greater than"),
         ("model", {"dim": "256"}, r"model\.dim input should be a valid integer"),
         ("model", {"freqs_per_bands": [1] * 10**4}, r"model\.freqs_per_bands"),
-        ("model", {"freqs_per_bands": [2, 3]}, "freqs_per_bands add up to 5, stft_n_fft has 1025"),
+        ("model", {"freqs_per_bands": [2, 3]}, r"model\.freqs_per_bands must add up to 1025 by stft_n_fft, not to 5"),
         ("model", {"stft_hop_length": 1}, r"model\.stft_hop_length"),
-        ("model", {"mask_estimator_depth": 8, "num_stems": 64, "freqs_per_bands": [5] * 205}, "more than 24000 layers"),
+        (
+            "model",
+            {"mask_estimator_depth": 8, "num_stems": 64, "freqs_per_bands": [5] * 205},
+            r"model\.num_stems times bands and mask_estimator_depth makes more than 24000 layers",
+        ),
         ("model", {"dmi": 4}, r"model\.dmi unknown key; did you mean 'dim'"),
         ("audio", {"chunk_size": 10**9}, r"audio\.chunk_size"),
         ("audio", {"chunk_size": 2**24}, f"a segment of 16777216 frames is not allowed: 256 to {MAX_SEGMENT_S:g} s"),

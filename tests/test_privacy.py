@@ -23,10 +23,19 @@ import gbsep
 from gbsep import privacy
 from gbsep.audio import Audio
 from gbsep.separation.backend import BACKENDS
+from tests.msst import random_models
 from tests.networks import write_demucs, write_openunmix
 
 ROOT = Path(__file__).parents[1]
-PRESETS = {"crossover": "exp002", "nmf": "exp003", "compact": "default", "demucs": "exp005", "openunmix": "exp004"}
+PRESETS = {
+    "crossover": "exp002",
+    "nmf": "exp003",
+    "compact": "default",
+    "demucs": "exp005",
+    "openunmix": "exp004",
+    "msst": "roformer_sw",
+    "ensemble": "best",
+}
 """A preset for each backend."""
 
 GBSEP = [sys.executable, "-c", "from gbsep.cli import main; main()"]
@@ -47,6 +56,7 @@ def place(tmp_path: Path, rng: np.random.Generator) -> Path:
         (tmp_path / name).mkdir()
     write_demucs(tmp_path / "weights", "htdemucs_6s", ("drums", "bass", "other", "vocals", "guitar", "piano"))
     write_openunmix(tmp_path / "weights", "umxl")
+    random_models.write_checkpoint("tiny_six_stems", tmp_path / "weights", stem="BS-Roformer-SW")
     (tmp_path / "plugins" / "none.vst3").write_bytes(b"no library")
     return tmp_path
 

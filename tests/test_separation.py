@@ -17,6 +17,7 @@ from scipy import signal
 from gbsep.audio import Audio, join
 from gbsep.errors import ParameterError, SeparationFailed
 from gbsep.separation.backend import BACKENDS, Context, parse_settings, separate, stem_blocks
+from tests.msst import random_models
 from tests.networks import write_demucs, write_openunmix
 
 RATE = 44100
@@ -29,8 +30,11 @@ CASES = {
     "compact": {},
     "openunmix": {"model": "umx"},
     "demucs": {"model": "tiny"},
+    "msst": {"model": "tiny_bs_roformer"},
+    "ensemble": {"of": [{"backend": "crossover"}, {"backend": "compact"}]},
+    "ensemble spectra": {"of": [{"backend": "crossover"}] * 2, "how": "median_spectrum"},
 }
-SUM_TO_MIXTURE = {"crossover", "nmf", "nmf hard", "compact"}
+SUM_TO_MIXTURE = {"crossover", "nmf", "nmf hard", "compact", "ensemble", "ensemble spectra"}
 
 Separate = Callable[..., dict[str, np.ndarray]]
 
@@ -40,6 +44,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     write_demucs(folder, "tiny")
     write_openunmix(folder, "umx")
+    random_models.write_checkpoint("tiny_bs_roformer", folder)
     return folder
 
 

@@ -138,7 +138,7 @@ BACKENDS = {
             "msst",
             ".msst.backend",
             "checkpoints of the Music-Source-Separation-Training family: BS-RoFormer, MelBand-RoFormer, SCNet, MDX23C",
-            roughly=10.0,
+            real_time_factor=10.0,
             weights=".msst.weights",
         ),
         Backend(
@@ -152,7 +152,7 @@ BACKENDS = {
             "ensemble",
             ".ensemble.backend",
             "several separators in one: their stems averaged, or the first of them whose weights are here",
-            roughly=2.0,
+            real_time_factor=2.0,
         ),
     )
 }

@@ -56,9 +56,9 @@ class Settings(BackendSettings):
     def _one_each(self) -> Settings:
         for name, row in self.weights.items():
             if len(row) != len(self.of) or not any(row):
-                raise ValueError(f"weights.{name} must have {len(self.of)} numbers, one for each member, not all 0")
+                raise Misplaced(f"weights.{name}", f"must be {len(self.of)} numbers, one for each member, not all 0")
         if _depth(self.of) > MAX_DEPTH:
-            raise ValueError(f"ensembles may stand in ensembles {MAX_DEPTH} deep")
+            raise Misplaced("of", f"may hold ensembles of ensembles {MAX_DEPTH} deep, no deeper")
         return self
 
     def check(self, sample_rate: int) -> None:
@@ -109,7 +109,7 @@ def run(reader: Reader, settings: Settings, context: Context) -> Iterator[dict[s
     given: dict[str, list[tuple[Reader, float]]] = {name: [] for name in context.wanted}
     todo = [(index, *member, _asked(settings, context, index)) for index, member in enumerate(members(settings))]
     todo = [row for row in todo if row[3]]
-    costs = [backend_named(name).roughly for _, name, _, _ in todo]
+    costs = [backend_named(name).real_time_factor for _, name, _, _ in todo]
     for place, (index, name, own, wanted) in enumerate(todo):
         before, share = sum(costs[:place]) / sum(costs), costs[place] / sum(costs)
 

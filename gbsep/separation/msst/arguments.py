@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
-from ...schema import Lenient, StrictModel
+from ...schema import Lenient, Misplaced, StrictModel
 
 Size = Annotated[int, Field(ge=1, le=4096)]
 Depth = Annotated[int, Field(ge=1, le=48)]
@@ -85,11 +85,13 @@ class _Roformer(StrictModel):
     @model_validator(mode="after")
     def _spectrum_and_size(self) -> _Roformer:
         if self.dim_head % 2:
-            raise ValueError("dim_head must be even")
+            raise Misplaced("dim_head", f"must be even, not {self.dim_head}")
         if self.stft_win_length > self.stft_n_fft or self.stft_hop_length > self.stft_win_length:
-            raise ValueError("stft_hop_length, stft_win_length and stft_n_fft must grow in this order")
+            raise Misplaced("stft_win_length", "must lie between stft_hop_length and stft_n_fft")
         if self.num_stems * self.bands() * self.mask_estimator_depth > MAX_BAND_LAYERS:
-            raise ValueError(f"num_stems, bands and mask_estimator_depth make more than {MAX_BAND_LAYERS} layers")
+            raise Misplaced(
+                "num_stems", f"times bands and mask_estimator_depth makes more than {MAX_BAND_LAYERS} layers"
+            )
         return self
 
     def bands(self) -> int:
@@ -111,8 +113,8 @@ class BSRoformer(_Roformer):
     @model_validator(mode="after")
     def _all_bins(self) -> BSRoformer:
         if sum(self.freqs_per_bands) != self.stft_n_fft // 2 + 1:
-            bins = self.stft_n_fft // 2 + 1
-            raise ValueError(f"freqs_per_bands add up to {sum(self.freqs_per_bands)}, stft_n_fft has {bins}")
+            bins, given = self.stft_n_fft // 2 + 1, sum(self.freqs_per_bands)
+            raise Misplaced("freqs_per_bands", f"must add up to {bins} by stft_n_fft, not to {given}")
         return self
 
 
@@ -150,8 +152,8 @@ class SCNet(StrictModel):
     @model_validator(mode="after")
     def _first_width(self) -> SCNet:
         if self.dims[0] != 2 * self.audio_channels:
-            raise ValueError(
-                f"dims must begin with {2 * self.audio_channels}: real and imaginary parts of each channel"
+            raise Misplaced(
+                "dims", f"must begin with {2 * self.audio_channels}, two for each channel, not with {self.dims[0]}"
             )
         return self
 

@@ -171,6 +171,8 @@ def _ready(found: Found, rows: tuple[int, ...], device: str) -> Any:
     config = _config(found)
     network = _network(found, config)
     networks.keep_only(network, config, rows)
+    if device == "cpu":
+        networks.spare_memory(network)
     return network.to(device)
 
 
@@ -200,7 +202,7 @@ def _separate(reader: Reader, voice: _Voice, settings: Settings, context: Contex
     segments = sorted(((start, cut) for cut in cuts for start in cut.starts()), key=itemgetter(0))
     seconds = cuts[0].length / config.sample_rate
     at_once = 1 if pick_device(context.device) == "cpu" else max(1, int(GPU_BATCH_S / seconds))
-    take = window((block - mean) / std for block in reader.blocks())
+    take = window(np.divide(block - mean, std) for block in reader.blocks())
     buffer, first = np.zeros((len(voice.rows), 2, 0), np.float32), 0
     for index in range(0, len(segments), at_once):
         group = segments[index : index + at_once]
