@@ -122,10 +122,11 @@ CHECKPOINTS: dict[str, dict[str, Any]] = {
             **_ROFORMER, "dim": 256, "depth": 12, "num_stems": 6, "freqs_per_bands": _BANDS, "dim_head": 64, "heads": 8,
             "mlp_expansion_factor": 4, "use_torch_checkpoint": False, "skip_connection": False,
         },
-        ["bass", "drums", "other", "vocals", "guitar", "piano"], 588800,
+        ["bass", "drums", "other", "vocals", "guitar", "piano"], 588800, inference={"dim_t": 1101, "normalize": False},
     ),
     "tiny_bs_roformer": _configuration(
-        "bs_roformer", {**_SMALL, "num_stems": 4, "freqs_per_bands": (25,) * 41}, _STEMS_4, 22050
+        "bs_roformer", {**_SMALL, "num_stems": 4, "freqs_per_bands": (25,) * 41}, _STEMS_4, 22050,
+        inference={"dim_t": 44},
     ),
     "tiny_six_stems": _configuration(
         "bs_roformer", {**_SMALL, "num_stems": 6, "freqs_per_bands": (25,) * 41},

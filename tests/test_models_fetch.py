@@ -81,6 +81,18 @@ def test_a_wrong_download_is_not_kept(server, monkeypatch):
     assert not list(catalogue.data_dir().rglob("*"))
 
 
+def test_a_checkpoint_and_its_configuration_are_checked_by_the_table(server, monkeypatch):
+    files = {"net.ckpt": b"tensors" * 100, "net.yaml": b"model: {}\n"}
+    hashes = tuple(hashlib.sha256(content).hexdigest() for content in files.values())
+    row = catalogue.Model("pub", "msst", FOUR_STEMS, 44100, 1, "", "", server, tuple(files), sha256=hashes)
+    monkeypatch.setitem(catalogue.MODELS, "pub", row)
+    _Server.files = files | {"net.yaml": b"model: [1]\n"}
+    with pytest.raises(BackendError, match=r"net\.yaml: the SHA-256 is not .* nothing was kept"):
+        fetch("pub")
+    _Server.files = files
+    assert [path.name for path in fetch("pub")] == list(files)
+
+
 def test_a_download_that_cannot_begin_leaves_nothing(server, monkeypatch):
     publish(monkeypatch, server, b"weights" * 100)
     with pytest.raises(OSError, match="404"):

@@ -39,6 +39,7 @@ from ..weights import find, find_for
 from . import network as networks
 from .arguments import ARCHITECTURES
 from .config import Config, read_config
+from .lean import make_lean
 from .segments import Cut
 
 MAX_SHIFT_S = 0.5
@@ -171,8 +172,8 @@ def _ready(found: Found, rows: tuple[int, ...], device: str) -> Any:
     config = _config(found)
     network = _network(found, config)
     networks.keep_only(network, config, rows)
-    if device == "cpu":
-        networks.spare_memory(network)
+    if device == "cpu" and hasattr(network, "mask_estimators"):
+        make_lean(network)
     return network.to(device)
 
 

@@ -155,15 +155,6 @@ def keep_only(network: Any, config: Config, rows: Sequence[int]) -> None:
             del estimators[name]
 
 
-def spare_memory(network: Any) -> None:
-    """Let the mask estimators of a RoFormer take band by band, in place of copies of their weights side by side.
-
-    On a CPU that is as fast, and a third of the memory for BS-RoFormer-SW.
-    """
-    for estimator in getattr(network, "mask_estimators", ()):
-        estimator.use_grouped_forward = False
-
-
 def _keep_channels(layer: Any, rows: Sequence[int], sources: int, transposed: bool = False) -> None:
     """Keep the output channels of some sources: each has its own, one after the other."""
     import torch
