@@ -27,6 +27,9 @@ from ..store.folders import state_folder
 from ..store.locks import holding
 from .options import Separations
 
+MAX_OTHERS = 6
+"""Stems beyond those wanted of which every choice is looked for in the cache; of more, only all of them together."""
+
 Pairs = tuple[tuple[str, str], ...]
 
 
@@ -70,7 +73,8 @@ class Separation:
         """The names in the cache, and the stems, of separations that give what is wanted: its own, then larger ones."""
         yield self.key, self.wanted
         others = [name for name in self.outputs if name not in self.wanted]
-        for count in range(1, len(others) + 1):
+        few = len(others) <= MAX_OTHERS
+        for count in range(1, len(others) + 1) if few else (len(others),):
             for more in combinations(others, count):
                 names = tuple(name for name in self.outputs if name in (*self.wanted, *more))
                 yield self._key(names), names
@@ -187,8 +191,15 @@ def _member(
     context: Context,
 ) -> Mapping[str, Reader]:
     """The stems that another backend gives of the same mixture: a separation of its own in the cache."""
-    identity = backend_named(backend).load().identity(settings, context)
-    own = replace(separation, backend=backend, settings=settings, context=context, identity=identity)
+    module = backend_named(backend).load()
+    own = replace(
+        separation,
+        backend=backend,
+        settings=settings,
+        context=context,
+        identity=module.identity(settings, context),
+        outputs=module.stem_names(settings, context.models),
+    )
     stems, _ = _cached(own, own.key, mixture, context.progress, warnings)
     if stems is None:
         shape = stemcache.Shape(own.wanted, mixture.sample_rate, mixture.channels, mixture.frames)
