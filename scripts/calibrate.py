@@ -2,7 +2,7 @@
 """How often `gbsep diagnose` finds a fault of known strength, and how often it finds one where there is none.
 
 Ten-second excerpts of true stems, as they are and with one fault each. The thresholds of measure.diagnose were set on
-the first two jams and on generated music (`--set calibration`); the table in the README is of the other two (`--set
+the first two jams and on generated music (`--set calibration`); the table in docs is of the other two (`--set
 report`). In both, each bass is heard with each guitar, as recorded, with the guitars tuned down by a tone and a
 fourth, and with the bass up a fifth and an octave. A fault is put only into excerpts in which it can be: low end can
 be missing where there is some, the high register thin where it is not all there is.
