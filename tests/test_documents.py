@@ -135,6 +135,11 @@ def test_a_readme_is_read_in_a_minute(name: str) -> None:
     assert len(text_of(name).splitlines()) <= README_LINES
 
 
+def test_the_readmes_count_the_effects() -> None:
+    assert f"{len(EFFECTS)} effects" in text_of("README.md")
+    assert f"이펙트 {len(EFFECTS)}가지" in text_of("README.ko.md")
+
+
 def test_the_picture_is_small() -> None:
     for picture in (ROOT / "docs" / "pictures").iterdir():
         assert 10_000 < picture.stat().st_size < PICTURE_BYTES, picture
