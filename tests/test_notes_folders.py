@@ -145,3 +145,25 @@ def test_silence_is_a_stem_without_notes(tmp_path: Path) -> None:
 
     write(tmp_path / "bass.wav", Audio(np.zeros((1, 8000), np.float32), 8000), OutputFormat("wav", "16"))
     assert run("notes", tmp_path / "bass.wav").stderr.endswith("no notes were heard\n")
+
+
+def test_the_page_shows_the_notes_that_are_kept(out: Path, kept: Line) -> None:
+    from gbsep.report.page import song_model
+    from gbsep.report.songs import collect
+
+    (song,) = collect(out)
+    sources = {source["name"]: source["written"] for source in song_model(song, str)["sources"]}
+    assert [pitch for _, _, pitch, _ in sources["bass"]] == [note.midi for note in kept.notes]
+    assert sources["guitar"] == []
+
+
+def test_a_broken_file_of_notes_stops_no_page(out: Path, kept: Line) -> None:
+    from gbsep.report.songs import collect
+
+    path = out / "bass" / "exp002" / "guitar.notes.csv"
+    path.write_text("nonsense")
+    try:
+        (song,) = collect(out)
+    finally:
+        path.unlink()
+    assert all(source.written == () for source in song.sources if source.name == "guitar")

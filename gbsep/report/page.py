@@ -66,6 +66,7 @@ def song_model(song: Song, link: Link) -> dict[str, Any]:
             "gain_db": round(gain_db, 3),
             "silent": source.levels.peak_dbfs < SILENCE_DBFS,
             "file": link(source.file) if source.file else None,
+            "written": [[note.onset_s, note.end_s, note.midi, note.confidence] for note in source.written],
         }
 
     rates = [source.shape[0] for source in song.sources]

@@ -10,18 +10,20 @@ import math
 import os
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from ..audio import Reader
-from ..errors import OutputError, exact, exact_sum
+from ..errors import OutputError, SmallFileError, exact, exact_sum
 from ..io.read import open_reader
 from ..measure import levels
 from ..measure.figures import COLUMNS
 from ..measure.levels import Levels
+from ..notes import files as note_files
 from ..notes.folders import score_folder
+from ..notes.line import Note as WrittenNote
 from ..shelf import batch, record, review
 from ..shelf.measured import evaluate_folder
 from ..shelf.record import FindingRow, Record
@@ -40,7 +42,8 @@ class Source:
     """One sound of a song: its mixture, a stem or the residual of a render, or a true stem.
 
     `kind` is one of these: mixture, stem, residual, reference. `file` is what a reader of the report may open, and
-    `made_of` are the files that it is the sum of, `part` the excerpt of them.
+    `made_of` are the files that it is the sum of, `part` the excerpt of them. `written` are the notes of a stem, where
+    they are kept beside it.
     """
 
     name: str
@@ -50,6 +53,7 @@ class Source:
     known: Levels | None = None
     made_of: tuple[Path, ...] = ()
     part: tuple[float, float | None] = (0.0, None)
+    written: tuple[WrittenNote, ...] = ()
 
     @cached_property
     def levels(self) -> Levels:
@@ -211,7 +215,8 @@ def _render(folder: StemFolder, references: Path | None) -> Render:
             **({} if record.diagnoses is None else {"findings": sum(row.stem == stem for row in record.diagnoses)}),
         }
         path = folder.path / row.file
-        sources.append(Source(stem, "stem", partial(open_reader, path), path, _levels(row.after), (path,)))
+        source = Source(stem, "stem", partial(open_reader, path), path, _levels(row.after), (path,))
+        sources.append(replace(source, written=_written(folder.path, stem)))
     residual = record.residual
     if residual.file:
         path = folder.path / residual.file
@@ -221,6 +226,15 @@ def _render(folder: StemFolder, references: Path | None) -> Render:
         remarks.append(f"none of its stems is among the true ones in {references.name}: stems are paired by name")
     findings, remarks = record.diagnoses or (), [*record.warnings, *record.notes, *remarks]
     return Render(folder.path.name, record, folder.path, tuple(sources), figures, findings, tuple(remarks))
+
+
+def _written(folder: Path, stem: str) -> tuple[WrittenNote, ...]:
+    """The notes of a stem that are kept in its folder; of a file that holds none, none."""
+    kept = note_files.kept_beside(folder, stem)
+    try:
+        return note_files.read(kept, stem).notes if kept else ()
+    except SmallFileError:
+        return ()
 
 
 def _mixture(folder: StemFolder) -> Source | None:

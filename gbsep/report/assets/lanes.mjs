@@ -6,6 +6,7 @@ import { REFERENCE, choose, goTo, labelOf, listen, placeOf, rendersOf, shortOf, 
 import { colours, hueOf, picture, pitchName } from "./spectrogram.mjs";
 import { load, player, report, state } from "./state.mjs";
 import { dark } from "./theme.mjs";
+import { drawNotes, noteAt } from "./written.mjs";
 
 export const pictures = new Map();
 
@@ -118,6 +119,7 @@ export function draw() {
       brush.imageSmoothingQuality = "high";
       brush.drawImage(image, 0, 0, image.width, image.height,
         (-state.view.start / span) * canvas.width, 0, (seconds / span) * canvas.width, canvas.height);
+      if (!state.blind) drawNotes(brush, state.song.sources[id].written, scale);
     }
     mark(markers, id);
   }
@@ -188,7 +190,8 @@ function steer(plot, id) {
     const box = plot.getBoundingClientRect();
     const high = 1 - (event.clientY - box.top) / box.height;
     const hz = state.song.hz[Math.min(state.song.hz.length - 1, Math.max(0, Math.floor(high * state.song.hz.length)))];
-    document.getElementById("hover").textContent = `${clock(timeAt(event))} · ${pitchName(hz)}`;
+    const note = state.blind ? "" : noteAt(state.song.sources[id], timeAt(event));
+    document.getElementById("hover").textContent = `${clock(timeAt(event))} · ${pitchName(hz)}${note && ` · plays ${note}`}`;
     if (from && (from.dragged || Math.abs(event.clientX - from.x) > 6)) {
       from.dragged = true;
       showLoop({ start: Math.min(from.time, timeAt(event)), end: Math.max(from.time, timeAt(event)) });
