@@ -58,6 +58,44 @@ def by_pyin(audio: Audio) -> Line:
     return Line(tuple(notes), len(mono) / rate)
 
 
+def by_basic_pitch(path: Path) -> Listener:
+    """basic-pitch's network in ONNX with its thresholds, without its search for notes that have no onset."""
+    import librosa
+    import onnxruntime
+    from scipy.signal import argrelmax
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    (given,) = session.get_inputs()
+    rate, hop, window, edge = 22050, 256, 43844, 15
+
+    def listen(audio: Audio) -> Line:
+        mono = librosa.resample(audio.samples.mean(axis=0), orig_sr=audio.sample_rate, target_sr=rate)
+        padded = np.pad(mono, (edge * hop, window))
+        step = window - 2 * edge * hop
+        at_s, sounding, beginning = [], [], []
+        for first in range(0, len(mono), step):
+            piece = padded[np.newaxis, first : first + window, np.newaxis].astype(np.float32)
+            names = ["StatefulPartitionedCall:1", "StatefulPartitionedCall:2"]
+            frames, onsets = (part[0, edge:-edge] for part in session.run(names, {given.name: piece}))
+            inside = np.arange(len(frames)) * hop < step
+            at_s.append((first + hop * np.arange(len(frames))[inside]) / rate)
+            sounding.append(frames[inside])
+            beginning.append(onsets[inside])
+        seconds, frames, onsets = map(np.concatenate, (at_s, sounding, beginning))
+        notes = []
+        for frame, pitch in zip(*argrelmax(onsets, axis=0), strict=True):
+            if onsets[frame, pitch] >= 0.5:
+                quiet = frames[frame + 1 :, pitch] < 0.3
+                runs = np.convolve(quiet, np.ones(11), "valid") == 11
+                length = int(np.argmax(runs)) if runs.any() else len(quiet)
+                if length > 11:
+                    end = min(frame + 1 + length, len(seconds) - 1)
+                    notes.append(Note(float(seconds[frame]), float(seconds[end]), int(pitch) + 21))
+        return Line(tuple(sorted(notes, key=lambda note: note.onset_s)), len(mono) / rate)
+
+    return listen
+
+
 def truth(jam: Path) -> Line:
     return files.read(jam / "notes.csv")
 
@@ -110,8 +148,11 @@ def invented(data: Path, listen: Listener) -> None:
 @click.command(help=__doc__)
 @click.option("--data", type=click.Path(path_type=Path, exists=True), default=DATA, help="Folder that holds jams/.")
 @click.option("--baseline/--no-baseline", default=True, show_default=True, help="pYIN too, which takes minutes.")
+@click.option(
+    "--basic-pitch", "other", type=click.Path(path_type=Path, exists=True), help="nmp.onnx of the package basic-pitch."
+)
 @click.option("--weights", type=click.Path(path_type=Path, exists=True), multiple=True, help="Weights beside them.")
-def command(data: Path, baseline: bool, weights: tuple[Path, ...]) -> None:
+def command(data: Path, baseline: bool, other: Path | None, weights: tuple[Path, ...]) -> None:
     folders = sorted(path.parent for path in (data / "jams").glob("*/notes.csv"))
     lines = [truth(folder) for folder in folders]
     listeners: dict[str, Listener] = {"held out": by_network(HELD_OUT_NOTES), "shipped": by_network(hear.WEIGHTS)}
@@ -124,6 +165,9 @@ def command(data: Path, baseline: bool, weights: tuple[Path, ...]) -> None:
     for title, heard in sounds.items():
         for label, listen in listeners.items():
             measure(f"{title}, {label}", listen, heard, lines)
+    if other is not None:
+        for title, heard in sounds.items():
+            measure(f"{title}, basic-pitch", by_basic_pitch(other), heard, lines)
     if baseline:
         measure("true stem, pYIN and onsets", by_pyin, stems, lines)
     click.echo("")
