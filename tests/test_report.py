@@ -378,7 +378,7 @@ def test_a_report_says_what_is_unreviewed_and_what_failed(
     review.save(tmp_path / "out/a", Review(status="accepted"))
     capsys.readouterr()
     assert exit_code("render", tmp_path / "in", *words) == 1
-    assert f"1 unreviewed; gbsep review {tmp_path / 'out'}" in capsys.readouterr().err
+    assert f"1 unreviewed; gbsep review {tmp_path / 'out'} opens them" in capsys.readouterr().out
     assert json.loads((tmp_path / "out/batch.json").read_text())["unreviewed"] == ["b"]
     assert exit_code("report", tmp_path / "out") == 0
     told = capsys.readouterr().out

@@ -146,7 +146,11 @@ def get(names: tuple[str, ...]) -> None:
 @click.option("--name", help="What to call it; by default what the file is called, or its published name.")
 @debug_option
 def add_model(file: Path, config: Path | None, name: str | None) -> None:
-    """Bring a checkpoint (.ckpt with its .yaml) into gbsep's own folder, if gbsep can run it."""
+    """Bring a checkpoint (.ckpt with its .yaml) into gbsep's own folder, if gbsep can run it.
+
+    \b
+    gbsep models add BS-Rofo-SW-Fixed.ckpt --name sw
+    """
     from ..separation.msst.add import add
 
     try:
