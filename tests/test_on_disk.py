@@ -193,7 +193,7 @@ def test_stems_are_known_by_what_they_are(song: Path, tmp_path: Path, typed: Any
     assert code == 0
     assert "render in/song.wav" in out
     assert "take" not in out
-    assert "as stems that gbsep made; name a file itself to render it: in/take.flac, in/take.mp3" in said
+    assert "skipped, stems that gbsep made; name one to render it: in/take.flac, in/take.mp3, in/take.wav" in said
     code, out, _ = typed("render", "in/take.wav", "-p", "exp002", "--dry-run")
     assert (code, "render in/take.wav" in out) == (0, True)
 
