@@ -300,8 +300,8 @@ def test_the_card_describes_the_shipped_file():
     assert EMBEDDED.stat().st_size < 20_000_000
     assert {"licence", "seed", "steps", "final_error_db", "instruments", "credits", "quality"} <= set(card)
     assert card["licence"] == catalogue.EMBEDDED.licence
-    credits = Path(train.__file__).with_name("CREDITS.md").read_text(encoding="utf-8").splitlines()
-    assert card["credits"] == credits[: len(card["credits"])], "what later networks were taught on stands below"
+    listed = Path(train.__file__).with_name("CREDITS.md").read_text(encoding="utf-8").splitlines()
+    assert card["credits"] == listed[: len(card["credits"])], "what later networks were taught on stands below"
     assert card["held_out"]["sha256"] == hashlib.sha256(HELD_OUT.read_bytes()).hexdigest()
 
 
