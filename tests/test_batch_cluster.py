@@ -357,3 +357,10 @@ def test_file_systems_that_are_not_there_are_named() -> None:
         remote.fetch("nofs://a/b.wav")
     with pytest.raises(OutputError, match="nofs://a/b: cannot be looked at: Protocol not known: nofs"):
         remote.mirror("nofs://a/b", Path("anywhere"))
+
+
+def test_a_url_of_no_folder_is_refused_and_one_in_any_letters_is_named(album: Path) -> None:
+    for url in ("file://", "file:///", "FILE:////"):
+        with pytest.raises(OutputError, match="names no folder"):
+            plan_to(url, [album / "1.wav"])
+    assert remote.path_of("memory://\ud800/\udcff.wav").parts == ("_", "_.wav")

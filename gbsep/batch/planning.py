@@ -112,6 +112,7 @@ def plan(
     """
     options = options or Options()
     if destination is not None:
+        remote.check_destination(destination)
         if not options.dry_run:
             remote.sweep()
         options = replace(options, out=remote.stand_in_for(destination))

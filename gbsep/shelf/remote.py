@@ -60,7 +60,7 @@ def path_of(url: str) -> Path:
     >>> path_of("https://host/album/a%20song.wav?key=1").parts
     ('host', 'album', 'a song.wav')
     """
-    parts = urlsplit(url)
+    parts = urlsplit(re.sub("[\ud800-\udfff]", "_", url))
     return Path(parts.netloc) / unquote(parts.path).lstrip("/")
 
 
@@ -182,6 +182,12 @@ def _kept() -> list[tuple[float, int, Path]]:
 
 
 # Outputs
+
+
+def check_destination(url: str) -> None:
+    """Raise OutputError for a URL that would spread renders over the top of a disk."""
+    if re.fullmatch(r"(file|local):/*", url, re.IGNORECASE):
+        raise OutputError(url, "names no folder; add one, as in file:///home/me/stems")
 
 
 def stand_in_for(url: str) -> Path:
