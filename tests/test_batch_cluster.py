@@ -363,4 +363,7 @@ def test_a_url_of_no_folder_is_refused_and_one_in_any_letters_is_named(album: Pa
     for url in ("file://", "file:///", "FILE:////"):
         with pytest.raises(OutputError, match="names no folder"):
             plan_to(url, [album / "1.wav"])
+    for url in ("file:///../../etc", "memory://out/%2e%2e/etc"):
+        with pytest.raises(OutputError, match=r"climbs out of its folder"):
+            plan_to(url, [album / "1.wav"])
     assert remote.path_of("memory://\ud800/\udcff.wav").parts == ("_", "_.wav")

@@ -185,7 +185,9 @@ def _kept() -> list[tuple[float, int, Path]]:
 
 
 def check_destination(url: str) -> None:
-    """Raise OutputError for a URL that would spread renders over the top of a disk."""
+    """Raise OutputError for a URL that names the top of a disk, or climbs with `..` to where nobody can foresee."""
+    if ".." in unquote(url).split("/"):
+        raise OutputError(url, "climbs out of its folder with ..; name the folder itself")
     if re.fullmatch(r"(file|local):/*", url, re.IGNORECASE):
         raise OutputError(url, "names no folder; add one, as in file:///home/me/stems")
 
