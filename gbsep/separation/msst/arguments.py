@@ -7,6 +7,7 @@ before the network is compared with the tensors of its checkpoint.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
@@ -94,8 +95,9 @@ class _Roformer(StrictModel):
             )
         return self
 
+    @abstractmethod
     def bands(self) -> int:
-        raise NotImplementedError
+        """Into how many bands the spectrum is cut."""
 
 
 class BSRoformer(_Roformer):
