@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
+from ..audio import Reader
 from ..errors import SeparationFailed
 
 Forward = Callable[[np.ndarray], np.ndarray]
@@ -15,6 +16,21 @@ Forward = Callable[[np.ndarray], np.ndarray]
 
 GPU_BATCH_S = 64.0
 """Seconds of audio in one batch on a GPU."""
+
+
+def at_rate(
+    reader: Reader, rate: int, channels: int, separate: Callable[[Reader], Iterator[np.ndarray]]
+) -> Iterator[np.ndarray]:
+    """What `separate` gives for the recording at `rate` Hz, brought back to the recording's own rate.
+
+    Blocks have the shape (channels, frames).
+    """
+    if reader.sample_rate == rate:
+        return separate(reader)
+    from ..io.resample import resample, resample_blocks
+
+    stacks = separate(resample(reader, rate))
+    return resample_blocks(stacks, rate, reader.sample_rate, channels, reader.frames)
 
 
 def torch_forward(network: Any, device: str, warn: Callable[[str], None], precision: str = "float32") -> Forward:

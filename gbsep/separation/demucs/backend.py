@@ -40,7 +40,7 @@ from ...models.package import load_package
 from ...models.verify import check_once
 from ..backend import Context
 from ..compute import pick_device, threads, versions
-from ..inference import GPU_BATCH_S, Forward, torch_forward
+from ..inference import GPU_BATCH_S, Forward, at_rate, torch_forward
 from ..settings import BackendSettings
 from ..weights import find, find_for
 from . import network as demucs_network
@@ -123,15 +123,8 @@ def run(reader: Reader, settings: Settings, context: Context) -> Iterator[dict[s
     found = find_for(context, settings.model, "demucs")
     torch.set_num_threads(threads())
     members = _members(found, settings, context)
-    sample_rate = members[0].network.samplerate
-    if reader.sample_rate == sample_rate:
-        stacks = _separate(reader, members, settings, context)
-    else:
-        from ...io.resample import resample, resample_blocks
-
-        stacks = _separate(resample(reader, sample_rate), members, settings, context)
-        channels = len(context.wanted) * reader.channels
-        stacks = resample_blocks(stacks, sample_rate, reader.sample_rate, channels, reader.frames)
+    rate, channels = members[0].network.samplerate, len(context.wanted) * reader.channels
+    stacks = at_rate(reader, rate, channels, lambda own: _separate(own, members, settings, context))
     for stack in stacks:
         stems = stack.reshape(len(context.wanted), reader.channels, -1)
         yield dict(zip(context.wanted, stems, strict=True))

@@ -33,7 +33,7 @@ from ...models.verify import check_once
 from ..backend import Context
 from ..compute import pick_device, threads, versions
 from ..demucs.segments import mean_and_std, window
-from ..inference import GPU_BATCH_S, Forward, torch_forward
+from ..inference import GPU_BATCH_S, Forward, at_rate, torch_forward
 from ..settings import BackendSettings
 from ..weights import find, find_for
 from . import network as networks
@@ -110,15 +110,8 @@ def run(reader: Reader, settings: Settings, context: Context) -> Iterator[dict[s
     found = find_for(context, settings.model, "msst")
     torch.set_num_threads(threads())
     voice = _voice(found, settings, context)
-    rate = voice.config.sample_rate
-    if reader.sample_rate == rate:
-        stacks = _separate(reader, voice, settings, context)
-    else:
-        from ...io.resample import resample, resample_blocks
-
-        stacks = _separate(resample(reader, rate), voice, settings, context)
-        channels = len(voice.rows) * reader.channels
-        stacks = resample_blocks(stacks, rate, reader.sample_rate, channels, reader.frames)
+    channels = len(voice.rows) * reader.channels
+    stacks = at_rate(reader, voice.config.sample_rate, channels, lambda own: _separate(own, voice, settings, context))
     take, at = window(reader.blocks()), 0
     for stack in stacks:
         stems = dict(zip(voice.made, stack.reshape(len(voice.rows), reader.channels, -1), strict=True))
