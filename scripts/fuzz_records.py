@@ -21,9 +21,9 @@ from gbsep.audio import Audio
 from gbsep.batch import planning
 from gbsep.preset.load import load_preset
 from gbsep.report import collect
+from gbsep.report.deciding import song_id
 from gbsep.report.log import write_log
 from gbsep.report.page import song_model
-from gbsep.report.server import song_id
 from gbsep.report.spectrogram import mel_db, mel_hz
 from gbsep.session.write import write_sessions
 from gbsep.shelf import batch as batch_report

@@ -16,11 +16,11 @@ import pytest
 import gbsep
 from gbsep.audio import Audio
 from gbsep.report import collect, write_report
-from gbsep.report.server import Server
 from gbsep.report.songs import Song
 from gbsep.shelf import review
 from gbsep.shelf.record import FindingRow
 from gbsep.shelf.review import Note, Review
+from gbsep.studio import Server
 
 from .browsing import RATE, Tab, chip, file_of, lane, samples
 
@@ -444,7 +444,7 @@ def test_a_missing_folder_of_sounds_is_said(browser: Any, report: Path, tmp_path
 
 @pytest.fixture
 def server(out: Path) -> Iterator[Server]:
-    server = Server(out)
+    server = Server(out=out)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield server

@@ -35,6 +35,7 @@ FLOORS = (
     {"notes"},
     {"rendering"},
     {"batch", "report", "session", "doctor"},
+    {"studio"},
     {"cli"},
     {"__init__", "__main__"},
 )
@@ -62,6 +63,8 @@ ONLY_IN = {
     "mido": {"notes"},
     "guitarpro": {"notes"},
     "mir_eval": {"notes"},
+    "starlette": {"studio"},
+    "uvicorn": {"studio"},
     "click": {"cli"},
     "rich": {"cli"},
 }

@@ -30,8 +30,9 @@ from .notes import notes
 from .plugins import plugins
 from .presets import presets
 from .render import apply_chain, render
-from .report import compare, report, review, sweep
+from .report import compare, report, sweep
 from .session import session
+from .studio import review, studio
 from .train import train
 from .watch import watch
 
@@ -112,6 +113,7 @@ def cli() -> None:
     gbsep render song.wav                   bass and guitar, into gbsep-out/
     gbsep render song.wav -p minus_bass     no bass, to play along
     gbsep render album/                     all songs; goes on where it was
+    gbsep studio                            drop a song, hear it apart: a page
     gbsep review gbsep-out                  hear, see, accept, write notes
     gbsep presets list                      what else there is, and what for
     gbsep demo                              a song with known stems, to try on
@@ -123,7 +125,7 @@ def cli() -> None:
 
 
 SECTIONS: dict[str, tuple[click.Command, ...]] = {
-    "Everyday": (render, watch, compare, review),
+    "Everyday": (render, studio, watch, compare, review),
     "Research": (notes, sweep, evaluate, diagnose, log, report),
     "DAW": (session, apply_chain, plugins),
     "Manage": (presets, effects, models, cache_group, train, demo, doctor, completion),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import webbrowser
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -266,40 +265,3 @@ def _figure(value: float | None) -> str:
 
 def _megabytes(path: Path) -> float:
     return sum(file.stat().st_size for file in ([path] if path.is_file() else path.rglob("*"))) / 1e6
-
-
-@command(short_help="Hear, see, accept, swap stems, write notes: a page.")
-@click.argument("out", metavar="OUT", type=click.Path(path_type=Path))
-@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port on 127.0.0.1. [default: a free one]")
-@click.option("--no-browser", is_flag=True, help="Print the address and do not open it.")
-@debug_option
-def review(out: Path, port: int, no_browser: bool) -> int:
-    """Show the renders below OUT in the browser, and keep what you decide.
-
-    Accept or reject a song, swap the stems of a render that took one for the
-    other, write a note at a time, choose the preset to use. It goes into
-    OUT/<track>/review.json at once, and the next gbsep render obeys. The page is
-    for this machine alone. Ctrl-C ends it.
-
-    \b
-    gbsep review gbsep-out
-    gbsep render song.wav                         obeys what was decided
-    """
-    from ..report.server import Server
-
-    try:
-        server = Server(out, port)
-    except (OSError, OverflowError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise ParameterError("port", port, f"cannot be used ({reason}); leave --port out for a free one") from None
-    try:
-        click.echo(server.address)
-        click.echo("Ctrl-C ends the review; what you decide is saved at once", err=True)
-        if not no_browser:
-            webbrowser.open(server.address)
-        server.serve_forever()
-    except KeyboardInterrupt:
-        click.echo("review ended", err=True)
-    finally:
-        server.server_close()
-    return 0

@@ -2,8 +2,8 @@
 
 The modules in assets/ are ECMAScript modules, each a file that imports names from others. Here each becomes a function
 that is called once and gives what it exports, in the order of the imports. For that, imports are written
-`import { name, other } from "./module.mjs";` and exports stand before a declaration; only functions and constants are
-exported.
+`import { name, other } from "./module.mjs";`, those of another room `"../../report/assets/module.mjs"`, and exports
+stand before a declaration; only functions and constants are exported.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from functools import cache
 from pathlib import Path
 
 FOLDER = Path(__file__).parent / "assets"
-IMPORT = re.compile(r'^import \{ ([\w, ]+) \} from "\./(\w+)\.mjs";$', re.MULTILINE)
+IMPORT = re.compile(r'^import \{ ([\w, ]+) \} from "(?:\./|\.\./\.\./report/assets/)(\w+)\.mjs";$', re.MULTILINE)
 EXPORT = re.compile(r"^export (?=(?:async )?(?:function|const) (\w+))", re.MULTILINE)
 OTHER = re.compile(r"^(?:import|export)\b.*$", re.MULTILINE)
 
 
 @cache
-def bundle(entry: str = "page") -> str:
-    """The script of a module and all that it imports, for a classic script element.
+def bundle(entry: str = "page", folders: tuple[Path, ...] = (FOLDER,)) -> str:
+    """The script of a module and all that it imports, for a classic script element; each lies in one of `folders`.
 
     Raises ValueError for an import in a circle, of a name that is not exported, or in another form.
     """
@@ -32,7 +32,8 @@ def bundle(entry: str = "page") -> str:
             raise ValueError(f"modules import each other in a circle: {' -> '.join([*above, name])}")
         if name in parts:
             return
-        text = (FOLDER / f"{name}.mjs").read_text(encoding="utf-8")
+        place = next((folder for folder in folders if (folder / f"{name}.mjs").is_file()), folders[0])
+        text = (place / f"{name}.mjs").read_text(encoding="utf-8")
         for names, other in IMPORT.findall(text):
             add(other, (*above, name))
             if missing := set(names.split(", ")) - exported[other]:

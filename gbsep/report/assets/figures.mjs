@@ -9,6 +9,8 @@ function best(track, key) {
   const better = report.columns[key].better;
   const values = rendersOf(track).map((index) => state.song.renders[index].figures[track]?.[key]).filter((one) => typeof one === "number");
   if (!better || values.length < 2) return null;
+  // What the diagnosis can find depends on the backend: its count is no contest between two of them.
+  if (key === "findings" && new Set(rendersOf(track).map((index) => state.song.renders[index].recipe.split(",")[0])).size > 1) return null;
   const top = better === "higher" ? Math.max(...values) : Math.min(...values);
   return values.every((value) => value === top) ? null : top;
 }

@@ -31,7 +31,7 @@ function build() {
   if (state.blind) {
     main.append(h("section.heading", {}, h("h1", { dir: "auto" }, state.song.name)), blindPanel(), listening());
   } else {
-    const parts = [overview(), heading(), report.served && reviewPanel(), state.song.renders.length > 0 && listening(), findings(), state.song.renders.length > 0 && figures(), sweep(), notes(), state.song.renders.length > 0 && recipes()];
+    const parts = [overview(), heading(), report.served && reviewPanel(), sweep(), state.song.renders.length > 0 && listening(), findings(), state.song.renders.length > 0 && figures(), notes(), state.song.renders.length > 0 && recipes()];
     main.append(...parts.filter(Boolean));
   }
   const top = header();
@@ -91,7 +91,7 @@ async function open(index) {
 Object.assign(page, { build, paint: () => state.song?.sources.length && paint(), refresh, open });
 watchKeys();
 addEventListener("resize", () => state.song?.sources.length && draw());
-watchSystem();
+watchSystem(() => page.paint());
 globalThis.gbsep = { player, open }; // for the console, and for tests
 open(0);
 requestAnimationFrame(animate);

@@ -1,11 +1,10 @@
 // @ts-check
 /* Dark or light: that of the system, until another is chosen. */
 
-import { page } from "./state.mjs";
-
 const systemIsLight = matchMedia("(prefers-color-scheme: light)");
 
 let theme = recall();
+let repaint = () => {};
 
 /* A browser may keep nothing for a page from a disk, and say so with an error. */
 function recall() {
@@ -27,7 +26,7 @@ function remember(value) {
 function dress() {
   const known = ["dark", "light"].includes(theme) ? theme : null;
   document.documentElement.dataset.theme = known ?? (systemIsLight.matches ? "light" : "dark");
-  page.paint();
+  repaint();
 }
 
 export const dark = () => document.documentElement.dataset.theme === "dark";
@@ -38,8 +37,9 @@ export function toggleTheme() {
   dress();
 }
 
-/* Dress the page, and again when the system turns to dark or light. */
-export function watchSystem() {
+/* Dress the page, and again when the system turns to dark or light; then it has to be painted anew. */
+export function watchSystem(paint) {
+  repaint = paint;
   systemIsLight.addEventListener("change", dress);
   dress();
 }

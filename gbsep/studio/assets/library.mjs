@@ -1,0 +1,134 @@
+// @ts-check
+/* The songs of the folder: dropped, chosen, listed; the queue of renders. */
+
+import { ask, post, upload } from "./api.mjs";
+import { clock, h, say } from "../../report/assets/dom.mjs";
+import { state, studio } from "./model.mjs";
+import { t } from "./words.mjs";
+
+let filter = "";
+
+export async function takeFiles(files) {
+  const audio = [...files].filter((file) => state.library.suffixes.some((suffix) => file.name.toLowerCase().endsWith(suffix)));
+  if (audio.length < files.length) say(`${[...files].find((file) => !audio.includes(file)).name}: ${state.library.suffixes.join(" ")}`);
+  let opened = false;
+  for (const file of audio) {
+    state.sending.set(file.name, 0);
+    studio.sidebar();
+    try {
+      const song = await upload(file, (fraction) => {
+        state.sending.set(file.name, fraction);
+        studio.sidebar();
+      });
+      state.sending.delete(file.name);
+      await studio.look();
+      if (!song.takes.includes(state.preset)) await separate([song.id]);
+      if (!opened) {
+        opened = true;
+        await studio.open(song.id, true);
+      }
+    } catch (error) {
+      state.sending.delete(file.name);
+      say(error.message);
+    }
+    studio.sidebar();
+  }
+}
+
+export async function separate(songs, more = {}) {
+  try {
+    await post("/api/jobs", { songs, preset: state.preset, ...more });
+    watchQueue();
+  } catch (error) {
+    say(error.message);
+  }
+}
+
+let watching = false;
+
+/* Look at the queue until nothing is at work. */
+export async function watchQueue() {
+  if (watching) return;
+  watching = true;
+  let before = new Map(state.jobs.filter((job) => !["waiting", "running"].includes(job.state)).map((job) => [job.number, job.state]));
+  let wait = 250;
+  for (;;) {
+    try {
+      const { jobs } = await ask("/api/jobs");
+      const changed = jobs.filter((job) => before.get(job.number) !== job.state);
+      state.jobs = jobs;
+      for (const job of changed) {
+        if (job.state === "failed") say(`${nameOf(job.song)}: ${job.error}`);
+        if (job.state === "done" && job.kind === "render" && state.song?.id === job.song) await studio.renew();
+      }
+      if (changed.some((job) => job.state === "done" && !job.first)) await studio.look();
+      before = new Map(jobs.map((job) => [job.number, job.state])); // what was not taken in is tried again
+      wait = 250;
+    } catch (error) {
+      say(error.message);
+      wait = 3000;
+    }
+    studio.sidebar();
+    if (!state.jobs.some((job) => ["waiting", "running"].includes(job.state)) && state.jobs.every((job) => before.get(job.number) === job.state)) break;
+    await new Promise((resolve) => setTimeout(resolve, wait));
+  }
+  watching = false;
+}
+
+export const nameOf = (id) => state.library.songs.find((one) => one.id === id)?.name ?? "";
+
+export function dropZone() {
+  const input = h("input.sr", { type: "file", id: "files", multiple: true, accept: state.library.suffixes.join(","), tabindex: "-1", "aria-label": t("choose"),
+    onchange: (event) => { takeFiles(event.target.files); event.target.value = ""; } });
+  return h("div.drop", { id: "drop" }, h("b", {}, t("drop")),
+    h("p.quiet", {}, t("dropMore")),
+    h("button.main", { type: "button", onclick: () => input.click() }, t("choose")), input);
+}
+
+export function watchDrops() {
+  addEventListener("dragover", (event) => {
+    if (!event.dataTransfer?.types.includes("Files")) return;
+    event.preventDefault();
+    document.body.classList.add("dropping");
+  });
+  addEventListener("dragleave", (event) => { if (!event.relatedTarget) document.body.classList.remove("dropping"); });
+  addEventListener("drop", (event) => {
+    document.body.classList.remove("dropping");
+    if (!event.dataTransfer?.files.length) return;
+    event.preventDefault();
+    takeFiles(event.dataTransfer.files);
+  });
+}
+
+export function songList() {
+  const search = h("input", { type: "search", id: "filter", placeholder: t("filter"), "aria-label": t("filter"), value: filter,
+    oninput: (event) => { filter = event.target.value; rows(); } });
+  const list = h("ul.songs", { id: "songlist", "aria-label": t("songs") });
+  const place = h("section.side", { "aria-label": t("songs") }, h("h2", {}, t("songs")), search, list);
+  rows(list);
+  return place;
+}
+
+function rows(list = document.getElementById("songlist")) {
+  const found = state.library.songs.filter((one) => one.name.toLowerCase().includes(filter.toLowerCase()));
+  list?.replaceChildren(...found.map((one) => {
+    const job = state.jobs.find((each) => each.song === one.id && ["running", "waiting"].includes(each.state));
+    const about = [clock(one.seconds, 0), one.takes.join(", "), one.findings ? `${one.findings} ${t("findings").toLowerCase()}` : null, job && t(job.state)];
+    return h("li", {}, h("button.song", { type: "button", "aria-current": one.id === state.song?.id ? "true" : null, onclick: () => studio.open(one.id) },
+      h("b", { dir: "auto" }, one.name), h("small.quiet", {}, about.filter(Boolean).join(" · "))));
+  }), ...Object.entries(state.library.unreadable).map(([name, why]) => h("li.failure", { dir: "auto" }, `${name}: ${why}`)));
+}
+
+export function queueList() {
+  const sending = [...state.sending].map(([name, fraction]) => h("li", {}, h("b", { dir: "auto" }, name),
+    h("progress", { max: "1", value: String(fraction), "aria-label": name })));
+  const shown = state.jobs.filter((job) => ["running", "waiting", "failed"].includes(job.state)).slice(-12);
+  return h("section.side", { id: "queue", "aria-label": t("queue"), hidden: !sending.length && !shown.length },
+    h("h2", {}, t("queue")),
+    h("ul.jobs", {}, sending, shown.map((job) => h("li", { "data-state": job.state },
+      h("b", { dir: "auto" }, nameOf(job.song)),
+      h("small.quiet", {}, [job.kind === "mix" && t("playAlong"), job.preset, job.first && t("first"), t(job.state), job.left_s !== null && `${clock(job.left_s, 0)} ${t("left")}`].filter(Boolean).join(" · ")),
+      job.state === "running" && h("progress", { max: "1", value: String(job.fraction), "aria-label": nameOf(job.song) }),
+      job.state === "failed" ? h("small.failure", {}, job.error)
+        : h("button.plain.small", { type: "button", "aria-label": `${t("cancel")} ${nameOf(job.song)}`, onclick: () => post(`/api/jobs/${job.number}/cancel`, {}).then(watchQueue, (error) => say(error.message)) }, "✕")))));
+}

@@ -1,0 +1,83 @@
+// @ts-check
+/* What the studio shows and what sounds: the one place where modules share what changes. */
+
+import { createDeck } from "./deck.mjs";
+import { say } from "../../report/assets/dom.mjs";
+
+/**
+ * library: what lies in the folder; jobs: the queue; song: the song that is open, its model of the server in `model`.
+ * strips: {name: {gain_db, pan, mute, solo}}; mixtureOnly: whether the mixture is heard in place of the strips.
+ * view: the seconds that the lanes show; picture: "mel" or "wave". chains: {stem: chain} as turned; past, future: of it.
+ */
+export const state = {
+  library: { songs: [], presets: [], unreadable: {}, suffixes: [] }, jobs: [], song: null, take: null, preset: "default",
+  strips: {}, mixtureOnly: false, view: { start: 0, end: 1 }, picture: "mel", tempo: null, countIn: 0,
+  chains: {}, rendered: {}, past: [], future: [], original: false, stem: null, effects: {}, panel: "chain", sending: new Map(),
+};
+
+/* What parts ask of others; studio.mjs fills it. */
+export const studio = {
+  build() {}, lanes() {}, refresh() {}, sidebar() {}, transport() {}, panels() {},
+  /** @param {string} id of a song */
+  async open(id) {},
+  /** Songs and presets anew. */
+  async look() {},
+  /** The model of the open song anew, and its best take. */
+  async renew() {},
+};
+
+export const deck = createDeck((fully, error) => {
+  if (error) say(error.message);
+  if (fully) studio.refresh();
+});
+
+export const tracksOf = (take) => take?.tracks.map((one) => one.name) ?? [];
+
+export function stripOf(name) {
+  state.strips[name] ??= { gain_db: 0, pan: 0, mute: false, solo: false };
+  return state.strips[name];
+}
+
+export const isHeard = (name) => {
+  const soloed = tracksOf(state.take).some((one) => stripOf(one).solo);
+  return !stripOf(name).mute && (!soloed || stripOf(name).solo);
+};
+
+const amplitude = (db) => (db <= -60 ? 0 : 10 ** (db / 20));
+
+/* Left and right of a strip: the pan turns the other side down, as a mix that is taken home does. */
+function sides(gain, pan) {
+  return [gain * Math.cos((Math.max(0, pan) * Math.PI) / 2), gain * Math.cos((Math.max(0, -pan) * Math.PI) / 2)];
+}
+
+/* How loud the strips are together, in LUFS: their powers added. */
+function loudnessOfMix() {
+  const power = state.take.tracks.reduce((sum, one) => {
+    const gain = isHeard(one.name) ? amplitude(stripOf(one.name).gain_db) : 0;
+    return sum + (one.loudness_lufs === null ? 0 : gain ** 2 * 10 ** (one.loudness_lufs / 10));
+  }, 0);
+  return power > 0 ? 10 * Math.log10(power) : null;
+}
+
+function loudnessOfMixture() {
+  const power = state.take.tracks.reduce((sum, one) => sum + (one.loudness_lufs === null ? 0 : 10 ** (one.loudness_lufs / 10)), 0);
+  return power > 0 ? 10 * Math.log10(power) : null;
+}
+
+/* The gains of all tracks to the mixer. The mixture is as loud as the strips are together. */
+export function level() {
+  if (!state.take) return;
+  const levels = {};
+  for (const { name } of state.take.tracks) {
+    const strip = stripOf(name);
+    const gain = !state.mixtureOnly && isHeard(name) ? amplitude(strip.gain_db) : 0;
+    levels[name] = sides(gain, strip.pan);
+  }
+  const [mix, whole] = [loudnessOfMix(), loudnessOfMixture()];
+  const gain = mix === null || whole === null ? 1 : Math.min(2, 10 ** ((mix - whole) / 20));
+  levels.mixture = state.mixtureOnly ? [gain, gain] : [0, 0];
+  deck.setLevels(levels);
+}
+
+/* Stems first, what is left of the mixture last. */
+export const stemsOf = (take) => tracksOf(take).filter((name) => name !== "residual");

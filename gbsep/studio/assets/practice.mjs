@@ -1,0 +1,136 @@
+// @ts-check
+/* The transport and what one practises with: loop, speed, pitch, count-in, tempo and key. */
+
+import { ask } from "./api.mjs";
+import { clock, h, say } from "../../report/assets/dom.mjs";
+import { deck, state, studio } from "./model.mjs";
+import { follow } from "./timeline.mjs";
+import { t } from "./words.mjs";
+
+const SPEEDS = [0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1, 1.1, 1.2, 1.3];
+
+export function transport() {
+  const seek = h("input.seek", { type: "range", min: "0", max: String(state.song.seconds), step: "0.01", value: "0", id: "seek", "aria-label": t("seek"),
+    oninput: (event) => deck.seek(Number(event.target.value)) });
+  return h("footer.transport", { "aria-label": t("player") },
+    h("div.row", {},
+      h("button.round", { type: "button", id: "play", "aria-label": t("play"), onclick: toggle }, h("span", { "aria-hidden": "true" }, "▶")),
+      h("div.now", {}, h("output", { id: "time" }, "0:00.0"), h("small.quiet", { id: "waiting", role: "status" }, "")),
+      seek,
+      h("label.volume", {}, h("span.sr", {}, t("volume")),
+        h("input", { type: "range", min: "0", max: "1", step: "0.01", value: "1", oninput: (event) => deck.setVolume(event.target.value ** 2) }))),
+    h("div.row.practice", { role: "group", "aria-label": t("practice") },
+      h("span.group", {},
+        h("button.plain", { type: "button", id: "loopA", "aria-label": t("loopStart"), onclick: () => edge("start") }, "A"),
+        h("button.plain", { type: "button", id: "loopB", "aria-label": t("loopEnd"), onclick: () => edge("end") }, "B"),
+        h("button.plain", { type: "button", id: "bars", onclick: fourBars }, t("bars4")),
+        h("button.plain", { type: "button", id: "loopOff", onclick: () => deck.setLoop(null) }, t("loopOff"))),
+      choice("speed", t("speed"), SPEEDS.map((one) => [one, `${Math.round(100 * one)} %`]), deck.setting.speed, (value) => turn({ speed: Number(value) })),
+      choice("pitch", t("pitch"), Array.from({ length: 25 }, (_, index) => 12 - index).map((one) => [one, one > 0 ? `+${one}` : String(one)]), deck.setting.semitones, (value) => turn({ semitones: Number(value) })),
+      choice("countin", t("countIn"), [[0, "–"], [2, "2"], [3, "3"], [4, "4"], [8, "8"]], state.countIn, (value) => { state.countIn = Number(value); }),
+      h("label.field", {}, h("span", {}, t("tempo")), h("input", { type: "number", id: "bpm", min: "20", max: "400", step: "0.1", value: state.tempo?.bpm ?? "", oninput: (event) => correct({ bpm: Number(event.target.value) || null }) })),
+      h("label.field", {}, h("span", {}, t("key")), h("input", { type: "text", id: "key", size: "8", maxlength: "20", value: state.tempo?.key ?? "", oninput: (event) => correct({ key: event.target.value }) }))));
+}
+
+function choice(id, label, options, chosen, pick) {
+  return h("label.field", {}, h("span", {}, label), h("select", { id, onchange: (event) => pick(event.target.value) },
+    options.map(([value, text]) => h("option", { value: String(value), selected: value === chosen }, text))));
+}
+
+function correct(values) {
+  state.tempo = { beats: [], bpm: null, key: null, ...state.tempo, ...values };
+  if (values.bpm) { // an even grid from the first beat on
+    const first = state.tempo.beats[0] ?? 0;
+    state.tempo.beats = Array.from({ length: Math.min(5000, Math.floor(((state.song.seconds - first) * values.bpm) / 60)) }, (_, index) => first + (60 * index) / values.bpm);
+  }
+  follow(true);
+}
+
+export async function tellTempo() {
+  const mine = state.song.id;
+  try {
+    const found = await ask(`/api/songs/${mine}/tempo`);
+    if (state.song.id !== mine) return;
+    state.tempo = found;
+    const [bpm, key] = [document.getElementById("bpm"), document.getElementById("key")];
+    if (bpm && document.activeElement !== bpm) /** @type {any} */ (bpm).value = found.bpm ?? "";
+    if (key && document.activeElement !== key) /** @type {any} */ (key).value = found.key ?? "";
+    studio.refresh();
+  } catch (error) {
+    say(error.message);
+  }
+}
+
+const beat = () => 60 / (state.tempo?.bpm || 120);
+
+export function toggle() {
+  if (deck.playing) deck.pause();
+  else deck.play(state.countIn ? { count: state.countIn, seconds: beat() } : null);
+  refreshTransport();
+}
+
+export function turn(values) {
+  deck.setSpeed({ ...deck.setting, ...values });
+  for (const [id, value] of [["speed", deck.setting.speed], ["pitch", deck.setting.semitones]]) {
+    const field = document.getElementById(id);
+    if (field) /** @type {any} */ (field).value = String(value);
+  }
+}
+
+export function faster(by) {
+  const at = SPEEDS.findIndex((one) => one >= deck.setting.speed - 1e-9);
+  turn({ speed: SPEEDS[Math.min(SPEEDS.length - 1, Math.max(0, at + by))] });
+}
+
+export function higher(by) {
+  turn({ semitones: Math.min(12, Math.max(-12, deck.setting.semitones + by)) });
+}
+
+export function edge(which) {
+  const here = deck.seconds;
+  const range = deck.loop ?? { start: 0, end: state.song.seconds };
+  const fresh = { ...range, [which]: here };
+  if (fresh.end - fresh.start > 0.1) deck.setLoop(fresh);
+}
+
+/* Four bars of four beats from the beat before the playhead. */
+export function fourBars() {
+  const beats = state.tempo?.beats ?? [];
+  const index = Math.max(0, beats.findLastIndex((one) => one <= deck.seconds + 0.05));
+  const start = beats[index] ?? deck.seconds;
+  const end = beats[index + 16] ?? start + 16 * beat();
+  deck.setLoop({ start, end: Math.min(state.song.seconds, end) });
+  deck.seek(start);
+}
+
+export function skip(seconds) {
+  const range = deck.loop;
+  const at = deck.seconds + seconds;
+  if (!range) deck.seek(at);
+  else deck.seek(range.start + ((((at - range.start) % (range.end - range.start)) + (range.end - range.start)) % (range.end - range.start)));
+}
+
+export function refreshTransport() {
+  const play = document.getElementById("play");
+  if (!play) return;
+  play.setAttribute("aria-label", t(deck.playing ? "pause" : "play"));
+  play.firstChild.textContent = deck.playing ? "❚❚" : "▶";
+  const early = deck.take && deck.take.seconds < state.song.seconds - 0.5;
+  document.getElementById("waiting").textContent = deck.counting ? `${deck.counting} / ${state.countIn}` : deck.playing && deck.stalled ? t(early ? "waitingRest" : "working") : "";
+  document.getElementById("loopOff").toggleAttribute("disabled", !deck.loop);
+  tick();
+}
+
+let told = "";
+
+export function tick() {
+  const time = document.getElementById("time");
+  if (!time) return;
+  const text = `${clock(deck.seconds)} / ${clock(state.song.seconds, 0)}`;
+  if (text === told && time.textContent === text) return;
+  told = text;
+  time.textContent = text;
+  const seek = /** @type {any} */ (document.getElementById("seek"));
+  if (document.activeElement !== seek || deck.playing) seek.value = deck.seconds;
+  seek.setAttribute("aria-valuetext", clock(deck.seconds));
+}

@@ -1,0 +1,241 @@
+"""The studio in a real browser: the journeys of a bassist and of a producer, what is heard, and who can use it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+import gbsep
+from gbsep.audio import Audio
+from gbsep.shelf import record
+from gbsep.studio import Server
+
+RATE = 22050
+HOSTILE = "노래 '<img src=x onerror=hacked=1>' & 🎸"
+
+
+def song(seconds: float, seed: int = 0) -> Audio:
+    """A bass on every beat of 120 a minute, under noise that decays."""
+    time_s = np.arange(round(seconds * RATE)) / RATE
+    beat = np.exp(-6 * (time_s % 0.5))
+    noise = np.random.default_rng(seed).standard_normal((2, len(time_s)))
+    return Audio(0.3 * np.sin(2 * np.pi * 82.4 * time_s) * beat + 0.05 * noise * beat, RATE)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    api = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install gbsep[dev]")
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        pytest.skip("no Chromium: install it (apt-get install chromium) to test the pages for real")
+    with api.sync_playwright() as play:
+        chromium = play.chromium.launch(executable_path=path, args=["--autoplay-policy=no-user-gesture-required"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setattr("gbsep.studio.hand.Hand.warm", lambda self: None)
+    server = Server(tmp_path / "songs")
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+class Tab:
+    """A page of the studio, and all it said and asked for."""
+
+    def __init__(self, browser: Any, server: Server, **context: Any):
+        self.context = browser.new_context(**{"viewport": {"width": 1400, "height": 950}, **context})
+        self.context.set_default_timeout(200_000)
+        self.page = self.context.new_page()
+        self.said: list[str] = []
+        self.asked: list[str] = []
+        self.page.on("console", lambda message: self.said.append(message.text))
+        self.page.on("pageerror", lambda error: self.said.append(str(error)))
+        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.goto(server.address)
+        self.page.wait_for_selector("#drop button")
+        self.until("gbsep.state.library.presets.length > 0")
+
+    def until(self, wanted: str, seconds: float = 300) -> None:
+        end = time.monotonic() + seconds
+        while not self.page.evaluate(wanted):
+            assert time.monotonic() < end, (wanted, self.page.evaluate("gbsep.state.jobs"), self.said)
+            time.sleep(0.05)
+
+    def separate(self, preset: str) -> None:
+        self.page.select_option("#preset", preset)
+        self.page.click("#render")
+        self.until(f"gbsep.state.take?.name === {json.dumps(preset)}")
+
+    def hears(self) -> dict[str, float]:
+        """The peaks of the tracks, once sound has come."""
+        self.until(
+            "gbsep.deck.playing && !gbsep.deck.stalled && Object.values(gbsep.deck.peaks).some((one) => one > 0)"
+        )
+        time.sleep(0.4)
+        peaks: dict[str, float] = self.page.evaluate("""async () => {
+            const most = {};
+            for (let count = 0; count < 20; count += 1) {
+                const peaks = Object.entries(gbsep.deck.peaks);
+                for (const [name, peak] of peaks) most[name] = Math.max(most[name] ?? 0, peak);
+                await new Promise((resolve) => setTimeout(resolve, 50));
+            }
+            return most;
+        }""")
+        return peaks
+
+    def close(self, server: Server) -> None:
+        assert self.said == []
+        assert all(url.startswith((f"http://{server.host}/", "data:")) for url in self.asked)
+        self.context.close()
+
+
+def test_a_bassist_drops_a_song_loops_it_slowly_and_takes_the_play_along_home(
+    browser: Any, server: Server, tmp_path: Path
+) -> None:
+    path = tmp_path / f"{HOSTILE}.wav"
+    gbsep.write(path, song(30))
+    tab = Tab(browser, server)
+    page = tab.page
+    page.evaluate("gbsep.state.preset = 'exp002'")
+    page.set_input_files("#files", path)
+    tab.until("gbsep.state.take && gbsep.deck.playing")
+    first = page.evaluate("gbsep.state.take.name")
+    assert first in ("first~exp002", "exp002")
+    assert max(tab.hears().values()) > 0.01
+    tab.until("gbsep.state.take.name === 'exp002'")
+    page.click('[data-strip="bass"] [data-does="solo"]')
+    page.keyboard.press("Escape")
+    peaks = tab.hears()
+    assert peaks["bass"] > 0.05
+    assert peaks["guitar"] < 0.001
+    tab.until("gbsep.state.tempo !== null")
+    page.click("#bars")
+    loop = page.evaluate("gbsep.deck.loop")
+    assert loop["end"] - loop["start"] == pytest.approx(8, abs=0.4)
+    page.select_option("#speed", "0.7")
+    tab.until("gbsep.deck.setting.speed === 0.7 && gbsep.deck.playing && !gbsep.deck.stalled")
+    assert tab.hears()["bass"] > 0.02
+    page.click('[data-strip="bass"] [data-does="solo"]')
+    page.locator('[data-strip="bass"] .fader').fill("-12")
+    page.click("#tab-home")
+    page.check("#onlyloop")
+    page.click("#export")
+    page.wait_for_selector("#taken li a")
+    (place,) = (server.studio.out).glob("*/exp002@mix*")  # type: ignore[union-attr]
+    found = record.read(place)
+    assert found is not None
+    mix = found.overrides["mix"]
+    assert (mix["speed"], mix["strips"][0]["gain_db"]) == (0.7, -12.0)
+    assert soundfile.info(place / "mix.wav").duration == pytest.approx((loop["end"] - loop["start"]) / 0.7, abs=0.01)
+    assert page.evaluate("globalThis.hacked") is None
+    page.screenshot(path=tmp_path / "bassist.png", full_page=True)
+    tab.close(server)
+
+
+def test_a_producer_changes_the_chain_saves_it_renders_all_and_takes_the_session(
+    browser: Any, server: Server, tmp_path: Path
+) -> None:
+    paths = [tmp_path / f"song {number}.wav" for number in range(10)]
+    for number, path in enumerate(paths):
+        gbsep.write(path, song(4, number))
+    tab = Tab(browser, server)
+    page = tab.page
+    page.evaluate("gbsep.state.preset = 'exp002'")
+    page.set_input_files("#files", paths)
+    tab.until("gbsep.state.library.songs.filter((one) => one.takes.includes('exp002')).length === 10", 900)
+    tab.until("gbsep.state.take?.name === 'exp002'")
+    page.keyboard.press("Escape")
+    page.select_option("#effect", "HighpassFilter")
+    page.click("#add")
+    tab.until("gbsep.deck.take.tracks[0].voice !== '-'")
+    page.locator('[data-param="cutoff_frequency_hz"]').fill("0.9")
+    tab.until("gbsep.state.past.length === 2")
+    page.click("#undo")
+    page.click("#redo")
+    assert page.evaluate("gbsep.state.chains.bass[0].cutoff_frequency_hz") > 10_000
+    page.fill("#presetname", "thin bass")
+    page.click("#savepreset")
+    tab.until("gbsep.state.library.presets.some((one) => one.name === 'thin bass')")
+    tab.page.evaluate("gbsep.studio.build()")
+    page.click("#batch")
+    tab.until("gbsep.state.library.songs.every((one) => one.takes.includes('thin bass'))", 900)
+    tab.until("gbsep.state.take?.name === 'thin bass'")
+    gbsep.render(paths[0], server.studio.folder / "presets/thin bass.json", tmp_path / "apart", use_cache=False)  # type: ignore[union-attr]
+    for stem in ("bass", "guitar"):
+        here = server.studio.out / "song 0/thin bass" / f"{stem}.wav"  # type: ignore[union-attr]
+        assert here.read_bytes() == (tmp_path / "apart/song 0/thin bass" / f"{stem}.wav").read_bytes()
+    page.click("#tab-home")
+    page.click('[data-session="reaper"]')
+    page.wait_for_selector("#taken li a")
+    assert "song 0.rpp" in page.inner_text("#taken")
+    page.screenshot(path=tmp_path / "producer.png", full_page=True)
+    tab.close(server)
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        {"color_scheme": "dark"},
+        {"color_scheme": "light", "locale": "ko-KR"},
+        {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True},
+        {"viewport": {"width": 700, "height": 475}, "device_scale_factor": 2},
+    ],
+    ids=["dark", "korean", "phone", "zoomed"],
+)
+def test_everybody_can_use_it(browser: Any, server: Server, tmp_path: Path, look: dict[str, Any]) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="no axe: pip install gbsep[dev]")
+    server.studio.folder.mkdir(exist_ok=True)  # type: ignore[union-attr]
+    gbsep.write(server.studio.folder / "here.wav", song(4))  # type: ignore[union-attr]
+    tab = Tab(browser, server, **look)
+    page = tab.page
+    tab.until("gbsep.state.song !== null")
+    page.evaluate("gbsep.state.preset = 'exp002'; gbsep.studio.build()")
+    page.click("#render")
+    tab.until("gbsep.state.take?.name === 'exp002'")
+    if "locale" in look:
+        assert page.inner_text("#tab-home") == "가져가기"
+        assert page.evaluate("document.documentElement.lang") == "ko"
+    page.evaluate("gbsep.state.chains.bass.push({ effect: 'Compressor', ratio: 4 }); gbsep.studio.panels()")
+    for tab_name in ("chain", "home", "review"):
+        page.click(f"#tab-{tab_name}")
+        page.screenshot(path=tmp_path / f"{tab_name}.png", full_page=True)
+        found = axe.Axe().run(page).response["violations"]
+        grave = [(one["id"], one["nodes"][0]["html"]) for one in found if one["impact"] in ("serious", "critical")]
+        assert grave == []
+    if look.get("is_mobile"):
+        small = page.evaluate("""() => [...document.querySelectorAll("button, select, a, input")]
+            .filter((one) => !one.matches("[type=checkbox], .sr"))
+            .filter((one) => one.offsetParent && one.offsetHeight && !one.matches(".pin, .link"))
+            .filter((one) => one.offsetHeight < 44).map((one) => one.outerHTML.slice(0, 80))""")
+        assert small == []
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    tab.close(server)
+
+
+def test_every_word_stands_in_both_languages(browser: Any, server: Server) -> None:
+    tab = Tab(browser, server)
+    words = tab.page.evaluate("gbsep.table()")
+    assert len(words) > 80
+    assert [key for key, both in words.items() if len(both) != 2 or not all(both)] == []
+    assert [
+        key
+        for key, (english, _) in words.items()
+        if any(ord(letter) > 0x2FFF for letter in english) and key != "language"
+    ] == []
+    tab.close(server)
