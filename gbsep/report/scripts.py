@@ -19,11 +19,12 @@ OTHER = re.compile(r"^(?:import|export)\b.*$", re.MULTILINE)
 
 
 @cache
-def bundle(entry: str = "page", folders: tuple[Path, ...] = (FOLDER,)) -> str:
-    """The script of a module and all that it imports, for a classic script element; each lies in one of `folders`.
+def bundle(entry: str = "page", others: tuple[Path, ...] = ()) -> str:
+    """The script of a module and all that it imports, for a classic script element; each lies in `others` or FOLDER.
 
     Raises ValueError for an import in a circle, of a name that is not exported, or in another form.
     """
+    folders = (*others, FOLDER)
     parts: dict[str, str] = {}
     exported: dict[str, set[str]] = {}
 

@@ -18,7 +18,7 @@ def page(nonce: str) -> str:
         version=__version__,
         nonce=nonce,
         style=(SHARED / "style.css").read_text(encoding="utf-8") + (FOLDER / "studio.css").read_text(encoding="utf-8"),
-        script=bundle("studio", (FOLDER, SHARED)),
+        script=bundle("studio", (FOLDER,)),
     )
 
 

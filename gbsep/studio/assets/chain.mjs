@@ -155,7 +155,7 @@ function card(node, index, count) {
 }
 
 /* Where on the way of a knob a value lies, and back: by equal ratios where ears are. */
-const place = (param, value) => (param.logarithmic ? Math.log(value / param.low) / Math.log(param.high / param.low) : (value - param.low) / (param.high - param.low));
+const place = (param, value) => (param.logarithmic ? Math.log(Math.max(value, param.low) / param.low) / Math.log(param.high / param.low) : (value - param.low) / (param.high - param.low));
 const valueAt = (param, part) => {
   const value = param.logarithmic ? param.low * (param.high / param.low) ** part : param.low + part * (param.high - param.low);
   return param.kind === "int" ? Math.round(value) : Number(value.toPrecision(4));
@@ -163,7 +163,13 @@ const valueAt = (param, part) => {
 
 const shown = (param, value) => `${number(value, Math.abs(value) >= 100 || param.kind === "int" ? 0 : Math.abs(value) >= 10 ? 1 : 2)} ${param.unit}`.trim();
 
-function knob(node, index, param) {
+/* What a knob can reach: a cut-off has to lie below half the sample rate, and nobody hears it below 10 Hz. */
+function reachable(param) {
+  return param.cutoff ? { ...param, low: Math.max(10, param.low), high: Math.min(param.high, Math.floor(0.49 * state.song.sample_rate)) } : param;
+}
+
+function knob(node, index, wide) {
+  const param = reachable(wide);
   const value = node[param.name] ?? param.default;
   const label = `${node.effect} ${param.name}`;
   const set = (next, joined = "") => change((chain) => { chain[index][param.name] = next; }, joined);

@@ -252,8 +252,7 @@ export function createDeck(changed) {
       }
       if (!wish) {
         const number = Math.floor(told.position / piece());
-        get(number, [track]);
-        get(number + 1, [track]);
+        for (const one of [number, number + 1]) if (one * piece() < ended) get(one, [track]);
       }
     },
     setVolume(value) {
