@@ -67,6 +67,8 @@ def render(args: argparse.Namespace) -> None:
         instruments=players,
         sample_rate=Config().sample_rate,
         phrases=played,
+        agile=args.agile,
+        plain=args.plain,
     )
     # Forked workers share the instruments' memory.
     with ProcessPoolExecutor(args.jobs, get_context("fork"), _keep, (write,)) as workers:
@@ -257,6 +259,8 @@ def append(path: Path, row: dict) -> None:
 
 
 def main() -> None:
+    from gbsep.train.generator import AGILE, PLAIN
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
 
@@ -275,6 +279,8 @@ def main() -> None:
 
     one = commands.add_parser("render", parents=[who], help="render shards of stems")
     one.add_argument("--phrases", type=Path, help="folder of played guitar phrases, gtr_*.flac")
+    one.add_argument("--agile", type=float, default=AGILE, help="how often players leave their register, 0 to 1")
+    one.add_argument("--plain", type=float, default=PLAIN, help="how often one of the other songs is a plain one")
     one.add_argument("--shards", type=int, default=24)
     one.add_argument("--jobs", type=int, default=1, help="processes")
     one.set_defaults(run=render)

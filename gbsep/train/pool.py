@@ -27,7 +27,7 @@ from ..separation.compact.config import Config
 from ..separation.compact.graph import spectrum
 from ..separation.compact.tuning import tuning_cents
 from ..store import smallfiles
-from .generator import GUITARS, takes
+from .generator import AGILE, GUITARS, PLAIN, takes
 from .instruments import SAMPLE_RATE, Instrument
 
 TAKES_PER_SHARD = 64
@@ -57,13 +57,19 @@ def write_shard(
     instruments: Sequence[Instrument],
     sample_rate: int,
     phrases: Sequence[np.ndarray] = (),
+    agile: float = AGILE,
+    plain: float = PLAIN,
 ) -> Path:
-    """Render one shard at `sample_rate`; what is already there is kept."""
+    """Render one shard at `sample_rate`; what is already there is kept.
+
+    `agile` and `plain` are shares of songs, as for `generator.takes`.
+    """
     path = folder / f"{number:04d}.npy"
     if path.exists():
         return path
     folder.mkdir(parents=True, exist_ok=True)
-    made = list(islice(takes(seed * 100_003 + number, instruments, TAKE_S, phrases), TAKES_PER_SHARD))
+    music = takes(seed * 100_003 + number, instruments, TAKE_S, phrases, agile=agile, plain=plain)
+    made = list(islice(music, TAKES_PER_SHARD))
     stems = np.stack([as_int16(take.stems, SAMPLE_RATE, sample_rate) for take in made])
     about = {"seed": seed, "number": number, "sample_rate": sample_rate, "players": [take.players for take in made]}
     write_whole(path.with_suffix(".json"), json.dumps(about))
