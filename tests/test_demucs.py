@@ -1,5 +1,6 @@
 """Demucs, streamed: equal to demucs.apply.apply_model, only slower networks left out."""
 
+import contextlib
 import importlib.util
 import itertools
 import json
@@ -22,8 +23,10 @@ from gbsep.models.verify import trust
 from gbsep.separation import compute
 from gbsep.separation.backend import Context
 from gbsep.separation.demucs import backend as demucs
+from gbsep.separation.demucs import export as demucs_export
 from gbsep.separation.demucs import network as demucs_network
 from gbsep.separation.demucs import openvino as demucs_openvino
+from gbsep.separation.demucs import transform
 from gbsep.separation.inference import torch_forward
 
 from .networks import random_models
@@ -452,16 +455,63 @@ def test_openvino_gives_torchs_numbers(folder, rng, monkeypatch):
     assert len(list(folder.glob("sig0.*.xml"))) == len(list(folder.glob("sig0.*.bin"))) == 1
     for name in slow:
         assert 0 < error(fast[name], slow[name]) < 1e-5
-    monkeypatch.setattr(demucs_openvino, "_export", lambda *arguments: pytest.fail("exported again"))
+    monkeypatch.setattr(demucs_export, "_export", lambda *arguments: pytest.fail("exported again"))
     again = separate(folder, mixture, ("bass",), engine="auto")["bass"]
     assert again.tobytes() == fast["bass"].tobytes()
+
+
+@pytest.mark.parametrize(("n_fft", "frames"), [(4096, 11025), (512, 5000), (256, 256)])
+def test_spectra_are_those_of_demucs(rng, n_fft, frames):
+    network = transformer(nfft=n_fft)
+    mixture = rng.standard_normal((2, frames)).astype(np.float32)
+    with torch.inference_mode():
+        spectra = network._spec(torch.from_numpy(mixture[np.newaxis]))
+        theirs = network._magnitude(spectra)[0].numpy()
+        assert np.abs(transform.spectrum(mixture, n_fft) - theirs).max() < 1e-6 * np.abs(theirs).max()
+        estimate = rng.standard_normal((3, *theirs.shape)).astype(np.float32)
+        waves = network._ispec(network._mask(spectra, torch.from_numpy(estimate[np.newaxis])), frames)[0].numpy()
+    assert np.abs(transform.wave(estimate, frames) - waves).max() < 1e-6 * np.abs(waves).max()
+
+
+def test_a_kept_export_needs_no_torch(folder, rng):
+    pytest.importorskip("openvino")
+    mixture = noise(rng, 9000)
+    write(folder, transformer())
+    first = separate(folder, mixture, ("bass",), engine="openvino")["bass"]
+    np.save(folder / "mixture.npy", mixture)
+    program = (
+        "import sys; import numpy as np; from pathlib import Path; from gbsep.audio import Audio\n"
+        "from gbsep.separation.backend import Context; from gbsep.separation.demucs import backend as demucs\n"
+        f"folder = Path({str(folder)!r}); mixture = np.load(folder / 'mixture.npy')\n"
+        "context = Context(('bass',), np.random.default_rng(0), 'cpu', folder)\n"
+        f"blocks = demucs.run(Audio(mixture, {RATE}).reader(), demucs.Settings(), context)\n"
+        "np.save(folder / 'bass.npy', np.concatenate([block['bass'] for block in blocks], axis=1))\n"
+        "print([name for name in ('torch', 'demucs') if name in sys.modules])"
+    )
+    assert subprocess.check_output([sys.executable, "-c", program], text=True).strip() == "[]"
+    assert error(np.load(folder / "bass.npy"), first) < 1e-6
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"sources": ["bass"], "sample_rate": 8000, "frames": 1e9, "n_fft": 512}'])
+def test_an_export_that_was_changed_is_none(folder, rng, text):
+    pytest.importorskip("openvino")
+    mixture = noise(rng, 9000)
+    write(folder, transformer())
+    separate(folder, mixture, ("bass",), engine="openvino")
+    (about,), (graph,) = folder.glob("sig0.*.json"), folder.glob("sig0.*.xml")
+    assert demucs_openvino.kept(graph).sources == tuple(SOURCES)
+    about.write_text(text)
+    assert demucs_openvino.kept(graph) is None
+    with contextlib.suppress(BackendError):
+        trust(about)
+    assert demucs_openvino.kept(graph) is None
 
 
 def test_openvino_that_fails_leaves_it_to_torch(folder, rng, monkeypatch):
     pytest.importorskip("openvino")
     mixture = noise(rng, 9000)
     write(folder, transformer())
-    monkeypatch.setattr(demucs_openvino, "_export", lambda *arguments: (_ for _ in ()).throw(RuntimeError("no\nop")))
+    monkeypatch.setattr(demucs_export, "_export", lambda *arguments: (_ for _ in ()).throw(RuntimeError("no\nop")))
     told = []
     context = Context(("bass",), np.random.default_rng(0), "cpu", folder, warn=told.append)
     blocks = list(demucs.run(Audio(mixture, RATE).reader(), demucs.Settings(), context))

@@ -85,7 +85,7 @@ BOUND_BY_TESTS: dict[str, tuple[str, str]] = {
     "separation.compact.network": ("_harmonic_maps", "a map whose entries are known beforehand"),
     "separation.compute": ("_may_have_cuda _may_have_mps", "processors that this machine lacks"),
     "separation.demucs.backend": ("_batch", "how many segments go at once, which changes no result"),
-    "separation.demucs.openvino": ("_export", "an export that fails or takes long"),
+    "separation.demucs.export": ("_export", "an export that fails or takes long"),
     "shelf.remote": ("_system", "that no server is asked"),
     "train.finetune": ("_batch _places", "what a step of training sees"),
     "train.generator": ("_revoiced _snapped _touched _voice", "one sound of a song at a time"),

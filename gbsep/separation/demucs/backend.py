@@ -23,6 +23,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import lru_cache
 from itertools import groupby
 from operator import itemgetter
@@ -43,6 +44,7 @@ from ..compute import pick_device, threads, versions
 from ..inference import GPU_BATCH_S, Forward, at_rate, torch_forward
 from ..settings import BackendSettings
 from ..weights import find, find_for
+from . import export as demucs_export
 from . import network as demucs_network
 from . import openvino as demucs_openvino
 from .segments import mean_and_std, triangle, window
@@ -91,6 +93,7 @@ def identity(settings: Settings, context: Context) -> dict[str, Any]:
         "weights": found.hashes,
         "weights_sha256": found.digest,
         "licence": found.licence,
+        **({"export_version": demucs_openvino.EXPORT_VERSION} if fast else {}),
         **versions("torch", "demucs", *(["openvino"] if fast else [])),
     }
 
@@ -118,12 +121,9 @@ def run(reader: Reader, settings: Settings, context: Context) -> Iterator[dict[s
     does not have or a segment that it does not allow, SeparationFailed when the network fails or its output is not
     finite.
     """
-    import torch
-
     found = find_for(context, settings.model, "demucs")
-    torch.set_num_threads(threads())
     members = _members(found, settings, context)
-    rate, channels = members[0].network.samplerate, len(context.wanted) * reader.channels
+    rate, channels = members[0].facts.sample_rate, len(context.wanted) * reader.channels
     stacks = at_rate(reader, rate, channels, lambda own: _separate(own, members, settings, context))
     for stack in stacks:
         stems = stack.reshape(len(context.wanted), reader.channels, -1)
@@ -141,10 +141,10 @@ class _Member:
     each of its runs starts before the track.
     """
 
-    network: Any
+    facts: demucs_network.Facts
     forward: Forward
     shares: tuple[tuple[int, int, float], ...]
-    segment_s: float
+    segment_s: float | Fraction
     shifts: tuple[int, ...]
 
 
@@ -168,7 +168,7 @@ def _members(found: Found, settings: Settings, context: Context) -> list[_Member
         index: _ready(found, index, stems, tuple(context.wanted[row] for row in rows), device, fast, threads())
         for index, rows in rows_of.items()
     }
-    sample_rates = {loaded.network.samplerate for loaded in ready.values()}
+    sample_rates = {loaded.facts.sample_rate for loaded in ready.values()}
     if len(sample_rates) > 1:
         raise BackendError(f"{found.name}: its networks work at different sample rates")
     longest = int(MAX_SHIFT_S * sample_rates.pop())
@@ -176,29 +176,29 @@ def _members(found: Found, settings: Settings, context: Context) -> list[_Member
     shifts = longest - context.rng.integers(0, longest + 1, (len(found.files), settings.shifts))
     members = []
     for index, rows in rows_of.items():
-        network = ready[index].network
-        if hasattr(network, "use_train_segment") and settings.segment_s and settings.segment_s > network.segment:
-            longest_s = f"{found.name} takes at most {float(network.segment):g}"
+        facts = ready[index].facts
+        if facts.fixed and settings.segment_s and settings.segment_s > float(facts.segment_s):
+            longest_s = f"{found.name} takes at most {float(facts.segment_s):g}"
             raise ParameterError("segment_s", settings.segment_s, longest_s, "s")
         for warning in ready[index].warnings:
             context.warn(warning)
         shares = tuple(
-            (row, network.sources.index(context.wanted[row]), weights[index, columns[row]] / totals[columns[row]])
+            (row, facts.sources.index(context.wanted[row]), weights[index, columns[row]] / totals[columns[row]])
             for row in rows
         )
-        forward = ready[index].accelerated or torch_forward(network, device, context.warn)
+        forward = ready[index].forward(context.warn)
         own_shifts = tuple(shifts[index].tolist()) or (0,)
-        members.append(_Member(network, forward, shares, settings.segment_s or network.segment, own_shifts))
+        members.append(_Member(facts, forward, shares, settings.segment_s or facts.segment_s, own_shifts))
     return members
 
 
 @dataclass(frozen=True, eq=False)
 class _Ready:
-    """A network reduced to the stems it contributes to, on OpenVINO (`accelerated`) or torch, and warnings."""
+    """A network reduced to the stems it contributes to, its `forward`, which is told where to warn, and warnings."""
 
-    network: Any
-    accelerated: Forward | None
-    warnings: tuple[str, ...]
+    facts: demucs_network.Facts
+    forward: Callable[[Callable[[str], None]], Forward]
+    warnings: tuple[str, ...] = ()
 
 
 @lru_cache(maxsize=4)
@@ -211,34 +211,56 @@ def _ready(
     fast: bool,
     cores: int,
 ) -> _Ready:
-    """The bag's network `index`; the last ones are kept, for the next song of a batch."""
-    network, path = _network(found, index), found.files[index]
-    if tuple(network.sources) != sources:
-        raise BackendError(f"{path} separates {', '.join(network.sources)}, not {', '.join(sources)}")
+    """The bag's network `index`; the last ones are kept, for the next song of a batch.
+
+    Torch is loaded only where it runs the network, or none is exported yet.
+    """
+    path, network = found.files[index], None
     warnings: tuple[str, ...] = ()
-    accelerated = None
-    if fast and hasattr(network, "use_train_segment"):
+    if fast:
         try:
-            accelerated = demucs_openvino.forward(network, path, cores)
+            place = demucs_openvino.export_path(path, found.segment_s)
+            export = demucs_openvino.kept(place)
+            if export is None:
+                network = _network(found, index)
+                if demucs_network.facts(network).fixed:
+                    export = demucs_export.keep(network, place, cores)
+            if export is not None and export.sources == sources:
+                return _accelerated(demucs_openvino.load(place, export, cores), export, stems)
         except Exception as error:
             warnings = (f"OpenVINO cannot run {path.name}, going on with torch: {' '.join(str(error).split())}",)
+    network = network or _network(found, index)
+    if tuple(network.sources) != sources:
+        raise BackendError(f"{path} separates {', '.join(network.sources)}, not {', '.join(sources)}")
     demucs_network.decode_only(network, stems)
-    if accelerated is None:
-        return _Ready(network.to(device), None, warnings)
-    network.to("meta")  # OpenVINO has the weights; what is left of the network needs none
-    rows = [sources.index(source) for source in network.sources]
+    network.to(device)
+
+    def forward(warn: Callable[[str], None]) -> Forward:
+        import torch
+
+        torch.set_num_threads(cores)
+        return torch_forward(network, device, warn)
+
+    return _Ready(demucs_network.facts(network), forward, warnings)
+
+
+def _accelerated(run: demucs_openvino.Run, export: demucs_openvino.Export, stems: tuple[str, ...]) -> _Ready:
+    """An exported network, giving `stems` alone."""
+    rows = [row for row, source in enumerate(export.sources) if source in stems]
 
     def forward(mixtures: np.ndarray) -> np.ndarray:
-        return np.concatenate([accelerated(mixture[np.newaxis], rows) for mixture in mixtures])
+        return np.stack([run(mixture, rows) for mixture in mixtures])
 
-    return _Ready(network, forward, warnings)
+    names = tuple(export.sources[row] for row in rows)
+    segment_s = Fraction(export.frames, export.sample_rate)
+    return _Ready(demucs_network.Facts(names, export.sample_rate, segment_s, fixed=True), lambda warn: forward)
 
 
 def _network(found: Found, index: int) -> Any:
     """A network of the bag, with the segment the bag says."""
     network = demucs_network.build(load_package(found.files[index]))
-    transformer = hasattr(network, "use_train_segment")
-    if found.segment_s is not None and not (transformer and found.segment_s > network.segment):
+    fixed = demucs_network.facts(network).fixed
+    if found.segment_s is not None and not (fixed and found.segment_s > network.segment):
         network.segment = found.segment_s
     return network
 
@@ -274,7 +296,7 @@ def _separate(reader: Reader, members: Sequence[_Member], settings: Settings, co
     mean, std = mean_and_std(reader)
     runs = []
     for member in members:
-        length = int(member.network.samplerate * member.segment_s)
+        length = int(member.facts.sample_rate * member.segment_s)
         runs += [_Run(member, -shift, length, int((1 - settings.overlap) * length)) for shift in member.shifts]
     segments = [(start, run) for run in runs for start in range(run.start, reader.frames, run.stride)]
     segments = sorted((pair for pair in segments if pair[0] + pair[1].length > 0), key=itemgetter(0))
@@ -321,7 +343,7 @@ def _estimates(
         starts, runs = zip(*same, strict=True)
         member = runs[0].member
         # A network may want more than the piece: the piece in the middle, what surrounds it around.
-        given = demucs_network.valid_length(member.network, frames, member.segment_s)
+        given = member.facts.given(frames, member.segment_s)
         ahead = (given - frames) // 2
         try:
             outputs = member.forward(np.stack([take(start - ahead, given) for start in starts]))

@@ -14,7 +14,8 @@ from __future__ import annotations
 import importlib
 import inspect
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -164,11 +165,31 @@ def _last_layers(network: Any) -> list[Any]:
     return [decoder.conv_tr for decoder in decoders] if plain else []
 
 
-def valid_length(network: Any, frames: int, segment_s: float | None = None) -> int:
-    """Frames the network wants to be given for a piece of `frames`: the piece in the middle, its surroundings around.
+@dataclass(frozen=True)
+class Facts:
+    """What segments of a track are cut and added by: a network's sources, sample rate in Hz and segment in seconds.
 
-    `segment_s` is the segment asked for, in place of the network's own.
+    fixed: it takes pieces of exactly the segment asked for, and of no more than its own (HTDemucs).
+    valid_length: the frames that other networks want for a piece.
     """
-    if segment_s is not None and hasattr(network, "use_train_segment"):
-        return int(segment_s * network.samplerate)
-    return network.valid_length(frames) if hasattr(network, "valid_length") else frames
+
+    sources: tuple[str, ...]
+    sample_rate: int
+    segment_s: float | Fraction
+    fixed: bool
+    valid_length: Callable[[int], int] = int
+
+    def given(self, frames: int, segment_s: float | Fraction) -> int:
+        """Frames the network wants for a piece of `frames`: the piece in the middle, its surroundings around."""
+        return int(segment_s * self.sample_rate) if self.fixed else self.valid_length(frames)
+
+
+def facts(network: Any) -> Facts:
+    """The facts of a network on torch."""
+    return Facts(
+        tuple(network.sources),
+        network.samplerate,
+        network.segment,
+        hasattr(network, "use_train_segment"),
+        getattr(network, "valid_length", int),
+    )

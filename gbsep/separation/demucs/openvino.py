@@ -1,91 +1,100 @@
-"""HTDemucs on OpenVINO, in float32: torch's numbers to about 3e-6, in about half the time on a CPU.
+"""HTDemucs on OpenVINO, in float32: torch's numbers to about 3e-6, in about 60 % of the time on a CPU.
 
-A network is exported once, for segments of the length it was trained on, and the export kept beside its weights. What
-is exported lies between the spectrogram and its inverse, as OpenVINO knows no complex numbers; those stay in torch. An
-export is kept only if it agrees with torch on noise, and used only where OpenVINO confirms that it computes in float32
+A network is exported once (see `export`), for segments of the length it was trained on, and the export kept beside its
+weights. What is exported lies between the spectrogram and its inverse, as OpenVINO knows no complex numbers; those are
+numpy's, so that a kept export runs without torch. It is used only where OpenVINO confirms that it computes in float32
 (left alone it may choose bfloat16).
 """
 
 from __future__ import annotations
 
-import contextlib
-import copy
 import os
 import threading
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import Field
 
-from ...errors import BackendError
-from ...models.verify import trust, verify
+from ...errors import BackendError, SmallFileError
+from ...models.verify import verify
+from ...schema import Lenient, Text, validated
+from ...store import smallfiles
 from ...store.folders import cache_folder
 from ...store.identity import json_hash
-from ...store.locks import holding
 from ..compute import versions
+from .transform import spectrum, wave
 
-if TYPE_CHECKING:
-    import torch
+EXPORT_VERSION = 2
+"""Raised when exports made before, or what is done around them, give other numbers."""
 
-MAX_RELATIVE_ERROR = 1e-4
-_EXPORT_VERSION = 1
+Run = Callable[[np.ndarray, Sequence[int]], np.ndarray]
+"""A mixture (2, frames), no longer than the export's segment, and rows of sources, to (len(rows), 2, frames)."""
 
 
-def forward(network: Any, weights: Path, threads: int) -> Callable[[np.ndarray, Sequence[int]], np.ndarray]:
-    """The HTDemucs `network`, read from the file `weights`, on OpenVINO.
+class Export(Lenient):
+    """What is kept of a network beside its export: its sources, sample rate in Hz, segment and window in frames."""
 
-    The function returned takes a mixture (1, 2, frames), no longer than the network's segment, and rows of sources to
-    (1, len(rows), 2, frames). Exporting takes half a minute, the first time. Raises BackendError when OpenVINO would
-    not compute in float32 or not the same, and whatever OpenVINO and torch raise at a network they cannot export.
+    sources: Annotated[tuple[Text, ...], Field(strict=False)]
+    sample_rate: Annotated[int, Field(ge=1)]
+    frames: Annotated[int, Field(ge=1, le=2**24)]
+    n_fft: Annotated[int, Field(ge=16, le=2**14)]
+
+
+def export_path(weights: Path, segment_s: float | None) -> Path:
+    """Where the export is kept: beside the weights, or in gbsep's cache when nothing can be written there.
+
+    `segment_s` is the segment that the bag asks for, in place of the network's own.
     """
+    key = [verify(weights), segment_s, EXPORT_VERSION, versions("torch", "demucs", "openvino")]
+    name = f"{weights.stem}.{json_hash(key)[:12]}.xml"
+    if os.access(weights.parent, os.W_OK):
+        return weights.parent / name
+    return cache_folder() / "openvino" / name
+
+
+def parts(path: Path) -> tuple[Path, Path, Path]:
+    """The files of an export: the graph, its weights, and what is kept of the network."""
+    return path, path.with_suffix(".bin"), path.with_suffix(".json")
+
+
+def kept(path: Path) -> Export | None:
+    """What an export was made of, if it is whole and as it was written; else None."""
+    try:
+        if not all(part.is_file() and bool(verify(part)) for part in parts(path)):
+            return None
+        return validated(path, Export, smallfiles.read_json(path.with_suffix(".json")))
+    except (BackendError, SmallFileError):
+        return None
+
+
+def load(path: Path, export: Export, threads: int) -> Run:
+    """An export that is kept, ready to run. Raises BackendError when OpenVINO would not compute in float32."""
     import openvino
 
-    length = int(network.segment * network.samplerate)
-    path = _export_path(weights, length)
-    with _exporting():
-        if not _is_kept(path):
-            model = _export(network, length)
-            _check(network, _compile(model, threads), length)
-            openvino.save_model(model, path, compress_to_fp16=False)
-            for part in _parts(path):
-                trust(part)
-            del model
-    compiled = _compile(openvino.Core().read_model(path), threads)
+    return runner(compiled(openvino.Core().read_model(path), threads), export)
+
+
+def runner(network: Any, export: Export) -> Run:
+    """A compiled export as a function of a mixture."""
     busy = threading.Lock()  # it takes one request at a time
 
     def run(mixture: np.ndarray, rows: Sequence[int]) -> np.ndarray:
+        frames = mixture.shape[1]
+        padded = np.pad(mixture, ((0, 0), (0, export.frames - frames)))
         with busy:
-            return _run(network, compiled, mixture, length, rows)
+            spectra, waves = network([spectrum(padded, export.n_fft)[np.newaxis], padded[np.newaxis]]).values()
+            chosen = list(rows)
+            estimate = wave(spectra[0, chosen], export.frames) + waves[0, chosen]
+        result: np.ndarray = estimate[..., :frames]
+        return result
 
     return run
 
 
-@contextlib.contextmanager
-def _exporting() -> Iterator[None]:
-    """Processes that work at a batch need the same export: one makes it, the others wait."""
-    folder = cache_folder() / "openvino"
-    folder.mkdir(parents=True, exist_ok=True)
-    with holding(folder / ".lock"):
-        yield
-
-
-def _run(network: Any, compiled: Any, mixture: np.ndarray, length: int, rows: Sequence[int]) -> np.ndarray:
-    import torch
-
-    frames = mixture.shape[-1]
-    with torch.inference_mode():
-        padded = torch.nn.functional.pad(torch.from_numpy(mixture), (0, length - frames))
-        spectrogram = network._spec(padded)
-        outputs = compiled([network._magnitude(spectrogram).contiguous().numpy(), padded.numpy()])
-        frequency, time = (torch.from_numpy(outputs[index])[:, list(rows)] for index in range(2))
-        estimate = time + network._ispec(network._mask(spectrogram, frequency), length)
-        result: np.ndarray = estimate[..., :frames].numpy()
-        return result
-
-
-def _compile(model: Any, threads: int) -> Any:
+def compiled(model: Any, threads: int) -> Any:
+    """An OpenVINO model for the CPU. Raises BackendError when it would not compute in float32."""
     import openvino
 
     wishes = {
@@ -94,74 +103,8 @@ def _compile(model: Any, threads: int) -> Any:
         "PERFORMANCE_HINT": "LATENCY",
         "ENABLE_CPU_PINNING": False,
     }
-    compiled = openvino.Core().compile_model(model, "CPU", wishes)
-    precision = compiled.get_property("INFERENCE_PRECISION_HINT")
+    result = openvino.Core().compile_model(model, "CPU", wishes)
+    precision = result.get_property("INFERENCE_PRECISION_HINT")
     if precision != openvino.Type.f32:
         raise BackendError(f"it would compute in {precision.get_type_name()}, not in float32")
-    return compiled
-
-
-def _check(network: Any, compiled: Any, length: int) -> None:
-    """Raise BackendError unless the exported network gives torch's numbers on noise."""
-    import torch
-
-    noise = np.random.default_rng(0).standard_normal((1, 2, length), np.float32)
-    with torch.inference_mode():
-        truth = network(torch.from_numpy(noise)).numpy()
-    error = _run(network, compiled, noise, length, range(truth.shape[1])) - truth
-    relative = float(np.abs(error).max() / np.abs(truth).max())
-    if not relative < MAX_RELATIVE_ERROR:
-        raise BackendError(f"its result is off by {relative:.1e}")
-
-
-def _export(network: Any, length: int) -> Any:
-    """(spectrogram as channels, mixture) -> (spectrograms of the sources, their time branch), as an OpenVINO model."""
-    import openvino
-    import torch
-
-    class Core(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.network = copy.copy(network)
-
-        def forward(self, channels: torch.Tensor, mixture: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            """The published forward, told that both transforms are done: it hands over what it would invert."""
-            estimates: list[torch.Tensor] = []
-
-            def hand_over(estimate: torch.Tensor, length: int) -> torch.Tensor:
-                estimates.append(estimate)
-                return torch.zeros(())
-
-            self.network._spec = lambda mixture: channels
-            self.network._magnitude = lambda channels: channels
-            self.network._mask = lambda channels, estimate: estimate
-            self.network._ispec = hand_over
-            time = self.network(mixture)
-            return estimates[0], time
-
-    mixture = torch.zeros(1, 2, length)
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")
-        channels = network._magnitude(network._spec(mixture)).contiguous()
-        return openvino.convert_model(torch.export.export(Core().eval(), (channels, mixture), strict=False))
-
-
-def _export_path(weights: Path, length: int) -> Path:
-    """Where the export is kept: beside the weights, or in gbsep's cache when nothing can be written there."""
-    key = [verify(weights), length, _EXPORT_VERSION, versions("torch", "demucs", "openvino")]
-    name = f"{weights.stem}.{json_hash(key)[:12]}.xml"
-    if os.access(weights.parent, os.W_OK):
-        return weights.parent / name
-    return cache_folder() / "openvino" / name
-
-
-def _parts(path: Path) -> tuple[Path, Path]:
-    return path, path.with_suffix(".bin")
-
-
-def _is_kept(path: Path) -> bool:
-    """Whether there is an export, whole and as it was written."""
-    try:
-        return all(part.is_file() and bool(verify(part)) for part in _parts(path))
-    except BackendError:
-        return False
+    return result
