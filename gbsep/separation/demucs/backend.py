@@ -165,7 +165,9 @@ def _members(found: Found, settings: Settings, context: Context) -> list[_Member
     fast = _takes_openvino(settings, device)
     rows_of = {index: np.flatnonzero(row).tolist() for index, row in enumerate(weights[:, columns]) if row.any()}
     ready = {
-        index: _ready(found, index, stems, tuple(context.wanted[row] for row in rows), device, fast, threads())
+        index: _ready(
+            found, index, stems, tuple(context.wanted[row] for row in rows), device, fast, threads(), len(rows_of) == 1
+        )
         for index, rows in rows_of.items()
     }
     sample_rates = {loaded.facts.sample_rate for loaded in ready.values()}
@@ -210,6 +212,7 @@ def _ready(
     device: str,
     fast: bool,
     cores: int,
+    alone: bool,
 ) -> _Ready:
     """The bag's network `index`; the last ones are kept, for the next song of a batch.
 
@@ -226,7 +229,7 @@ def _ready(
                 if demucs_network.facts(network).fixed:
                     export = demucs_export.keep(network, place, cores)
             if export is not None and export.sources == sources:
-                return _accelerated(demucs_openvino.load(place, export, cores), export, stems)
+                return _accelerated(demucs_openvino.load(place, export, cores, alone), export, stems)
         except Exception as error:
             warnings = (f"OpenVINO cannot run {path.name}, going on with torch: {' '.join(str(error).split())}",)
     network = network or _network(found, index)

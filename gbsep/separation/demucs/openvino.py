@@ -69,15 +69,18 @@ def kept(path: Path) -> Export | None:
         return None
 
 
-def load(path: Path, export: Export, threads: int) -> Run:
-    """An export that is kept, ready to run. Raises BackendError when OpenVINO would not compute in float32."""
+def load(path: Path, export: Export, threads: int, alone: bool = True) -> Run:
+    """An export that is kept, ready to run. Raises BackendError when OpenVINO would not compute in float32.
+
+    Unless it is `alone`, it gives back what memory it needs for a segment (a third of a gigabyte) after each.
+    """
     import openvino
 
-    return runner(compiled(openvino.Core().read_model(path), threads), export)
+    return runner(compiled(openvino.Core().read_model(path), threads), export, alone)
 
 
-def runner(network: Any, export: Export) -> Run:
-    """A compiled export as a function of a mixture."""
+def runner(network: Any, export: Export, alone: bool = True) -> Run:
+    """A compiled export as a function of a mixture; `alone` as for `load`."""
     busy = threading.Lock()  # it takes one request at a time
 
     def run(mixture: np.ndarray, rows: Sequence[int]) -> np.ndarray:
@@ -87,6 +90,9 @@ def runner(network: Any, export: Export) -> Run:
             spectra, waves = network([spectrum(padded, export.n_fft)[np.newaxis], padded[np.newaxis]]).values()
             chosen = list(rows)
             estimate = wave(spectra[0, chosen], export.frames) + waves[0, chosen]
+            if not alone:
+                del spectra, waves
+                network.release_memory()
         result: np.ndarray = estimate[..., :frames]
         return result
 
