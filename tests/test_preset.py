@@ -103,7 +103,7 @@ def test_the_schema_is_a_schema_and_refuses_what_loading_refuses() -> None:
         ),
         (changed(swap=[["bass", "drums"]]), r"swap: the separator gives no 'drums'"),
         (changed(swap=[["bass"]]), r"swap"),
-        (changed(output={"format": "ogg"}), r"output.format: .*'wav', 'flac' or 'mp3'"),
+        (changed(output={"format": "aac"}), r"output.format: .*'wav', 'flac', 'mp3', 'm4a', 'ogg' or 'opus'"),
     ],
 )
 def test_what_is_wrong_is_named_by_its_place(document: dict[str, Any], message: str) -> None:

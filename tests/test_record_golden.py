@@ -138,7 +138,7 @@ def content(**changes: Any) -> record.Content:
             }
         },
         "residual": {"file": None, **levels},
-        "null_test": {"peak_dbfs": None},
+        "null_test": {"peak_dbfs": None, "lossy": False},
         "diagnoses": [],
         "shared_gain_db": 0.0,
         "warnings": [],

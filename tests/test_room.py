@@ -53,7 +53,7 @@ def squeezed(folder: Path, *words: str, limit_bytes: int = 200_000, **env: str) 
     return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, preexec_fn=limit)
 
 
-@pytest.mark.parametrize("format_", ["wav", "flac", "mp3"])
+@pytest.mark.parametrize("format_", ["wav", "flac", "mp3", "m4a", "ogg", "opus"])
 @pytest.mark.parametrize("command", ["render", "chain"])
 def test_a_disk_that_fills_leaves_what_was_finished(song: Path, command: str, format_: str) -> None:
     out = song.parent / "out"

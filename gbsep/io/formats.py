@@ -9,9 +9,9 @@ References: RFC 3533 (Ogg), ISO/IEC 11172-3 and 13818-7 (MPEG audio, ADTS), ETSI
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from ..errors import AudioFileError, ParameterError, nearest
 from . import framing, streams
@@ -152,7 +152,7 @@ CONTAINERS = {
 }  # fmt: skip
 """libsndfile's names of the containers that gbsep reads itself, and gbsep's."""
 
-Container = Literal["wav", "flac", "mp3"]
+Container = Literal["wav", "flac", "mp3", "m4a", "ogg", "opus"]
 BitDepth = Literal["16", "24", "float32"]
 BIT_DEPTHS: tuple[BitDepth, ...] = get_args(BitDepth)
 """Words for what gbsep writes, as a preset checks them; FORMATS says which go together."""
@@ -160,29 +160,50 @@ BIT_DEPTHS: tuple[BitDepth, ...] = get_args(BitDepth)
 
 @dataclass(frozen=True)
 class OutputRow:
-    """A row of FORMATS: libsndfile's names for the container and its bit depths, the default first; rates in words."""
+    """A row of FORMATS: libsndfile's names for the container and its bit depths, the default first; rates in words.
+
+    `settings` are those of libsndfile's encoder. `only_hz` is the one rate of a format that has no other: sound is
+    brought to it; `up_to_hz` bounds those of an encoder that ends the process where there are more. `by_pyav`: the
+    names are PyAV's, which writes it.
+    """
 
     name: str
     subtypes: Mapping[str | None, str]
     rates: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    only_hz: int | None = None
+    up_to_hz: int | None = None
+    by_pyav: bool = False
 
 
 FORMATS: dict[str, OutputRow] = {
     "wav": OutputRow("WAV", {"float32": "FLOAT", "16": "PCM_16", "24": "PCM_24"}, "any rate"),
     "flac": OutputRow("FLAC", {"24": "PCM_24", "16": "PCM_16"}, "up to 65535 Hz, multiples of 10 Hz up to 655350"),
     "mp3": OutputRow(
-        "MP3", {None: "MPEG_LAYER_III"}, "8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100 or 48000 Hz"
+        "MP3",
+        {None: "MPEG_LAYER_III"},
+        "8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100 or 48000 Hz",
+        {"compression_level": 0.0, "bitrate_mode": "CONSTANT"},
     ),
+    "m4a": OutputRow(
+        "ipod",
+        {None: "aac"},
+        "7350, 8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200 or 96000 Hz",
+        by_pyav=True,
+    ),
+    "ogg": OutputRow("OGG", {None: "VORBIS"}, "up to 192000 Hz", {"compression_level": 0.2}, up_to_hz=192000),
+    "opus": OutputRow("OGG", {None: "OPUS"}, "48000 Hz", {"compression_level": 0.5}, only_hz=48000),
 }
-"""What gbsep writes. MP3 is at the highest constant bit rate of its sample rate: 320 kbit/s from 32 kHz on."""
+"""What gbsep writes. MP3 is at the highest constant bit rate of its sample rate: 320 kbit/s from 32 kHz on. The others
+that lose something are near 256 kbit/s in stereo: AAC, Vorbis at quality 8, Opus."""
 
 
 @dataclass(frozen=True)
 class OutputFormat:
-    """A container (wav, flac, mp3) and a bit depth (16, 24, float32).
+    """A container (wav, flac, mp3, m4a, ogg, opus) and a bit depth (16, 24, float32).
 
-    Without a bit depth: float32 in WAV, 24 in FLAC; MP3 has none. Raises ParameterError for words that are not known,
-    `check_output` for combinations that do not exist.
+    Without a bit depth: float32 in WAV, 24 in FLAC; the others have none. Raises ParameterError for words that are not
+    known, `check_output` for combinations that do not exist.
 
     >>> OutputFormat("flac")
     OutputFormat(container='flac', bit_depth='24')
@@ -202,6 +223,15 @@ class OutputFormat:
     @property
     def suffix(self) -> str:
         return f".{self.container}"
+
+    @property
+    def is_lossy(self) -> bool:
+        """Whether what is read back is only near what was written."""
+        return self.bit_depth is None
+
+    def file_rate(self, sample_rate: int) -> int:
+        """The sample rate of a file of sound that has `sample_rate`."""
+        return FORMATS[self.container].only_hz or sample_rate
 
 
 def largest_sample(format: OutputFormat) -> float:

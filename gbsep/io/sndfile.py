@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import AudioFileError, GbsepError, printable
-from . import hush, mp3
+from . import hush, mp3, tags
 from .formats import CONTAINERS, Kind
 from .spool import TEMPORARY, shut, temporary_path, writing
 from .wholeness import SHORTENED
@@ -161,3 +161,16 @@ def strings(sound: soundfile.SoundFile) -> list[tuple[str, bytes]]:
     snd, ffi, handle = native(sound)
     texts = {name: snd.sf_get_string(handle, number) for name, number in soundfile._str_types.items()}
     return [(name, ffi.string(text)) for name, text in texts.items() if text]
+
+
+def number_ogg(path: Path, number: int) -> None:
+    """Give the one stream of an Ogg file that number, in place: libsndfile takes one at random for each file."""
+    from mutagen import ogg
+
+    with tags.mutagen_errors(), path.open("r+b") as file:
+        at, end = 0, path.stat().st_size
+        while at < end:
+            page = ogg.OggPage(file)
+            page.serial = number
+            file.seek(at)
+            at += file.write(page.write())

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import io
 import unicodedata
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 NAMES = {
@@ -121,6 +121,52 @@ def warnings(unread: Iterable[str]) -> tuple[str, ...]:
         else f"its {name} is in an encoding that it does not tell, and is left out: save the tags in UTF-8 to keep it"
         for name in unread
     )  # fmt: skip
+
+
+def write_id3(path: Path, tags: Mapping[str, str]) -> None:
+    """Tags of an MP3 file, in UTF-8: libsndfile writes them through an encoder that knows Latin-1 only."""
+    from mutagen import id3
+
+    frames = id3.ID3()
+    for name, frame in NAMES.items():
+        if tags.get(name):
+            described = {"COMM": {"lang": "eng"}, "TXXX": {"desc": name}}.get(frame, {})
+            frames.add(getattr(id3, frame)(encoding=id3.Encoding.UTF8, text=[tags[name]], **described))
+    if frames:
+        with mutagen_errors():
+            frames.save(path)
+
+
+_MP4 = {
+    "title": "\xa9nam", "artist": "\xa9ART", "album": "\xa9alb", "date": "\xa9day", "genre": "\xa9gen",
+    "comment": "\xa9cmt", "copyright": "cprt",
+}  # fmt: skip
+"""The atoms of an MP4 file's tags; the others get one of their own name."""
+
+
+def write_mp4(path: Path, tags: Mapping[str, str]) -> None:
+    """Tags of an m4a file."""
+    from mutagen import mp4
+
+    with mutagen_errors():
+        file = mp4.MP4(path)
+        for name in NAMES:
+            if tags.get(name) and name in _MP4:
+                file[_MP4[name]] = [tags[name]]
+            elif tags.get(name):
+                file[f"----:com.apple.iTunes:{name}"] = [mp4.MP4FreeForm(tags[name].encode())]
+        file.save()
+
+
+@contextmanager
+def mutagen_errors() -> Iterator[None]:
+    """Errors of mutagen become OSError."""
+    from mutagen import MutagenError
+
+    try:
+        yield
+    except MutagenError as error:
+        raise OSError(None, str(error)) from None
 
 
 def marked(tags: Mapping[str, str]) -> dict[str, str]:

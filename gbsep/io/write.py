@@ -1,4 +1,4 @@
-"""Writing audio files: WAV, FLAC, MP3.
+"""Writing audio files: WAV, FLAC, MP3, AAC in m4a, Ogg Vorbis, Ogg Opus.
 
 Conventions
 - Full scale is +-1.0. Integer files are written by rounding to the nearest step; +1.0 becomes the highest code, one
@@ -6,6 +6,8 @@ Conventions
 - A file appears under its name only when it is whole: it is written under a hidden name beside it, read back, and moved
   into place.
 - Equal samples, format and tags give equal bytes.
+- A lossy file is read back with every frame at its place, whatever delay its codec has (`m4a` has a word on players
+  that do not know that of AAC). Opus knows no rate but 48 kHz: the sound is brought to it, and is as long as before.
 
 References: EBU Tech 3285 (Broadcast Wave), EBU Tech 3306 (RF64), RFC 9639 (FLAC).
 """
@@ -13,10 +15,11 @@ References: EBU Tech 3285 (Broadcast Wave), EBU Tech 3306 (RF64), RFC 9639 (FLAC
 from __future__ import annotations
 
 import io
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,20 +28,20 @@ from ..arguments import checked
 from ..atomic import replacing
 from ..audio import Audio, Block, check_finite
 from ..errors import AudioError, AudioFileError, ParameterError
-from . import sndfile
+from . import m4a, sndfile
 from . import tags as tagging
 from .formats import FORMATS, OutputFormat, largest_sample, may_clip, needs_rf64
 from .probe import probe
+from .resample import Stream
 from .spool import with_room
 
-if TYPE_CHECKING:
-    import soundfile
+Sound = Any
+"""A file that is being written: soundfile.SoundFile or m4a.Encoder. Both have `channels`, `write` and `close`."""
 
 
 def check_output(format: OutputFormat, sample_rate: int, channels: int) -> None:
-    """Raise ParameterError for a rate, depth or channel count that the format cannot take."""
-    import soundfile
-
+    """Raise ParameterError for a rate, depth or channel count that the format cannot take, or a format for which a
+    library is missing."""
     row = FORMATS[format.container]
     if format.bit_depth not in row.subtypes:
         depths = " or ".join(depth for depth in row.subtypes if depth)
@@ -49,22 +52,40 @@ def check_output(format: OutputFormat, sample_rate: int, channels: int) -> None:
         )  # fmt: skip
     if channels not in (1, 2):
         raise ParameterError("channels", channels, "1 or 2")
+    if not _takes(format, sample_rate, channels):
+        other = "" if format.container == "wav" else "; choose wav" + (" or flac" if format.is_lossy else "")
+        raise ParameterError("sample_rate", sample_rate, f"{format.container} takes {row.rates}{other}", "Hz")
+
+
+def _takes(format: OutputFormat, sample_rate: int, channels: int) -> bool:
+    """Whether the encoder of a format takes a sample rate."""
+    import soundfile
+
+    row, rate = FORMATS[format.container], format.file_rate(sample_rate)
+    if row.by_pyav:
+        return m4a.takes(sample_rate)
+    if row.up_to_hz and rate > row.up_to_hz:
+        return False
+    subtype = row.subtypes[format.bit_depth]
     try:
-        with soundfile.SoundFile(
-            io.BytesIO(), "w", sample_rate, channels, row.subtypes[format.bit_depth], format=row.name
-        ) as trial:
+        with soundfile.SoundFile(io.BytesIO(), "w", rate, channels, subtype, format=row.name) as trial:
             trial.write(np.zeros((1, channels), np.float32))
     except soundfile.LibsndfileError:
-        other = "" if format.container == "wav" else "; choose wav" + (" or flac" if format.container == "mp3" else "")
-        raise ParameterError("sample_rate", sample_rate, f"{format.container} takes {row.rates}{other}", "Hz") from None
+        return False
+    return True
 
 
 class Writer:
-    """Takes the blocks of a file that `open_writer` makes."""
+    """Takes the blocks of a file that `open_writer` makes, which are resampled on their way into some."""
 
-    def __init__(self, path: Path, format: OutputFormat, sound: soundfile.SoundFile, frames: int):
+    def __init__(self, path: Path, format: OutputFormat, sound: Sound, sample_rate: int, frames: int):
         self.path, self.format, self.frames, self.written = path, format, frames, 0
+        rate = format.file_rate(sample_rate)
+        self.file_frames = max(1, round(frames * rate / sample_rate))
+        self.content = 0
+        """A number that tells what was written from other content."""
         self._sound = sound
+        self._stream = Stream(sample_rate, rate, sound.channels, self.file_frames) if rate != sample_rate else None
 
     def write(self, block: Block) -> None:
         """Append `block`, float (channels, n).
@@ -78,28 +99,43 @@ class Writer:
         check_finite(block, self.written)
         if self.written + block.shape[1] > self.frames:
             raise AudioFileError(self.path, f"more frames than the {self.frames} that were announced")
-        # libsndfile's encoders put a whole write on the stack: a large one ends the process.
-        for start in range(0, block.shape[1], 2**16):
-            samples = self._encode(block[:, start : start + 2**16].T)
-            with _writing(self.path):
-                self._sound.write(samples)
+        self._check_peak(block)
+        self._put(self._stream.take(block) if self._stream else block)
         self.written += block.shape[1]
 
-    def _encode(self, samples: NDArray[np.float32]) -> NDArray[np.float32] | NDArray[np.int16] | NDArray[np.int32]:
-        """(n, channels) as the container takes it: float32, or integers rounded to the nearest step."""
-        if not may_clip(self.format):
-            return np.ascontiguousarray(samples)
-        bits = int(self.format.bit_depth or 24)
-        scale = 2.0 ** (bits - 1)
+    def finish(self) -> None:
+        """Write what a resampler holds. Raises AudioFileError when fewer frames came than were announced."""
+        if self.written != self.frames:
+            raise AudioFileError(self.path, f"{self.written} frames written, {self.frames} announced")
+        if self._stream:
+            self._put(self._stream.end())
+
+    def _check_peak(self, block: Block) -> None:
+        if not may_clip(self.format) or not block.size:
+            return
         # One step over the highest code is +1.0, full scale itself, or a peak that a gain brought to it, rounded.
-        peak = float(max(samples.max(), -samples.min()))
-        if peak > largest_sample(self.format) + 1 / scale:
+        peak = float(max(block.max(), -block.min()))
+        if peak > largest_sample(self.format) + 2.0 ** (1 - int(self.format.bit_depth or 24)):
             raise AudioFileError(
                 self.path, f"a peak of {20 * np.log10(peak):+.2f} dBFS would clip in {self.format.container}: "
                 "turn the gain down, or write float32 WAV",
             )  # fmt: skip
-        if self.format.bit_depth is None:
+
+    def _put(self, block: Block) -> None:
+        # libsndfile's encoders put a whole write on the stack: a large one ends the process.
+        for start in range(0, block.shape[1], 2**16):
+            samples = self._encode(block[:, start : start + 2**16].T)
+            if self.format.is_lossy:
+                self.content = zlib.crc32(samples.data, self.content)
+            with _writing(self.path):
+                self._sound.write(samples)
+
+    def _encode(self, samples: NDArray[np.float32]) -> NDArray[np.float32] | NDArray[np.int16] | NDArray[np.int32]:
+        """(n, channels) as the container takes it: float32, or integers rounded to the nearest step."""
+        if self.format.bit_depth in (None, "float32"):
             return np.ascontiguousarray(samples)
+        bits = int(self.format.bit_depth)
+        scale = 2.0 ** (bits - 1)
         codes: NDArray[np.float32] = np.multiply(samples, np.float32(scale), order="C")
         np.rint(codes, out=codes)
         np.clip(codes, -scale, scale - 1, out=codes)
@@ -123,44 +159,60 @@ def open_writer(
 
     The file appears under `path`, replacing what is there, when the block is left without an exception and all frames
     are in it; before that, and after any exception, nothing of it is to be seen. `tags` are those of FileInfo;
-    `broadcast` goes into a WAV file's `bext` chunk (FLAC and MP3 have no place for it).
+    `broadcast` goes into a WAV file's `bext` chunk (no other format has a place for it).
 
     Raises ParameterError for what the format cannot take, AudioFileError for a folder or disk that does not take the
     file, or a number of frames other than announced.
     """
-    import soundfile
-
     path = Path(path)
     check_output(format, sample_rate, channels)
-    row = FORMATS[format.container]
-    name = "RF64" if needs_rf64(format, channels, frames) else row.name
-    best = {"compression_level": 0.0, "bitrate_mode": "CONSTANT"} if format.container == "mp3" else {}
     with ExitStack() as opened:
         with _writing(path):
             hidden = opened.enter_context(replacing(path))
-            subtype = row.subtypes[format.bit_depth]
-            sound = soundfile.SoundFile(
-                sndfile.address(hidden), "w", sample_rate, channels, subtype, format=name, **best
-            )
+            sound = _opened(hidden, format, sample_rate, channels, frames)
             opened.callback(_close, sound)
             _describe(sound, format, tags or {}, broadcast)
-        writer = Writer(path, format, sound, frames)
+        writer = Writer(path, format, sound, sample_rate, frames)
         yield writer
-        if writer.written != frames:
-            raise AudioFileError(path, f"{writer.written} frames written, {frames} announced")
+        writer.finish()
         with _writing(path):
             sound.close()
-            if format.container == "mp3":
-                _write_id3(hidden, tags or {})
-            _check_written(path, hidden, frames)
+            _complete(hidden, writer, tags or {})
+            _check_written(path, hidden, writer.file_frames)
             opened.close()
 
 
-def _close(sound: soundfile.SoundFile) -> None:
+def _opened(path: Path, format: OutputFormat, sample_rate: int, channels: int, frames: int) -> Sound:
+    """The encoder of a file."""
+    import soundfile
+
+    row = FORMATS[format.container]
+    rate = format.file_rate(sample_rate)
+    if row.by_pyav:
+        return m4a.Encoder(path, rate, channels)
+    name = "RF64" if needs_rf64(format, channels, frames) else row.name
+    subtype = row.subtypes[format.bit_depth]
+    sound: Sound = soundfile.SoundFile(
+        sndfile.address(path), "w", rate, channels, subtype, format=name, **row.settings
+    )  # fmt: skip
+    return sound
+
+
+def _complete(path: Path, writer: Writer, tags: Mapping[str, str]) -> None:
+    """What a file gets when its sound is in it: tags that no encoder writes as they are, an Ogg stream's number."""
+    if writer.format.container == "mp3":
+        tagging.write_id3(path, tags)
+    elif writer.format.container == "m4a":
+        tagging.write_mp4(path, tags)
+    elif writer.format.is_lossy:
+        sndfile.number_ogg(path, writer.content)
+
+
+def _close(sound: Sound) -> None:
     """Close a file that is given up, or closed already."""
     import soundfile
 
-    with suppress(soundfile.LibsndfileError):
+    with suppress(soundfile.LibsndfileError, OSError):
         sound.close()
 
 
@@ -194,7 +246,7 @@ def write(
     tags: Mapping[str, str] | None = None,
     broadcast: bytes | None = None,
 ) -> None:
-    """Write `audio` to `path`, in the format of its suffix (float32 WAV, FLAC, MP3) unless `format` is given.
+    """Write `audio` to `path`, in the format of its suffix (float32 in WAV, 24 bits in FLAC) unless `format` is given.
 
     Replaces what is there. Raises as `OutputFormat`, `open_writer` and `Writer.write` do.
     """
@@ -204,10 +256,10 @@ def write(
             writer.write(block)
 
 
-def _describe(
-    sound: soundfile.SoundFile, format: OutputFormat, tags: Mapping[str, str], broadcast: bytes | None
-) -> None:
+def _describe(sound: Sound, format: OutputFormat, tags: Mapping[str, str], broadcast: bytes | None) -> None:
     """Everything that stands before the audio, but for float WAV's PEAK chunk: that holds the time of writing."""
+    if isinstance(sound, m4a.Encoder):
+        return
     sndfile.leave_out_peak(sound)
     if format.container == "wav" and broadcast is not None:
         sndfile.set_broadcast(sound, broadcast)
@@ -215,19 +267,3 @@ def _describe(
         for name in tagging.NAMES:
             if tags.get(name):
                 setattr(sound, name, tags[name])
-
-
-def _write_id3(path: Path, tags: Mapping[str, str]) -> None:
-    """Tags of an MP3 file, in UTF-8: libsndfile writes them through an encoder that knows Latin-1 only."""
-    from mutagen import MutagenError, id3
-
-    frames = id3.ID3()
-    for name, frame in tagging.NAMES.items():
-        if tags.get(name):
-            described = {"COMM": {"lang": "eng"}, "TXXX": {"desc": name}}.get(frame, {})
-            frames.add(getattr(id3, frame)(encoding=id3.Encoding.UTF8, text=[tags[name]], **described))
-    try:
-        if frames:
-            frames.save(path)
-    except MutagenError as error:
-        raise OSError(None, str(error)) from None

@@ -89,7 +89,7 @@ class Output(StrictModel):
     """How the files are written."""
 
     format: Container = "wav"
-    bit_depth: BitDepth | None = Field(None, description="default: float32 for WAV, 24 for FLAC; MP3 has none")
+    bit_depth: BitDepth | None = Field(None, description="default: float32 for WAV, 24 for FLAC; the others have none")
     residual: bool = Field(True, description="also write what no stem took")
     tail_s: float = Field(
         TAIL_S.default_number,

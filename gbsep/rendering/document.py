@@ -14,6 +14,7 @@ from ..separation.compute import versions
 from ..shelf import folder as shelf
 from ..shelf import record
 from ..version import __version__
+from .options import output_format
 from .planning import RENDERING_VERSION, Plan
 from .process import Processed, Written
 from .remarks import SILENT_RESIDUAL
@@ -60,7 +61,7 @@ def document(plan: Plan, work: Work) -> record.Content:
             file=None if SILENT_RESIDUAL in work.notes else plan.names.get("residual"),
             **written.signals["residual"].after.as_json(),
         ),
-        null_test=record.NullTest(peak_dbfs=levels.as_json(work.null_peak_dbfs)),
+        null_test=record.NullTest(peak_dbfs=levels.as_json(work.null_peak_dbfs), lossy=output_format(preset).is_lossy),
         diagnoses=tuple(record.FindingRow(**finding.as_json()) for finding in work.findings),
         shared_gain_db=written.shared_gain_db,
         warnings=work.warnings,

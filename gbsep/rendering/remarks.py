@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from ..measure.others import DRUMS_PER_S
 from ..preset.model import Preset
 from ..stemnames import BASS_AND_GUITAR, GUITAR
+from .options import output_format
 
 SILENT_RESIDUAL_DBFS = -120.0
 """A residual whose peak is below this is what rounding leaves: it is not written."""
@@ -20,9 +21,13 @@ def may_hold_others(preset: Preset) -> bool:
     return set(preset.outputs) == set(BASS_AND_GUITAR) and GUITAR in terms
 
 
-def notes(preset: Preset, is_silent: bool, noises_per_s: float) -> Iterator[str]:
-    """What there is to say: of a residual that is silent, and of instruments that the separator does not know."""
+def notes(preset: Preset, is_silent: bool, noises_per_s: float, sample_rate: int) -> Iterator[str]:
+    """What there is to say: of a residual that is silent, of instruments that the separator does not know, and of files
+    at another sample rate than the recording."""
     if is_silent:
         yield SILENT_RESIDUAL
     if noises_per_s >= DRUMS_PER_S and may_hold_others(preset):
         yield DRUMS
+    output = output_format(preset)
+    if (rate := output.file_rate(sample_rate)) != sample_rate:
+        yield f"the files are at {rate} Hz, {output.container} has no other rate; the recording is at {sample_rate} Hz"

@@ -158,7 +158,7 @@ def _worked(plan: Plan, place: Path, progress: Progress, shared: Separations | N
     findings = tuple(finding for finding in found if finding.stem in (*plan.names, RESIDUAL))
     if is_silent := written.signals[RESIDUAL].after.peak_dbfs < SILENT_RESIDUAL_DBFS and RESIDUAL in plan.names:
         (place / plan.names[RESIDUAL]).unlink()
-    said = tuple(notes(plan.preset, is_silent, noises))
+    said = tuple(notes(plan.preset, is_silent, noises, plan.reader.sample_rate))
     return Work(separated, restored, written, null_test.peak_dbfs, findings, seconds, plan.warnings, said)
 
 

@@ -52,6 +52,9 @@ FADER_RANGE_DB = (-60.0, 6.0)
 AS_THEY_ARE = {"wav": ".wav", "rf64": ".wav", "aiff": ".aiff", "flac": ".flac"}
 """Containers that every DAW begins at the same sample, and the suffix of a copy."""
 
+AS_WRITTEN = (".wav", ".flac", ".mp3")
+"""Suffixes of stems that a session refers to where they lie; others are decoded for it."""
+
 
 @dataclass(frozen=True)
 class Render:
@@ -193,7 +196,7 @@ def _render_track(song: str, render: Render, place: Place, mute: bool, fader_gai
     tracks = [processed for processed, _ in pairs] + [dry for _, dry in pairs if dry]
     tracks += _note_tracks(song, render)
     if residual := render.record.residual.file:
-        clip = _clip(render.folder / residual, f"{song} residual", render.start_s, place)
+        clip = _clip(_exact(render.folder / residual, place), f"{song} residual", render.start_s, place)
         tracks.append(Track("residual", color_of("residual"), (clip,), mute=True))
     if render.record.preset.output.format == "mp3":
         place.warn(f"{render.folder.name} is MP3, which some programs begin milliseconds late: WAV and FLAC are exact")
@@ -208,7 +211,7 @@ def _stem_tracks(song: str, render: Render, stem: str, place: Place, fader_gains
     inserts, note = _inserts(render, stem)
 
     def clip(name: str, file: str, gain_db: float) -> tuple[Clip]:
-        path = _without_gain(render, file, gain_db, place) if gain_db else render.folder / file
+        path = _without_gain(render, file, gain_db, place) if gain_db else _exact(render.folder / file, place)
         return (_clip(path, f"{song} {name}", render.start_s, place),)
 
     fader_db = 0.0 if has_effects else gain_db
@@ -265,6 +268,14 @@ def _clip(path: Path, name: str, start_s: float, place: Place) -> Clip:
         place.copies[path] = path.stat().st_size
     info = probe(path)
     return Clip(path, name, start_s, info.frames, info.sample_rate, info.channels, info.container)
+
+
+def _exact(path: Path, place: Place) -> Path:
+    """A stem's file, or WAV made of it where programs do not agree at which sample it begins."""
+    if path.suffix in AS_WRITTEN:
+        return path
+    target = place.media / f"decoded.{remembered_hash(path)[:12]}.wav"
+    return target if target.exists() else _write_wav(target, path, 1.0)
 
 
 def _without_gain(render: Render, file: str, gain_db: float, place: Place) -> Path:

@@ -141,9 +141,10 @@ class Residual(Lenient):
 
 
 class NullTest(Lenient):
-    """The peak of the mixture minus stems and residual."""
+    """The peak of the mixture minus stems and residual, as they are before they are written."""
 
     peak_dbfs: Decibels | None = None
+    lossy: bool = Field(False, description="the format of the files loses something: they themselves do not add up so")
 
 
 class FindingRow(Lenient):

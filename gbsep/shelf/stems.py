@@ -16,6 +16,7 @@ from ..audio import Reader, mix
 from ..errors import AudioFileError, OutputError
 from ..io.formats import AUDIO_SUFFIXES
 from ..io.read import open_reader
+from ..io.resample import resample
 from ..stemnames import NO_STEMS, NUMBERED_GUITAR
 from ..store.hashes import remembered_hash
 from . import record
@@ -36,8 +37,13 @@ class StemFolder:
         return self.record.excerpt if self.record else Excerpt()
 
     def open(self, name: str, start_s: float = 0.0, duration_s: float | None = None) -> Reader:
-        """A stem, or an excerpt of it, as a Reader; the sum of its files where it has several."""
-        return _sum(self.files[name], start_s, duration_s)
+        """A stem, or an excerpt of it, as a Reader; the sum of its files where it has several.
+
+        A stem of a render has the sample rate of the recording, whatever that of its file is.
+        """
+        found = _sum(self.files[name], start_s, duration_s)
+        rate = self.record.recording.sample_rate if self.record else None
+        return resample(found, rate) if rate else found
 
     def mixture(self) -> Reader | None:
         """The mixture that the stems were separated from; None where it is missing."""
