@@ -12,6 +12,7 @@ import pytest
 
 from gbsep.audio import Audio, Reader
 from gbsep.errors import BackendError
+from gbsep.notes import features, register
 from gbsep.notes import hear as hearing
 from gbsep.notes.compare import compare
 from gbsep.notes.hear import hear
@@ -149,6 +150,54 @@ def test_a_song_tuned_higher_is_told_so() -> None:
 def test_a_guitar_is_heard_an_octave_higher() -> None:
     line = line_of([52, 57, 64, 69, 76, 60, 67])
     assert compare(line, hear(sound_of(line).reader(), "guitar")).f1 > 0.7
+
+
+def test_a_guitar_is_no_bass() -> None:
+    guitar = sound_of(line_of([52, 57, 64, 55, 60, 48, 52, 57, 59, 60, 47, 55]))
+    line = hear(guitar.reader())
+    assert line.notes == ()
+    assert line.left_out >= 8
+    assert len(hear(guitar.reader(), anyway=True).notes) == line.left_out
+    assert hear(guitar.reader(), "guitar").left_out == 0
+
+
+def test_a_bass_without_its_low_end_is_one_still(heard: Line) -> None:
+    from scipy.signal import butter, sosfilt
+
+    thin = sosfilt(butter(4, 110, "highpass", fs=RATE, output="sos"), sound_of(LINE).samples).astype(np.float32)
+    assert compare(heard, hear(Audio(thin, RATE).reader())).f1 > 0.8
+
+
+def test_an_octave_below_a_chord_is_no_low_note() -> None:
+    spectra = np.zeros((10, features.BINS), np.float32)
+    first = features.BINS_PER_SEMITONE * (28 - features.LOWEST_MIDI)
+
+    def partials(*numbers: int) -> np.ndarray:
+        made = spectra.copy()
+        made[:, [round(first + 36 * np.log2(number)) for number in numbers]] = 0.8
+        return made
+
+    assert register.only_a_bass(28, partials(1, 2, 3))
+    assert register.only_a_bass(28, partials(2, 3, 4, 5, 6, 7))
+    assert not register.only_a_bass(28, partials(2, 3, 4, 6, 8))
+    assert not register.only_a_bass(40, partials(1, 2, 3))
+
+
+def test_a_note_without_a_stroke_is_slurred() -> None:
+    """A string that goes on at another pitch, beside one that is struck anew."""
+    rng = np.random.default_rng(2)
+    seconds, rate = 8.0, RATE
+    time_s = np.arange(int(seconds * rate)) / rate
+    pitch = 33.0 + 2.0 * np.clip((time_s % 0.8 - 0.4) / 0.03, 0, 1)
+    phase = 2 * np.pi * np.cumsum(440 * 2 ** ((pitch - 69) / 12)) / rate
+    age_s = time_s % 0.8
+    decays = [np.exp(-age_s * 0.6 * number) / number * np.sin(number * phase) for number in range(1, 20)]
+    wave = 0.2 * np.sum(decays, axis=0) + 1e-4 * rng.standard_normal(len(time_s))
+    notes = hear(Audio(wave[np.newaxis].astype(np.float32), rate).reader()).notes
+    struck = [note.kind for note in notes if note.midi == 33]
+    slurred = [note.kind for note in notes if note.midi == 35]
+    assert slurred.count("slurred") > len(slurred) / 2
+    assert struck.count("plucked") > len(struck) / 2
 
 
 def test_weights_that_are_none_are_told(tmp_path: Path) -> None:

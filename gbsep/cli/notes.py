@@ -35,6 +35,17 @@ class Heard:
     sound: Reader | None = None
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """What the user gave: a source, what it is taken for, and whose notes are wanted of it."""
+
+    source: Path
+    stem: str
+    taken_as: str
+    preset: str
+    anyway: bool
+
+
 @command(short_help="Write down the notes that a bass plays.")
 @click.argument("source", metavar="STEM|SONG|FOLDER|NOTES", type=click.Path(path_type=Path))
 @click.option("--stem", default="bass", show_default=True, help="Whose notes: bass, guitar, ...")
@@ -64,6 +75,7 @@ class Heard:
 @click.option("--tempo", type=click.FloatRange(20, 400), metavar="BPM", help="The tempo, where it was told wrong.")
 @click.option("--tuning", metavar="STRINGS", help='Open strings: "D1 A1 D2 G2", "drop D", -2.')
 @click.option("--strings", type=click.IntRange(4, 7), help="Number of strings.")
+@click.option("--anyway", is_flag=True, help="Notes of a bass even where it sounds like a guitar.")
 @click.option("--overwrite", is_flag=True, help="Replace files of other notes, corrected ones too.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, and nothing else there.")
 @debug_option
@@ -75,11 +87,10 @@ def notes(
     out: Path | None,
     play: Path | None,
     keep: bool,
-    tempo: float | None,
-    tuning: str | None,
-    strings: int | None,
+    anyway: bool,
     overwrite: bool,
     as_json: bool,
+    **known: Any,
 ) -> int:
     """Write down the notes of a stem: onset, end, pitch, and how sure that is.
 
@@ -101,8 +112,11 @@ def notes(
         raise ParameterError("keep", str(source), "the notes of a folder of stems: give the folder of a render")
     from ..notes import files
 
-    with progress_bar(source.name) as progress, _heard(source, stem, taken_as, preset, progress) as heard:
-        sheet = _sheet(heard, stem, tempo, strings, tuning)
+    with (
+        progress_bar(source.name) as progress,
+        _heard(Wanted(source, stem, taken_as, preset, anyway), progress) as heard,
+    ):
+        sheet = _sheet(heard, stem, **known)
         written = [*_write(sheet, out, overwrite)]
         if keep:
             written += _write(sheet, files.kept_place(source, stem), overwrite)
@@ -148,12 +162,14 @@ def _write(sheet: Sheet, out: Path | None, overwrite: bool) -> Iterator[Path]:
 
 
 @contextmanager
-def _heard(source: Path, stem: str, taken_as: str, preset: str, progress: Any) -> Iterator[Heard]:
-    """The line of whatever `source` is."""
+def _heard(wanted: Wanted, progress: Any) -> Iterator[Heard]:
+    """The line of whatever the source is."""
     from ..io.read import open_reader
     from ..notes import files
     from ..notes.hear import hear
     from ..shelf.stems import find_stems
+
+    source, stem, anyway = wanted.source, wanted.stem, wanted.anyway
 
     def follow(fraction: float) -> None:
         progress("listening", fraction)
@@ -163,27 +179,28 @@ def _heard(source: Path, stem: str, taken_as: str, preset: str, progress: Any) -
         if stem not in found.files:
             raise OutputError(source, f"has no {stem}; it has {', '.join(found.files)}: name one with --stem")
         sound = found.open(stem)
-        yield Heard(hear(sound, stem, progress=follow), found.files[stem][0], sound)
+        yield Heard(hear(sound, stem, anyway=anyway, progress=follow), found.files[stem][0], sound)
     elif source.suffix.lower() in files.READ:
         yield Heard(files.read(source, stem), source)
-    elif taken_as == "stem" or (taken_as == "auto" and stem in source.stem.lower()):
+    elif wanted.taken_as == "stem" or (wanted.taken_as == "auto" and stem in source.stem.lower()):
         sound = open_reader(source)
-        yield Heard(hear(sound, stem, progress=follow), source, sound)
+        yield Heard(hear(sound, stem, anyway=anyway, progress=follow), source, sound)
     else:
-        with _separated(source, stem, preset, progress) as sound:
+        with _separated(wanted, progress) as sound:
             song = open_reader(source)
             quietest = _rms(song) * 10 ** (BLEED_DB / 20)
-            yield Heard(hear(sound, stem, quietest=quietest, progress=follow), source, song)
+            yield Heard(hear(sound, stem, quietest=quietest, anyway=anyway, progress=follow), source, song)
 
 
 @contextmanager
-def _separated(song: Path, stem: str, preset: str, progress: Any) -> Iterator[Reader]:
+def _separated(wanted: Wanted, progress: Any) -> Iterator[Reader]:
     """The stem of a song before its effects. Where it was separated before, the cache has it."""
     from ..io.read import open_reader
     from ..preset.load import load_preset
     from ..rendering import Options, plan, run
     from ..shelf.stems import find_stems
 
+    song, stem, preset = wanted.source, wanted.stem, wanted.preset
     with tempfile.TemporaryDirectory(prefix="gbsep-notes-") as work:
         options = Options(out=Path(work), dry_stems=True)
         outcome = run(plan(song, load_preset(preset), options), progress)
@@ -247,6 +264,7 @@ def _as_json(sheet: Sheet, source: Path) -> dict[str, Any]:
         "tuned_cents": round(line.cents, 1),
         "tempo_bpm": sheet.beats and round(sheet.beats.bpm, 3),
         "beat_0_s": sheet.beats and round(sheet.beats.second(0), 4),
+        "left_out": line.left_out,
         "tuning": tuning_name(tuning),
         "notes": rows,
     }
@@ -256,6 +274,11 @@ def _summary(sheet: Sheet) -> str:
     from ..notes.line import name_of
 
     line = sheet.line
+    if line.left_out:
+        return (
+            f"no bass plays: {line.left_out} notes were heard and left out, hardly any below E2 as a bass has them; "
+            "--stem guitar writes them down, --anyway takes it for a bass"
+        )
     if not line.notes:
         return "no notes were heard"
     low, high = (name_of(choose(note.midi for note in line.notes)) for choose in (min, max))

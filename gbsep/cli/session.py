@@ -84,6 +84,7 @@ def session(
 
 def _keep_notes(out: Path) -> None:
     """The notes of every render with a bass, kept in its folder; those that are there stay as they are."""
+    from ..notes.files import read
     from ..notes.folders import keep
     from ..session.renders import find_renders
     from ..stemnames import BASS
@@ -91,7 +92,9 @@ def _keep_notes(out: Path) -> None:
     for renders in find_renders(out).values():
         for render in renders:
             if BASS in render.record.stems and not render.missing:
-                keep(render.folder)
+                path = keep(render.folder)
+                if not read(path).notes:
+                    say(f"{path}: no notes of a bass were heard", err=True)
 
 
 def _report(written: list[Written], quiet: bool) -> None:

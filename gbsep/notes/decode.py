@@ -8,13 +8,15 @@ cut anywhere: what is not settled yet is held.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from . import kinds as starts
+from . import register
 from .features import FRAMES_PER_S
-from .line import KINDS, Note
+from .line import Note
 from .network import FIRST_MIDI, PITCHES
 
 ONSET = 0.35
@@ -52,17 +54,29 @@ class _Begun:
 
 @dataclass
 class Decoder:
-    """Feed it probabilities, (frames, PITCHES) and (frames, KINDS), and each frame's level in dB; take notes."""
+    """Feed it probabilities, (frames, PITCHES) and (frames, KINDS), the level in dB and spectra of frames; take notes.
 
+    `tell` says of what is measured at a note's start (see `kinds`) which of KINDS it is; `low` is how many notes only a
+    bass has (see `register`).
+    """
+
+    tell: Callable[[np.ndarray], str]
     at: int = 0
+    low: int = 0
     held: list[np.ndarray] = field(default_factory=list)
     begun: dict[int, _Begun] = field(default_factory=dict)
 
     def feed(
-        self, onsets: np.ndarray, frames: np.ndarray, kinds: np.ndarray, level_db: np.ndarray, last: bool
+        self,
+        onsets: np.ndarray,
+        frames: np.ndarray,
+        kinds: np.ndarray,
+        level_db: np.ndarray,
+        spectra: np.ndarray,
+        last: bool,
     ) -> Iterator[Note]:
         """Notes that are over, in no order; all of them after the last piece."""
-        new = [onsets, frames, kinds, level_db[:, np.newaxis]]
+        new = [onsets, frames, kinds, level_db[:, np.newaxis], spectra]
         whole = [np.concatenate(pair) for pair in zip(self.held, new, strict=True)] if self.held else new
         onsets, frames = whole[:2]
         count, before = len(onsets), min(self.at, TOGETHER)
@@ -104,14 +118,15 @@ class Decoder:
         return found
 
     def _begin(self, whole: Sequence[np.ndarray], offset: int, frame: int, pitch: int) -> None:
-        onsets, frames, kinds, level = whole
+        onsets, frames, kinds, level, spectra = whole
         near = onsets[max(0, frame - 1) : frame + 2, max(0, pitch - 1) : pitch + 2].sum(axis=1)
         at = frame + float(near @ np.arange(-min(1, frame), len(near) - min(1, frame)) / near.sum())
         ahead = slice(frame, frame + SETTLING)
         strength = float(np.clip((level[ahead].max() + RANGE_DB - TOP_DB) / RANGE_DB, 0.01, 1))
         begins, sounds = min(1.0, float(near.max())), float(frames[ahead, pitch].max())
-        kind = KINDS[int(kinds[max(0, frame - 1) : frame + 2].mean(axis=0).argmax())]
+        kind = self.tell(starts.measures(onsets, frames, kinds, level, spectra, frame, pitch))
         confidence = float(np.sqrt(begins * sounds))
+        self.low += register.only_a_bass(FIRST_MIDI + pitch, spectra[ahead, 0])
         self.begun[pitch] = _Begun(offset + at, pitch, strength, confidence, kind, offset + frame)
 
     def _go_on(self, frames: np.ndarray, offset: int, stop: int) -> Iterator[Note]:

@@ -47,7 +47,7 @@ def score_folder(estimates: str | Path, references: str | Path, dry: bool = Fals
     estimate, truth = _with_stem(find_stems(estimates, dry), stem), Path(references)
     excerpt = estimate.excerpt
     true_line = _part_of(_true_line(truth, stem), excerpt)
-    return compare(true_line, hear(estimate.open(stem), stem))
+    return compare(true_line, hear(estimate.open(stem), stem, anyway=True))
 
 
 def _true_line(folder: Path, stem: str) -> Line:
@@ -56,7 +56,7 @@ def _true_line(folder: Path, stem: str) -> Line:
         kept = folder / TRUE_NOTES
     if kept is not None:
         return files.read(kept, stem)
-    return hear(_with_stem(find_stems(folder), stem).open(stem), stem)
+    return hear(_with_stem(find_stems(folder), stem).open(stem), stem, anyway=True)
 
 
 def _with_stem(found: StemFolder, stem: str) -> StemFolder:

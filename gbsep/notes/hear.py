@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,8 @@ from ..io.resample import resample
 from ..separation.compact.config import Config
 from ..separation.compact.graph import spectrum
 from ..separation.compact.tuning import tuning_cents
-from . import features, network
+from ..stemnames import BASS
+from . import features, kinds, network, register
 from .decode import Decoder
 from .line import Line, Note
 
@@ -38,7 +39,7 @@ def load(path: Path = WEIGHTS) -> Mapping[str, np.ndarray]:
         weights = {name: value.astype(np.float32) for name, value in load_file(path).items()}
     except Exception as error:  # safetensors has several kinds, and its own
         raise BackendError(f"{path}: holds no weights ({error}); install gbsep again") from None
-    if {name: value.shape for name, value in weights.items()} != network.shapes():
+    if {name: value.shape for name, value in weights.items()} != network.shapes() | kinds.shapes():
         raise BackendError(f"{path}: holds weights of another network; install gbsep again")
     return {**weights, "gathered": network.gathered()}
 
@@ -48,10 +49,15 @@ def hear(
     stem: str = "bass",
     *,
     quietest: float = QUIETEST_RMS,
+    anyway: bool = False,
+    tell: Callable[[np.ndarray], str] | None = None,
     weights: Mapping[str, np.ndarray] | None = None,
     progress: Callable[[float], None] = lambda fraction: None,
 ) -> Line:
     """The notes of a stem. One whose RMS, where it sounds, is below `quietest` has none.
+
+    Notes of a bass that are a guitar's by their register (see `register`) are left out, unless `anyway`. `tell`
+    says of what is measured where a note begins how it does, if not the weights' own regression (see `kinds`).
 
     The sound is read twice, first for its level and its tuning, and never held: notes are all that grows with it.
     Raises what reading the sound raises.
@@ -67,14 +73,18 @@ def hear(
         rms, cents = _first_reading(low)
         if rms < max(quietest, QUIETEST_RMS):
             return Line((), seconds, cents)
-        decoder, notes, done = Decoder(), list[Note](), 0
+        decoder, notes, done = Decoder(tell or partial(kinds.kind_of, weights=weights)), list[Note](), 0
         for wave, last in _pieces(low, features.LEVEL / rms):
-            heard = network.logits(weights, features.spectra(wave, cents + 100 * up), np)
-            onsets, frames, kinds = map(expit, heard)
-            notes += decoder.feed(onsets, frames, kinds, _level_db(wave, len(onsets)), last)
+            spectra = features.spectra(wave, cents + 100 * up)
+            onsets, frames, struck = map(expit, network.logits(weights, spectra, np))
+            level_db = _level_db(wave, len(onsets))
+            spectra = spectra[network.CONTEXT : network.CONTEXT + len(onsets)]
+            notes += decoder.feed(onsets, frames, struck, level_db, spectra, last)
             done += len(onsets)
             progress(min(1.0, done / features.FRAMES_PER_S / max(seconds, 1e-9)))
     notes = [replace(note, midi=note.midi + up) for note in notes if note.onset_s < seconds]
+    if not anyway and stem == BASS and register.is_no_bass(len(notes), decoder.low):
+        return Line((), seconds, cents, left_out=len(notes))
     return Line(tuple(sorted(notes, key=lambda note: (note.onset_s, note.midi))), seconds, cents)
 
 

@@ -34,11 +34,13 @@ class Note:
 
 @dataclass(frozen=True)
 class Line:
-    """The notes of a stem by their onsets; `cents` is how far the song is sharp of A = 440 Hz."""
+    """The notes of a stem by their onsets; `cents` is how far the song is sharp of A = 440 Hz, `left_out` how many
+    notes were heard and left out, for another instrument plays them."""
 
     notes: tuple[Note, ...] = field(default=())
     seconds: float = 0.0
     cents: float = 0.0
+    left_out: int = 0
 
 
 @dataclass(frozen=True)

@@ -6,20 +6,28 @@ in part). `held out` are weights of the notes' network that have heard none of a
 are what `gbsep notes` uses, which have heard all of them. Beside them pYIN with librosa's onsets on the true stems,
 and basic-pitch's ONNX file, where it is given.
 
-Then, how many notes are invented where there are none, and how much faster than real time it is on one core.
+Then, how many notes are invented where there are none (`--odd`: only that), and how much faster than real time it is
+on one core. `--hours 4` has the command write down a stem of four hours, for its time and its memory.
 """
 
 from __future__ import annotations
 
+import math
+import resource
+import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
 import numpy as np
 
 from gbsep.audio import Audio
+from gbsep.io.formats import OutputFormat
 from gbsep.io.read import open_reader
+from gbsep.io.write import open_writer
 from gbsep.notes import files, hear
 from gbsep.notes.compare import compare
 from gbsep.notes.line import Line, Note
@@ -35,7 +43,7 @@ Listener = Callable[[Audio], Line]
 
 def by_network(path: Path) -> Listener:
     weights = hear.load(path)
-    return lambda audio: hear.hear(audio.reader(), weights=weights)
+    return lambda audio: hear.hear(audio.reader(), anyway=True, weights=weights)
 
 
 def by_pyin(audio: Audio) -> Line:
@@ -127,22 +135,50 @@ def measure(label: str, listen: Listener, sounds: list[Audio], lines: list[Line]
     show(label, rows, sum(octaves(true, line) for true, line in zip(lines, told, strict=True)))
 
 
-def invented(data: Path, listen: Listener) -> None:
+def odd_sounds(data: Path) -> Iterator[tuple[str, Audio]]:
+    """Sounds in which no bass plays, or hardly anything."""
     rng = np.random.default_rng(0)
     rate = 44100
-    sounds = {
-        "silence": Audio(np.zeros((1, int(NOISE_S * rate)), np.float32), rate),
-        "white noise": Audio(0.1 * rng.standard_normal((1, int(NOISE_S * rate))).astype(np.float32), rate),
-    }
+    yield "silence", Audio(np.zeros((1, int(NOISE_S * rate)), np.float32), rate)
+    yield "one frame", Audio(np.full((1, 1), 0.5, np.float32), rate)
+    noise = 0.1 * rng.standard_normal((1, int(NOISE_S * rate))).astype(np.float32)
+    yield "white noise", Audio(noise, rate)
+    yield "white noise at 8 kHz", Audio(noise[:, : int(NOISE_S * 8000)], 8000)
     for path in sorted((data / "mixes" / "drums_cc0").glob("*.flac"))[6:]:
-        sounds[f"drums alone, {path.stem}"] = open_reader(path).read()
-    for path in sorted((data / "jams").glob("*/guitar.flac"))[:2]:
-        sounds[f"guitars as a bass, {path.parent.name[:2]}"] = open_reader(path).read()
-    for name, audio in sounds.items():
-        line = listen(audio)
-        sure = sum(note.confidence >= 0.6 for note in line.notes)
-        seconds = audio.frames / audio.sample_rate
-        click.echo(f"{name:40}{60 * len(line.notes) / seconds:8.1f} notes a minute, {60 * sure / seconds:.1f} sure")
+        yield f"drums alone, {path.stem}", open_reader(path).read()
+    for folder in ("jams", "played"):
+        for path in sorted((data / folder).glob("*/guitar.flac")):
+            yield f"guitars as a bass, {folder} {path.parent.name[:2]}", open_reader(path).read()
+
+
+def invented(data: Path, weights: Path) -> None:
+    """Notes a minute where no bass plays; `anyway` of a stem that is taken for a bass whatever it sounds like."""
+    network = hear.load(weights)
+    click.echo(f"{'notes a minute':40}{'told':>8}{'sure':>8}{'anyway':>8}")
+    for name, audio in odd_sounds(data):
+        told, anyway = (hear.hear(audio.reader(), anyway=one, weights=network).notes for one in (False, True))
+        sure = [note for note in told if note.confidence >= 0.6]
+        minutes = max(audio.frames / audio.sample_rate, 1.0) / 60
+        click.echo(f"{name:40}" + "".join(f"{len(notes) / minutes:8.1f}" for notes in (told, sure, anyway)))
+
+
+def long_file(hours: float, stem: Audio) -> None:
+    """In a process of its own `gbsep notes` writes down a stem that is repeated for so many hours."""
+    with tempfile.TemporaryDirectory() as work:
+        path = Path(work) / "bass.wav"
+        repeats = math.ceil(hours * 3600 * stem.sample_rate / stem.frames)
+        with open_writer(path, OutputFormat("wav", "16"), stem.sample_rate, 1, repeats * stem.frames) as writer:
+            for _ in range(repeats):
+                writer.write(stem.samples.mean(axis=0, keepdims=True))
+        outs = ["--out", str(path.with_suffix(".mid"))]
+        made = subprocess.run(
+            [sys.executable, "-m", "gbsep", "notes", str(path), *outs], capture_output=True, text=True
+        )
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds = used.ru_utime + used.ru_stime
+        click.echo(made.stderr.splitlines()[-1])
+        times = f"{repeats * stem.frames / stem.sample_rate / seconds:.0f} times real time"
+        click.echo(f"{hours:g} hours: {seconds:.0f} s of processor, {times}, {used.ru_maxrss / 1024:.0f} MiB at most")
 
 
 @click.command(help=__doc__)
@@ -151,9 +187,19 @@ def invented(data: Path, listen: Listener) -> None:
 @click.option(
     "--basic-pitch", "other", type=click.Path(path_type=Path, exists=True), help="nmp.onnx of the package basic-pitch."
 )
+@click.option("--odd", is_flag=True, help="Only sounds in which no bass plays.")
+@click.option("--hours", type=float, help="Only a stem of so many hours, for time and memory.")
 @click.option("--weights", type=click.Path(path_type=Path, exists=True), multiple=True, help="Weights beside them.")
-def command(data: Path, baseline: bool, other: Path | None, weights: tuple[Path, ...]) -> None:
+def command(
+    data: Path, baseline: bool, other: Path | None, odd: bool, hours: float | None, weights: tuple[Path, ...]
+) -> None:
     folders = sorted(path.parent for path in (data / "jams").glob("*/notes.csv"))
+    if hours is not None:
+        long_file(hours, open_reader(folders[0] / "bass.flac").read())
+        return
+    if odd:
+        invented(data, hear.WEIGHTS)
+        return
     lines = [truth(folder) for folder in folders]
     listeners: dict[str, Listener] = {"held out": by_network(HELD_OUT_NOTES), "shipped": by_network(hear.WEIGHTS)}
     listeners |= {path.stem: by_network(path) for path in weights}
@@ -171,7 +217,7 @@ def command(data: Path, baseline: bool, other: Path | None, weights: tuple[Path,
     if baseline:
         measure("true stem, pYIN and onsets", by_pyin, stems, lines)
     click.echo("")
-    invented(data, listeners["shipped"])
+    invented(data, hear.WEIGHTS)
     begun = time.process_time()
     seconds = sum(stem.frames / stem.sample_rate for stem in stems)
     for stem in stems:
