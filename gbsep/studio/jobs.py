@@ -122,6 +122,7 @@ class Jobs:
     def start(self) -> None:
         """Begin to work, with what was left the last time."""
         self.library.forget_first()
+        self.library.forget_unsent()
         for wish in self._kept():
             with contextlib.suppress(Refusal, GbsepError):
                 self.add(wish)

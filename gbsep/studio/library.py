@@ -7,11 +7,13 @@ written, and nothing outside is read but what a render's record names as its rec
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import secrets
 import shutil
 import threading
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,9 +21,11 @@ from pathlib import Path
 from starlette.concurrency import run_in_threadpool
 
 from ..batch.inputs import expand
+from ..demo import make_demo
 from ..errors import AudioFileError, OutputError
 from ..io.formats import AUDIO_SUFFIXES
 from ..io.probe import FileInfo, probe
+from ..io.write import write
 from ..rendering import track_names
 from ..shelf import record
 from ..shelf.record import RECORD, Record, plain_track
@@ -33,6 +37,11 @@ MAX_UPLOAD_BYTES = 8 * 2**30
 
 KEPT_FREE_BYTES = 2**30
 """What uploads leave free on the disk."""
+
+UNSENT = ".gbsep-"
+"""How the names of files begin that are being sent."""
+
+DEMO, DEMO_S = "demo song.wav", 60.0
 
 HIDDEN = ".studio"
 """In the output folder: the queue, first seconds, stretched sound."""
@@ -129,6 +138,21 @@ class Library:
             self._known[key] = probe(path)
         return self._known[key]
 
+    def make_up(self) -> Song:
+        """The song of the demonstration, made if it is not there."""
+        path = self.folder / DEMO
+        if not path.exists():
+            write(path, make_demo(DEMO_S)[0])
+        self.look_again()
+        return self.song(song_id(path))
+
+    def forget_unsent(self) -> None:
+        """Take away what was left of files whose sending was cut off by the end of a server, an hour or longer ago."""
+        for path in self.folder.glob(f"{UNSENT}*"):
+            with contextlib.suppress(OSError):
+                if path.is_file() and path.stat().st_mtime < time.time() - 3600:
+                    path.unlink()
+
     async def put(self, name: str, pieces: AsyncIterator[bytes], stated: int | None) -> Song:
         """A new recording, from the pieces of its content. Raises Refusal for what is none, or too large.
 
@@ -139,7 +163,7 @@ class Library:
         limit = min(MAX_UPLOAD_BYTES, max(0, room))
         if stated is not None and stated > limit:
             raise Refusal(413, f"the file is larger than the {limit / 1e9:.1f} GB that there is room for")
-        hidden = self.folder / f".gbsep-{secrets.token_hex(8)}.tmp{target.suffix}"
+        hidden = self.folder / f"{UNSENT}{secrets.token_hex(8)}.tmp{target.suffix}"
         try:
             with hidden.open("xb") as file:
                 size = 0

@@ -11,6 +11,7 @@ from ..errors import GbsepError, OutputError, WeightsMissing
 from ..preset.load import load_preset
 from ..preset.model import Preset
 from ..preset.names import preset_names
+from ..preset.own import listed_names
 from ..schema import is_plain_name
 from ..separation.weights import find
 from .asking import Refusal
@@ -53,8 +54,8 @@ class Presets:
     def listed(self) -> list[dict[str, Any]]:
         """All of them for the page: name, title, what it is for, and what stands in its way."""
         own = sorted(path.stem for path in self.folder.glob("*.json")) if self.folder.is_dir() else []
-        rows = []
-        for name in dict.fromkeys([*own, *preset_names()]):
+        usual, rows = listed_names()[0], []
+        for name in dict.fromkeys([*own, *listed_names(everything=True)[0]]):
             try:
                 preset = self.load(name)
             except (GbsepError, Refusal) as error:
@@ -67,6 +68,7 @@ class Presets:
                     "title": preset.title,
                     "description": preset.description,
                     "own": name in own,
+                    "variant": name not in own and name not in usual,
                     "stems": list(preset.stems),
                     "backend": preset.backend,
                     "model": getattr(preset.settings, "model", None),

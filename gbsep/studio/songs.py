@@ -12,8 +12,10 @@ A take is the name of a render's folder, `first~<preset>` for the first seconds 
 
 from __future__ import annotations
 
+import asyncio
 import math
 import threading
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -40,6 +42,8 @@ from .sound import PIECE_FRAMES, Sound, planar
 
 WAVE_COLUMNS = 2000
 MAX_TRACKS = 40
+STRETCHING_AT_ONCE = 2
+"""Pieces that are stretched at once; what is not waited for any more by its turn is left."""
 
 _painting = threading.Lock()
 
@@ -54,6 +58,8 @@ class Turned(StrictModel):
 
 def routes(library: Library, sound: Sound) -> list[BaseRoute]:
     """The routes of the songs of a library."""
+
+    stretching = asyncio.Semaphore(STRETCHING_AT_ONCE)
 
     def song_of(request: Request) -> Song:
         return library.song(request.path_params["song"])
@@ -85,7 +91,10 @@ def routes(library: Library, sound: Sound) -> list[BaseRoute]:
         song, number = song_of(request), whole_number(request, "number", 0, 10**8)
         found = take_of(library, song, request.path_params["take"])
         tracks, setting = _tracks(request), _setting(request)
-        content = await run_in_threadpool(_piece, library, sound, song, found, tracks, setting, number)
+        async with nullcontext() if setting.plain else stretching:
+            if not setting.plain and await request.is_disconnected():
+                raise Refusal(410, "nobody waits for it any more")
+            content = await run_in_threadpool(_piece, library, sound, song, found, tracks, setting, number)
         return Response(content, media_type="application/octet-stream")
 
     @told

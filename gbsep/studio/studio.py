@@ -4,12 +4,14 @@ GET  /                          the page             GET /worklet.mjs   what mix
 GET  /api/library               songs, presets, what cannot be read
 PUT  /api/uploads?name=...      a recording, as the body; the answer is the song
 GET  /api/jobs                  the queue            POST /api/jobs, POST /api/jobs/<number>/cancel
-GET  /api/effects               the table of effects
+GET  /api/effects               the table of effects; GET /api/plugins the plug-ins of this machine
+POST /api/demo                  a song that is made up, to try it with
 POST /api/presets               keep a preset        POST /api/weights  get the weights of a model
 """
 
 from __future__ import annotations
 
+import math
 import secrets
 from dataclasses import asdict
 from pathlib import Path
@@ -26,8 +28,10 @@ from ..errors import OutputError
 from ..io.formats import AUDIO_SUFFIXES
 from ..models.catalogue import MODELS
 from ..models.fetch import fetch
+from ..plugins import scan
 from ..report.deciding import Decision, Shown
 from ..schema import StrictModel
+from ..shelf import review
 from ..shelf.stems import renders_in
 from . import songs, takehome
 from .asking import MAX_DOCUMENT_BYTES, Handler, Refusal, document, told, whole_number
@@ -55,6 +59,10 @@ class NewPreset(StrictModel):
     title: str = Field("", max_length=200)
     base: str = Field(max_length=100)
     chains: dict[str, list[Any]] = Field({})
+
+
+class Nothing(StrictModel):
+    """A request that says nothing more."""
 
 
 class Weights(StrictModel):
@@ -90,10 +98,12 @@ class Studio:
             Route("/worklet.mjs", self._worklet),
             Route("/api/library", self._look),
             Route("/api/uploads", self._put, methods=["PUT"]),
+            Route("/api/demo", self._demo, methods=["POST"]),
             Route("/api/jobs", self._queue, methods=["GET"]),
             Route("/api/jobs", self._add, methods=["POST"]),
             Route("/api/jobs/{number}/cancel", self._cancel, methods=["POST"]),
             Route("/api/effects", _effects),
+            Route("/api/plugins", _plugins),
             Route("/api/presets", self._save, methods=["POST"]),
             Route("/api/weights", _get_weights, methods=["POST"]),
             Route("/api/songs/{song}/review", _deciding(self.library, shown), methods=["POST"]),
@@ -141,6 +151,13 @@ class Studio:
         song = await self.library.put(name, request.stream(), None if stated is None else int(stated))
         return JSONResponse(song_row(song))
 
+    async def _demo(self, request: Request) -> Response:
+        return await told(self._made_up)(request)
+
+    async def _made_up(self, request: Request) -> Response:
+        await document(request, Nothing)
+        return JSONResponse(song_row(await run_in_threadpool(self.library.make_up)))
+
     async def _queue(self, request: Request) -> Response:
         return JSONResponse({"jobs": self.jobs.as_json()})
 
@@ -175,6 +192,7 @@ class Studio:
 
 def song_row(song: Song) -> dict[str, Any]:
     """A song for the list."""
+    decided = review.load(song.folder)
     worst = [len(take.record.diagnoses or ()) for take in song.takes.values()]
     return {
         "id": song.id,
@@ -183,6 +201,8 @@ def song_row(song: Song) -> dict[str, Any]:
         "sample_rate": song.info.sample_rate,
         "takes": list(song.takes),
         "findings": min(worst) if worst else None,
+        "status": decided.status,
+        "best": decided.preset,
     }
 
 
@@ -192,12 +212,29 @@ async def _effects(request: Request) -> Response:
         params = [
             {**asdict(param), "logarithmic": is_logarithmic(param.unit, param.low, param.high)} for param in spec.params
         ]
-        for param in params:
-            for bound in ("low", "high"):
-                if isinstance(param[bound], float) and abs(param[bound]) == float("inf"):
-                    param[bound] = None
-        rows[name] = {"summary": spec.summary, "params": params, "streams": spec.streams}
+        rows[name] = {"summary": spec.summary, "params": [finite(one) for one in params], "streams": spec.streams}
     return JSONResponse(rows)
+
+
+def finite(row: dict[str, Any]) -> dict[str, Any]:
+    """A row for JSON, where nothing is infinite."""
+    return {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()}
+
+
+async def _plugins(request: Request) -> Response:
+    return await told(_hosted)(request)
+
+
+async def _hosted(request: Request) -> Response:
+    """Effects that can be used, without where they lie on this machine."""
+    found = await run_in_threadpool(scan.plugins)
+    kept = ("name", "vendor", "format", "sidechain")
+    rows = [
+        {key: getattr(one, key) for key in kept} | {"parameters": [finite(asdict(param)) for param in one.parameters]}
+        for one in found
+        if one.is_effect and not one.reason
+    ]
+    return JSONResponse({"plugins": rows})
 
 
 def is_logarithmic(unit: str, low: float, high: float) -> bool:

@@ -1,8 +1,8 @@
 // @ts-check
 /* The chain editor: the effects of a stem with their knobs; what is turned is heard through the real chain at once. */
 
-import { post } from "./api.mjs";
-import { h, number, say } from "../../report/assets/dom.mjs";
+import { ask, post } from "./api.mjs";
+import { clock, h, number, say } from "../../report/assets/dom.mjs";
 import { separate } from "./library.mjs";
 import { deck, state, stemsOf, studio } from "./model.mjs";
 import { t } from "./words.mjs";
@@ -113,8 +113,25 @@ export function chainPanel() {
   return panel;
 }
 
+/* The plug-ins of this machine: asked for once, when a chain is first shown. */
+let asking = null;
+
+function findPlugins() {
+  asking ??= ask("/api/plugins").then(({ plugins }) => {
+    state.plugins = plugins;
+    if (state.panel === "chain") studio.panels();
+  }, (error) => say(error.message));
+}
+
+const pluginOf = (node) => state.plugins?.find((one) => one.name === node.name && (!node.format || node.format === one.format));
+
 function adder() {
-  const select = h("select", { id: "effect", "aria-label": t("addEffect") }, Object.entries(state.effects).map(([name, spec]) => h("option", { value: name, title: spec.summary }, `${name} – ${spec.summary}`)));
+  findPlugins();
+  const select = h("select", { id: "effect", "aria-label": t("addEffect") },
+    h("optgroup", { label: t("chain") }, Object.entries(state.effects).map(([name, spec]) => h("option", { value: name, title: spec.summary }, `${name} – ${spec.summary}`))),
+    h("optgroup", { label: t("plugins") },
+      state.plugins?.map((one) => h("option", { value: `Plugin/${one.name}` }, `${one.name} – ${[one.vendor, one.format].filter(Boolean).join(", ")}`)),
+      !state.plugins?.length && h("option", { disabled: true }, t(state.plugins ? "noPlugins" : "working"))));
   return h("div.row", {}, select, h("button.plain", { type: "button", id: "add", onclick: () => {
     change((chain) => chain.push(fresh(/** @type {any} */ (select).value)));
     studio.panels();
@@ -123,6 +140,7 @@ function adder() {
 
 /* An effect with what it needs to be given. */
 function fresh(name) {
+  if (name.startsWith("Plugin/")) return { effect: "Plugin", name: name.slice(7), parameters: {} };
   const node = { effect: name };
   for (const param of state.effects[name].params) {
     if (param.default !== null) continue;
@@ -150,15 +168,38 @@ function card(node, index, count) {
       h("button.plain.small", { type: "button", disabled: index === 0, "aria-label": `${t("earlier")} ${node.effect}`, onclick: () => move(-1) }, "↑"),
       h("button.plain.small", { type: "button", disabled: index === count - 1, "aria-label": `${t("later")} ${node.effect}`, onclick: () => move(1) }, "↓"),
       h("button.plain.small", { type: "button", "aria-label": `${t("remove")} ${node.effect}`, onclick: () => { change((chain) => chain.splice(index, 1)); state.bypassed[state.stem]?.clear(); studio.panels(); } }, "✕")),
-    h("div.params", {}, [...(spec?.params ?? []), wet].map((param) => knob(node, index, param)),
-      node.effect === "Plugin" && Object.entries(node.parameters ?? {}).map(([name, value]) => plain(index, name, value, true))));
+    h("div.params", {}, node.effect === "Plugin" && pluginKnobs(node, index), node.effect === "Parallel" && branches(node),
+      [...(spec?.params ?? []), wet].map((param) => knob(node, index, param))));
+}
+
+const FIRST_KNOBS = 8;
+
+/* The parameters of a plug-in, the first ones at once; as they stand in the chain where it is not on this machine. */
+function pluginKnobs(node, index) {
+  const info = pluginOf(node);
+  if (!info) return Object.entries(node.parameters ?? {}).map(([name, value]) => plain(index, name, value, true));
+  const params = info.parameters.filter((one) => !one.read_only).map((one) => ({ ...one, default: one.value,
+    kind: typeof one.value === "boolean" ? "bool" : one.low === null ? "choice" : "float",
+    logarithmic: one.unit === "Hz" && one.low > 0 && one.high / one.low > 99 }));
+  const turned = (one) => node.parameters?.[one.name] !== undefined;
+  const shownNow = params.filter((one, at) => at < FIRST_KNOBS || turned(one));
+  const others = params.filter((one) => !shownNow.includes(one));
+  const key = info.sidechain && { name: "sidechain", kind: "choice", choices: ["", ...stemsOf(state.take).filter((one) => one !== state.stem)], default: "" };
+  return [shownNow.map((one) => knob(node, index, one, true)), key && knob(node, index, key),
+    others.length > 0 && h("details.more", {}, h("summary", {}, `${t("allParameters")} (${others.length})`), h("div.params", {}, others.map((one) => knob(node, index, one, true))))];
+}
+
+/* Branches are shown, and turned in the preset's file. */
+function branches(node) {
+  return h("ol.branches", {}, node.branches.map((one) => h("li", {}, one.chain.map((each) => each.name ?? each.effect).join(" → ") || t("none"), ` (${one.mix_db ?? 0} dB)`)));
 }
 
 /* Where on the way of a knob a value lies, and back: by equal ratios where ears are. */
 const place = (param, value) => (param.logarithmic ? Math.log(Math.max(value, param.low) / param.low) / Math.log(param.high / param.low) : (value - param.low) / (param.high - param.low));
 const valueAt = (param, part) => {
   const value = param.logarithmic ? param.low * (param.high / param.low) ** part : param.low + part * (param.high - param.low);
-  return param.kind === "int" ? Math.round(value) : Number(value.toPrecision(4));
+  if (param.steps?.length) return param.steps.reduce((near, one) => (Math.abs(one - value) < Math.abs(near - value) ? one : near));
+  return param.kind === "int" ? Math.round(value) : Math.min(param.high, Math.max(param.low, Number(value.toPrecision(4))));
 };
 
 const shown = (param, value) => `${number(value, Math.abs(value) >= 100 || param.kind === "int" ? 0 : Math.abs(value) >= 10 ? 1 : 2)} ${param.unit}`.trim();
@@ -168,18 +209,23 @@ function reachable(param) {
   return param.cutoff ? { ...param, low: Math.max(10, param.low), high: Math.min(param.high, Math.floor(0.49 * state.song.sample_rate)) } : param;
 }
 
-function knob(node, index, wide) {
+function knob(node, index, wide, inside = false) {
   const param = reachable(wide);
-  const value = node[param.name] ?? param.default;
-  const label = `${node.effect} ${param.name}`;
-  const set = (next, joined = "") => change((chain) => { chain[index][param.name] = next; }, joined);
+  const value = (inside ? node.parameters?.[param.name] : node[param.name]) ?? param.default;
+  const label = `${node.name ?? node.effect} ${param.name}`;
+  const set = (next, joined = "") => change((chain) => {
+    const owner = inside ? (chain[index].parameters ??= {}) : chain[index];
+    if (param.name === "sidechain" && next === "") delete owner[param.name];
+    else owner[param.name] = next;
+  }, joined);
   if (param.kind === "bool") return h("label.param", {}, h("input", { type: "checkbox", checked: Boolean(value), onchange: (event) => set(event.target.checked) }), param.name);
   if (param.kind === "choice" || param.kind === "stem") {
     const choices = param.kind === "stem" ? stemsOf(state.take) : param.choices;
-    return h("label.param", {}, h("span", {}, param.name), h("select", { "aria-label": label, onchange: (event) => set(event.target.value) }, choices.map((one) => h("option", { value: one, selected: one === value }, one))));
+    return h("label.param", {}, h("span", {}, param.name), h("select", { "aria-label": label, onchange: (event) => set(event.target.value) }, choices.map((one) => h("option", { value: one, selected: one === value }, one || "–"))));
   }
   if (param.kind === "path") return plain(index, param.name, value, false);
-  if (typeof value === "object" && value) return lanePoints(node, index, param, value);
+  if (typeof value === "object" && value) return lanePoints(node, param, value, set);
+  if (typeof value === "string") return plain(index, param.name, value, inside);
   const out = h("output", {}, shown(param, value));
   return h("label.param", {}, h("span", {}, param.name.replace(/_(hz|db|ms|seconds)$/, "").replaceAll("_", " ")),
     h("input.turn", { type: "range", min: "0", max: "1", step: "0.001", value: String(place(param, value)), "aria-label": label, "aria-valuetext": shown(param, value), "data-param": param.name,
@@ -192,25 +238,95 @@ function knob(node, index, wide) {
       onchange: () => { if (state.past.length) state.past.at(-1).joined = ""; } }),
     out,
     param.automatable && h("button.link.small", { type: "button", title: t("addPoint"), "aria-label": `${t("addPoint")}: ${label}`, onclick: () => {
-      set({ points: [[Number(deck.seconds.toFixed(2)), state.chains[state.stem][index][param.name] ?? param.default]], shape: "linear" });
+      set({ points: [[Number(deck.seconds.toFixed(2)), value]], shape: param.logarithmic ? "exponential" : "linear" });
       studio.panels();
     } }, "◆"));
 }
 
-/* Points over the song: each with its time and value; one more where the playhead is. */
-function lanePoints(node, index, param, lane) {
-  const set = (points) => change((chain) => { chain[index][param.name] = points.length ? { ...lane, points } : param.default; });
+/* A line of points over the song: drag them, press on the line for one more, Delete takes one away. */
+function lanePoints(node, param, lane, set) {
+  const label = `${node.name ?? node.effect} ${param.name}`;
   const points = [...lane.points].sort((a, b) => a[0] - b[0]);
-  return h("div.param.lane", { role: "group", "aria-label": `${node.effect} ${param.name}` }, h("span", {}, `${param.name} ◆`),
-    points.map(([time, value], at) => h("span.point", {},
-      h("button.link", { type: "button", onclick: () => deck.seek(time) }, `${time.toFixed(1)} s`),
-      h("input", { type: "number", step: "any", min: String(param.low), max: String(param.high), value: String(value), "aria-label": `${param.name} ${time.toFixed(1)} s`, onchange: (event) => { const next = copy(points); next[at][1] = Number(event.target.value); set(next); } }),
-      h("button.link", { type: "button", "aria-label": `${t("remove")} ${time.toFixed(1)} s`, onclick: () => { set(points.filter((_, other) => other !== at)); studio.panels(); } }, "✕"))),
+  const write = (next, joined = "") => set(next.length ? { ...lane, points: [...next].sort((a, b) => a[0] - b[0]) } : param.default, joined);
+  const left = (time) => `${(100 * time) / state.song.seconds}%`;
+  const height = (value) => 100 * Math.min(1, Math.max(0, place(param, value)));
+  const at = (box, event) => {
+    const across = Math.min(1, Math.max(0, (event.clientX - box.left) / box.width));
+    const up = Math.min(1, Math.max(0, 1 - (event.clientY - box.top) / box.height));
+    return [Number((across * state.song.seconds).toFixed(2)), valueAt(param, up)];
+  };
+  const line = h("svg:polyline", { "vector-effect": "non-scaling-stroke" });
+  const dots = points.map(([time, value], index) => dot(index, time, value));
+  const words = h("output.quiet", {}, `${points.length} ◆`);
+  const plot = h("div.curve-plot", {}, h("svg", { viewBox: "0 0 1000 100", preserveAspectRatio: "none", "aria-hidden": "true" }, line), dots);
+  plot.onpointerdown = (event) => {
+    if (event.button || event.target.closest("button")) return;
+    const fresh = at(plot.getBoundingClientRect(), event);
+    write([...points.filter(([time]) => time !== fresh[0]), fresh]);
+    studio.panels();
+  };
+  plot.style.setProperty("--here", left(deck.seconds));
+  trace(points);
+
+  function trace(now) {
+    const flat = now.flatMap(([time, value], index) => {
+      const x = (1000 * time) / state.song.seconds;
+      const before = lane.shape === "hold" && index ? [`${x},${100 - height(now[index - 1][1])}`] : [];
+      return [...before, `${x},${100 - height(value)}`];
+    });
+    const [first, last] = [100 - height(now[0][1]), 100 - height(now.at(-1)[1])];
+    line.setAttribute("points", [`0,${first}`, ...flat, `1000,${last}`].join(" "));
+  }
+
+  function dot(index, time, value) {
+    const one = h("button.dot-point", { type: "button", role: "slider", "aria-label": `${label} ${clock(time)}`, "aria-valuemin": "0", "aria-valuemax": "1",
+      "aria-valuenow": place(param, value).toFixed(3), "aria-valuetext": shown(param, value), title: `${clock(time)}: ${shown(param, value)}` });
+    one.style.left = left(time);
+    one.style.bottom = `${height(value)}%`;
+    let now = null;
+    one.onpointerdown = (event) => { one.setPointerCapture(event.pointerId); now = points; event.preventDefault(); one.focus(); };
+    one.onpointermove = (event) => {
+      if (!now) return;
+      const fresh = at(plot.getBoundingClientRect(), event);
+      fresh[0] = Math.min((points[index + 1]?.[0] ?? state.song.seconds + 0.01) - 0.01, Math.max((points[index - 1]?.[0] ?? -0.01) + 0.01, fresh[0]));
+      now = points.map((each, other) => (other === index ? fresh : each));
+      one.style.left = left(fresh[0]);
+      one.style.bottom = `${height(fresh[1])}%`;
+      words.textContent = `${clock(fresh[0])} · ${shown(param, fresh[1])}`;
+      trace(now);
+      write(now, `${label}/${index}`);
+    };
+    one.onpointerup = one.onpointercancel = () => {
+      if (!now) return;
+      now = null;
+      if (state.past.length) state.past.at(-1).joined = "";
+      studio.panels();
+    };
+    one.onkeydown = (event) => {
+      const [across, up] = { ArrowLeft: [-0.1, 0], ArrowRight: [0.1, 0], ArrowUp: [0, 0.02], ArrowDown: [0, -0.02] }[event.key] ?? [0, 0];
+      const gone = ["Delete", "Backspace"].includes(event.key);
+      if (!across && !up && !gone) return;
+      event.preventDefault();
+      event.stopPropagation();
+      const moved = [Number(Math.min(state.song.seconds, Math.max(0, time + across)).toFixed(2)), up ? valueAt(param, Math.min(1, Math.max(0, place(param, value) + up))) : value];
+      const others = points.filter((_, other) => other !== index);
+      if (!gone && others.some(([other]) => other === moved[0])) return;
+      write(gone ? others : [...others, moved], `${label}/${index}/key`);
+      studio.panels();
+      if (!gone) /** @type {any} */ (document.querySelectorAll(`.curve-plot .dot-point[aria-label^=${JSON.stringify(label)}]`)[index])?.focus();
+    };
+    return one;
+  }
+
+  return h("div.param.lane", { role: "group", "aria-label": label }, h("span", {}, `${param.name.replaceAll("_", " ")} ◆`), words,
+    h("select.small", { "aria-label": `${label}: ${t("shape")}`, onchange: (event) => { set({ ...lane, shape: event.target.value }); studio.panels(); } },
+      ["linear", "exponential", "hold"].filter((one) => one !== "exponential" || param.low > 0).map((one) => h("option", { value: one, selected: one === lane.shape }, t(`shape_${one}`)))),
     h("button.plain.small", { type: "button", onclick: () => {
       const time = Number(deck.seconds.toFixed(2));
-      set([...points.filter(([other]) => other !== time), [time, points.at(-1)[1]]].sort((a, b) => a[0] - b[0]));
+      write([...points.filter(([other]) => other !== time), [time, points.findLast(([other]) => other <= time)?.[1] ?? points[0][1]]]);
       studio.panels();
-    } }, t("addPoint")));
+    } }, t("addPoint")),
+    h("button.link", { type: "button", "aria-label": `${t("remove")} ◆ ${label}`, onclick: () => { set(points[0][1]); studio.panels(); } }, "✕"), plot);
 }
 
 function plain(index, name, value, inside) {

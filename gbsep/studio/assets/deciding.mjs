@@ -1,6 +1,7 @@
 // @ts-check
-/* The review inside the studio: accept, reject, swap, notes at a time, the preset to use; the blind test on its page. */
+/* The review inside the studio: accept, reject, swap, notes at a time, the preset to use, the blind test. */
 
+import { beginBlind, blindPanel, judged } from "./blindtest.mjs";
 import { addressOf, post } from "./api.mjs";
 import { clock, h, say } from "../../report/assets/dom.mjs";
 import { deck, state, studio } from "./model.mjs";
@@ -9,27 +10,47 @@ import { t } from "./words.mjs";
 async function decide(decision) {
   try {
     state.song.review = await post(`/api/songs/${state.song.id}/review`, { song: state.song.id, ...decision });
+    const row = state.library.songs.find((one) => one.id === state.song.id);
+    if (row) Object.assign(row, { status: state.song.review.status, best: state.song.review.preset });
+    studio.sidebar();
     studio.panels();
   } catch (error) {
     say(error.message);
   }
 }
 
+const judge = (value) => decide({ status: state.song.review.status === value ? null : value });
+
+/* The verdict, docked beside the player: it is given while one listens. */
+export function verdict() {
+  const button = (status, word, sign) => h("button.plain.toggle", { type: "button", id: `dock-${status}`, "aria-pressed": "false", "aria-label": t(word), title: t(word), onclick: () => judge(status) }, sign);
+  return h("span.group.verdict", { role: "group", "aria-label": t("review") }, button("accepted", "accept", "✓"), button("rejected", "reject", "✕"));
+}
+
+export function dressVerdict() {
+  for (const status of ["accepted", "rejected"]) {
+    const button = document.getElementById(`dock-${status}`);
+    button?.setAttribute("aria-pressed", String(state.song.review.status === status));
+    button?.toggleAttribute("disabled", !state.take || state.take.name.startsWith("first~"));
+  }
+}
+
 export function reviewPanel() {
+  if (state.blind) return blindPanel((preset) => decide({ preset }));
   if (!state.take || state.take.name.startsWith("first~")) return h("p.quiet", {}, t(state.take ? "waitingRest" : "empty"));
   const { status, preset, notes } = state.song.review;
-  const set = (value) => decide({ status: status === value ? null : value });
   const text = h("textarea", { id: "note", rows: "2", maxlength: "2000", "aria-label": t("note") });
   const stems = state.take.tracks.map((one) => one.name);
   const partner = ["guitar", "other"].find((name) => stems.includes(name));
   return h("div.deciding", {},
     h("div.row", {},
-      h("button.plain.toggle", { type: "button", id: "accept", "aria-pressed": String(status === "accepted"), onclick: () => set("accepted") }, `✓ ${t("accept")}`),
-      h("button.plain.toggle", { type: "button", id: "reject", "aria-pressed": String(status === "rejected"), onclick: () => set("rejected") }, `✕ ${t("reject")}`),
+      h("button.plain.toggle", { type: "button", id: "accept", "aria-pressed": String(status === "accepted"), onclick: () => judge("accepted") }, `✓ ${t("accept")}`),
+      h("button.plain.toggle", { type: "button", id: "reject", "aria-pressed": String(status === "rejected"), onclick: () => judge("rejected") }, `✕ ${t("reject")}`),
       h("span.badge", { "data-status": status ?? "" }, t(status ?? "unreviewed")),
       h("button.plain.toggle", { type: "button", id: "usepreset", "aria-pressed": String(preset === state.take.name), onclick: () => decide({ preset: preset === state.take.name ? null : state.take.name }) }, `${t("usePreset")}: ${state.take.name}`),
       stems.includes("bass") && partner && h("button.plain.toggle", { type: "button", id: "swap", "aria-pressed": String(Boolean(state.song.review.swap[state.take.name])), onclick: () => decide({ swap: { preset: state.take.name, stems: ["bass", partner] } }) }, t("swap")),
-      h("a.plain.button", { href: addressOf("/review") }, t("blind"))),
+      h("button.plain", { type: "button", id: "blindbegin", disabled: judged().length === 0, title: t("blindNeeds"), onclick: () => beginBlind() }, t("blind")),
+      h("a.button", { href: addressOf("/review") }, t("figures"))),
     h("div.row", {}, text, h("button.plain", { type: "button", id: "addnote", onclick: () => {
       const words = /** @type {any} */ (text).value;
       if (words.trim()) decide({ note: { time_s: Number(deck.seconds.toFixed(3)), text: words, preset: state.take.name, stem: null } });

@@ -22,6 +22,7 @@ export function createDeck(changed) {
   let have = new Map();   // "track/number" -> voice it was asked with
   let flying = 0;
   let generation = 0;
+  let asking = new AbortController();   // ends what was asked for another stream
   let volume = 1;
   let master = null;
   let ended = 0;          // frames that can be had for now
@@ -75,37 +76,44 @@ export function createDeck(changed) {
     return loop && secondsOf(told.position) < loop.end ? Math.min(at, loop.end) : at;
   }
 
+  /* The pieces that sound next, in that order: on from a frame, and round the loop. */
   function numbersNear(frame) {
-    const first = Math.max(0, Math.floor(frame / piece()) - 1);
+    const here = Math.floor(frame / piece());
     const last = Math.ceil(length() / piece()) - 1;
-    const numbers = [];
-    for (let number = first + 1; number <= Math.min(last, first + AHEAD); number += 1) numbers.push(number);
+    const inLoop = loop && frame < framesOf(loop.end);
+    const end = inLoop ? Math.min(last, Math.floor((framesOf(loop.end) - 1) / piece())) : last;
+    const numbers = new Set();
+    for (let number = here; number <= end && numbers.size < AHEAD; number += 1) numbers.add(number);
     if (loop) {
       const start = Math.floor(framesOf(loop.start) / piece());
-      for (let number = start; number <= Math.min(last, start + 2); number += 1) numbers.push(number);
+      const most = Math.max(3, AHEAD - numbers.size);
+      for (let number = start; number <= end && number < start + most; number += 1) numbers.add(number);
     }
-    numbers.push(first);
-    return [...new Set(numbers)];
+    if (here > 0) numbers.add(here - 1);
+    return [...numbers];
   }
 
-  /* The tracks whose piece of that number is not there as it should be. */
+  /* The tracks whose piece of that number is not there as it should be. Stems are stretched together, the mixture alone. */
   function missing(number) {
     const wanted = take.tracks.filter((track) => (!track.lazy || levels[track.name]?.some(Boolean)) && have.get(`${track.name}/${number}`) !== track.voice);
-    if (!wanted.length || plain()) return wanted;
-    return wanted.some((track) => track.lazy) ? wanted : take.tracks.filter((track) => !track.lazy); // stretched together
+    if (!wanted.length || plain()) return wanted.length ? [wanted] : [];
+    const alone = wanted.filter((track) => track.lazy).map((track) => [track]);
+    return wanted.every((track) => track.lazy) ? alone : [take.tracks.filter((track) => !track.lazy), ...alone];
   }
 
+  /* The mixer takes pieces of the stream that it shows: while another is on its way, none is asked for. */
   function fill() {
-    if (!take || !context) return;
+    if (!take || !context || wish) return;
     const numbers = numbersNear(told.position);
     const kept = new Set(numbers);
     for (const key of have.keys()) if (!kept.has(Number(key.slice(key.lastIndexOf("/") + 1)))) have.delete(key);
     tell("keep", numbers);
     for (const number of numbers) {
-      if (flying >= AT_ONCE) return;
       if (number * piece() >= ended) continue;
-      const tracks = missing(number);
-      if (tracks.length) get(number, tracks);
+      for (const tracks of missing(number)) {
+        if (flying >= AT_ONCE) return;
+        get(number, tracks);
+      }
     }
   }
 
@@ -133,19 +141,21 @@ export function createDeck(changed) {
   async function pieces(number, tracks) {
     const query = tracks.map((track) => `track=${encodeURIComponent(`${track.name}:${track.voice}`)}`).join("&");
     const how = plain() ? "" : `&speed=${setting.speed}&semitones=${setting.semitones}`;
-    const content = await bytes(`/api/songs/${song.id}/sound/${encodeURIComponent(take.name)}/${number}?${query}${how}`);
+    const content = await bytes(`/api/songs/${song.id}/sound/${encodeURIComponent(take.name)}/${number}?${query}${how}`, { signal: asking.signal });
     return tracks.map((_, index) => new Float32Array(content.slice(index * piece() * 8, (index + 1) * piece() * 8)));
   }
 
   /* A stream anew, from a time on; its first pieces are there before it is heard. */
   async function show(at, playing) {
     const mine = ++generation;
+    asking.abort();
+    asking = new AbortController();
     const id = ++stream;
     wish = { at, playing };
     have = new Map();
     ended = take.frames < song.frames ? Math.floor(length() / piece()) * piece() : length();
     const number = Math.max(0, Math.floor(framesOf(at) / piece()));
-    const heard = take.tracks.filter((track) => !track.lazy || levels[track.name]?.some(Boolean));
+    const heard = take.tracks.filter((track) => !track.lazy || (plain() && levels[track.name]?.some(Boolean)));
     await open();
     const first = async (one) => {
       for (const track of heard) have.set(`${track.name}/${one}`, track.voice);
@@ -229,8 +239,10 @@ export function createDeck(changed) {
       fill();
       changed(true);
     },
-    setLevels(fresh) {
+    /* What each track is raised by: at once, or with the next take that is loaded. */
+    setLevels(fresh, atOnce = true) {
       levels = fresh;
+      if (!atOnce) return;
       tell("gains", levels);
       if (take && context) fill();
     },

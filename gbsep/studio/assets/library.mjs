@@ -7,6 +7,9 @@ import { state, studio } from "./model.mjs";
 import { t } from "./words.mjs";
 
 let filter = "";
+let kind = "all";
+
+const KINDS = { all: () => true, undecided: (one) => !one.status, found: (one) => one.findings > 0, apart: (one) => one.takes.length === 0 };
 
 export async function takeFiles(files) {
   const audio = [...files].filter((file) => state.library.suffixes.some((suffix) => file.name.toLowerCase().endsWith(suffix)));
@@ -44,12 +47,17 @@ export async function separate(songs, more = {}) {
   }
 }
 
-let watching = false;
+export const busy = (song) => state.jobs.some((job) => job.song === song && ["waiting", "running"].includes(job.state));
 
-/* Look at the queue until nothing is at work. */
+let watching = false;
+let hurry = () => {};
+
+/* Look at the queue: often while something is at work, now and then otherwise, for another page may have begun it. */
 export async function watchQueue() {
+  hurry();
   if (watching) return;
   watching = true;
+  let lost = false;
   let before = new Map(state.jobs.filter((job) => !["waiting", "running"].includes(job.state)).map((job) => [job.number, job.state]));
   let wait = 250;
   for (;;) {
@@ -63,19 +71,41 @@ export async function watchQueue() {
       }
       if (changed.some((job) => job.state === "done" && !job.first)) await studio.look();
       before = new Map(jobs.map((job) => [job.number, job.state])); // what was not taken in is tried again
-      wait = 250;
+      if (lost) await studio.look();
+      lost = false;
+      wait = jobs.some((job) => ["waiting", "running"].includes(job.state)) ? 250 : 2500;
     } catch (error) {
-      say(error.message);
+      if (!lost) say(error.message);
+      lost = true;
       wait = 3000;
     }
     studio.sidebar();
-    if (!state.jobs.some((job) => ["waiting", "running"].includes(job.state)) && state.jobs.every((job) => before.get(job.number) === job.state)) break;
-    await new Promise((resolve) => setTimeout(resolve, wait));
+    await new Promise((resolve) => {
+      hurry = resolve;
+      setTimeout(resolve, wait);
+    });
   }
-  watching = false;
 }
 
 export const nameOf = (id) => state.library.songs.find((one) => one.id === id)?.name ?? "";
+
+/* The page before the first song: what to do, and what comes of it. */
+export function welcome(presets, demo) {
+  return h("section.welcome", { "aria-labelledby": "welcome" }, h("h2", { id: "welcome" }, t("welcome")),
+    h("ol.steps", {}, ["stepDrop", "stepMix", "stepTurn", "stepHome"].map((word) => h("li", {}, t(word)))),
+    h("div.row", {},
+      h("button.main", { type: "button", onclick: () => document.getElementById("files")?.click() }, t("choose")),
+      h("button.plain", { type: "button", id: "demo", onclick: async (event) => {
+        event.target.disabled = true;
+        try {
+          await demo();
+        } catch (error) {
+          event.target.disabled = false;
+          say(error.message);
+        }
+      } }, t("demo"))),
+    h("label.field", {}, h("span", {}, t("separateBy")), presets));
+}
 
 export function dropZone() {
   const input = h("input.sr", { type: "file", id: "files", multiple: true, accept: state.library.suffixes.join(","), tabindex: "-1", "aria-label": t("choose"),
@@ -104,18 +134,22 @@ export function songList() {
   const search = h("input", { type: "search", id: "filter", placeholder: t("filter"), "aria-label": t("filter"), value: filter,
     oninput: (event) => { filter = event.target.value; rows(); } });
   const list = h("ul.songs", { id: "songlist", "aria-label": t("songs") });
-  const place = h("section.side", { "aria-label": t("songs") }, h("h2", {}, t("songs")), search, list);
+  const which = h("select", { id: "kind", "aria-label": t("which"), onchange: (event) => { kind = event.target.value; rows(); } },
+    Object.keys(KINDS).map((one) => h("option", { value: one, selected: one === kind }, t(`kind_${one}`))));
+  const place = h("section.side", { "aria-label": t("songs") }, h("h2", {}, t("songs")), h("div.sifting", {}, search, which), list);
   rows(list);
   return place;
 }
 
 function rows(list = document.getElementById("songlist")) {
-  const found = state.library.songs.filter((one) => one.name.toLowerCase().includes(filter.toLowerCase()));
+  const found = state.library.songs.filter((one) => KINDS[kind](one) && one.name.toLowerCase().includes(filter.toLowerCase()));
   list?.replaceChildren(...found.map((one) => {
     const job = state.jobs.find((each) => each.song === one.id && ["running", "waiting"].includes(each.state));
-    const about = [clock(one.seconds, 0), one.takes.join(", "), one.findings ? `${one.findings} ${t("findings").toLowerCase()}` : null, job && t(job.state)];
+    const decided = { accepted: "✓", rejected: "✕" }[one.status];
+    const takes = one.takes.map((name) => (name === one.best ? `★ ${name}` : name));
+    const about = [clock(one.seconds, 0), takes.slice(0, 3).join(", ") + (takes.length > 3 ? ` +${takes.length - 3}` : ""), one.findings ? `${one.findings} ${t("findings").toLowerCase()}` : null, job && t(job.state)];
     return h("li", {}, h("button.song", { type: "button", "aria-current": one.id === state.song?.id ? "true" : null, onclick: () => studio.open(one.id) },
-      h("b", { dir: "auto" }, one.name), h("small.quiet", {}, about.filter(Boolean).join(" · "))));
+      h("b", { dir: "auto" }, decided && h("span", { title: t(one.status), "aria-label": t(one.status), role: "img" }, `${decided} `), one.name), h("small.quiet", {}, about.filter(Boolean).join(" · "))));
   }), ...Object.entries(state.library.unreadable).map(([name, why]) => h("li.failure", { dir: "auto" }, `${name}: ${why}`)));
 }
 

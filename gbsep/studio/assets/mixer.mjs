@@ -68,6 +68,7 @@ export function dress() {
     for (const button of element.querySelectorAll("[data-does]")) button.setAttribute("aria-pressed", String(one[button.dataset.does]));
     element.classList.toggle("off", state.mixtureOnly || !isHeard(element.dataset.strip));
   }
+  studio.mixed();
   document.getElementById("ab")?.setAttribute("aria-pressed", String(state.mixtureOnly));
   document.querySelector(".strip.mixture")?.classList.toggle("off", !state.mixtureOnly && Boolean(state.take));
 }

@@ -7,17 +7,18 @@ import { say } from "../../report/assets/dom.mjs";
 /**
  * library: what lies in the folder; jobs: the queue; song: the song that is open, its model of the server in `model`.
  * strips: {name: {gain_db, pan, mute, solo}}; mixtureOnly: whether the mixture is heard in place of the strips.
+ * blind: the blind test that is going on, {stem, order, chosen, at, gain, tally, rounds}. plugins: those of this machine.
  * view: the seconds that the lanes show; picture: "mel" or "wave". chains: {stem: chain} as turned; past, future: of it.
  */
 export const state = {
   library: { songs: [], presets: [], unreadable: {}, suffixes: [] }, jobs: [], song: null, take: null, preset: "default",
   strips: {}, mixtureOnly: false, view: { start: 0, end: 1 }, picture: "mel", tempo: null, countIn: 0,
-  chains: {}, rendered: {}, past: [], future: [], original: false, stem: null, effects: {}, panel: "chain", sending: new Map(),
+  chains: {}, rendered: {}, past: [], future: [], plugins: null, blind: null, original: false, stem: null, effects: {}, panel: "chain", sending: new Map(),
 };
 
 /* What parts ask of others; studio.mjs fills it. */
 export const studio = {
-  build() {}, lanes() {}, refresh() {}, sidebar() {}, transport() {}, panels() {},
+  build() {}, lanes() {}, refresh() {}, sidebar() {}, transport() {}, panels() {}, mixed() {},
   /** @param {string} id of a song */
   async open(id) {},
   /** Songs and presets anew. */
@@ -30,6 +31,12 @@ export const deck = createDeck((fully, error) => {
   if (error) say(error.message);
   if (fully) studio.refresh();
 });
+
+/* A take for the player: its tracks as they are rendered, and the mixture. */
+export function deckTake(take) {
+  const tracks = [...take.tracks.map((one) => ({ name: one.name, lazy: false, voice: "-" })), { name: "mixture", lazy: true, voice: "-" }];
+  return { name: take.name, frames: take.frames, seconds: take.seconds, tracks };
+}
 
 export const tracksOf = (take) => take?.tracks.map((one) => one.name) ?? [];
 
@@ -64,10 +71,15 @@ function loudnessOfMixture() {
   return power > 0 ? 10 * Math.log10(power) : null;
 }
 
-/* The gains of all tracks to the mixer. The mixture is as loud as the strips are together. */
-export function level() {
+/* The gains of all tracks to the mixer, at once or with the next take. The mixture is as loud as the strips together. */
+export function level(atOnce = true) {
   if (!state.take) return;
   const levels = {};
+  if (state.blind) {
+    levels[state.blind.stem] = [state.blind.gain, state.blind.gain];
+    deck.setLevels(levels, atOnce);
+    return;
+  }
   for (const { name } of state.take.tracks) {
     const strip = stripOf(name);
     const gain = !state.mixtureOnly && isHeard(name) ? amplitude(strip.gain_db) : 0;
@@ -76,7 +88,7 @@ export function level() {
   const [mix, whole] = [loudnessOfMix(), loudnessOfMixture()];
   const gain = mix === null || whole === null ? 1 : Math.min(2, 10 ** ((mix - whole) / 20));
   levels.mixture = state.mixtureOnly ? [gain, gain] : [0, 0];
-  deck.setLevels(levels);
+  deck.setLevels(levels, atOnce);
 }
 
 /* Stems first, what is left of the mixture last. */

@@ -3,6 +3,7 @@
 
 import { ask } from "./api.mjs";
 import { clock, h, say } from "../../report/assets/dom.mjs";
+import { dressVerdict, verdict } from "./deciding.mjs";
 import { deck, state, studio } from "./model.mjs";
 import { follow } from "./timeline.mjs";
 import { t } from "./words.mjs";
@@ -18,7 +19,8 @@ export function transport() {
       h("div.now", {}, h("output", { id: "time" }, "0:00.0"), h("small.quiet", { id: "waiting", role: "status" }, "")),
       seek,
       h("label.volume", {}, h("span.sr", {}, t("volume")),
-        h("input", { type: "range", min: "0", max: "1", step: "0.01", value: "1", oninput: (event) => deck.setVolume(event.target.value ** 2) }))),
+        h("input", { type: "range", min: "0", max: "1", step: "0.01", value: "1", oninput: (event) => deck.setVolume(event.target.value ** 2) })),
+      verdict()),
     h("div.row.practice", { role: "group", "aria-label": t("practice") },
       h("span.group", {},
         h("button.plain", { type: "button", id: "loopA", "aria-label": t("loopStart"), onclick: () => edge("start") }, "A"),
@@ -71,6 +73,7 @@ export function toggle() {
 
 export function turn(values) {
   deck.setSpeed({ ...deck.setting, ...values });
+  studio.mixed();
   for (const [id, value] of [["speed", deck.setting.speed], ["pitch", deck.setting.semitones]]) {
     const field = document.getElementById(id);
     if (field) /** @type {any} */ (field).value = String(value);
@@ -117,6 +120,7 @@ export function refreshTransport() {
   play.firstChild.textContent = deck.playing ? "❚❚" : "▶";
   const early = deck.take && deck.take.seconds < state.song.seconds - 0.5;
   document.getElementById("waiting").textContent = deck.counting ? `${deck.counting} / ${state.countIn}` : deck.playing && deck.stalled ? t(early ? "waitingRest" : "working") : "";
+  dressVerdict();
   document.getElementById("loopOff").toggleAttribute("disabled", !deck.loop);
   tick();
 }

@@ -1,6 +1,7 @@
 // @ts-check
 /* The keyboard. */
 
+import { hearLetter } from "./blindtest.mjs";
 import { redo, toggleOriginal, undo } from "./chain.mjs";
 import { h } from "../../report/assets/dom.mjs";
 import { solo, toggleMixture } from "./mixer.mjs";
@@ -66,7 +67,7 @@ function press(event) {
     "+": () => zoom(2), "=": () => zoom(2), "-": () => zoom(0.5),
     t: toggleTheme, w: togglePicture, "?": help,
   };
-  if (/^Digit[1-9]$/.test(event.code)) actions[key] = () => (event.code === "Digit4" && !event.shiftKey && (state.take?.tracks.length ?? 0) < 4 ? fourBars() : solo(Number(event.code[5]) - 1, event.shiftKey));
+  if (/^Digit[1-9]$/.test(event.code)) actions[key] = () => (event.code === "Digit4" && !state.blind && !event.shiftKey && (state.take?.tracks.length ?? 0) < 4 ? fourBars() : state.blind ? hearLetter(Number(event.code[5]) - 1) : solo(Number(event.code[5]) - 1, event.shiftKey));
   if (!actions[key] || (!state.song && !"t?".includes(key))) return;
   actions[key]();
   event.preventDefault();

@@ -3,15 +3,16 @@
 
 import { ask } from "./api.mjs";
 import { beginChains, chainPanel } from "./chain.mjs";
-import { reviewPanel } from "./deciding.mjs";
+import { endBlind } from "./blindtest.mjs";
+import { dressVerdict, reviewPanel } from "./deciding.mjs";
 import { clock, h, say } from "../../report/assets/dom.mjs";
 import { createEngine } from "./engine.mjs";
-import { dropZone, queueList, separate, songList, watchDrops, watchQueue } from "./library.mjs";
+import { busy, dropZone, queueList, separate, songList, watchDrops, watchQueue, welcome } from "./library.mjs";
 import { dress, lanes, meter } from "./mixer.mjs";
-import { deck, level, state, studio } from "./model.mjs";
+import { deck, deckTake, level, state, studio } from "./model.mjs";
 import { refreshTransport, tellTempo, tick, transport } from "./practice.mjs";
 import { help, helpDialog, togglePicture, watchKeys } from "./shortcuts.mjs";
-import { takeHomePanel } from "./takehome.mjs";
+import { dressSummary, takeHomePanel } from "./takehome.mjs";
 import { toggleTheme, watchSystem } from "../../report/assets/theme.mjs";
 import { draw, follow, paint, zoom } from "./timeline.mjs";
 import { t, table, toggleLanguage, tongue } from "./words.mjs";
@@ -37,11 +38,12 @@ function build() {
   if (state.song) fresh.push(transport());
   app.replaceChildren(...fresh, helpDialog(), h("div", { id: "say", role: "status", "aria-live": "polite" }));
   document.body.classList.toggle("playable", Boolean(state.song));
+  document.body.classList.toggle("blind", Boolean(state.blind));
   const side = document.getElementById("side");
   side.append(dropZone(), queueList(), songList());
   const main = document.getElementById("main");
   if (state.song) main.append(heading(), h("div", { id: "mix" }), panels());
-  else main.append(h("p.quiet.empty", {}, t("empty")));
+  else main.append(welcome(presetSelect(), openDemo));
   if (state.song) {
     showLanes();
     refreshTransport();
@@ -56,10 +58,27 @@ function sidebar() {
   if (!typing) side.lastElementChild.replaceWith(songList());
 }
 
+/* The presets by what they are for: one's own first. */
+function presetSelect() {
+  const option = (one) => h("option", { value: one.name, selected: one.name === state.preset }, `${one.title} – ${one.name}`);
+  const rows = state.library.presets;
+  const [own, usual, variants] = [rows.filter((one) => one.own), rows.filter((one) => !one.own && !one.variant), rows.filter((one) => one.variant)];
+  return h("select", { id: "preset", "aria-label": t("preset"), onchange: (event) => { state.preset = event.target.value; build(); } },
+    own.length > 0 && h("optgroup", { label: t("own") }, own.map(option)),
+    h("optgroup", { label: "gbsep" }, usual.map(option)),
+    variants.length > 0 && h("optgroup", { label: t("variants") }, variants.map(option)));
+}
+
+async function openDemo() {
+  const song = await post("/api/demo", {});
+  await look();
+  await separate([song.id]);
+  await open(song.id, true);
+}
+
 function presetChoice() {
   const rows = state.library.presets;
-  const select = h("select", { id: "preset", "aria-label": t("preset"), onchange: (event) => { state.preset = event.target.value; build(); } },
-    rows.map((one) => h("option", { value: one.name, selected: one.name === state.preset }, `${one.name} – ${one.title}`)));
+  const select = presetSelect();
   const chosen = rows.find((one) => one.name === state.preset);
   return h("div.row", {}, select,
     h("button.main", { type: "button", id: "render", disabled: Boolean(chosen?.missing), onclick: () => separate([state.song.id]) }, t("render")),
@@ -99,13 +118,19 @@ function showLanes() {
 }
 
 function panels() {
-  const tabs = Object.entries(PANELS).map(([key, [word]]) => h("button.tab", { type: "button", role: "tab", id: `tab-${key}`, "aria-selected": String(key === state.panel), "aria-controls": "panel", onclick: () => { state.panel = key; refreshPanels(); } }, t(word)));
+  const tabs = Object.entries(PANELS).map(([key, [word]]) => h("button.tab", { type: "button", role: "tab", id: `tab-${key}`, "aria-selected": String(key === state.panel), "aria-controls": "panel", onclick: () => {
+    if (key !== "review") endBlind();
+    state.panel = key;
+    refreshPanels();
+  } }, t(word)));
   return h("section.panel.below", { id: "below" }, h("div.tabs", { role: "tablist", "aria-label": t("listen") }, tabs),
     h("div", { id: "panel", role: "tabpanel", "aria-labelledby": `tab-${state.panel}`, tabindex: "0" }, PANELS[state.panel][1]()));
 }
 
 function refreshPanels() {
   const held = document.activeElement?.id;
+  document.body.classList.toggle("blind", Boolean(state.blind));
+  dressVerdict();
   document.getElementById("below")?.replaceWith(panels());
   if (held) document.getElementById(held)?.focus({ preventScroll: true });
 }
@@ -113,10 +138,10 @@ function refreshPanels() {
 /* A take for the player: its tracks as they are rendered, and the mixture. */
 function showTake(take, how = {}) {
   state.take = take;
+  state.blind = null;
   beginChains();
-  const tracks = [...take.tracks.map((one) => ({ name: one.name, lazy: false, voice: "-" })), { name: "mixture", lazy: true, voice: "-" }];
-  level();
-  const loading = deck.load(state.song, { name: take.name, frames: take.frames, seconds: take.seconds, tracks }, how);
+  level(false);
+  const loading = deck.load(state.song, deckTake(take), how);
   build();
   return loading;
 }
@@ -140,6 +165,7 @@ async function open(id, andPlay = false) {
   deck.pause();
   state.tempo = null;
   state.mixtureOnly = false;
+  state.blind = null;
   state.view = { start: 0, end: state.song.seconds };
   state.take = null;
   listening = andPlay;
@@ -149,6 +175,13 @@ async function open(id, andPlay = false) {
     listening = false;
     await showTake(take, { at: 0, playing: andPlay });
   } else build();
+  wonder();
+}
+
+/* Tempo and key, as soon as that does not keep the first seconds waiting. */
+function wonder() {
+  if (state.tempo || (!state.take && busy(state.song.id))) return;
+  state.tempo = { bpm: null, beats: [], key: null };
   tellTempo();
 }
 
@@ -163,6 +196,7 @@ async function renew() {
     listening = false;
     await showTake(take, state.take ? { playing } : { at: 0, playing });
   } else build();
+  wonder();
 }
 
 async function look() {
@@ -180,7 +214,7 @@ function animate() {
   requestAnimationFrame(animate);
 }
 
-Object.assign(studio, { build, lanes: showLanes, sidebar, panels: refreshPanels, open, look, renew, refresh: () => { refreshTransport(); follow(true); } });
+Object.assign(studio, { build, lanes: showLanes, sidebar, panels: refreshPanels, mixed: dressSummary, open, look, renew, refresh: () => { refreshTransport(); follow(true); } });
 
 async function begin() {
   build();

@@ -65,8 +65,8 @@ export function takeHomePanel() {
           const [container, depth] = FORMATS[format];
           state.preset = state.take.base;
           separate([state.song.id], { format: container, bit_depth: depth, name: names });
-        } }, t("stems")))),
-    h("section", {}, h("h3", {}, t("playAlong")), h("p.quiet", {}, summary()),
+        } }, t("inFormat")))),
+    h("section", {}, h("h3", {}, t("playAlong")), h("p.quiet", { id: "mixwords" }, summary()),
       h("div.row", {}, h("label", {}, only, " ", t("selection")),
         h("button.main", { type: "button", id: "export", onclick: (event) => doing(event.target, async () => {
           const mine = state.song.id;
@@ -88,6 +88,11 @@ export function takeHomePanel() {
         results().append(h("li", {}, h("a.file", { href: addressOf("/api/report.html"), download: file }, `↓ ${file}`)));
       }) }, t("report")))),
     h("ul.list", { id: "taken", "aria-live": "polite" }));
+}
+
+export function dressSummary() {
+  const words = document.getElementById("mixwords");
+  if (words) words.textContent = summary();
 }
 
 /* What the mix is made of, in words. */

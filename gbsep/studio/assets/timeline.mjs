@@ -8,6 +8,7 @@ import { colours, hueOf, picture, pitchName } from "../../report/assets/spectrog
 import { dark } from "../../report/assets/theme.mjs";
 import { t } from "./words.mjs";
 
+const MOST_PICTURES = 80;
 const pictures = new Map();
 let lanes = [];
 let place = null;
@@ -54,14 +55,15 @@ export function findingsLane() {
   return h("div.findings", { id: "findingslane", role: "group", "aria-label": t("findings") });
 }
 
+const keyOf = (name, kind) => `${state.song.id}/${name === "mixture" ? "mixture" : state.take.name}/${name}/${kind}`;
+
 /* The picture of a sound: asked for once, whoever waits for it. That of the mixture is the same beside every take. */
-function load(name) {
-  const early = !state.take || state.take.name.startsWith("first~");
+function load(name, kind) {
   const take = name === "mixture" ? "mixture" : state.take.name;
-  const kind = state.picture === "wave" || early ? "wave" : "mel";
-  const key = `${state.song.id}/${take}/${name}/${kind}`;
+  const key = keyOf(name, kind);
   if (!pictures.has(key)) {
     const seconds = name === "mixture" ? state.song.seconds : state.take.seconds;
+    while (pictures.size >= MOST_PICTURES) pictures.delete(pictures.keys().next().value);
     const promise = bytes(`/api/songs/${state.song.id}/${kind}/${encodeURIComponent(take)}/${encodeURIComponent(name)}`)
       .then((content) => ({ kind, seconds, bytes: new Uint8Array(content) }))
       .then((one) => ({ ...one, top: kind === "mel" ? one.bytes.reduce((most, value) => Math.max(most, value), 1) : 0 }));
@@ -71,16 +73,26 @@ function load(name) {
   return pictures.get(key);
 }
 
+/* Waveforms first, which are there at once, then spectrograms; one at a time, so that sound finds a free connection. */
 export async function paint() {
   const mine = lanes;
-  await Promise.all(lanes.map(async (one) => {
-    try {
-      one.picture = await load(one.name);
-    } catch (error) {
-      if (mine === lanes) say(error.message);
+  draw();
+  const early = !state.take || state.take.name.startsWith("first~");
+  const kinds = state.picture === "wave" || early ? ["wave"] : ["wave", "mel"];
+  for (const kind of kinds) {
+    for (const one of mine) {
+      if (kind !== kinds.at(-1) && pictures.has(keyOf(one.name, kinds.at(-1)))) continue;
+      try {
+        const got = await load(one.name, kind);
+        if (mine !== lanes) return;
+        one.picture = got;
+      } catch (error) {
+        if (mine !== lanes) return;
+        say(error.message);
+      }
+      draw();
     }
-    if (mine === lanes) draw();
-  }));
+  }
 }
 
 export function draw() {
@@ -91,6 +103,7 @@ export function draw() {
     const scale = devicePixelRatio || 1;
     one.canvas.width = Math.round(width * scale);
     one.canvas.height = Math.round(height * scale);
+    one.canvas.parentElement.classList.toggle("wave", one.picture.kind === "wave");
     (one.picture.kind === "mel" ? drawMel : drawWave)(one);
   }
   marks();
@@ -99,7 +112,7 @@ export function draw() {
 
 function drawMel({ name, canvas, picture: one }) {
   const rows = state.song.n_mels;
-  const top = Math.max(1, ...lanes.map((each) => each.picture?.top ?? 0)); // one scale for all
+  const top = Math.max(1, ...lanes.map((each) => (each.picture?.kind === "mel" ? each.picture.top : 0))); // one scale for all
   const key = `${dark()} ${top}`;
   if (one.key !== key) {
     const floor = top - (70 / (state.song.range_db[1] - state.song.range_db[0])) * 255;
