@@ -35,6 +35,7 @@ PRESETS = {
     "openunmix": "exp004",
     "msst": "roformer_sw",
     "ensemble": "best",
+    "guitars": "two_guitars",
 }
 """A preset for each backend."""
 

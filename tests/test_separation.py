@@ -33,6 +33,7 @@ CASES = {
     "msst": {"model": "tiny_bs_roformer"},
     "ensemble": {"of": [{"backend": "crossover"}, {"backend": "compact"}]},
     "ensemble spectra": {"of": [{"backend": "crossover"}] * 2, "how": "median_spectrum"},
+    "guitars": {"of": {"backend": "crossover"}},
 }
 SUM_TO_MIXTURE = {"crossover", "nmf", "nmf hard", "compact", "ensemble", "ensemble spectra"}
 

@@ -32,6 +32,7 @@ CHOSEN = "the review's, or default"
 
 OPTIONS = (
     click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Change one value of the preset."),
+    click.option("--two-guitars", is_flag=True, help="Take the guitar apart too, by places in stereo."),
     click.option(
         "--out", "-o", default="gbsep-out", show_default=True, metavar="FOLDER", help="Output folder, or its URL."
     ),
@@ -133,6 +134,7 @@ def choices_of(
     jobs: int | None,
     cluster: str | None,
     overrides: tuple[str, ...],
+    two_guitars: bool,
     seed: int | None,
     format_: str | None,
     bit_depth: str | None,
@@ -151,7 +153,7 @@ def choices_of(
         presets=presets,
         options=Options(Path(out), use_cache=not no_cache, download=download, **options),
         destination=out if is_url(out) else None,
-        overrides=[parse_override(text) for text in overrides],
+        overrides=[parse_override(text) for text in overrides] + [("separate.guitars", "places")] * two_guitars,
         changes={"seed": seed, "format": format_, "bit_depth": bit_depth, "residual": False if no_residual else None},
         jobs=jobs,
         cluster=cluster,

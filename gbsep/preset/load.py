@@ -19,6 +19,7 @@ from ..schema import fault_of_name
 from ..store import smallfiles
 from .check import check_document
 from .extends import Extended, extended
+from .guitars import with_two_guitars
 from .model import MAX_TITLE, Preset
 from .names import find_preset, preset_files
 from .overrides import set_value
@@ -64,6 +65,7 @@ def load_preset(
     for key, value in (*overrides, *((key, value) for key, value in changes.items() if value is not None)):
         set_value(label, document, key, value)
     _fill(document, path, source.base)
+    with_two_guitars(label, document)
     return _parse(label, source, overrides, models)
 
 

@@ -154,6 +154,13 @@ BACKENDS = {
             "several separators in one: their stems averaged, or the first of them whose weights are here",
             real_time_factor=2.0,
         ),
+        Backend(
+            "guitars",
+            ".guitars.backend",
+            "a second stage: two guitars of another separator's guitar, by their places in stereo",
+            real_time_factor=0.06,
+            quick=True,
+        ),
     )
 }
 

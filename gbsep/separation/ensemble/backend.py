@@ -20,10 +20,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from ...audio import Block, Reader
-from ...errors import BackendError, BackendNotInstalled, GbsepError, ParameterError, WeightsMissing
+from ...errors import BackendError, BackendNotInstalled, WeightsMissing
 from ...schema import Misplaced
-from ...store import stemcache
-from ..backend import BackendModule, Context, backend_named, parse_settings, stem_blocks
+from ..backend import Context, backend_named, stem_blocks
+from ..members import Member, checked_member, member_stems, parsed_member
 from ..settings import BackendSettings
 from .spectra import combined
 
@@ -50,7 +50,7 @@ class Settings(BackendSettings):
     @field_validator("of")
     @classmethod
     def _members(cls, of: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        return [_checked(index, member) for index, member in enumerate(of)]
+        return [checked_member(f"[{index}]", member) for index, member in enumerate(of)]
 
     @model_validator(mode="after")
     def _one_each(self) -> Settings:
@@ -63,20 +63,19 @@ class Settings(BackendSettings):
 
     def check(self, sample_rate: int) -> None:
         """Raise ParameterError when a member cannot work on a mixture of `sample_rate` Hz."""
-        for _, settings in members(self):
-            settings.check(sample_rate)
+        for member in members(self):
+            member.settings.check(sample_rate)
 
 
-def members(settings: Settings) -> list[tuple[str, BackendSettings]]:
+def members(settings: Settings) -> list[Member]:
     """The members' backends and settings."""
-    split = [(str(member["backend"]), {k: v for k, v in member.items() if k != "backend"}) for member in settings.of]
-    return [(name, parse_settings(name, rest)) for name, rest in split]
+    return [parsed_member(member) for member in settings.of]
 
 
 def stem_names(settings: Settings, models_dir: Path | None = None) -> tuple[str, ...]:
     """All that a member gives and that has a weight; of `first` what every member gives."""
     names: dict[str, None] = {}
-    lists = [_module(name).stem_names(own, models_dir) for name, own in members(settings)]
+    lists = [member.module.stem_names(member.settings, models_dir) for member in members(settings)]
     for name in dict.fromkeys(name for given in lists for name in given):
         if settings.how == "first":
             if all(name in given for given in lists):
@@ -89,13 +88,14 @@ def stem_names(settings: Settings, models_dir: Path | None = None) -> tuple[str,
 def identity(settings: Settings, context: Context) -> dict[str, Any]:
     """What the members say. Of `first` that of the one that is taken, which the render is told of."""
     if settings.how == "first":
-        index, name, own, said = _first(settings, context)
-        return {"took": _described(settings.of[index]), "of": [{"backend": name, **said}]}
+        index, member, said = _first(settings, context)
+        return {"took": _described(settings.of[index]), "of": [{"backend": member.name, **said}]}
     said_by = []
-    for index, (name, own) in enumerate(members(settings)):
+    for index, member in enumerate(members(settings)):
         wanted = _asked(settings, context, index)
         if wanted:
-            said_by.append({"backend": name, **_module(name).identity(own, replace(context, wanted=wanted))})
+            said = member.module.identity(member.settings, replace(context, wanted=wanted))
+            said_by.append({"backend": member.name, **said})
     return {"of": said_by}
 
 
@@ -103,38 +103,30 @@ def run(reader: Reader, settings: Settings, context: Context) -> Iterator[dict[s
     """Yield the wanted stems' blocks. Raises what the members raise."""
     if settings.how == "first":
         quiet = replace(context, warn=lambda message: None)
-        _, name, own, _ = _first(settings, quiet)
-        yield from stem_blocks(reader, name, own, context)
+        _, member, _ = _first(settings, quiet)
+        yield from stem_blocks(reader, member.name, member.settings, context)
         return
     given: dict[str, list[tuple[Reader, float]]] = {name: [] for name in context.wanted}
-    todo = [(index, *member, _asked(settings, context, index)) for index, member in enumerate(members(settings))]
-    todo = [row for row in todo if row[3]]
-    costs = [backend_named(name).real_time_factor for _, name, _, _ in todo]
-    for place, (index, name, own, wanted) in enumerate(todo):
+    todo = [(index, member, _asked(settings, context, index)) for index, member in enumerate(members(settings))]
+    todo = [row for row in todo if row[2]]
+    costs = [backend_named(member.name).real_time_factor for _, member, _ in todo]
+    for place, (index, member, wanted) in enumerate(todo):
         before, share = sum(costs[:place]) / sum(costs), costs[place] / sum(costs)
 
         def report(fraction: float, before: float = before, share: float = share) -> None:
             context.progress(before + share * fraction)
 
-        stems = _stems(reader, name, own, replace(context, wanted=wanted, progress=report))
+        stems = member_stems(reader, member, replace(context, wanted=wanted, progress=report))
         for stem in wanted:
             given[stem].append((stems[stem], _row(settings, stem)[index]))
     yield from combined(given, settings.how)
     context.progress(1.0)
 
 
-def _stems(reader: Reader, name: str, settings: BackendSettings, context: Context) -> Mapping[str, Reader]:
-    """A member's stems, as they lie on disk."""
-    if context.member is not None:
-        return context.member(name, settings, context)
-    shape = stemcache.Shape(context.wanted, reader.sample_rate, reader.channels, reader.frames)
-    return stemcache.spool(stem_blocks(reader, name, settings, context), shape)
-
-
 def _asked(settings: Settings, context: Context, index: int) -> tuple[str, ...]:
     """What a member is asked for: wanted stems that it gives and has a weight in."""
-    name, own = members(settings)[index]
-    gives = _module(name).stem_names(own, context.models)
+    member = members(settings)[index]
+    gives = member.module.stem_names(member.settings, context.models)
     return tuple(stem for stem in context.wanted if stem in gives and _row(settings, stem)[index])
 
 
@@ -142,14 +134,14 @@ def _row(settings: Settings, stem: str) -> Weights:
     return settings.weights.get(stem, [1.0] * len(settings.of))
 
 
-def _first(settings: Settings, context: Context) -> tuple[int, str, BackendSettings, dict[str, Any]]:
+def _first(settings: Settings, context: Context) -> tuple[int, Member, dict[str, Any]]:
     """The first member that can be used as things are, and what it says of itself."""
     passed: list[str] = []
     local = replace(context, download=False)
     rows = members(settings)
-    for index, (name, own) in enumerate(rows):
+    for index, member in enumerate(rows):
         try:
-            said = _module(name).identity(own, local)
+            said = member.module.identity(member.settings, local)
         except (WeightsMissing, BackendNotInstalled) as error:
             if index == len(rows) - 1:
                 raise
@@ -163,7 +155,7 @@ def _first(settings: Settings, context: Context) -> tuple[int, str, BackendSetti
             continue
         reason = f": {'; '.join(passed)}" if passed else ""
         context.warn(f"separated by {_described(settings.of[index])}{reason}")
-        return index, name, own, said
+        return index, member, said
     raise AssertionError("an ensemble has members")
 
 
@@ -172,24 +164,6 @@ def _described(member: Mapping[str, Any]) -> str:
     if member["backend"] == "ensemble":
         return " with ".join(_described(part) for part in member["of"])
     return str(member.get("model", member["backend"]))
-
-
-def _module(name: str) -> BackendModule:
-    return backend_named(name).load()
-
-
-def _checked(index: int, member: dict[str, Any]) -> dict[str, Any]:
-    """A member with every default filled in."""
-    rest = {key: value for key, value in member.items() if key != "backend"}
-    try:
-        backend = member.get("backend")
-        if not isinstance(backend, str):
-            raise Misplaced(f"[{index}]", "must name a backend")
-        return {"backend": backend, **parse_settings(backend, rest).model_dump()}
-    except ParameterError as error:
-        raise Misplaced(f"[{index}].{error.name}", error.allowed) from None
-    except GbsepError as error:
-        raise Misplaced(f"[{index}]", str(error)) from None
 
 
 def _depth(of: list[dict[str, Any]]) -> int:

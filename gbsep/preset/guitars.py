@@ -1,0 +1,52 @@
+"""`"separate": {"guitars": "places"}`: any preset with its guitar in two.
+
+The separator becomes the first stage of the backend `guitars`, and the stem of its guitar becomes `guitar1` and
+`guitar2`, each with the guitar's chain unless the preset gives it one of its own.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import PresetError
+from ..stemnames import PARTNERS
+
+KEY = "guitars"
+HOW = ("places",)
+SPLIT = "guitars"
+"""The backend of the second stage."""
+
+
+def with_two_guitars(label: str, document: dict[str, Any]) -> None:
+    """Carry out `separate.guitars` in a preset's document, in place; nothing where it is not asked for.
+
+    Raises PresetError for another word, and where no stem is the separator's guitar and nothing else.
+    """
+    separate = document.get("separate")
+    if not isinstance(separate, dict) or KEY not in separate:
+        return
+    how = separate.pop(KEY)
+    if how not in HOW:
+        raise PresetError(label, f"separate.{KEY}", f"must be {' or '.join(map(repr, HOW))}, not {how!r}")
+    stems = document.get("stems")
+    stems = stems if isinstance(stems, dict) else {}
+    found = [name for name, stem in stems.items() if _is_guitar(stem)]
+    if separate.get("backend") == SPLIT or not found:
+        reason = "needs a stem that is the separator's guitar and nothing else"
+        raise PresetError(label, f"separate.{KEY}", f"{reason}; the preset two_guitars has its own")
+    seed = {"seed": separate.pop("seed")} if "seed" in separate else {}
+    document["separate"] = {"backend": SPLIT, "of": separate, **seed}
+    halves = ("guitar1", "guitar2")
+    made: dict[str, Any] = {}
+    for name, stem in stems.items():
+        if name == found[0]:
+            made |= {half: {**copy.deepcopy(stem), "from": [half], **stems.get(half, {})} for half in halves}
+        elif name not in halves:
+            made[name] = stem
+    document["stems"] = made
+
+
+def _is_guitar(stem: Any) -> bool:
+    return isinstance(stem, Mapping) and stem.get("from") in [[name] for name in PARTNERS]

@@ -1,0 +1,1 @@
+"""A second stage: two guitars of one separator's guitar."""

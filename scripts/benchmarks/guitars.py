@@ -1,0 +1,130 @@
+"""Two guitars of one: SDR (dB) of guitar1 and guitar2 by places in stereo, on the jams and on songs made at random.
+
+Both from the true guitar stem and from the mixture through a separator. References are in either order; the better one
+counts, and how often it is left and right as named stands beside it. Songs made at random are played by the instruments
+that the held-out weights of `compact` have never heard, the bass in the middle, the guitars level and APART of the
+width from each other. Then songs with one guitar: how far guitar2 lies below it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+import numpy as np
+import soundfile
+
+from gbsep.audio import Audio
+from gbsep.models.catalogue import card
+from gbsep.separation.backend import separate
+from gbsep.separation.guitars.backend import two_guitars
+from gbsep.train import generator, instruments
+
+from .quality import DATA
+
+HALF_WIDTH_DEG = 45.0
+"""From the centre to hard left, as the angle of mid and side."""
+APART = (0.2, 0.4, 0.7)
+
+
+class Song(NamedTuple):
+    """Samples (2, frames), float32; the first guitar lies left of the second."""
+
+    name: str
+    sample_rate: int
+    mixture: np.ndarray
+    guitars: tuple[np.ndarray, np.ndarray]
+
+
+def jams(folder: Path) -> Iterator[Song]:
+    """Those in stereo whose guitars do not lie at one place."""
+    for jam in sorted(path.parent for path in folder.glob("*/guitar2.*")):
+        parts = {path.stem: path for path in jam.iterdir()}
+        sound = {name: soundfile.read(parts[name], dtype="float32", always_2d=True) for name in ("mixture", "guitar1")}
+        (mixture, rate), (one, _) = sound["mixture"], sound["guitar1"]
+        two = soundfile.read(parts["guitar2"], dtype="float32", always_2d=True)[0]
+        left, right = sorted((one.T, two.T), key=place, reverse=True)
+        if mixture.shape[1] == 2 and place(left) - place(right) > 1:
+            yield Song(jam.name, rate, mixture.T, (left, right))
+
+
+def place(samples: np.ndarray) -> float:
+    mid, side = samples[0] + samples[1], samples[0] - samples[1]
+    return float(np.degrees(0.5 * np.arctan2(2 * (mid * side).sum(), (mid**2 - side**2).sum())))
+
+
+def at(samples: np.ndarray, degrees: float) -> np.ndarray:
+    """A part at a place, as loud as in the middle."""
+    mid, side = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    return np.float32(np.stack([(mid + side) * samples, (mid - side) * samples]))
+
+
+def made(band: list[instruments.Instrument], seed: int, count: int, seconds: float, apart: float) -> Iterator[Song]:
+    takes = (
+        take
+        for take in generator.takes(seed, band, seconds, revoiced=False, agile=0.0)
+        if all(part.any() for part in take.stems)
+    )
+    for number, take in enumerate(itertools.islice(takes, count)):
+        rng = np.random.default_rng([seed, number])
+        width = apart * 2 * HALF_WIDTH_DEG
+        middle = rng.uniform(-HALF_WIDTH_DEG + width / 2, HALF_WIDTH_DEG - width / 2)
+        level = [part / np.sqrt(np.mean(part**2)) for part in take.stems]
+        left, right = at(level[1], middle + width / 2), at(level[2], middle - width / 2)
+        bass = 1.4 * at(level[0], 0.0)
+        scale = np.float32(0.5 / np.abs(bass + left + right).max())
+        yield Song("", instruments.SAMPLE_RATE, scale * (bass + left + right), (scale * left, scale * right))
+
+
+def sdr(reference: np.ndarray, estimate: np.ndarray) -> float:
+    return float(10 * np.log10((reference**2).sum() / (((reference - estimate) ** 2).sum() + 1e-12)))
+
+
+def scores(song: Song, guitar: np.ndarray) -> tuple[float, float, bool]:
+    """SDR of both, the better order, and whether that is left and right."""
+    one, two = two_guitars(Audio(guitar, song.sample_rate).reader())
+    as_named = [sdr(reference, estimate) for reference, estimate in zip(song.guitars, (one, two), strict=True)]
+    swapped = [sdr(reference, estimate) for reference, estimate in zip(song.guitars, (two, one), strict=True)]
+    better = max(as_named, swapped, key=sum)
+    return better[0], better[1], better is as_named
+
+
+def separated(song: Song, backend: str, settings: dict[str, object]) -> np.ndarray:
+    stems = separate(Audio(song.mixture, song.sample_rate), backend, wanted=["guitar"], **settings).stems
+    return stems["guitar"].samples
+
+
+@click.command(help=__doc__)
+@click.option("--data", type=click.Path(path_type=Path, exists=True), default=DATA, help="Folder of jams/ and notes/.")
+@click.option("--songs", "count", default=8, show_default=True, help="Songs at random, for each distance.")
+@click.option("--seconds", default=20.0, show_default=True, help="Of a song at random.")
+@click.option("--seed", default=7, show_default=True)
+@click.option("--backend", default="compact", show_default=True)
+@click.option("--settings", default="{}", show_default=True, help="Of the backend, as JSON.")
+def command(data: Path, count: int, seconds: float, seed: int, backend: str, settings: str) -> None:
+    chosen = json.loads(settings)
+    unheard = card()["held_out"]["without"]
+    band = [one for one in instruments.recorded(data / "notes") if one.name in unheard]
+    click.echo(f"{'guitar1 / guitar2, dB':28}{'from the true guitar':>24}{'from the mixture':>24}{'in order':>10}")
+    groups: list[tuple[str, list[Song]]] = [(song.name[:24], [song]) for song in jams(data / "jams")]
+    groups += [(f"{count} songs, {apart:.0%} apart", list(made(band, seed, count, seconds, apart))) for apart in APART]
+    for name, songs in groups:
+        true = [scores(song, song.guitars[0] + song.guitars[1]) for song in songs]
+        heard = [scores(song, separated(song, backend, chosen)) for song in songs]
+        cells = "".join(f"{np.median(t, axis=0)[0]:15.1f} /{np.median(t, axis=0)[1]:7.1f}" for t in (true, heard))
+        click.echo(f"{name:28}{cells}{sum(row[2] for row in heard):7} of {len(songs)}")
+    down = []
+    for apart in APART:
+        for song in made(band, seed + 1, count, seconds, apart):
+            alone = song.mixture - song.guitars[1]
+            guitar = separated(song._replace(mixture=alone), backend, chosen)
+            _, two = two_guitars(Audio(guitar, song.sample_rate).reader())
+            down.append(10 * np.log10(((two**2).sum() + 1e-12) / (guitar**2).sum()))
+    below = sum(level <= -25 for level in down)
+    click.echo(
+        f"one guitar: guitar2 is 25 dB or more below it in {below} of {len(down)} songs, {max(down):.1f} dB at worst"
+    )
