@@ -16,6 +16,7 @@ from gbsep.preset.load import load_preset
 from gbsep.separation.backend import Context, parse_settings, separate, stem_blocks
 from gbsep.separation.guitars.backend import two_guitars
 from gbsep.separation.guitars.places import find_lines
+from gbsep.shelf.measured import evaluate_folder
 from tests.soundfiles import make
 
 RATE = 44100
@@ -127,6 +128,24 @@ def test_any_preset_takes_its_guitar_apart(tmp_path: Path, typed: Any) -> None:
     assert "guitar1 is 67 % left; guitar2 is 44 % right" in complaint
     (folder,) = (tmp_path / "gbsep-out" / "song").iterdir()
     assert {path.name for path in folder.glob("*.wav")} >= {"bass.wav", "guitar1.wav", "guitar2.wav"}
+
+
+def test_two_guitars_are_measured_against_two(tmp_path: Path) -> None:
+    left, right = at(line(1, 110.0), 30.0), at(line(2, 147.0), -20.0)
+    folders = {
+        "true": {"guitar": left + right, "guitar1": left, "guitar2": right},
+        "two": {"guitar1": left, "guitar2": right + 0.1 * left},
+        "one": {"guitar": left},
+    }
+    for folder, files in folders.items():
+        (tmp_path / folder).mkdir()
+        for name, samples in files.items():
+            make(tmp_path / folder / f"{name}.wav", samples.T, "FLOAT", "WAV")
+    two, one = (evaluate_folder(tmp_path / name, tmp_path / "true") for name in ("two", "one"))
+    assert set(two) == {"guitar1", "guitar2"}
+    assert two["guitar1"].sdr > 100
+    assert two["guitar2"].sdr == pytest.approx(sdr(right, right + 0.1 * left), abs=0.1)
+    assert one["guitar"].sdr == pytest.approx(sdr(left + right, left), abs=0.1)
 
 
 def test_a_guitar_may_have_a_chain_of_its_own() -> None:

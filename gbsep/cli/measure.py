@@ -37,10 +37,10 @@ def evaluate(folder: Path, reference: Path, dry: bool, notes: bool, as_csv: bool
 
     EST is a render, a folder of renders, or any folder of stems. Where DIR holds
     folders called as the songs, each song is measured against its own. The guitar
-    of DIR is guitar.*, or the sum of guitar1.*, guitar2.* and so on. In dB: SDR of
-    the track, its median over seconds (BSS Eval v4), SDR at the best gain (SI-SDR),
-    and bleed: the lower the better. With --notes: how many of the bass's notes are
-    told, by DIR's bass.notes.csv or notes.csv, or its sound.
+    of DIR is guitar.*, or the sum of guitar1.*, guitar2.* and so on; two guitars
+    are measured against these. In dB: SDR of the track, its median over seconds
+    (BSS Eval v4), SDR at the best gain (SI-SDR), and bleed: the lower the better.
+    With --notes: how many of the bass's notes are told, by DIR's bass.notes.csv or notes.csv, or its sound.
 
     \b
     gbsep evaluate gbsep-out/song/exp002 --reference stems/

@@ -199,7 +199,8 @@ def _reviewed(folder: Path, failures: Mapping[str, str]) -> tuple[review.Review,
 def _render(folder: StemFolder, references: Path | None) -> Render:
     record = folder.record
     assert record is not None
-    meets = references is not None and not folder.files.keys().isdisjoint(find_stems(references).files)
+    there = find_stems(references, parts=folder.has_parts).files if references is not None else {}
+    meets = not folder.files.keys().isdisjoint(there)
     scores = evaluate_folder(folder.path, references) if references and meets else {}
     told = {BASS} & scores.keys()
     figures: dict[str, dict[str, float | None]] = {}

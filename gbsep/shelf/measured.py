@@ -84,7 +84,10 @@ def evaluate_folder(estimates: str | Path, references: str | Path, dry: bool = F
     effects, where the render has them. Raises OutputError where no stem has a reference, AudioFileError for files that
     cannot be read.
     """
-    estimate, truth = find_stems(estimates, dry), find_stems(references)
+    estimate = find_stems(estimates, dry, parts=True)
+    truth = find_stems(references, parts=estimate.has_parts)
+    if not truth.has_parts:
+        estimate = find_stems(estimates, dry)
     names = [name for name in truth.files if name in estimate.files]
     if not names:
         raise OutputError(

@@ -36,6 +36,11 @@ class StemFolder:
         """The part of the recording that the stems are of."""
         return self.record.excerpt if self.record else Excerpt()
 
+    @property
+    def has_parts(self) -> bool:
+        """Whether guitars have stems of their own."""
+        return any(NUMBERED_GUITAR.fullmatch(name) for name in self.files)
+
     def open(self, name: str, start_s: float = 0.0, duration_s: float | None = None) -> Reader:
         """A stem, or an excerpt of it, as a Reader; the sum of its files where it has several.
 
@@ -80,8 +85,10 @@ class StemFolder:
         return next(paths, None)
 
 
-def find_stems(folder: str | Path, dry: bool = False) -> StemFolder:
+def find_stems(folder: str | Path, dry: bool = False, parts: bool = False) -> StemFolder:
     """The stems in a folder; with `dry` a render's stems before their effects, where they were written.
+
+    With `parts`, for true stems, `guitar1`, `guitar2`, ... stand in place of the guitar that they sum to.
 
     Raises OutputError for a folder that is missing, holds no stems, or one stem twice.
     """
@@ -101,7 +108,10 @@ def find_stems(folder: str | Path, dry: bool = False) -> StemFolder:
     numbered = [name for name in found if NUMBERED_GUITAR.fullmatch(name)]
     guitars = tuple(found.pop(name) for name in numbered)
     stems_of: dict[str, tuple[Path, ...]] = {name: (path,) for name, path in found.items()}
-    if guitars and "guitar" not in stems_of:
+    if guitars and parts:
+        stems_of.pop("guitar", None)
+        stems_of |= {name: (path,) for name, path in zip(numbered, guitars, strict=True)}
+    elif guitars and "guitar" not in stems_of:
         stems_of["guitar"] = guitars
     if not stems_of:
         raise OutputError(folder, "holds no stems: no render.json and no audio file such as bass.wav")
