@@ -74,7 +74,7 @@ def test_the_python_face_measures_and_diagnoses(songs: Path) -> None:
         (("presets", "list"), {"name", "title", "stems", "backend", "own"}),
         (("effects", "list"), {"name", "summary", "parameters", "example"}),
         (("models", "list"), {"model", "backend", "stems", "weights", "licence"}),
-        (("cache", "info"), {"folder", "separations", "spectrograms", "copies", "limit_bytes"}),
+        (("cache", "info"), {"folder", "separations", "spectrograms", "previews", "copies", "limit_bytes"}),
     ],
 )
 def test_every_list_is_there_as_json(

@@ -55,6 +55,42 @@ def test_a_report_and_a_log_are_computed_once(rendered: Path, made: list[int], t
     assert [path.read_bytes() for path in files if path.suffix == ".png"] == pngs
 
 
+def test_sound_is_cut_and_encoded_once(rendered: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Pieces of the page and previews of the log; a piece that is missing among those kept is cut at its place."""
+    encoded: list[str] = []
+    encode = preview._encoded
+
+    def counted(*arguments: Any) -> bytes:
+        encoded.append(arguments[2].container)
+        return encode(*arguments)
+
+    monkeypatch.setattr(preview, "_encoded", counted)
+    monkeypatch.setattr(preview, "CHUNK_S", 1)
+    (song,) = collect(rendered)
+    first = [list(preview.chunks(source, -3.0)) for source in song.sources]
+    assert encoded == ["flac"] * 6
+    folder = cache_folder() / "previews"
+    kept = sorted(folder.iterdir())
+    assert len(kept) == 6
+    for path in kept[::2]:
+        path.unlink()
+    assert [list(preview.chunks(source, -3.0)) for source in song.sources] == first
+    assert len(encoded) == 9
+    assert [preview.chunk(song.sources[1], -3.0, number) for number in range(2)] == first[1]
+    assert len(encoded) == 9
+    assert preview.chunk(song.sources[1], -2.0, 0) != first[1][0]
+    assert len(encoded) == 10
+    previews = []
+    for name in ("log", "other"):
+        _, files = write_log([rendered], tmp_path / f"{name}.md")
+        previews.append([path.read_bytes() for path in files if path.suffix == ".mp3"])
+    assert previews[0] == previews[1]
+    assert encoded[10:] == ["mp3"] * 3
+    assert pictures.usage(cache_folder(), "previews")[0] == 10
+    pictures.clear(cache_folder())
+    assert pictures.usage(cache_folder(), "previews") == (0, 0)
+
+
 def test_another_content_is_another_picture(rendered: Path, made: list[int]) -> None:
     (song,) = collect(rendered)
     mixture = next(source for source in song.sources if source.kind == "mixture")
@@ -93,7 +129,8 @@ def test_no_link_is_followed_and_nothing_need_be_kept(tmp_path: Path, monkeypatc
 
 def test_what_was_used_least_recently_goes_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("GBSEP_CACHE", str(tmp_path))
-    monkeypatch.setattr(pictures, "MOST_BYTES", 1000)
+    monkeypatch.setitem(pictures.MOST_BYTES, "pictures", 1000)
+    monkeypatch.setattr(pictures, "SWEEP_EVERY", 1)
     keys = [f"{number:064x}" for number in range(40)]
     for key in keys:
         pictures.kept(key, key.encode)

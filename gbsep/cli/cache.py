@@ -38,15 +38,17 @@ def info(as_json: bool) -> None:
     cache = locate()
     used, kept = usage(cache), remote.usage()
     count, size_bytes = pictures.usage(cache.folder)
+    pieces, pieces_bytes = pictures.usage(cache.folder, "previews")
     if as_json:
         found = {"separations": (used.entries, used.bytes), "spectrograms": (count, size_bytes)}
-        found |= {"copies": (kept.entries, kept.bytes)}
+        found |= {"previews": (pieces, pieces_bytes), "copies": (kept.entries, kept.bytes)}
         told = {name: {"entries": entries, "bytes": size} for name, (entries, size) in found.items()}
         print_json({"folder": str(cache.folder), "limit_bytes": cache.limit_bytes, **told})
         return
     size, limit = used.bytes / 1e6, cache.limit_bytes / 1e6
     say(f"{cache.folder}: {used.entries} separations, {size:.0f} of {limit:.0f} MB")
     say(f"{count} spectrograms, {size_bytes / 1e6:.0f} MB")
+    say(f"{pieces} previews, {pieces_bytes / 1e6:.0f} MB")
     say(f"{kept.entries} downloaded recordings, {kept.bytes / 1e6:.0f} MB")
 
 
@@ -64,8 +66,10 @@ def clear() -> None:
 
     cache = locate()
     count, size_bytes = pictures.usage(cache.folder)
+    pieces, pieces_bytes = pictures.usage(cache.folder, "previews")
     pictures.clear(cache.folder)
     gone, copies = clear(cache), remote.clear()
     say(f"removed {gone.entries} separations, {gone.bytes / 1e6:.0f} MB")
     say(f"removed {count} spectrograms, {size_bytes / 1e6:.0f} MB")
+    say(f"removed {pieces} previews, {pieces_bytes / 1e6:.0f} MB")
     say(f"removed {copies.entries} downloaded recordings, {copies.bytes / 1e6:.0f} MB")

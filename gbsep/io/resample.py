@@ -11,14 +11,19 @@ from ..audio import Block, Reader, rechunk
 from ..errors import AudioError
 
 
+def resampled_frames(frames: int, from_rate: int, to_rate: int) -> int:
+    """How many frames a signal has at another sample rate: at least one."""
+    return max(1, round(frames * to_rate / from_rate))
+
+
 def resample(reader: Reader, sample_rate: int) -> Reader:
-    """The signal at another sample rate, round(frames * sample_rate / reader.sample_rate) frames long (at least one).
+    """The signal at another sample rate, as long as before; see `resampled_frames`.
 
     Linear phase and time-aligned (soxr, very high quality). The same rate gives the same reader.
     """
     if sample_rate == reader.sample_rate:
         return reader
-    frames = max(1, round(reader.frames * sample_rate / reader.sample_rate))
+    frames = resampled_frames(reader.frames, reader.sample_rate, sample_rate)
 
     def blocks(block_frames: int) -> Iterator[Block]:
         changed = resample_blocks(reader.blocks(), reader.sample_rate, sample_rate, reader.channels, frames)

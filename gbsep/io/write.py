@@ -32,7 +32,7 @@ from . import m4a, sndfile
 from . import tags as tagging
 from .formats import FORMATS, OutputFormat, largest_sample, may_clip, needs_rf64
 from .probe import probe
-from .resample import Stream
+from .resample import Stream, resampled_frames
 from .spool import with_room
 
 Sound = Any
@@ -81,7 +81,7 @@ class Writer:
     def __init__(self, path: Path, format: OutputFormat, sound: Sound, sample_rate: int, frames: int):
         self.path, self.format, self.frames, self.written = path, format, frames, 0
         rate = format.file_rate(sample_rate)
-        self.file_frames = max(1, round(frames * rate / sample_rate))
+        self.file_frames = resampled_frames(frames, sample_rate, rate)
         self.content = 0
         """A number that tells what was written from other content."""
         self._sound = sound

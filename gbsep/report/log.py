@@ -23,27 +23,19 @@ from datetime import datetime
 from pathlib import Path
 from urllib.parse import quote
 
-import numpy as np
-
 from ..atomic import write_whole
 from ..errors import OutputError, SmallFileError, printable
-from ..io.formats import OutputFormat
-from ..io.resample import resample
-from ..io.write import open_writer
 from ..measure.diagnose import clock
 from ..measure.figures import COLUMNS
-from ..measure.levels import to_amplitude
 from ..shelf.record import PresetStem
 from ..store import smallfiles
 from ..store.identity import json_hash
-from .preview import matched_gains, picture
+from .preview import matched_gains, mp3, picture
 from .songs import Render, Song, Source, collect
 from .spectrogram import RANGE_HZ
 
 MAX_BYTES = 16_000_000
 PREVIEW_S = 30.0
-MP3_RATES_HZ = (32000, 48000, 44100)
-"""Rates of MP3 that keep what is heard; others become the last."""
 
 MARK = re.compile(r"<!-- gbsep experiment ([0-9a-f]{16}) -->")
 ROW = re.compile(r"^\|\s*\**\s*0*(\d{1,9})(?:[-_]\d+)?\s*\**\s*\|", re.MULTILINE)
@@ -371,19 +363,7 @@ def _write_assets(experiment: Experiment, folder: Path) -> tuple[dict[str, Path]
             name = f"{place}-{re.sub(r'[^A-Za-z0-9]', '_', source.name)}"
             pictures[source.name], previews[source.name] = folder / f"{name}.png", folder / f"{name}.mp3"
             pictures[source.name].write_bytes(picture(source))
-            _write_preview(previews[source.name], source, gain_db)
+            previews[source.name].write_bytes(mp3(source, gain_db, PREVIEW_S))
     except OSError as error:
         raise OutputError(folder, f"cannot be written: {error.strerror}; name another log with --log") from None
     return pictures, previews
-
-
-def _write_preview(path: Path, source: Source, gain_db: float) -> None:
-    """PREVIEW_S from the middle of a sound as MP3, at a gain."""
-    start_s = max(0.0, (_seconds(source) - PREVIEW_S) / 2)
-    reader = source.open(start_s, PREVIEW_S)
-    reader = resample(reader, reader.sample_rate if reader.sample_rate in MP3_RATES_HZ else MP3_RATES_HZ[-1])
-    gain = np.float32(to_amplitude(gain_db))
-    with open_writer(path, OutputFormat("mp3"), reader.sample_rate, reader.channels, reader.frames) as writer:
-        for block in reader.blocks():
-            # Resampling may pass full scale by a little.
-            writer.write(np.clip(block * gain, -1.0, 1.0))

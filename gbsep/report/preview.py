@@ -10,23 +10,29 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from ..audio import Block, Reader, join, rechunk
+from ..audio import Audio, Block, Reader, join, rechunk
 from ..io.formats import OutputFormat
-from ..io.resample import resample
+from ..io.resample import resample, resampled_frames
 from ..io.write import open_writer
 from ..measure.levels import Levels, to_amplitude
 from .picture import PICTURE_VERSION, spectrogram_png
 from .songs import Source
 from .spectrogram import MEL_VERSION, mel_db
 
+PREVIEW_VERSION = 1
+"""Raised whenever the same sound would give other pieces: those that are kept do not count any more."""
 CHUNK_S = 8
 RATES_HZ = (8000, 48000)
 """Lowest and highest sample rate that is kept, as every browser plays it; others become the highest."""
+
+MP3_RATES_HZ = (32000, 48000, 44100)
+"""Rates of MP3 that keep what is heard; others become the last."""
 
 FORMAT = OutputFormat("flac", "16")
 HEADROOM_DBFS = -1.0
@@ -51,18 +57,51 @@ def chunk_count(seconds: float) -> int:
 
 
 def chunks(source: Source, gain_db: float) -> Iterator[bytes]:
-    """All pieces of a sound as FLAC files, in order."""
-    reader = _playable(source.open(0.0, None))
-    for block in rechunk(reader.blocks(), CHUNK_S * reader.sample_rate):
-        yield _flac(block, gain_db, reader.sample_rate)
+    """All pieces of a sound as FLAC files, in order; made once for a content and a gain, and kept."""
+    rate, frames = source.shape
+    heard_rate = preview_rate(rate)
+    count = chunk_count(resampled_frames(frames, rate, heard_rate) / heard_rate)
+    cut: list[Iterator[tuple[int, Block]]] = []
+
+    def piece(number: int) -> bytes:
+        if not cut:
+            cut.append(enumerate(rechunk(_playable(source.open(0.0, None)).blocks(), CHUNK_S * heard_rate)))
+        return _flac(next(block for place, block in cut[0] if place == number), gain_db, heard_rate)
+
+    for number in range(count):
+        yield source.kept(_key(gain_db, heard_rate, number), partial(piece, number), kind="previews")
 
 
 def chunk(source: Source, gain_db: float, number: int) -> bytes:
     """One piece of a sound, equal to that of `chunks` unless it is resampled: here each piece is, on its own."""
     rate, frames = source.shape
-    first = number * CHUNK_S * rate
-    reader = _playable(source.open(first / rate, min(CHUNK_S * rate, frames - first) / rate))
-    return _flac(join(reader.blocks()), gain_db, reader.sample_rate)
+    heard_rate = preview_rate(rate)
+
+    def piece() -> bytes:
+        first = number * CHUNK_S * rate
+        reader = _playable(source.open(first / rate, min(CHUNK_S * rate, frames - first) / rate))
+        return _flac(join(reader.blocks()), gain_db, heard_rate)
+
+    alone = "" if heard_rate == rate else "alone "
+    return source.kept(alone + _key(gain_db, heard_rate, number), piece, kind="previews")
+
+
+def _key(gain_db: float, sample_rate: int, number: int) -> str:
+    """What a piece is, but for the sound that it is of."""
+    return f"flac {PREVIEW_VERSION} {gain_db!r} {sample_rate} {CHUNK_S} {number}"
+
+
+def mp3(source: Source, gain_db: float, seconds: float) -> bytes:
+    """`seconds` from the middle of a sound as an MP3 file, at a gain."""
+
+    def make() -> bytes:
+        rate, frames = source.shape
+        start_s = max(0.0, (frames / rate - seconds) / 2)
+        reader = source.open(start_s, seconds)
+        reader = resample(reader, reader.sample_rate if reader.sample_rate in MP3_RATES_HZ else MP3_RATES_HZ[-1])
+        return _encoded(reader.blocks(), gain_db, OutputFormat("mp3"), reader)
+
+    return source.kept(f"mp3 {PREVIEW_VERSION} {gain_db!r} {seconds!r}", make, kind="previews")
 
 
 def matched_gains(levels: Sequence[Levels]) -> list[float]:
@@ -103,10 +142,15 @@ def _playable(reader: Reader) -> Reader:
 
 
 def _flac(block: Block, gain_db: float, sample_rate: int) -> bytes:
-    # Resampling, or a file changed since it was measured, may pass full scale by a little.
-    samples = np.clip(block * np.float32(to_amplitude(gain_db)), -1.0, 1.0)
+    return _encoded([block], gain_db, FORMAT, Audio(block, sample_rate).reader())
+
+
+def _encoded(blocks: Iterable[Block], gain_db: float, format: OutputFormat, shape: Reader) -> bytes:
+    """Sound of the rate, channels and frames of `shape` as a file."""
     with tempfile.TemporaryDirectory(prefix="gbsep-") as folder:
-        path = Path(folder) / "piece.flac"
-        with open_writer(path, FORMAT, sample_rate, samples.shape[0], samples.shape[1]) as writer:
-            writer.write(samples)
+        path = Path(folder) / f"piece{format.suffix}"
+        with open_writer(path, format, shape.sample_rate, shape.channels, shape.frames) as writer:
+            for block in blocks:
+                # Resampling, or a file changed since it was measured, may pass full scale by a little.
+                writer.write(np.clip(block * np.float32(to_amplitude(gain_db)), -1.0, 1.0))
         return path.read_bytes()

@@ -67,13 +67,13 @@ class Source:
 
         return Levels(*struct.unpack("<3d", self.kept("levels 1", measure, 24)))
 
-    def kept(self, what: str, make: Callable[[], bytes], size: int | None = None) -> bytes:
+    def kept(self, what: str, make: Callable[[], bytes], size: int | None = None, kind: str = "pictures") -> bytes:
         """What `make` makes of the sound, or made of the same content before; `what` says what it is and how it is
-        made, `size` how many bytes it must have."""
+        made, `size` how many bytes it must have, `kind` where it is kept."""
         if not self.made_of:
             return make()
         content = [remembered_hash(path) for path in self.made_of]
-        found = pictures.kept(json_hash([what, content, *self.part]), make)
+        found = pictures.kept(json_hash([what, content, *self.part]), make, kind)
         return found if size in (None, len(found)) else make()
 
     @cached_property
