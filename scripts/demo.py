@@ -29,7 +29,7 @@ def main() -> None:
     print(
         "\nSDR is how far the error lies below the true stem; this is a synthetic song, no evidence of quality.\n"
         f"Now try your own: {environment.PYTHON.parent / 'gbsep'} render YOUR_SONG.wav\n"
-        "Pages with spectrograms, Demucs and training need more; pip install . brings all of it."
+        "Demucs and training need more; pip install . brings all of it."
     )
 
 

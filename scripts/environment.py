@@ -22,7 +22,7 @@ ALONE = ["--no-deps", "openunmix==1.3.0"]
 """Only compared with, in tests; what it asks for (torchaudio) does not go with a CPU build of torch."""
 
 LARGE = ("demucs", "librosa", "torch")
-"""What gbsep runs without as long as nothing asks for Demucs, Open-Unmix, training or a page with spectrograms."""
+"""What gbsep runs without as long as nothing asks for Demucs, Open-Unmix, training or the studio's tempo and key."""
 AMOUNTS = ("demo", "docs", "dev")
 
 PYTHON = FOLDER / ("Scripts/python.exe" if os.name == "nt" else "bin/python")

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +14,10 @@ import pytest
 
 import gbsep
 from gbsep.audio import Audio
-from gbsep.report import collect, preview, write_report
+from gbsep.report import collect, preview, spectrogram, write_report
 from gbsep.report.log import write_log
+from gbsep.report.picture import HEIGHT
+from gbsep.report.spectrogram import N_FFT
 from gbsep.store import pictures
 from gbsep.store.folders import cache_folder
 
@@ -89,6 +95,39 @@ def test_sound_is_cut_and_encoded_once(rendered: Path, monkeypatch: pytest.Monke
     assert pictures.usage(cache_folder(), "previews")[0] == 10
     pictures.clear(cache_folder())
     assert pictures.usage(cache_folder(), "previews") == (0, 0)
+
+
+@pytest.mark.parametrize("rate", [8000, 44100, 96000])
+def test_the_bands_are_librosas(rate: int) -> None:
+    """To the last bit: a spectrogram that is kept stays true. The page and the log load no librosa for them."""
+    import librosa
+
+    for bands in (preview.N_MELS, HEIGHT):
+        high_hz = min(16000.0, rate / 2)
+        theirs = librosa.filters.mel(sr=rate, n_fft=N_FFT, n_mels=bands, fmin=30.0, fmax=high_hz, norm=None)
+        np.testing.assert_array_equal(spectrogram._bank(rate, bands), theirs)
+        centres = librosa.mel_frequencies(bands + 2, fmin=30.0, fmax=high_hz)[1:-1]
+        np.testing.assert_allclose(spectrogram.mel_hz(rate, bands), centres, rtol=1e-12)
+
+
+def test_pages_load_neither_torch_nor_librosa(rendered: Path) -> None:
+    script = """
+        import sys
+        from gbsep.__main__ import main
+        for words in (["report", "out"], ["log", "out", "--log", "log.md"], ["compare", "song.wav", "-p", "exp002"]):
+            sys.argv[1:] = words
+            try:
+                main()
+            except SystemExit as ended:
+                assert not ended.code, (words, ended.code)
+        assert not {"torch", "librosa", "numba"} & sys.modules.keys()
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)], cwd=rendered.parent, capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (rendered / "report.html").is_file()
 
 
 def test_another_content_is_another_picture(rendered: Path, made: list[int]) -> None:

@@ -1,7 +1,10 @@
 """Mel spectrograms of signals of any length, in bounded memory.
 
 Conventions: powers of Hann windows of N_FFT frames, summed over channels, in dB; the power of the window is divided
-out, so a full-scale sine in one channel is near -3 dB in its band. Mel bands are Slaney's, from librosa.
+out, so a full-scale sine in one channel is near -3 dB in its band.
+
+Reference: M. Slaney, Auditory Toolbox, Interval Research Technical Report 1998-010: mel bands that are even in Hz up to
+1 kHz and even in pitch above, as librosa has them.
 """
 
 from __future__ import annotations
@@ -18,6 +21,9 @@ from ..audio import Block, Reader, rechunk
 N_FFT = 4096
 RANGE_HZ = (30.0, 16000.0)
 FLOOR_DB = -120.0
+BREAK_HZ, BREAK_MEL = 1000.0, 15.0
+STEP = np.log(6.4) / 27
+"""Slaney's scale: 15 mel at 1 kHz, and 27 more for a factor of 6.4."""
 MEL_VERSION = 1
 """Raised whenever the same sound would give another spectrogram: those that are kept do not count any more."""
 
@@ -53,10 +59,7 @@ def mel_db(reader: Reader, width: int, n_mels: int) -> np.ndarray:
 
 def mel_hz(sample_rate: int, n_mels: int) -> np.ndarray:
     """The centre frequencies of the bands in Hz."""
-    import librosa
-
-    high_hz = min(RANGE_HZ[1], sample_rate / 2)
-    return np.asarray(librosa.mel_frequencies(n_mels + 2, fmin=RANGE_HZ[0], fmax=high_hz)[1:-1])
+    return _edges_hz(sample_rate, n_mels)[1:-1]
 
 
 def _with_end(blocks: Iterable[Block], channels: int) -> Iterator[Block]:
@@ -65,9 +68,24 @@ def _with_end(blocks: Iterable[Block], channels: int) -> Iterator[Block]:
     yield np.zeros((channels, N_FFT // 2), np.float32)
 
 
+def _edges_hz(sample_rate: int, n_mels: int) -> np.ndarray:
+    """Where the bands begin, have their centres and end: each begins at the centre of the one before."""
+    low, high = _mel(np.array([RANGE_HZ[0], min(RANGE_HZ[1], sample_rate / 2)]))
+    mels = np.linspace(low, high, n_mels + 2)
+    return np.where(mels < BREAK_MEL, mels * BREAK_HZ / BREAK_MEL, BREAK_HZ * np.exp(STEP * (mels - BREAK_MEL)))
+
+
+def _mel(hz: np.ndarray) -> np.ndarray:
+    over = BREAK_MEL + np.log(np.maximum(hz, BREAK_HZ) / BREAK_HZ) / STEP
+    return np.where(hz < BREAK_HZ, hz * BREAK_MEL / BREAK_HZ, over)
+
+
 @lru_cache(maxsize=8)
 def _bank(sample_rate: int, n_mels: int) -> np.ndarray:
-    import librosa
-
-    high_hz = min(RANGE_HZ[1], sample_rate / 2)
-    return librosa.filters.mel(sr=sample_rate, n_fft=N_FFT, n_mels=n_mels, fmin=RANGE_HZ[0], fmax=high_hz, norm=None)
+    """Triangles of height 1, float32 (n_mels, N_FFT // 2 + 1)."""
+    edges = _edges_hz(sample_rate, n_mels)[:, np.newaxis]
+    hz = np.fft.rfftfreq(N_FFT, 1 / sample_rate)
+    width = np.diff(edges, axis=0)
+    rising, falling = (hz - edges[:-2]) / width[:-1], (edges[2:] - hz) / width[1:]
+    bank: np.ndarray = np.maximum(0.0, np.minimum(rising, falling)).astype(np.float32)
+    return bank
