@@ -7,7 +7,6 @@ there at the end. A link at its place is replaced, not followed.
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -39,7 +38,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def _hidden_file(path: Path) -> Iterator[tuple[Path, int]]:
-    hidden = path.with_name(f".gbsep-{secrets.token_hex(8)}.tmp")
+    hidden = path.with_name(f".gbsep-{os.urandom(8).hex()}.tmp")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
     handle = os.open(hidden, flags | getattr(os, "O_CLOEXEC", 0), 0o666)
     try:

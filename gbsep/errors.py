@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from decimal import Decimal
 from pathlib import Path
 
 SHOWN = 500
@@ -223,6 +222,8 @@ def exact(value: float) -> str:
 
 def exact_sum(first: float, second: float) -> str:
     """As `exact`, of the sum of two numbers as they are written: `exact_sum(0.1, 0.2)` is `"0.3"`."""
+    from decimal import Decimal  # takes as long to load as the rest of this module
+
     text = f"{Decimal(repr(float(first))) + Decimal(repr(float(second))):f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
 

@@ -137,13 +137,17 @@ def prepare(place: Path) -> Callable[[random.Random], Iterator[tuple[str, Callab
     write(song, Audio(0.1 * np.random.default_rng(0).standard_normal((2, 4410)), 44100))
     shipped = [json.loads(path.read_text(encoding="utf-8")) for path in preset_names().values()]
     light = [document for document in shipped if document["separate"]["backend"] in ("crossover", "compact")]
+    names = [document["name"] for document in light]
     options = Options(place / "out", overwrite=True, use_cache=False, download=False)
 
     def draw(rng: random.Random) -> Iterator[tuple[str, Callable[[], object]]]:
-        kind = rng.choice(("preset", "preset", "render", "likely", "set", "vary"))
+        kind = rng.choice(("preset", "preset", "render", "likely", "extends", "set", "vary"))
         if kind == "likely":
             document = likely(rng, rng.choice([one for one in light if one["separate"]["backend"] == "crossover"]))
             yield f"render {json.dumps(document)}", lambda: taken(document, song, options)
+        elif kind == "extends":
+            document = extending(rng, names)
+            yield f"extends {shown(document)}", lambda: taken(document, song, options)
         elif kind in ("preset", "render"):
             document = mutated(rng, copy.deepcopy(rng.choice(light if kind == "render" else shipped)))
             yield f"{kind} {shown(document)}", lambda: taken(document, song if kind == "render" else None, options)
@@ -155,6 +159,21 @@ def prepare(place: Path) -> Callable[[random.Random], Iterator[tuple[str, Callab
             yield f"vary {str(texts)[:200]}", lambda: grid(map(parse_vary, texts))
 
     return draw
+
+
+def extending(rng: random.Random, names: list[str]) -> dict[str, Any]:
+    """A preset that extends another one, or what it takes for one, and changes what is there or is not."""
+    base = rng.choice(names) if rng.random() < 0.8 else strange(rng)
+    layer = {"extends": base}
+    for key in rng.sample(("separate", "stems", "swap", "output", "title", "name", "extends"), rng.randrange(4)):
+        layer[key] = strange(rng)
+    if rng.random() < 0.7:
+        stems = {rng.choice(("bass", "guitar", "new", "")): rng.choice((None, {}, strange(rng))) for _ in range(2)}
+        layer["stems"] = stems
+        for stem in stems.values():
+            if isinstance(stem, dict):
+                stem["chain"] = [_effect(rng, ["bass", "guitar"])] if rng.random() < 0.5 else strange(rng)
+    return layer
 
 
 def taken(document: Any, song: Path | None, options: Options) -> None:

@@ -212,6 +212,62 @@ def test_editing_checks_and_says_everything(
     assert "gbsep presets new NAME --from exp002" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("change", "more"),
+    [
+        ({"separate": {"backend": "crossover", "cutoff_hz": -1}}, "separate.cutoff_hz"),
+        ({"separate": {"backend": "crossover", "cutof_hz": 200}}, "separate"),
+        ({"tittle": "x"}, ""),
+        ({"output": {"format": "flak"}}, "output.format"),
+    ],
+)
+def test_sources_and_swaps_are_told_with_all_the_rest(change: dict[str, Any], more: str) -> None:
+    """Whatever else is wrong: a setting, a key, a value, a stem."""
+    document = {
+        "name": "m",
+        "separate": {"backend": "crossover"},
+        "swap": [["bass", "gitar"]],
+        "stems": {
+            "bass": {"from": ["bas"], "chain": [{"effect": "Compresor"}]},
+            "rest": {"from": ["mixture", "-broken"]},
+            "broken": {"from": 3},
+        },
+    }
+    with pytest.raises(PresetError) as caught:
+        load_preset({**document, **change})
+    places = [place for place, _ in caught.value.problems]
+    wanted = {"swap", "stems.bass.from", "stems.bass.chain[0].effect", "stems.broken.from"}
+    assert wanted <= set(places)
+    assert "stems.rest.from" not in places, "the stem that it takes away may be right once it is mended"
+    assert any(place.startswith(more) for place in set(places) - wanted)
+    assert len(places) == len(wanted) + 1
+    told = dict(caught.value.problems)
+    assert "did you mean 'bass'" in told["stems.bass.from"]
+    assert "did you mean 'guitar'" in told["swap"]
+
+
+def test_an_editor_is_one_that_says_how_it_is_left(
+    own: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("EDITOR", raising=False)
+    monkeypatch.delenv("VISUAL", raising=False)
+    opened: list[str] = []
+    monkeypatch.setattr("click.edit", lambda filename, editor: opened.append(editor))
+    own("mine", {"extends": "default"})
+    assert exit_code("presets", "edit", "mine") == 0
+    said = capsys.readouterr()
+    assert Path(said.out.strip()).is_file()
+    assert "gbsep presets validate mine" in said.err
+    assert opened == []
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    for there, chosen in (("/usr/bin/nano", ["nano"]), (None, [])):
+        opened.clear()
+        monkeypatch.setattr("shutil.which", lambda name, there=there: there)
+        assert exit_code("presets", "edit", "mine") == 0
+        assert opened == chosen
+
+
 def test_the_list_begins_with_what_people_use(own: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert set(FIRST) <= set(preset_names())
     exit_code("presets", "list", "--json")

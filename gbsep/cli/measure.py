@@ -63,7 +63,7 @@ def evaluate(folder: Path, reference: Path, dry: bool, notes: bool, as_csv: bool
         _print_csv(folder, scores)
         return 0
     print_table(
-        ("", "stem", *(column.label for column in SCORES.values())),
+        ("", "stem", *(column.heading for column in SCORES.values())),
         [*(row for name, stems in scores.items() for row in _rows(name, stems)), *_totals(scores)],
     )
     for name, stems in scores.items():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -201,6 +200,8 @@ def _separated(wanted: Wanted, progress: Any) -> Iterator[Reader]:
     from ..shelf.stems import find_stems
 
     song, stem, preset = wanted.source, wanted.stem, wanted.preset
+    import tempfile
+
     with tempfile.TemporaryDirectory(prefix="gbsep-notes-") as work:
         options = Options(out=Path(work), dry_stems=True)
         outcome = run(plan(song, load_preset(preset), options), progress)

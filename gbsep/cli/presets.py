@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +131,10 @@ def new(name: str, base: str, title: str, changes: tuple[str, ...]) -> None:
 @click.argument("name", metavar="NAME|FILE", shell_complete=complete_presets)
 @debug_option
 def edit(name: str) -> int:
-    """Open a preset of your own in your editor (VISUAL or EDITOR), and check it afterwards.
+    """Open a preset of your own in your editor, and check it afterwards.
+
+    The editor is the one that VISUAL or EDITOR names, else nano, or Notepad on Windows. Where there is none of these,
+    and where nobody sits at a terminal, it says where the file is.
 
     \b
     gbsep presets edit warm
@@ -147,8 +153,22 @@ def edit(name: str) -> int:
         raise ParameterError(
             "preset", name, f"one of your own; this one is shipped with gbsep: gbsep presets new NAME --from {name}"
         )
-    click.edit(filename=str(path))
+    editor = _editor()
+    if editor is None:
+        say(str(path))
+        say(f"open it in any editor (VISUAL or EDITOR would name yours), then: gbsep presets validate {name}", err=True)
+        return 0
+    click.edit(filename=str(path), editor=editor)
     return _check(name, plugin_paths=False)
+
+
+def _editor() -> str | None:
+    """The editor that the user names, else one that says how it is left; none without a terminal."""
+    if named := os.environ.get("VISUAL") or os.environ.get("EDITOR"):
+        return named
+    if os.name == "nt":
+        return "notepad"
+    return "nano" if sys.stdin.isatty() and sys.stdout.isatty() and shutil.which("nano") else None
 
 
 @presets.command()

@@ -249,7 +249,7 @@ def _print_figures(songs: list[Song]) -> None:
     for song in songs if len(songs) == 1 else ():
         lines = [(one.preset, stem, figures) for one in song.renders for stem, figures in one.figures.items()]
         known = [name for name in SHOWN if any(figures.get(name) is not None for _, _, figures in lines)]
-        units = [f"{COLUMNS[name].label} {COLUMNS[name].unit}".strip() for name in known]
+        units = [f"{COLUMNS[name].heading} {COLUMNS[name].unit}".strip() for name in known]
         print_table(
             ("preset", "stem", *units),
             [(preset, stem, *(_figure(figures.get(name)) for name in known)) for preset, stem, figures in lines],

@@ -14,6 +14,11 @@ class Column:
     meaning: str
     better: str = ""
 
+    @property
+    def heading(self) -> str:
+        """The label at the head of a column in a terminal: small letters, but for abbreviations such as SDR."""
+        return self.label if self.label[1:2].isupper() else self.label.lower()
+
 
 SCORES = {
     "sdr": Column("SDR", "dB", "Signal to distortion against the true stem, the whole track", "higher"),

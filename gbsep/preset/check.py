@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ..effects.chain import Node, parse_chain
-from ..errors import PresetError, nearest
+from ..errors import GbsepError, PresetError, nearest
 from ..schema import Model, all_problems
 from ..separation.backend import BACKENDS, BackendModule, backend_named
 from ..separation.settings import BackendSettings
@@ -45,8 +46,8 @@ def check_document(
     separate = document.get("separate")
     separation = _separation(separate, models, problems) if isinstance(separate, Mapping) else None
     chains = dict(_chains(document.get("stems"), folders, problems))
-    if given and separation:
-        problems += _problems_of_stems(given, separation[-1])
+    outputs = separation[-1] if separation else _outputs_all_the_same(separate, models)
+    problems += _problems_of_stems(_told(document, given), outputs)
     if problems:
         (place, reason), *more = problems
         raise PresetError(label, place, reason, more)
@@ -81,6 +82,26 @@ def _separation(
     return backend, parsed, seed, module.stem_names(parsed, models)
 
 
+def _outputs_all_the_same(separate: object, models: Path | None) -> tuple[str, ...] | None:
+    """The stems that a separator gives for certain, though a number among its settings, or a key, is wrong."""
+    settings = dict(separate) if isinstance(separate, Mapping) else {}
+    backend = settings.pop("backend", None)
+    settings.pop("seed", None)
+    if not isinstance(backend, str) or backend not in BACKENDS:
+        return None
+    module: BackendModule = backend_named(backend).load()
+    problems: list[Problem] = []
+    _validated(module.Settings, settings, problems)
+    wrong = {place.split(".")[1].split("[")[0] for place, _ in problems}
+    if any(key in module.Settings.model_fields and not isinstance(settings.get(key), (int, float)) for key in wrong):
+        return None
+    left = {key: value for key, value in settings.items() if key not in wrong}
+    with suppress(GbsepError):
+        parsed = _validated(module.Settings, left, problems)
+        return module.stem_names(parsed, models) if parsed else None
+    return None
+
+
 def _validated(model: type[Model], values: Mapping[str, Any], problems: list[Problem]) -> Model | None:
     try:
         return model.model_validate(values)
@@ -102,38 +123,68 @@ def _chains(
             problems += error.problems
 
 
-def _problems_of_stems(document: Document, outputs: tuple[str, ...]) -> Iterator[Problem]:
-    """What is wrong with a swap that the separator's outputs do not allow, with stems that clash, and their sources."""
-    swapped = [name for pair in document.swap for name in pair] if document.swap != "auto" else []
+@dataclass(frozen=True)
+class _Told:
+    """What can be looked at of a document of which other parts may be wrong: its swap, its stems that are right in
+    themselves, and the `names` of all."""
+
+    swap: Any
+    stems: Mapping[str, Stem]
+    names: tuple[str, ...]
+
+
+def _told(document: Mapping[str, Any], given: Document | None) -> _Told:
+    if given:
+        return _Told(given.swap, given.stems, tuple(given.stems))
+    rows, swap = document.get("stems"), document.get("swap", [])
+    stems: dict[str, Stem] = {}
+    for name, row in rows.items() if isinstance(rows, Mapping) else ():
+        with suppress(ValidationError):
+            stems[name] = Stem.model_validate(row)
+    is_swap = isinstance(swap, list) and all(isinstance(pair, list) and all(map(_is_text, pair)) for pair in swap)
+    return _Told(swap if swap == "auto" or is_swap else [], stems, tuple(rows) if isinstance(rows, Mapping) else ())
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _problems_of_stems(told: _Told, outputs: tuple[str, ...] | None) -> Iterator[Problem]:
+    """What is wrong with a swap that the separator's outputs do not allow, with stems that clash, and their sources.
+
+    `outputs` is None where it cannot be told which they are.
+    """
+    swapped = [name for pair in told.swap for name in pair] if told.swap != "auto" else []
     for name in swapped:
-        if name not in outputs:
+        if outputs is not None and name not in outputs:
             yield "swap", f"the separator gives no {name!r}{nearest(name, outputs)}"
     if len(set(swapped)) != len(swapped):
         yield "swap", "an output is named twice"
-    if document.swap == "auto" and not (BASS in outputs and partners(outputs)):
+    if told.swap == "auto" and outputs is not None and not (BASS in outputs and partners(outputs)):
         yield "swap", f'"auto" needs a bass and a guitar or other; the separator gives {outputs}'
-    if len({name.casefold() for name in document.stems}) < len(document.stems):
+    if len({name.casefold() for name in told.names}) < len(told.names):
         yield "stems", "two names differ only in case: their files would be one"
-    for name, stem in document.stems.items():
+    for name, stem in told.stems.items():
         if name == "residual":
             yield "stems.residual", "the name is taken: residual is what no stem took"
-        for reason in _problems_of_sources(name, document.stems, outputs):
+        for reason in _problems_of_sources(name, told, outputs):
             yield f"stems.{name}.from", reason
         for reason in _problems_of_restoring(stem):
             yield f"stems.{name}.restore", reason
 
 
-def _problems_of_sources(name: str, stems: Mapping[str, Stem], outputs: tuple[str, ...]) -> Iterator[str]:
-    stem = stems[name]
+def _problems_of_sources(name: str, told: _Told, outputs: tuple[str, ...] | None) -> Iterator[str]:
+    stem, stems = told.stems[name], told.stems
     if len(set(stem.sources)) != len(stem.sources):
         yield "a source is named twice"
     if all(source.startswith("-") for source in stem.sources):
         yield "takes away only: name what it is taken from, such as mixture"
-    plain = {other for other, row in stems.items() if not row.is_complement}
-    taken_away = {*outputs, *plain} if stem.is_complement else outputs
-    known = {"mixture", *outputs, *(f"-{other}" for other in taken_away)}
+    # A stem that is wrong in itself may be a plain one.
+    plain = {other for other in told.names if other not in stems or not stems[other].is_complement}
+    taken_away = {*(outputs or ()), *plain} if stem.is_complement else (outputs or ())
+    known = {"mixture", *(outputs or ()), *(f"-{other}" for other in taken_away)}
     for source in stem.sources:
-        if source not in known:
+        if outputs is not None and source not in known:
             yield f"no source {source!r}{nearest(source, known)}"
         term = source.removeprefix("-")
         if stem.is_complement and source != term and term in stems and term not in plain:
