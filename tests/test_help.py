@@ -62,7 +62,7 @@ def test_every_option_says_what_it_is_for(path: str) -> None:
 def test_commands_stand_in_sections_and_options_in_groups() -> None:
     sections = {section.title: list(section.commands) for section in cli._user_sections}
     assert list(sections) == ["Everyday", "Research", "DAW", "Manage"]
-    assert sections["Everyday"] == ["render", "watch", "compare", "review"]
+    assert sections["Everyday"] == ["render", "studio", "watch", "compare", "review"]
     assert {name for names in sections.values() for name in names} == set(cli.commands)
     known = {opt for context in helps().values() for option in context.command.params for opt in option.opts}
     assert {name for names in OPTION_GROUPS.values() for name in names} <= known

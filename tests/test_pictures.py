@@ -64,13 +64,13 @@ def test_a_report_and_a_log_are_computed_once(rendered: Path, made: list[int], t
 def test_sound_is_cut_and_encoded_once(rendered: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Pieces of the page and previews of the log; a piece that is missing among those kept is cut at its place."""
     encoded: list[str] = []
-    encode = preview._encoded
+    encode = preview.encoded
 
     def counted(*arguments: Any) -> bytes:
         encoded.append(arguments[2].container)
         return encode(*arguments)
 
-    monkeypatch.setattr(preview, "_encoded", counted)
+    monkeypatch.setattr(preview, "encoded", counted)
     monkeypatch.setattr(preview, "CHUNK_S", 1)
     (song,) = collect(rendered)
     first = [list(preview.chunks(source, -3.0)) for source in song.sources]
@@ -105,7 +105,7 @@ def test_the_bands_are_librosas(rate: int) -> None:
     for bands in (preview.N_MELS, HEIGHT):
         high_hz = min(16000.0, rate / 2)
         theirs = librosa.filters.mel(sr=rate, n_fft=N_FFT, n_mels=bands, fmin=30.0, fmax=high_hz, norm=None)
-        np.testing.assert_array_equal(spectrogram._bank(rate, bands), theirs)
+        np.testing.assert_array_equal(spectrogram.mel_bank(rate, bands), theirs)
         centres = librosa.mel_frequencies(bands + 2, fmin=30.0, fmax=high_hz)[1:-1]
         np.testing.assert_allclose(spectrogram.mel_hz(rate, bands), centres, rtol=1e-12)
 

@@ -99,7 +99,7 @@ def mp3(source: Source, gain_db: float, seconds: float) -> bytes:
         start_s = max(0.0, (frames / rate - seconds) / 2)
         reader = source.open(start_s, seconds)
         reader = resample(reader, reader.sample_rate if reader.sample_rate in MP3_RATES_HZ else MP3_RATES_HZ[-1])
-        return _encoded(reader.blocks(), gain_db, OutputFormat("mp3"), reader)
+        return encoded(reader.blocks(), gain_db, OutputFormat("mp3"), reader)
 
     return source.kept(f"mp3 {PREVIEW_VERSION} {gain_db!r} {seconds!r}", make, kind="previews")
 
@@ -142,10 +142,10 @@ def _playable(reader: Reader) -> Reader:
 
 
 def _flac(block: Block, gain_db: float, sample_rate: int) -> bytes:
-    return _encoded([block], gain_db, FORMAT, Audio(block, sample_rate).reader())
+    return encoded([block], gain_db, FORMAT, Audio(block, sample_rate).reader())
 
 
-def _encoded(blocks: Iterable[Block], gain_db: float, format: OutputFormat, shape: Reader) -> bytes:
+def encoded(blocks: Iterable[Block], gain_db: float, format: OutputFormat, shape: Reader) -> bytes:
     """Sound of the rate, channels and frames of `shape` as a file."""
     with tempfile.TemporaryDirectory(prefix="gbsep-") as folder:
         path = Path(folder) / f"piece{format.suffix}"

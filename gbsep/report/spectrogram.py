@@ -31,7 +31,7 @@ MEL_VERSION = 1
 def mel_db(reader: Reader, width: int, n_mels: int) -> np.ndarray:
     """The spectrogram in dB, float32 (n_mels, width), low bands first; a column is the mean power of its time."""
     hop_length = int(np.clip(reader.frames / width / 2, 256, N_FFT // 2))
-    bank = _bank(reader.sample_rate, n_mels)
+    bank = mel_bank(reader.sample_rate, n_mels)
     window = scipy.signal.get_window("hann", N_FFT).astype(np.float32)
     scale = 2.0 / float(np.sum(window)) ** 2
     total, count = np.zeros((width, n_mels)), np.zeros(width)
@@ -81,7 +81,7 @@ def _mel(hz: np.ndarray) -> np.ndarray:
 
 
 @lru_cache(maxsize=8)
-def _bank(sample_rate: int, n_mels: int) -> np.ndarray:
+def mel_bank(sample_rate: int, n_mels: int) -> np.ndarray:
     """Triangles of height 1, float32 (n_mels, N_FFT // 2 + 1)."""
     edges = _edges_hz(sample_rate, n_mels)[:, np.newaxis]
     hz = np.fft.rfftfreq(N_FFT, 1 / sample_rate)
