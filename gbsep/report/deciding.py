@@ -21,9 +21,11 @@ from typing import Literal
 from pydantic import Field
 
 from ..errors import exact, nearest
+from ..notes.correct import correct
+from ..notes.line import Note
 from ..schema import StrictModel
 from ..shelf import review
-from .songs import Song, Source, collect
+from .songs import Render, Song, Source, collect
 
 
 class Swap(StrictModel):
@@ -49,6 +51,29 @@ class Decision(StrictModel):
     swap: Swap | None = None
     note: review.Remark | None = None
     remove_note: Written | None = None
+
+
+class Meant(StrictModel):
+    """What tells a note of a line from the others."""
+
+    onset_s: float = Field(ge=0, lt=1e6, allow_inf_nan=False)
+    midi: int = Field(ge=0, le=127)
+
+
+class Placed(Meant):
+    """Where a note of a line is to be."""
+
+    end_s: float = Field(gt=0, lt=1e6, allow_inf_nan=False)
+
+
+class Correction(StrictModel):
+    """One note of a stem of a render: as it `was`, None for a new one, and as it is `now`, None to take it away."""
+
+    song: str
+    preset: str
+    stem: str
+    was: Meant | None = None
+    now: Placed | None = None
 
 
 class Stale(Exception):
@@ -112,6 +137,36 @@ class Shown:
                 for name, one in self.songs.items()
             }
         return decided
+
+    def correct(self, correction: Correction) -> tuple[Note, ...]:
+        """Correct a note in the file kept beside a stem; what is written down there now.
+
+        Raises Stale for a song that is no more, LookupError for what it does not have, and OutputError.
+        """
+        was, now = correction.was, correction.now
+        if now is not None and now.onset_s >= now.end_s:
+            raise LookupError("a note begins before it ends")
+        with self._deciding:
+            song = self.song(correction.song)
+            renders = {render.preset: render for render in song.renders}
+            _known("render", correction.preset, renders)
+            render = renders[correction.preset]
+            _known("stem", correction.stem, {source.name for source in render.sources if source.kind == "stem"})
+            line = correct(
+                render.folder,
+                correction.stem,
+                was and (was.onset_s, was.midi),
+                now and (now.onset_s, now.end_s, now.midi),
+            )
+            self.songs = {**self.songs, correction.song: _written(song, render, correction.stem, line.notes)}
+        return line.notes
+
+
+def _written(song: Song, render: Render, stem: str, notes: tuple[Note, ...]) -> Song:
+    """A song with other notes of a stem of a render."""
+    sources = (replace(one, written=notes) if (one.name, one.kind) == (stem, "stem") else one for one in render.sources)
+    fresh = replace(render, sources=tuple(sources))
+    return replace(song, renders=tuple(fresh if one is render else one for one in song.renders))
 
 
 def _by_id(songs: Sequence[Song]) -> dict[str, Song]:

@@ -17,7 +17,7 @@ import html
 import json
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -29,6 +29,7 @@ from ..errors import OutputError
 from ..io.formats import largest_sample
 from ..measure.figures import COLUMNS
 from ..measure.levels import SILENCE_DBFS, shared_gain
+from ..notes.line import Note
 from ..shelf import folder as outputs
 from ..store.smallfiles import head, is_regular
 from ..version import __version__
@@ -66,7 +67,7 @@ def song_model(song: Song, link: Link) -> dict[str, Any]:
             "gain_db": round(gain_db, 3),
             "silent": source.levels.peak_dbfs < SILENCE_DBFS,
             "file": link(source.file) if source.file else None,
-            "written": [[note.onset_s, note.end_s, note.midi, note.confidence] for note in source.written],
+            "written": note_rows(source.written),
         }
 
     rates = [source.shape[0] for source in song.sources]
@@ -81,6 +82,11 @@ def song_model(song: Song, link: Link) -> dict[str, Any]:
         "review": song.decided.model_dump(),
         "failures": dict(song.failures),
     }
+
+
+def note_rows(notes: Iterable[Note]) -> list[list[float]]:
+    """Notes that were written down, as the page has them."""
+    return [[note.onset_s, note.end_s, note.midi, note.confidence] for note in notes]
 
 
 def _render_model(render: Render) -> dict[str, Any]:

@@ -4,6 +4,7 @@ GET  /review                    the page
 GET  /assets/<name>.js          spectrograms and sound, made when they are asked for
 GET  /files/<song>/<source>     a file of a render, in ranges if wanted
 POST /review                    one decision as JSON; the answer is the song's review
+POST /review/notes              one corrected note of a stem; the answer is all that is written down there
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from ..errors import GbsepError
-from ..report.deciding import Decision, Shown
-from ..report.page import asset, asset_script, page, policy
+from ..report.deciding import Correction, Decision, Shown
+from ..report.page import asset, asset_script, note_rows, page, policy
 from .asking import Refusal, document, told
 
 ASSET = re.compile(r"([0-9a-f]{16})((-[0-9]{1,6}-(mel|[0-9]{1,6}))?)")
@@ -64,9 +65,16 @@ def routes(shown: Shown) -> list[BaseRoute]:
         decided = await run_in_threadpool(shown.decide, decision)
         return JSONResponse(decided.model_dump())
 
+    @told
+    async def correct(request: Request) -> Response:
+        correction = await document(request, Correction)
+        notes = await run_in_threadpool(shown.correct, correction)
+        return JSONResponse(note_rows(notes))
+
     return [
         Route("/review", look, methods=["GET"]),
         Route("/review", decide, methods=["POST"]),
+        Route("/review/notes", correct, methods=["POST"]),
         Route("/assets/{name}.js", give_asset),
         Route("/files/{song}/{source}", give_file),
     ]

@@ -4,9 +4,9 @@
 import { clock, colour, h, say } from "./dom.mjs";
 import { REFERENCE, choose, goTo, labelOf, listen, placeOf, rendersOf, shortOf, sourceOf, titleOf, tracks } from "./sources.mjs";
 import { colours, hueOf, picture, pitchName } from "./spectrogram.mjs";
-import { load, player, report, state } from "./state.mjs";
+import { load, page, player, report, state } from "./state.mjs";
 import { dark } from "./theme.mjs";
-import { drawNotes, noteAt } from "./written.mjs";
+import { drawNotes, noteAt, noteUnder } from "./written.mjs";
 
 export const pictures = new Map();
 
@@ -119,7 +119,7 @@ export function draw() {
       brush.imageSmoothingQuality = "high";
       brush.drawImage(image, 0, 0, image.width, image.height,
         (-state.view.start / span) * canvas.width, 0, (seconds / span) * canvas.width, canvas.height);
-      if (!state.blind) drawNotes(brush, state.song.sources[id].written, scale);
+      if (!state.blind) drawNotes(brush, id, scale);
     }
     mark(markers, id);
   }
@@ -181,6 +181,11 @@ function steer(plot, id) {
     const part = Math.min(1, Math.max(0, (event.clientX - box.left) / box.width));
     return state.view.start + part * (state.view.end - state.view.start);
   };
+  const noteOf = (event) => {
+    const box = plot.getBoundingClientRect();
+    const pixel = (state.view.end - state.view.start) / box.width;
+    return state.blind ? null : noteUnder(id, timeAt(event), box.bottom - event.clientY, box.height, pixel);
+  };
   plot.onpointerdown = (event) => {
     if (event.button || event.target.closest("button")) return;
     from = { x: event.clientX, time: timeAt(event), dragged: false };
@@ -206,7 +211,9 @@ function steer(plot, id) {
       player.setLoop({ start: Math.min(time, timeAt(event)), end: Math.max(time, timeAt(event)) });
       player.seek(Math.min(time, timeAt(event)), true);
     } else {
-      player.seek(time, true);
+      const note = noteOf(event);
+      if (note) page.pickNote(id, note);
+      else player.seek(time, true);
     }
   };
   plot.onpointercancel = () => { from = null; };

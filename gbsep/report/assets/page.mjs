@@ -6,6 +6,7 @@ import { h, say } from "./dom.mjs";
 import { figures } from "./figures.mjs";
 import { helpDialog, watchKeys } from "./keys.mjs";
 import { draw, listening, paint, pictures } from "./lanes.mjs";
+import { noteBar, pickNote } from "./notebar.mjs";
 import { findings, header, heading, notes, overview, recipes } from "./panels.mjs";
 import { reviewPanel } from "./review.mjs";
 import { amplitude, rendersOf, sourceOf, tracks, warm } from "./sources.mjs";
@@ -31,7 +32,7 @@ function build() {
   if (state.blind) {
     main.append(h("section.heading", {}, h("h1", { dir: "auto" }, state.song.name)), blindPanel(), listening());
   } else {
-    const parts = [overview(), heading(), report.served && reviewPanel(), sweep(), state.song.renders.length > 0 && listening(), findings(), state.song.renders.length > 0 && figures(), notes(), state.song.renders.length > 0 && recipes()];
+    const parts = [overview(), heading(), report.served && reviewPanel(), sweep(), state.song.renders.length > 0 && listening(), noteBar(), findings(), state.song.renders.length > 0 && figures(), notes(), state.song.renders.length > 0 && recipes()];
     main.append(...parts.filter(Boolean));
   }
   const top = header();
@@ -75,6 +76,7 @@ async function open(index) {
   player.pause();
   state.blind = null;
   state.last = null;
+  state.picked = null;
   state.kept.track = state.kept.render = undefined;
   pictures.clear();
   state.song = { ...model, id, place: index, chunk_s: report.chunk_s, frames: Math.round(model.seconds * model.sample_rate_hz), sample_rate: model.sample_rate_hz, amplitude };
@@ -88,7 +90,7 @@ async function open(index) {
   build();
 }
 
-Object.assign(page, { build, paint: () => state.song?.sources.length && paint(), refresh, open });
+Object.assign(page, { build, paint: () => state.song?.sources.length && paint(), refresh, open, pickNote });
 watchKeys();
 addEventListener("resize", () => state.song?.sources.length && draw());
 watchSystem(() => page.paint());

@@ -16,10 +16,11 @@ export const load = createStore(report.folder, query);
  * last: the source before this one, for A and B.
  * view: the seconds that the lanes show.
  * kept: stem and render that were heard last, while the mixture sounds.
+ * picked: the note that was picked: {id of its source, note}.
  * lanes: {id, element, canvas, markers, button} of each source on the page.
  */
 export const state = {
-  song: null, blind: null, matched: true, last: null, view: { start: 0, end: 1 }, kept: {}, lanes: [],
+  song: null, blind: null, matched: true, last: null, view: { start: 0, end: 1 }, kept: {}, picked: null, lanes: [],
 };
 
 /* What the page does as a whole, for its parts to ask for; page.mjs fills it. */
@@ -27,6 +28,8 @@ export const page = {
   build() {}, paint() {}, refresh() {},
   /** @param {number} index of a song */
   open(index) {},
+  /** @param {number} id of a source @param {number[]} note of it */
+  pickNote(id, note) {},
 };
 
 export const player = createPlayer(load, ({ error }) => {
