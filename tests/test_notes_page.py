@@ -19,7 +19,6 @@ from gbsep.io.formats import OutputFormat
 from gbsep.io.write import write
 from gbsep.notes import files
 from gbsep.notes.correct import correct, corrected
-from gbsep.notes.line import Line, Note
 from gbsep.studio import Server
 
 from .browsing import Tab, lane

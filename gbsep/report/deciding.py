@@ -155,8 +155,8 @@ class Shown:
             line = correct(
                 render.folder,
                 correction.stem,
-                was and (was.onset_s, was.midi),
-                now and (now.onset_s, now.end_s, now.midi),
+                None if was is None else (was.onset_s, was.midi),
+                None if now is None else (now.onset_s, now.end_s, now.midi),
             )
             self.songs = {**self.songs, correction.song: _written(song, render, correction.stem, line.notes)}
         return line.notes
