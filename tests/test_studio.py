@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,12 @@ import soundfile
 
 import gbsep
 from gbsep.audio import Audio
+from gbsep.plugins.scan import PluginInfo
+from gbsep.plugins.worker.parameters import PluginParameter
 from gbsep.shelf import record
 from gbsep.studio import Server
-from gbsep.studio.library import song_id
+from gbsep.studio.analysis import tempo_and_key
+from gbsep.studio.library import Library, song_id
 from gbsep.studio.sound import PIECE_FRAMES
 
 RATE = 22050
@@ -250,6 +255,45 @@ def test_what_was_not_done_is_done_the_next_time(tmp_path: Path, monkeypatch: py
     assert not list((tmp_path / "gbsep-out/.studio/first").glob("*/*"))
 
 
+def test_plug_ins_are_told_without_their_places(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    knob = PluginParameter("drive", "dB", 0.0, 24.0, (), 3.0)
+    usable = PluginInfo("Warm", Path("/secret/Warm.vst3"), "VST3", "Maker", layouts=((2, 2),), parameters=(knob,))
+    found = [usable, replace(usable, name="Broken", reason="it crashed"), replace(usable, name="Synth", layouts=())]
+    monkeypatch.setattr("gbsep.plugins.scan.plugins", lambda: found)
+    status, content = ask(server, "/api/plugins")
+    (told_of,) = json.loads(content)["plugins"]
+    assert (status, told_of["name"], told_of["parameters"][0]["high"]) == (200, "Warm", 24.0)
+    assert b"secret" not in content
+
+
+def test_a_song_to_try_with_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gbsep.studio.library.DEMO_S", 2.0)
+    library = Library(tmp_path, tmp_path / "out")
+    song = library.make_up()
+    written = song.path.stat().st_mtime_ns
+    assert (song.info.seconds, library.make_up().path.stat().st_mtime_ns) == (2.0, written)
+
+
+def test_what_was_left_of_a_cut_off_sending_goes(tmp_path: Path) -> None:
+    old, fresh = tmp_path / ".gbsep-1.tmp.wav", tmp_path / ".gbsep-2.tmp.wav"
+    for path in (old, fresh):
+        path.write_bytes(b"RIFF")
+    os.utime(old, (1e9, 1e9))
+    Library(tmp_path, tmp_path / "out").forget_unsent()
+    assert list(tmp_path.iterdir()) == [fresh]
+
+
+def test_the_beats_go_on_to_the_end_of_a_long_song(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gbsep.studio.analysis.LONGEST_S", 12.0)
+    time_s = np.arange(40 * RATE) / RATE
+    click = np.random.default_rng(0).standard_normal(len(time_s)) * np.exp(-40 * (time_s % 0.5))
+    gbsep.write(tmp_path / "clicks.wav", Audio(0.3 * click[None], RATE))
+    found = tempo_and_key(tmp_path / "clicks.wav")
+    assert found["bpm"] == pytest.approx(120, abs=3)
+    assert 39 < found["beats"][-1] <= 40
+    assert np.diff(found["beats"]) == pytest.approx(0.5, abs=0.05)
+
+
 PLACES = [
     "/../secret.txt",
     "/..%2f..%2fsecret.txt",
@@ -351,6 +395,7 @@ BODIES: list[tuple[str, Any]] = [
         ("/api/songs/{}/review", body)
         for body in ({"song": "x", "status": "perfect"}, {"song": "x", "preset": "../x"}, {"status": "accepted"})
     ),
+    ("/api/demo", {"seconds": 1e9}),
     *(("/api/weights", body) for body in ({"model": "../x"}, {"model": 1}, {"url": "http://evil.example"})),
 ]
 UPLOADS = [

@@ -188,6 +188,78 @@ def test_a_producer_changes_the_chain_saves_it_renders_all_and_takes_the_session
     tab.close(server)
 
 
+@pytest.fixture
+def opened(browser: Any, server: Server) -> Iterator[Tab]:
+    """A song that two presets have rendered."""
+    server.studio.folder.mkdir(exist_ok=True)  # type: ignore[union-attr]
+    gbsep.write(server.studio.folder / "here.wav", song(12))  # type: ignore[union-attr]
+    tab = Tab(browser, server)
+    tab.until("gbsep.state.song !== null")
+    for preset in ("exp002_150", "exp002"):
+        tab.separate(preset)
+    tab.page.evaluate("gbsep.deck.setLoop({ start: 1, end: 9 })")  # it shall not end before the test does
+    yield tab
+    tab.close(server)
+
+
+def test_what_is_turned_while_sound_is_on_its_way_does_not_stop_it(opened: Tab) -> None:
+    opened.page.click("#play")
+    opened.hears()
+    for turned in (
+        "setLoop({ start: 1, end: 4 })",
+        "setLevels({ bass: [1, 1], mixture: [1, 1] })",
+        "seek(2)",
+        "setLoop({ start: 3, end: 7 })",
+    ):
+        for speed in (0.8, 1):
+            opened.page.evaluate(f"gbsep.deck.setSpeed({{ speed: {speed}, semitones: 0 }}); gbsep.deck.{turned}")
+        assert opened.hears()
+
+
+def test_a_blind_test_hides_the_names_until_the_vote(opened: Tab, server: Server) -> None:
+    page = opened.page
+    page.click("#tab-review")
+    page.click("#blindbegin")
+    page.click("#play")
+    for letter in ("1", "2"):
+        page.keyboard.press(f"Digit{letter}")
+        assert set(opened.hears()) >= {"bass", "guitar"}
+    assert not page.is_visible(".heading .chips")
+    assert "exp00" not in page.inner_text("#panel")
+    page.click(".card .main >> nth=1")
+    assert {"exp002", "exp002_150"} <= set(page.inner_text(".blindtest .cards").split())
+    page.click(".card.chosen .small")
+    opened.until("gbsep.state.song.review.preset !== null")
+    chosen = page.inner_text(".card.chosen b")
+    assert json.loads((server.studio.out / "here/review.json").read_text())["preset"] == chosen  # type: ignore[union-attr]
+    assert f"★ {chosen}" in page.inner_text("#songlist")
+    page.click("#endblind")
+    page.click("#dock-accepted")
+    opened.until("gbsep.state.song.review.status === 'accepted'")
+    assert "✓ here" in page.inner_text("#songlist")
+
+
+def test_a_knob_becomes_a_line_of_points_over_the_song(opened: Tab) -> None:
+    page = opened.page
+    page.select_option("#effect", "Gain")
+    page.click("#add")
+    page.click('.param:has([data-param="gain_db"]) .link')
+    points = "gbsep.state.chains.bass[0].gain_db.points"
+    assert page.evaluate(points) == [[0, 1]]
+    page.locator(".curve-plot").click(position={"x": 300, "y": 80})
+    (_, (time_s, gain_db)) = page.evaluate(points)
+    assert 2 < time_s < 6
+    assert gain_db < -10
+    page.locator(".dot-point >> nth=1").focus()
+    page.keyboard.press("ArrowUp")
+    assert page.evaluate(points)[1][1] > gain_db
+    opened.until("gbsep.deck.take.tracks[0].voice !== '-'")
+    page.keyboard.press("Delete")
+    assert page.evaluate(points) == [[0, 1]]
+    page.click("#undo")
+    assert len(page.evaluate(points)) == 2
+
+
 @pytest.mark.parametrize(
     "look",
     [

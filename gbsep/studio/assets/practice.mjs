@@ -5,7 +5,7 @@ import { ask } from "./api.mjs";
 import { clock, h, say } from "../../report/assets/dom.mjs";
 import { dressVerdict, verdict } from "./deciding.mjs";
 import { deck, state, studio } from "./model.mjs";
-import { follow } from "./timeline.mjs";
+import { draw } from "./timeline.mjs";
 import { t } from "./words.mjs";
 
 const SPEEDS = [0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1, 1.1, 1.2, 1.3];
@@ -45,7 +45,7 @@ function correct(values) {
     const first = state.tempo.beats[0] ?? 0;
     state.tempo.beats = Array.from({ length: Math.min(5000, Math.floor(((state.song.seconds - first) * values.bpm) / 60)) }, (_, index) => first + (60 * index) / values.bpm);
   }
-  follow(true);
+  draw();
 }
 
 export async function tellTempo() {
@@ -58,6 +58,7 @@ export async function tellTempo() {
     if (bpm && document.activeElement !== bpm) /** @type {any} */ (bpm).value = found.bpm ?? "";
     if (key && document.activeElement !== key) /** @type {any} */ (key).value = found.key ?? "";
     studio.refresh();
+    draw();
   } catch (error) {
     say(error.message);
   }
