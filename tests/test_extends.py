@@ -277,3 +277,11 @@ def test_the_list_begins_with_what_people_use(own: Any, capsys: pytest.CaptureFi
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert {row["name"] for row in rows} == set(preset_names())
     assert all(row["title"] and not row["error"] for row in rows)
+
+
+@pytest.mark.parametrize(("text", "is_comma"), [('{"a": 1,\n}', True), ('{"a": [1, ]}', True), ('{"a": }', False)])
+def test_a_comma_too_many_is_called_one(text: str, is_comma: bool, tmp_path: Path) -> None:
+    (tmp_path / "mine.json").write_text(text)
+    with pytest.raises(PresetError, match="is not JSON") as caught:
+        load_preset(tmp_path / "mine.json")
+    assert ("one too many" in str(caught.value)) == is_comma

@@ -168,5 +168,7 @@ def test_effects_are_listed_and_a_misspelt_one_is_found(capsys: pytest.CaptureFi
     assert exit_code("effects", "list", "--json") == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [row["name"] for row in rows] == sorted([*EFFECTS, "Parallel", "Plugin"])
+    assert exit_code("effects", "show", "EQ") == 0
+    assert "PeakFilter: equalizer" in capsys.readouterr().out
     assert exit_code("effects", "show", "Compresor") == 2
     assert "did you mean 'Compressor'?" in capsys.readouterr().err

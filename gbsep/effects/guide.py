@@ -46,8 +46,14 @@ GOOD: dict[str, dict[str, Any]] = {
 """Values to begin with, where the defaults are none."""
 
 
+COMMON = {"eq": "PeakFilter", "equalizer": "PeakFilter", "equaliser": "PeakFilter", "maximizer": "Limiter"}
+"""What people call effects that have another name here."""
+
+
 def find(name: str) -> EffectSpec:
-    """The effect of that name, in any case. Raises ParameterError with the nearest name when there is none."""
+    """The effect of that name, in any case, or of a name that people give it. Raises ParameterError with the nearest
+    name when there is none."""
+    name = COMMON.get(name.casefold(), name)
     alike = {known.casefold(): known for known in ALL}
     if name.casefold() not in alike:
         raise ParameterError("effect", name, f"no effect of that name{nearest(name, ALL)}")

@@ -152,7 +152,7 @@ EFFECTS = {
             streams=False,
         ),
         EffectSpec("Gain", "a gain; silence at -100 dB", (_number("gain_db", "dB", -100.0, 60.0, 1.0),)),
-        EffectSpec("HighShelfFilter", "raises or lowers what is above the cut-off", _SHELF),
+        EffectSpec("HighShelfFilter", "equalizer: raises or lowers what is above the cut-off", _SHELF),
         EffectSpec("HighpassFilter", "first-order high-pass, 6 dB per octave", (_cutoff("cutoff_frequency_hz", 50.0),)),
         EffectSpec("Invert", "turns the polarity round"),
         EffectSpec(
@@ -170,7 +170,7 @@ EFFECTS = {
             "a maximizer: raises to full scale what is limited at the threshold; for a ceiling use BrickwallLimiter",
             (_number("threshold_db", "dB", -60.0, 0.0, -10.0), _RELEASE),
         ),
-        EffectSpec("LowShelfFilter", "raises or lowers what is below the cut-off", _SHELF),
+        EffectSpec("LowShelfFilter", "equalizer: raises or lowers what is below the cut-off", _SHELF),
         EffectSpec("LowpassFilter", "first-order low-pass, 6 dB per octave", (_cutoff("cutoff_frequency_hz", 50.0),)),
         EffectSpec(
             "MP3Compressor",
@@ -188,7 +188,7 @@ EFFECTS = {
                 _RELEASE,
             ),
         ),
-        EffectSpec("PeakFilter", "raises or lowers a band", _SHELF),
+        EffectSpec("PeakFilter", "equalizer: raises or lowers a band", _SHELF),
         EffectSpec(
             "Phaser",
             "swept all-pass filters mixed with the input",

@@ -4,8 +4,7 @@ Drums are told by how often a second the noise of a cymbal or a snare begins: ab
 within RISE_S, is loud against the whole, and flat as noise is, where strings have partials. In 30 seconds each of 28
 recordings of guitars and bass alone (4 jams and 6 played songs, mixtures and guitars) it begins at most 0.20 times a
 second, in the jams with nine drum loops at 0, -6 and -12 dB at least 0.73 times: no false alarm in 28, none missed in
-108. `scripts/others.py` prints these figures. Voices are not told: too few recordings with voices are at hand to
-measure a sign of them.
+108. `scripts/others.py` prints these figures. Voices are not told: `docs/explanation/diagnosis.md` says why.
 """
 
 from __future__ import annotations

@@ -104,6 +104,8 @@ def parse_json(path: str | Path, content: bytes, make_object: Pairs | None = Non
         return json.loads(text, object_pairs_hook=make_object, parse_int=whole)
     except json.JSONDecodeError as error:
         where = f"{error.msg} at line {error.lineno}, column {error.colno}"
+        if text[error.pos : error.pos + 1] in ("}", "]") and text[: error.pos].rstrip().endswith(","):
+            where += "; the comma before it is one too many"
         raise SmallFileError(path, f"is not JSON: {where}", is_syntax=True) from None
     except RecursionError:
         raise SmallFileError(path, "is nested too deeply") from None
