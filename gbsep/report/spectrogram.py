@@ -15,6 +15,7 @@ from functools import lru_cache
 import numpy as np
 import scipy.fft
 import scipy.signal
+import scipy.sparse
 
 from ..audio import Block, Reader, rechunk
 
@@ -24,14 +25,15 @@ FLOOR_DB = -120.0
 BREAK_HZ, BREAK_MEL = 1000.0, 15.0
 STEP = np.log(6.4) / 27
 """Slaney's scale: 15 mel at 1 kHz, and 27 more for a factor of 6.4."""
-MEL_VERSION = 1
+MEL_VERSION = 2
 """Raised whenever the same sound would give another spectrogram: those that are kept do not count any more."""
 
 
 def mel_db(reader: Reader, width: int, n_mels: int) -> np.ndarray:
     """The spectrogram in dB, float32 (n_mels, width), low bands first; a column is the mean power of its time."""
     hop_length = int(np.clip(reader.frames / width / 2, 256, N_FFT // 2))
-    bank = mel_bank(reader.sample_rate, n_mels)
+    # Nearly all of it is zero; and BLAS has threads, which wait for each other where the machine is busy.
+    bank = scipy.sparse.csr_array(mel_bank(reader.sample_rate, n_mels))
     window = scipy.signal.get_window("hann", N_FFT).astype(np.float32)
     scale = 2.0 / float(np.sum(window)) ** 2
     total, count = np.zeros((width, n_mels)), np.zeros(width)
@@ -46,7 +48,7 @@ def mel_db(reader: Reader, width: int, n_mels: int) -> np.ndarray:
         power = np.square(np.abs(scipy.fft.rfft(windows * window))).sum(0) * scale
         centres = (done + np.arange(ready)) * hop_length
         columns = np.minimum(centres * width // reader.frames, width - 1)
-        np.add.at(total, columns, power @ bank.T)
+        np.add.at(total, columns, (bank @ np.ascontiguousarray(power.T)).T)
         np.add.at(count, columns, 1.0)
         done, held = done + ready, held[:, ready * hop_length :]
     known = np.flatnonzero(count)
