@@ -110,7 +110,7 @@ def test_a_table_of_several_parts_gives_its_own() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "a,b", *("onset_s,end_s,midi\n" + row for row in ("1,0.5,30", "x,1,30", "0,nan,30", "0,1,300", "0"))],
+    ["", "a,b", *("onset_s,end_s,midi\n" + row for row in ("1,0.5,30", "x,1,30", "0,nan,30", "0,1,300", "0,1e6,30", "0"))],
 )
 def test_what_is_no_table_is_told(tmp_path: Path, text: str) -> None:
     path = tmp_path / "bass.csv"
@@ -119,10 +119,11 @@ def test_what_is_no_table_is_told(tmp_path: Path, text: str) -> None:
         files.read(path)
 
 
-def test_what_is_no_midi_is_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", [b"MThd\x00\x00\x00\x06nonsense", b""])
+def test_what_is_no_midi_is_told(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "bass.mid"
-    path.write_bytes(b"MThd\x00\x00\x00\x06nonsense")
-    with pytest.raises(SmallFileError, match="gbsep notes"):
+    path.write_bytes(content)
+    with pytest.raises(SmallFileError, match=r"MIDI file: \w.*gbsep notes"):
         files.read(path)
 
 
@@ -208,7 +209,7 @@ def test_tunings_follow_the_line() -> None:
     assert lowest(40, stem="guitar") == (40, 45, 50, 55, 59, 64)
 
 
-@pytest.mark.parametrize("wanted", ["nonsense", "G2 D2 A1 E1", "drop H", "E1"])
+@pytest.mark.parametrize("wanted", ["nonsense", "G2 D2 A1 E1", "drop H", "E1", "-40"])
 def test_what_is_no_tuning_is_told(wanted: str) -> None:
     with pytest.raises(ParameterError, match="tuning"):
         tuning_of([], wanted=wanted)

@@ -73,7 +73,7 @@ def _named(wanted: str, usual: tuple[int, ...]) -> tuple[int, ...]:
     word = wanted.strip().lower()
     if word in ("", "standard"):
         return usual
-    if re.fullmatch(r"-\d{1,2}", word):
+    if re.fullmatch(r"-\d{1,2}", word) and usual[0] + int(word) >= 0:
         return tuple(pitch + int(word) for pitch in usual)
     if dropped := re.fullmatch(r"drop[ -]?([a-g][#b]?)", word):
         low = _class(dropped[1])

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from .line import Beats, Line, Note, even
 from .score import UNKNOWN_BPM
+from .table import LATEST_S, MAX_NOTES
 
 if TYPE_CHECKING:
     import mido
@@ -110,7 +111,7 @@ def read_midi(content: bytes) -> Line:
         file = mido.MidiFile(file=io.BytesIO(content))
         messages = list(file)
     except (OSError, EOFError, ValueError, IndexError, KeyError, TypeError) as error:
-        raise ValueError(f"is no MIDI file: {error or type(error).__name__}") from None
+        raise ValueError(f"is no MIDI file: {str(error) or type(error).__name__}") from None
     at, open_notes, notes = 0.0, dict[tuple[int, int], tuple[float, int]](), list[Note]()
 
     def close(key: tuple[int, int]) -> None:
@@ -128,4 +129,6 @@ def read_midi(content: bytes) -> Line:
             open_notes[key] = at, message.velocity
     for key in list(open_notes):
         close(key)
+    if at > LATEST_S or len(notes) > MAX_NOTES:
+        raise ValueError(f"has more than {MAX_NOTES} notes, or goes on for more than {LATEST_S:.0f} s")
     return Line(tuple(sorted(notes, key=lambda note: (note.onset_s, note.midi))), at)

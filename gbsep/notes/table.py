@@ -10,6 +10,8 @@ from .line import Line, Note
 
 COLUMNS = ("onset_s", "end_s", "midi", "strength", "confidence")
 MAX_NOTES = 500_000
+LATEST_S = 1e5
+"""No note begins or ends later: a day and some hours."""
 
 
 def csv_bytes(line: Line) -> bytes:
@@ -41,8 +43,8 @@ def read_csv(text: str, part: str = "bass") -> Line:
             strength, confidence = (_number(row.get(name) or usual) for name, usual in _USUAL.items())
         except (TypeError, ValueError):
             raise ValueError(f"line {rows.line_num} has no numbers where they should be: {row}") from None
-        if not (0 <= onset_s < end_s < 1e6 and 0 <= midi <= 127 and len(notes) < MAX_NOTES):
-            allowed = "a note begins at 0 s or later and before it ends, and has a pitch from 0 to 127"
+        if not (0 <= onset_s < end_s <= LATEST_S and 0 <= midi <= 127 and len(notes) < MAX_NOTES):
+            allowed = f"a note begins at 0 s or later, ends after that and by {LATEST_S:.0f} s, and has a pitch from 0 to 127"
             raise ValueError(f"line {rows.line_num}: {allowed}")
         notes.append(Note(onset_s, end_s, midi, min(1.0, max(0.01, strength)), min(1.0, max(0.0, confidence))))
     notes.sort(key=lambda note: (note.onset_s, note.midi))

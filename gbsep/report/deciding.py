@@ -23,6 +23,7 @@ from pydantic import Field
 from ..errors import exact, nearest
 from ..notes.correct import correct
 from ..notes.line import Note
+from ..notes.table import LATEST_S
 from ..schema import StrictModel
 from ..shelf import review
 from .songs import Render, Song, Source, collect
@@ -56,14 +57,14 @@ class Decision(StrictModel):
 class Meant(StrictModel):
     """What tells a note of a line from the others."""
 
-    onset_s: float = Field(ge=0, lt=1e6, allow_inf_nan=False)
+    onset_s: float = Field(ge=0, le=LATEST_S, allow_inf_nan=False)
     midi: int = Field(ge=0, le=127)
 
 
 class Placed(Meant):
     """Where a note of a line is to be."""
 
-    end_s: float = Field(gt=0, lt=1e6, allow_inf_nan=False)
+    end_s: float = Field(gt=0, le=LATEST_S, allow_inf_nan=False)
 
 
 class Correction(StrictModel):
