@@ -110,7 +110,11 @@ def test_a_table_of_several_parts_gives_its_own() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "a,b", *("onset_s,end_s,midi\n" + row for row in ("1,0.5,30", "x,1,30", "0,nan,30", "0,1,300", "0,1e6,30", "0"))],
+    [
+        "",
+        "a,b",
+        *("onset_s,end_s,midi\n" + row for row in ("1,0.5,30", "x,1,30", "0,nan,30", "0,1,300", "0,1e6,30", "0")),
+    ],
 )
 def test_what_is_no_table_is_told(tmp_path: Path, text: str) -> None:
     path = tmp_path / "bass.csv"

@@ -1,5 +1,5 @@
-"""A score as MusicXML 4.0: a stave in the bass clef an octave down (guitars: treble), with string and fret of each
-note.
+"""A score as MusicXML 4.0: a stave in the bass clef an octave down (guitars: treble), with string and fret of a
+bass's notes.
 
 Pitches are written as they sound, which the clef's octave says.
 """
@@ -15,6 +15,9 @@ from .line import NAMES
 from .score import BAR, TICKS, VALUES, Score, Sign
 
 TYPES = {1: "whole", 2: "half", 4: "quarter", 8: "eighth", 16: "16th"}
+LINES = 5
+"""Of the stave. The highest string is its topmost line, and where there are more strings none is named: readers count
+strings from there, and take a pitch from string and fret where both are given."""
 DOCTYPE = (
     '<!DOCTYPE score-partwise PUBLIC "-//Recordare//DTD MusicXML 4.0 Partwise//EN"'
     ' "http://www.musicxml.org/dtds/partwise.dtd">'
@@ -56,19 +59,23 @@ def _attributes(measure: Element, score: Score, stem: str) -> None:
     sign, line = ("G", "2") if stem.startswith("guitar") else ("F", "4")
     SubElement(clef, "sign").text, SubElement(clef, "line").text = sign, line
     SubElement(clef, "clef-octave-change").text = "-1"
-    details = SubElement(attributes, "staff-details")
-    for number, pitch in enumerate(score.tuning, 1):
-        tuning = SubElement(details, "staff-tuning", line=str(number))
-        step, alter, octave = _spelled(pitch)
-        SubElement(tuning, "tuning-step").text = step
-        if alter:
-            SubElement(tuning, "tuning-alter").text = "1"
-        SubElement(tuning, "tuning-octave").text = str(octave)
+    if len(score.tuning) <= LINES:
+        _tuning(SubElement(attributes, "staff-details"), score.tuning)
     direction = SubElement(measure, "direction", placement="above")
     metronome = SubElement(SubElement(direction, "direction-type"), "metronome")
     SubElement(metronome, "beat-unit").text = "quarter"
     SubElement(metronome, "per-minute").text = f"{score.beats.bpm:.2f}".rstrip("0").rstrip(".")
     SubElement(direction, "sound", tempo=f"{score.beats.bpm:.4f}")
+
+
+def _tuning(details: Element, opened: tuple[int, ...]) -> None:
+    for line, pitch in enumerate(opened, LINES + 1 - len(opened)):
+        tuning = SubElement(details, "staff-tuning", line=str(line))
+        step, alter, octave = _spelled(pitch)
+        SubElement(tuning, "tuning-step").text = step
+        if alter:
+            SubElement(tuning, "tuning-alter").text = "1"
+        SubElement(tuning, "tuning-octave").text = str(octave)
 
 
 def _spelled(pitch: int) -> tuple[str, bool, int]:
@@ -96,7 +103,7 @@ def _sign(measure: Element, sign: Sign, strings: int) -> None:
             SubElement(note, "notehead").text = "x"
         notations = SubElement(note, "notations")
         _ties(notations, sign, "tied")
-        if place is not None:
+        if place is not None and strings <= LINES:
             technical = SubElement(notations, "technical")
             SubElement(technical, "string").text = str(strings - place.string)
             SubElement(technical, "fret").text = str(place.fret)

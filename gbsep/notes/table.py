@@ -44,7 +44,9 @@ def read_csv(text: str, part: str = "bass") -> Line:
         except (TypeError, ValueError):
             raise ValueError(f"line {rows.line_num} has no numbers where they should be: {row}") from None
         if not (0 <= onset_s < end_s <= LATEST_S and 0 <= midi <= 127 and len(notes) < MAX_NOTES):
-            allowed = f"a note begins at 0 s or later, ends after that and by {LATEST_S:.0f} s, and has a pitch from 0 to 127"
+            allowed = (
+                f"a note begins at 0 s or later, ends after that and by {LATEST_S:.0f} s, and has a pitch from 0 to 127"
+            )
             raise ValueError(f"line {rows.line_num}: {allowed}")
         notes.append(Note(onset_s, end_s, midi, min(1.0, max(0.01, strength)), min(1.0, max(0.0, confidence))))
     notes.sort(key=lambda note: (note.onset_s, note.midi))
