@@ -130,7 +130,7 @@ def _render_and_show(
     from ..shelf.stems import find_stems
 
     if not choices.presets:
-        raise click.UsageError("Name one preset or more: --preset NAME.")
+        raise click.UsageError("Name one preset or more, such as --preset default --preset exp002.")
     if os.path.isdir(path):
         raise ParameterError(
             "input", str(path), "one recording; gbsep render takes folders, and gbsep report shows them"
