@@ -1,7 +1,7 @@
 """What comes in while gbsep stands and waits: requests to the review server, files in a watched folder, URLs.
 
-- `POST /review` and every other request is answered, by a status that HTTP has, in one line; the server lives on, and
-  nothing but the review of its song changes.
+- `POST /review`, what the studio takes, and every other request is answered, by a status that HTTP has, in one line;
+  the server lives on, and nothing but the review of its song changes.
 - A watched folder may hold anything, and change meanwhile.
 - What is at a URL, and the URL itself, may be anything (fsspec's file system in memory stands for all).
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import logging
 import random
 import socket
 import threading
@@ -28,11 +29,23 @@ from gbsep.batch.watch import arrivals
 from gbsep.errors import GbsepError
 from gbsep.io.write import write
 from gbsep.rendering import Options
-from gbsep.report import server as served
 from gbsep.shelf import record, remote, review
+from gbsep.studio import Server
+from gbsep.studio.hand import Hand
 
 TIMEOUT_S = 20
 Attempts = Iterator[tuple[str, Callable[[], object]]]
+
+
+class _Complaints(logging.Handler):
+    """What the server says of errors that no handler of its own answered."""
+
+    def __init__(self, faults: list[str]):
+        super().__init__(logging.ERROR)
+        self.faults = faults
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.faults.append(self.format(record))
 
 
 class Served:
@@ -40,17 +53,18 @@ class Served:
 
     def __init__(self, place: Path):
         self.ground = Ground(place)
-        self.server = served.Server(self.ground.out)
+        self.server = self.made()
         self.faults: list[str] = []
-        self.server.handle_error = self.complain  # type: ignore[method-assign]
+        logging.getLogger("uvicorn.error").addHandler(_Complaints(self.faults))
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        self.song = next(iter(self.server.songs))
+        self.song = self.named()
         self.kept = self.state()
 
-    def complain(self, request: Any, client: Any) -> None:
-        import traceback
+    def made(self) -> Server:
+        return Server(out=self.ground.out)
 
-        self.faults.append(traceback.format_exc())
+    def named(self) -> str:
+        return next(iter(self.server.shown.songs))
 
     def state(self) -> dict[str, tuple[int, int]]:
         files = self.ground.files_inside()
@@ -131,6 +145,69 @@ class Served:
     def attempts(self, chance: random.Random) -> Attempts:
         asked = self.request(chance)
         yield f"{asked[0]} {asked[1][:80]} {asked[2][:600]!r} {asked[3]}", lambda: self.ask(*asked)
+
+
+CHAIN = [{"effect": "Compressor", "ratio": 4.0}, {"effect": "Gain", "gain_db": {"points": [[0, 0], [0.5, -6]]}}]
+WORK: dict[str, Any] = {
+    "/api/jobs": {"songs": ["SONG"], "preset": "exp002", "format": "flac", "name": "{stem}"},
+    "/api/presets": {"name": "mine", "base": "exp002", "chains": {"bass": CHAIN}},
+    "/api/weights": {"model": "none"},
+    "/api/demo": {"seconds": 1},
+    "/api/songs/SONG/chain": {"take": "exp002", "stem": "bass", "chain": CHAIN},
+    "/api/songs/SONG/review": {"song": "SONG", "status": "accepted", "preset": "exp002"},
+    "/api/songs/SONG/mix": {"take": "exp002", "strips": [{"track": "bass", "gain_db": -3.0}], "speed": 0.9},
+    "/api/songs/SONG/session": {"format": "reaper", "take": "exp002"},
+}
+"""What the studio takes, well-formed."""
+
+
+class Worked(Served):
+    """A studio of the same song: its queue takes all and does nothing, for what is done is a render as any other."""
+
+    def made(self) -> Server:
+        Hand.warm = lambda self: None  # type: ignore[method-assign]
+        Hand.do = lambda self, task, on_step: None  # type: ignore[method-assign]
+        return Server(self.ground.place, self.ground.out)
+
+    def named(self) -> str:
+        assert self.server.studio
+        return next(one.id for one in self.server.studio.library.look_again() if one.takes)
+
+    def state(self) -> dict[str, tuple[int, int]]:
+        """What was there before anybody asked."""
+        place = self.ground.place
+        new = {place / "presets", self.ground.out}
+        files = [path for path in place.rglob("*") if path.is_file() and new.isdisjoint(path.parents)]
+        kept = [path for path in files if not path.name.startswith(("sent", "demo song"))]
+        return {str(path): (path.lstat().st_mtime_ns, path.lstat().st_ino) for path in kept}
+
+    def request(self, chance: random.Random) -> tuple[str, str, bytes, dict[str, str]]:
+        method, path, body, headers = super().request(chance)
+        roll = chance.random()
+        if roll < 0.6:
+            path, good = chance.choice(sorted(WORK.items()))
+            told = json.loads(json.dumps(good).replace("SONG", self.song))
+            method, path = "POST", path.replace("SONG", self.song)
+            body = json.dumps(forged(told, chance)).encode()
+        elif roll < 0.75:
+            name = chance.choice(
+                ("sent.wav", "..%2fsent.wav", "sent.flac", "sent.mp3", "sent%00.wav", "sent.exe", "%ff")
+            )
+            method, path, body = (
+                "PUT",
+                f"/api/uploads?name={name}",
+                damaged(self.ground.song.read_bytes()[:9000], chance),
+            )
+        elif roll < 0.95:
+            place = chance.choice(("exp002", "first~exp002", "mixture", "..", "%2e%2e%2f", "\xe9", "x" * 900))
+            what = chance.choice(("sound", "wave", "mel", "file", "project"))
+            query = chance.choice(
+                ("track=bass:-", "track=bass:0", "track=:", "track=bass:-&speed=nan", "track=mixture:-&speed=.7")
+            )
+            tail = chance.choice(("0", "-1", "9" * 30, "bass", "render.json", "../render.json"))
+            method, path, body = "GET", f"/api/songs/{self.song}/{what}/{place}/{tail}?{query}", b""
+        headers["Content-Length"] = str(len(body))
+        return method, path.encode("ascii", "replace").decode(), body, headers
 
 
 class Watched:
@@ -246,11 +323,11 @@ class Remote:
 
 def prepare(place: Path) -> Callable[[random.Random], Attempts]:
     """What draws a request, a folder that is watched, or what is at a URL."""
-    for name in ("served", "watched", "remote"):
+    for name in ("served", "worked", "watched", "remote"):
         (place / name).mkdir()
-    kinds = (Served(place / "served"), Watched(place / "watched"), Remote(place / "remote"))
+    kinds = (Served(place / "served"), Worked(place / "worked"), Watched(place / "watched"), Remote(place / "remote"))
 
     def draw(chance: random.Random) -> Attempts:
-        return chance.choices(kinds, (6, 2, 2))[0].attempts(chance)
+        return chance.choices(kinds, (5, 3, 2, 2))[0].attempts(chance)
 
     return draw

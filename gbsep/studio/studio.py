@@ -167,9 +167,7 @@ class Studio:
     async def _added(self, request: Request) -> Response:
         wanted = await document(request, Wanted, MAX_DOCUMENT_BYTES)
         form = wanted.model_dump(exclude={"songs"})
-        wishes = [Wish(song=song, **form) for song in dict.fromkeys(wanted.songs)]
-        for wish in wishes:
-            self.library.song(wish.song)
+        wishes = [Wish(song=self.library.song(song).id, **form) for song in dict.fromkeys(wanted.songs)]
         jobs = [job for wish in wishes for job in await run_in_threadpool(self.jobs.add, wish)]
         return JSONResponse({"jobs": [job.as_json() for job in jobs]})
 
