@@ -19,6 +19,7 @@ from gbsep import rendering
 from gbsep.audio import Audio
 from gbsep.effects.table import EFFECTS
 from gbsep.errors import shown
+from gbsep.io.formats import FORMATS
 from gbsep.io.write import write
 from gbsep.preset.load import load_preset
 from gbsep.preset.names import preset_names
@@ -110,9 +111,8 @@ def likely(rng: random.Random, document: dict[str, Any]) -> dict[str, Any]:
         }
         stem |= {"restore": restore} if (restore := rng.choice(restores)) else {}
         stems[name] = stem | {"chain": [_effect(rng, names) for _ in range(rng.choice((0, 1, 1, 2)))]}
-    form = rng.choice(("wav", "wav", "flac", "mp3"))
-    depths = {"wav": (None, "16", "24", "float32"), "flac": (None, "16", "24"), "mp3": (None,)}
-    output = {"format": form, "bit_depth": rng.choice(depths[form]), "residual": rng.random() < 0.5}
+    form = rng.choice(list(FORMATS))
+    output = {"format": form, "bit_depth": rng.choice([None, *FORMATS[form].subtypes]), "residual": rng.random() < 0.5}
     swap = rng.choice(([], [], "auto", [["bass", "guitar"]]))
     return {**document, "stems": stems, "output": output | {"tail_s": rng.choice((0.0, 1e-9, 0.01, 1))}, "swap": swap}
 
