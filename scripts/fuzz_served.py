@@ -30,7 +30,7 @@ from gbsep.errors import GbsepError
 from gbsep.io.write import write
 from gbsep.rendering import Options
 from gbsep.shelf import record, remote, review
-from gbsep.studio import Server
+from gbsep.studio import Server, library
 from gbsep.studio.hand import Hand
 
 TIMEOUT_S = 20
@@ -167,6 +167,7 @@ class Worked(Served):
     def made(self) -> Server:
         Hand.warm = lambda self: None  # type: ignore[method-assign]
         Hand.do = lambda self, task, on_step: None  # type: ignore[method-assign]
+        library.DEMO_S = 0.5
         return Server(self.ground.place, self.ground.out)
 
     def named(self) -> str:

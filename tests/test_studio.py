@@ -396,6 +396,9 @@ BODIES: list[tuple[str, Any]] = [
         for body in ({"song": "x", "status": "perfect"}, {"song": "x", "preset": "../x"}, {"status": "accepted"})
     ),
     ("/api/demo", {"seconds": 1e9}),
+    ("/api/songs/{}/desk", {"take": "exp002", "speed": 9}),
+    ("/api/songs/{}/desk", {"take": "exp002", "strips": {"bass": {"gain_db": 1e9}}}),
+    ("/api/songs/{}/desk", {"take": "exp002", "path": "/tmp/evil"}),
     *(("/api/weights", body) for body in ({"model": "../x"}, {"model": 1}, {"url": "http://evil.example"})),
 ]
 UPLOADS = [

@@ -260,6 +260,26 @@ def test_a_knob_becomes_a_line_of_points_over_the_song(opened: Tab) -> None:
     assert len(page.evaluate(points)) == 2
 
 
+def test_a_page_that_is_loaded_again_is_as_it_was_left(opened: Tab) -> None:
+    page = opened.page
+    page.select_option("#effect", "Gain")
+    page.click("#add")
+    page.locator('[data-param="gain_db"]').fill("0.2")
+    page.locator('[data-strip="guitar"] .fader').fill("-12")
+    page.select_option("#speed", "0.8")
+    opened.until("gbsep.deck.take.tracks[0].voice !== '-' && !gbsep.deck.stalled")
+    gain_db = page.evaluate("gbsep.state.chains.bass[0].gain_db")
+    with page.expect_response("**/desk"):
+        page.fill("#bpm", "77")
+    page.reload()
+    opened.until("(globalThis.gbsep?.deck.take?.tracks[0].voice ?? '-') !== '-'")
+    opened.until("gbsep.state.tempo?.bpm === 77")
+    kept = page.evaluate("[gbsep.state.take.name, gbsep.state.chains.bass[0].gain_db, gbsep.deck.loop]")
+    assert kept == ["exp002", gain_db, {"start": 1, "end": 9}]
+    assert page.input_value('[data-strip="guitar"] .fader') == "-12"
+    assert page.input_value("#speed") == "0.8"
+
+
 @pytest.mark.parametrize(
     "look",
     [

@@ -41,7 +41,7 @@ KEPT_FREE_BYTES = 2**30
 UNSENT = ".gbsep-"
 """How the names of files begin that are being sent."""
 
-DEMO, DEMO_S = "demo song.wav", 60.0
+DEMO, DEMO_S = "demo song.wav", 32.0
 
 HIDDEN = ".studio"
 """In the output folder: the queue, first seconds, stretched sound."""

@@ -5,6 +5,7 @@
     GET  /api/songs/<song>/mel/<take>/<track>           a mel spectrogram, a byte for each point
     GET  /api/songs/<song>/tempo                        tempo, beats, key
     GET  /api/songs/<song>/sound/<take>/<number>?tracks=bass:-,guitar:dry&speed=0.7&semitones=0
+    POST /api/songs/<song>/desk                         keep how faders, loop, speed and chains were left
     POST /api/songs/<song>/chain                        keep a chain; the answer is the voice to ask for
 
 A take is the name of a render's folder, `first~<preset>` for the first seconds of one, or `mixture`.
@@ -34,9 +35,10 @@ from ..report.spectrogram import mel_hz
 from ..schema import StrictModel
 from ..shelf import review
 from ..store.identity import json_hash
-from . import stretch
+from . import desks, stretch
 from .analysis import tempo_and_key
 from .asking import MAX_DOCUMENT_BYTES, Refusal, document, told, whole_number
+from .desks import Desk
 from .library import Library, Song, Take
 from .sound import PIECE_FRAMES, Sound, planar
 
@@ -98,6 +100,12 @@ def routes(library: Library, sound: Sound) -> list[BaseRoute]:
         return Response(content, media_type="application/octet-stream")
 
     @told
+    async def leave(request: Request) -> Response:
+        song, left = song_of(request), await document(request, Desk, MAX_DOCUMENT_BYTES)
+        await run_in_threadpool(desks.keep, library.hidden, song.id, left)
+        return JSONResponse({})
+
+    @told
     async def turn(request: Request) -> Response:
         song = song_of(request)
         turned = await document(request, Turned, MAX_DOCUMENT_BYTES)
@@ -114,6 +122,7 @@ def routes(library: Library, sound: Sound) -> list[BaseRoute]:
         Route("/api/songs/{song}/mel/{take}/{track}", mel),
         Route("/api/songs/{song}/tempo", tempo),
         Route("/api/songs/{song}/sound/{take}/{number}", give),
+        Route("/api/songs/{song}/desk", leave, methods=["POST"]),
         Route("/api/songs/{song}/chain", turn, methods=["POST"]),
     ]
 
@@ -149,6 +158,7 @@ def song_model(library: Library, song: Song) -> dict[str, Any]:
         "hz": [round(float(hz), 1) for hz in mel_hz(song.info.sample_rate, preview.N_MELS)],
         "takes": [*takes, *(one for one in early if one["preset"] not in song.takes)],
         "review": review.load(song.folder).model_dump(),
+        "desk": desks.kept(library.hidden, song.id),
     }
 
 

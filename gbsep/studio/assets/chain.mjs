@@ -11,12 +11,14 @@ const copy = (value) => JSON.parse(JSON.stringify(value));
 const text = (value) => JSON.stringify(value);
 const MAX_PAST = 200;
 
-/* The chains of a take, as it was rendered. */
-export function beginChains() {
+/* The chains of a take, as it was rendered; what was turned stays when the take has the same chains of the same preset. */
+export function beginChains(before = null) {
+  const kept = before?.base === state.take.base && { rendered: text(state.rendered), chains: state.chains, bypassed: state.bypassed, past: state.past, future: state.future };
   state.rendered = Object.fromEntries(stemsOf(state.take).map((name) => [name, copy(trackOf(name).chain ?? [])]));
   state.chains = copy(state.rendered);
   Object.assign(state, { past: [], future: [], original: false });
   state.bypassed = {};
+  if (kept && kept.rendered === text(state.rendered)) Object.assign(state, kept, { rendered: copy(state.rendered) });
   if (!stemsOf(state.take).includes(state.stem)) state.stem = stemsOf(state.take)[0] ?? null;
 }
 
@@ -25,6 +27,20 @@ const trackOf = (name) => state.take.tracks.find((one) => one.name === name);
 /* What is heard of a stem: its chain without what is bypassed. */
 function soundingChain(name) {
   return state.chains[name].filter((_, index) => !state.bypassed[name]?.has(index));
+}
+
+/* Chains as they were left the last time, of stems that there are. */
+export function recallChains(chains) {
+  for (const name of stemsOf(state.take)) if (chains[name]) state.chains[name] = copy(chains[name]);
+}
+
+/* The chains that were turned. */
+export function turnedChains() {
+  return Object.fromEntries(stemsOf(state.take).filter((name) => text(state.chains[name]) !== text(state.rendered[name])).map((name) => [name, state.chains[name]]));
+}
+
+export function hearAll() {
+  for (const name of stemsOf(state.take)) hear(name);
 }
 
 const sending = new Map();

@@ -39,8 +39,12 @@ function choice(id, label, options, chosen, pick) {
     options.map(([value, text]) => h("option", { value: String(value), selected: value === chosen }, text))));
 }
 
-function correct(values) {
-  state.tempo = { beats: [], bpm: null, key: null, ...state.tempo, ...values };
+export function correct(values) {
+  state.tempo = { beats: [], bpm: null, key: null, ...state.tempo, ...values, corrected: true };
+  for (const [id, value] of [["bpm", state.tempo.bpm], ["key", state.tempo.key]]) {
+    const field = /** @type {any} */ (document.getElementById(id));
+    if (field && document.activeElement !== field) field.value = value ?? "";
+  }
   if (values.bpm) { // an even grid from the first beat on
     const first = state.tempo.beats[0] ?? 0;
     state.tempo.beats = Array.from({ length: Math.min(5000, Math.floor(((state.song.seconds - first) * values.bpm) / 60)) }, (_, index) => first + (60 * index) / values.bpm);

@@ -2,8 +2,9 @@
 /* The studio: what is in the folder at the side, the open song in the middle, the player below. */
 
 import { ask } from "./api.mjs";
-import { beginChains, chainPanel } from "./chain.mjs";
+import { beginChains, chainPanel, hearAll } from "./chain.mjs";
 import { endBlind } from "./blindtest.mjs";
+import { recallDesk, recallLoop, recallTake, recallTempo, watchDesk } from "./desk.mjs";
 import { dressVerdict, reviewPanel } from "./deciding.mjs";
 import { clock, h, say } from "../../report/assets/dom.mjs";
 import { createEngine } from "./engine.mjs";
@@ -137,18 +138,22 @@ function refreshPanels() {
 
 /* A take for the player: its tracks as they are rendered, and the mixture. */
 function showTake(take, how = {}) {
+  const before = state.take;
   state.take = take;
   state.blind = null;
-  beginChains();
+  beginChains(before);
+  if (!before) recallTake(take);
   level(false);
   const loading = deck.load(state.song, deckTake(take), how);
   build();
-  return loading;
+  return Promise.resolve(loading).then(() => (before ? hearAll() : recallLoop()));
 }
 
 /* The take to open: the preset that is chosen, else the reviewed one, else any whole one, else the first seconds. */
 function bestTake() {
   const whole = state.song.takes.filter((one) => !one.name.startsWith("first~"));
+  const left = !state.take && whole.find((one) => one.name === state.song.desk?.take);
+  if (left) return left;
   const early = state.song.takes.find((one) => one.name === `first~${state.preset}`);
   return whole.find((one) => one.name === state.preset) ?? early ?? whole.find((one) => one.name === state.song.review.preset) ?? whole[0] ?? state.song.takes[0] ?? null;
 }
@@ -166,6 +171,8 @@ async function open(id, andPlay = false) {
   state.tempo = null;
   state.mixtureOnly = false;
   state.blind = null;
+  recallDesk();
+  history.replaceState(null, "", `${location.pathname}${location.search}#${id}`);
   state.view = { start: 0, end: state.song.seconds };
   state.take = null;
   listening = andPlay;
@@ -182,7 +189,7 @@ async function open(id, andPlay = false) {
 function wonder() {
   if (state.tempo || (!state.take && busy(state.song.id))) return;
   state.tempo = { bpm: null, beats: [], key: null };
-  tellTempo();
+  tellTempo().then(recallTempo);
 }
 
 /* The open song as it is now: a better take goes on where the other was. */
@@ -227,6 +234,7 @@ async function begin() {
   build();
   watchKeys();
   watchDrops();
+  watchDesk();
   watchSystem(() => { if (state.song) paint(); });
   addEventListener("resize", () => draw());
   requestAnimationFrame(animate);
