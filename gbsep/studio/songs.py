@@ -99,15 +99,28 @@ def routes(library: Library, sound: Sound) -> list[BaseRoute]:
             content = await run_in_threadpool(_piece, library, sound, song, found, tracks, setting, number)
         return Response(content, media_type="application/octet-stream")
 
+    return [
+        Route("/api/songs/{song}", look),
+        Route("/api/songs/{song}/wave/{take}/{track}", wave),
+        Route("/api/songs/{song}/mel/{take}/{track}", mel),
+        Route("/api/songs/{song}/tempo", tempo),
+        Route("/api/songs/{song}/sound/{take}/{number}", give),
+        *_changing(library, sound),
+    ]
+
+
+def _changing(library: Library, sound: Sound) -> list[BaseRoute]:
+    """The routes that keep something of a song."""
+
     @told
     async def leave(request: Request) -> Response:
-        song, left = song_of(request), await document(request, Desk, MAX_DOCUMENT_BYTES)
+        song, left = library.song(request.path_params["song"]), await document(request, Desk, MAX_DOCUMENT_BYTES)
         await run_in_threadpool(desks.keep, library.hidden, song.id, left)
         return JSONResponse({})
 
     @told
     async def turn(request: Request) -> Response:
-        song = song_of(request)
+        song = library.song(request.path_params["song"])
         turned = await document(request, Turned, MAX_DOCUMENT_BYTES)
         found = take_of(library, song, turned.take)
         if turned.stem not in found.record.stems:
@@ -117,11 +130,6 @@ def routes(library: Library, sound: Sound) -> list[BaseRoute]:
         return JSONResponse({"voice": voice})
 
     return [
-        Route("/api/songs/{song}", look),
-        Route("/api/songs/{song}/wave/{take}/{track}", wave),
-        Route("/api/songs/{song}/mel/{take}/{track}", mel),
-        Route("/api/songs/{song}/tempo", tempo),
-        Route("/api/songs/{song}/sound/{take}/{number}", give),
         Route("/api/songs/{song}/desk", leave, methods=["POST"]),
         Route("/api/songs/{song}/chain", turn, methods=["POST"]),
     ]
