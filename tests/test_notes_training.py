@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gbsep.notes import features, network
+from gbsep.notes import features, hear, kinds, network
+from gbsep.notes.line import KINDS
 from gbsep.train import generator, instruments
 from gbsep.train.scores import Note
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
+import train_kinds
 import train_notes
 
 
@@ -88,3 +90,38 @@ def test_a_partial_lies_at_its_pitch() -> None:
         heard = features.spectra(wave)[:, 0].mean(axis=0)
         bin_ = int(np.argmax(heard))
         assert features.LOWEST_MIDI + bin_ / features.BINS_PER_SEMITONE == pytest.approx(midi, abs=0.4)
+
+
+def test_kinds_are_learned_from_what_is_measured() -> None:
+    rng = np.random.default_rng(1)
+    wanted = rng.integers(0, 2, 400)
+    figures = rng.normal(0, 1, (400, kinds.MEASURES)) * rng.uniform(0.1, 50, kinds.MEASURES) + 7
+    figures[:, 3] += 200 * wanted
+    slopes, offsets = train_kinds.fitted(figures, wanted)
+    assert np.mean(np.argmax(figures @ slopes + offsets, axis=1) == wanted) > 0.97
+
+
+def test_a_rare_kind_must_be_surer() -> None:
+    weights = {"kind.w": np.zeros((kinds.MEASURES, len(KINDS))), "kind.b": np.zeros(len(KINDS))}
+    for above, told in ((kinds.SURER - 0.1, "plucked"), (kinds.SURER + 0.1, "slurred")):
+        weights["kind.b"][1] = above
+        assert kinds.kind_of(np.ones(kinds.MEASURES), weights) == told
+
+
+def test_what_ships_never_tells_a_slide_from_nowhere() -> None:
+    weights = hear.load()
+    slid = KINDS.index(train_kinds.UNTOLD)
+    assert weights["kind.b"][slid] < -1000
+
+
+def test_a_note_is_measured_at_either_end_of_a_sound() -> None:
+    rng = np.random.default_rng(2)
+    frames = 5
+    pitches = rng.random((2, frames, network.PITCHES))
+    spectra = rng.random((frames, len(features.WINDOWS), features.BINS))
+    struck = rng.random((frames, len(KINDS)))
+    for frame in (0, frames - 1):
+        for pitch in (0, network.PITCHES - 1):
+            found = kinds.measures(*pitches, struck, rng.random((frames, 1)), spectra, frame, pitch)
+            assert found.shape == (kinds.MEASURES,)
+            assert np.all(np.isfinite(found))
