@@ -225,6 +225,8 @@ function reachable(param) {
   return param.cutoff ? { ...param, low: Math.max(10, param.low), high: Math.min(param.high, Math.floor(0.49 * state.song.sample_rate)) } : param;
 }
 
+const plainName = (name) => name.replace(/_(hz|db|ms|seconds)$/, "").replaceAll("_", " ");
+
 function knob(node, index, wide, inside = false) {
   const param = reachable(wide);
   const value = (inside ? node.parameters?.[param.name] : node[param.name]) ?? param.default;
@@ -234,16 +236,16 @@ function knob(node, index, wide, inside = false) {
     if (param.name === "sidechain" && next === "") delete owner[param.name];
     else owner[param.name] = next;
   }, joined);
-  if (param.kind === "bool") return h("label.param", {}, h("input", { type: "checkbox", checked: Boolean(value), onchange: (event) => set(event.target.checked) }), param.name);
+  if (param.kind === "bool") return h("label.param", {}, h("input", { type: "checkbox", checked: Boolean(value), onchange: (event) => set(event.target.checked) }), plainName(param.name));
   if (param.kind === "choice" || param.kind === "stem") {
     const choices = param.kind === "stem" ? stemsOf(state.take) : param.choices;
-    return h("label.param", {}, h("span", {}, param.name), h("select", { "aria-label": label, onchange: (event) => set(event.target.value) }, choices.map((one) => h("option", { value: one, selected: one === value }, one || "–"))));
+    return h("label.param", {}, h("span", {}, plainName(param.name)), h("select", { "aria-label": label, onchange: (event) => set(event.target.value) }, choices.map((one) => h("option", { value: one, selected: one === value }, one || "–"))));
   }
   if (param.kind === "path") return plain(index, param.name, value, false);
   if (typeof value === "object" && value) return lanePoints(node, param, value, set);
   if (typeof value === "string") return plain(index, param.name, value, inside);
   const out = h("output", {}, shown(param, value));
-  return h("label.param", {}, h("span", {}, param.name.replace(/_(hz|db|ms|seconds)$/, "").replaceAll("_", " ")),
+  return h("label.param", {}, h("span", {}, plainName(param.name)),
     h("input.turn", { type: "range", min: "0", max: "1", step: "0.001", value: String(place(param, value)), "aria-label": label, "aria-valuetext": shown(param, value), "data-param": param.name,
       oninput: (event) => {
         const next = valueAt(param, Number(event.target.value));
@@ -334,7 +336,7 @@ function lanePoints(node, param, lane, set) {
     return one;
   }
 
-  return h("div.param.lane", { role: "group", "aria-label": label }, h("span", {}, `${param.name.replaceAll("_", " ")} ◆`), words,
+  return h("div.param.lane", { role: "group", "aria-label": label }, h("span", {}, `${plainName(param.name)} ◆`), words,
     h("select.small", { "aria-label": `${label}: ${t("shape")}`, onchange: (event) => { set({ ...lane, shape: event.target.value }); studio.panels(); } },
       ["linear", "exponential", "hold"].filter((one) => one !== "exponential" || param.low > 0).map((one) => h("option", { value: one, selected: one === lane.shape }, t(`shape_${one}`)))),
     h("button.plain.small", { type: "button", onclick: () => {
