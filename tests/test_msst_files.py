@@ -7,12 +7,14 @@ import pickle
 import resource
 import shutil
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import yaml
+from safetensors.torch import save_file
 
 from gbsep.errors import BackendError, ParameterError
 from gbsep.models import catalogue
@@ -108,6 +110,7 @@ def test_a_configuration_that_refers_to_itself_is_refused(checkpoint: Path) -> N
         ("model", {"dmi": 4}, r"model\.dmi unknown key; did you mean 'dim'"),
         ("audio", {"chunk_size": 10**9}, r"audio\.chunk_size"),
         ("audio", {"chunk_size": 2**24}, f"a segment of 16777216 frames is not allowed: 256 to {MAX_SEGMENT_S:g} s"),
+        ("audio", {"chunk_size": 1024}, "a segment of 1024 frames is too short for its spectra: at least 1025"),
         ("audio", {"chunk_size": None}, "a segment of 0 frames is not allowed"),
         ("inference", {"overlap_size": 22050}, "segments of 22050 frames every 0 are not allowed"),
         ("training", {"instruments": ["bass"]}, "the network gives 4 stems, but 1 are named: bass"),
@@ -146,6 +149,50 @@ def test_keys_and_shapes_must_be_those_of_the_configuration(tmp_path: Path, name
     refused(checkpoint, rf"{key} should be \(.*\), but is \(3, 3, 3\)|{key} should be .* but is")
     torch.save({**state, key: state[key] * np.nan}, checkpoint)
     refused(checkpoint, f"{key} holds NaN or infinity")
+
+
+@pytest.mark.parametrize("name", ["tiny_bs_roformer", "tiny_htdemucs"])
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        (lambda tensor: tensor.to(torch.complex64), "sparse, complex or quantised"),
+        (lambda tensor: tensor.to_sparse(), "sparse, complex or quantised"),
+        (lambda tensor: tensor.to(torch.int32), "whole numbers"),
+    ],
+)
+def test_tensors_of_another_kind_are_refused(tmp_path: Path, name: str, made, message: str) -> None:
+    path = random_models.write_checkpoint(name, tmp_path)
+    state = torch.load(path, weights_only=True)
+    torch.save({key: made(tensor) for key, tensor in state.items()}, path)
+    refused(path, message)
+
+
+def test_what_a_training_noted_in_numpys_numbers_is_left_out(checkpoint: Path) -> None:
+    state = torch.load(checkpoint, weights_only=True)
+    noted = {"best": np.float64(3.5), "count": np.int32(2), "losses": np.arange(3.0), "kinds": np.array(["a"])}
+    torch.save({"model_state_dict": state, "optimizer": {"lr": 0.1}, **noted}, checkpoint)
+    assert load_checkpoint(checkpoint).keys() == state.keys()
+    torch.save({"model_state_dict": {key: tensor.numpy() for key, tensor in state.items()}}, checkpoint)
+    refused(checkpoint, "which is no tensor")
+
+
+def test_safetensors_are_read_whatever_their_suffix(checkpoint: Path, tmp_path: Path) -> None:
+    state = torch.load(checkpoint, weights_only=True)
+    for name in ("tensors.ckpt", "tensors.safetensors"):
+        save_file(state, tmp_path / name)
+        assert load_checkpoint(tmp_path / name).keys() == state.keys()
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_pickle_that_would_fill_the_memory_is_refused(checkpoint: Path, zipped: bool) -> None:
+    """An empty dictionary is one byte in a pickle, and seventy in memory."""
+    swollen = b"\x80\x02" + b"}" * 2**25 + b"."
+    if zipped:
+        with zipfile.ZipFile(checkpoint, "w") as archive:
+            archive.writestr("archive/data.pkl", swollen)
+    else:
+        checkpoint.write_bytes(swollen)
+    refused(checkpoint, r"longer than 8\.4 MB")
 
 
 def test_a_checkpoint_that_is_cut_short_or_swollen_is_refused(checkpoint: Path) -> None:
@@ -206,6 +253,16 @@ def test_what_a_file_is_not_is_said_in_a_line(checkpoint: Path, tmp_path: Path, 
     text.write_text("hello")
     vr = tmp_path / "vr.pth"
     torch.save({"stg1_low_band_net.enc1.conv.0.weight": torch.zeros(1)}, vr)
+    named = tmp_path / "named.ckpt"
+    shutil.copy(checkpoint, named)
+    named.with_suffix(".yaml").write_text("")
+    others = {name: tmp_path / f"{name}.ckpt" for name in ("m4a", "page", "pointer", "nothing", "words", "archive")}
+    for file, start in zip(
+        others.values(),
+        (b"\0\0\0 ftypM4A ", b"<!DOCTYPE html>", b"version https://git-lfs", b"", b"hello", b"PK\3\4 and no more"),
+        strict=True,
+    ):
+        file.write_bytes(start)
     for file, message in (
         (lonely, "has no configuration beside it: name its YAML with --config"),
         (onnx, "is an ONNX network, as UVR's MDX-Net models are"),
@@ -213,6 +270,13 @@ def test_what_a_file_is_not_is_said_in_a_line(checkpoint: Path, tmp_path: Path, 
         (text, "is no checkpoint by its name"),
         (checkpoint.with_suffix(".yaml"), "is a configuration: name the checkpoint"),
         (vr, "is a network of UVR's VR architecture"),
+        (named, "has no configuration beside it (named.yaml is none: it must hold the sections model and training)"),
+        (others["m4a"], "is a recording, not a checkpoint"),
+        (others["page"], "is a web page, not the checkpoint itself"),
+        (others["pointer"], "is the pointer of Git LFS to a file"),
+        (others["nothing"], "is empty: fetch it again"),
+        (others["words"], "it is neither a PyTorch file nor safetensors"),
+        (others["archive"], "it is cut short: fetch it again"),
     ):
         code, _, complaint = typed("models", "add", str(file))
         assert code == 2
@@ -224,6 +288,18 @@ def test_what_a_file_is_not_is_said_in_a_line(checkpoint: Path, tmp_path: Path, 
     code, _, said = typed("models", "add", str(voices))
     assert code == 0
     assert "it gives speech, music: neither bass nor guitar" in said
+
+
+@pytest.mark.parametrize("name", ["con", "Aux.", "blank ", "../up", ""])
+def test_a_name_that_is_no_file_everywhere_is_refused(checkpoint: Path, name: str) -> None:
+    with pytest.raises(ParameterError, match="choose another with --name"):
+        add(checkpoint, name=name or " ")
+
+
+def test_a_name_with_a_blank_is_quoted_in_what_to_type(checkpoint: Path, typed) -> None:
+    code, said, _ = typed("models", "add", str(checkpoint), "--name", "my model")
+    assert code == 0
+    assert "--set 'separate.model=my model'" in said
 
 
 # ------------------------------------------------------------------------------------------- folders of other tools

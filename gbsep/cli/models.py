@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -159,7 +160,7 @@ def add_model(file: Path, config: Path | None, name: str | None) -> None:
         raise BackendError(f"{file} cannot be copied: {error.strerror or error}") from None
     for note in added.notes:
         click.echo(note, err=True)
-    say(f"{added.name}: {', '.join(added.stems)}; use it with --set separate.model={added.name}")
+    say(f"{added.name}: {', '.join(added.stems)}; use it with --set {shlex.quote(f'separate.model={added.name}')}")
 
 
 @models.command("verify")

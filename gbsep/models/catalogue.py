@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ParameterError, nearest
+from ..schema import is_device
 from ..stemnames import BASS, BASS_AND_GUITAR, DRUMS, FOUR_STEMS, GUITAR, OTHER, PIANO, VOCALS
 from ..store.folders import data_folder
 
@@ -181,6 +182,8 @@ def check_name(name: str, parameter: str = "model", instead: str = "") -> None:
     """Raise ParameterError for a name that no model can have; `instead` adds what else is allowed."""
     if not re.fullmatch(r"\w[\w.+ -]{0,99}", name):
         raise ParameterError(parameter, name, f"at most 100 letters, digits and . _ + - only, no folder{instead}")
+    if is_device(name) or name.endswith((" ", ".")):
+        raise ParameterError(parameter, name, f"Windows keeps this name for itself or cuts its end off{instead}")
 
 
 def next_step(model: Model) -> str:

@@ -10,16 +10,14 @@
 from __future__ import annotations
 
 import json
-import pickle
 import re
-import warnings
-import zipfile
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from ..errors import BackendError, one_line
+from ..errors import BackendError, shown
+from .unpickle import NUMPY, is_safetensors, unpickle, unreadable
 
 DEMUCS_CLASSES = ("demucs.htdemucs.HTDemucs", "demucs.hdemucs.HDemucs", "demucs.demucs.Demucs")
 """The only classes a weight file may name."""
@@ -48,7 +46,7 @@ def load_package(path: Path) -> Package:
     except BackendError:
         raise
     except Exception as error:
-        raise BackendError(f"{path} is no readable Demucs model: {_unreadable(error)}") from error
+        raise BackendError(f"{path} is no readable Demucs model: {unreadable(error)}") from error
     if package.architecture not in DEMUCS_CLASSES:
         raise BackendError(
             f"{path} names the class {package.architecture!r}; gbsep builds only {', '.join(DEMUCS_CLASSES)}"
@@ -65,9 +63,9 @@ def load_state(path: Path) -> dict[str, Any]:
     Raises BackendError when the file is damaged or holds anything but tensors.
     """
     try:
-        state = dict(_unpickle(path, []))
+        state = dict(unpickle(path, []))
     except Exception as error:
-        raise BackendError(f"{path} is no readable state dict: {_unreadable(error)}") from error
+        raise BackendError(f"{path} is no readable state dict: {unreadable(error)}") from error
     _check_state(path, state)
     return state
 
@@ -84,14 +82,14 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     Raises BackendError when the file is damaged, asks to run something, or holds no tensors or larger ones than itself.
     """
     try:
-        if path.suffix == ".safetensors":
+        if is_safetensors(path):
             from safetensors.torch import load_file
 
             content: Any = load_file(path)
         else:
-            content = _unpickle(path, _demucs_stand_ins())
+            content = unpickle(path, [*_demucs_stand_ins(), *NUMPY])
     except Exception as error:
-        raise BackendError(f"{path} is no readable checkpoint: {_unreadable(error)}") from error
+        raise BackendError(f"{path} is no readable checkpoint: {unreadable(error)}") from error
     if not isinstance(content, dict):
         raise BackendError(f"{path} is no checkpoint: it holds no tensors by name")
     state = next((content[key] for key in CONTAINERS if isinstance(content.get(key), dict)), content)
@@ -140,7 +138,7 @@ def _fraction(numerator: Any, denominator: Any = 1) -> Fraction:
 def _read_legacy(path: Path) -> Package:
     allowed = _demucs_stand_ins()
     names = dict(allowed)
-    package = _unpickle(path, allowed)
+    package = unpickle(path, allowed)
     klass = package["klass"]
     return Package(
         path, names.get(klass, str(klass)), tuple(package["args"]), dict(package["kwargs"]), dict(package["state"])
@@ -153,35 +151,14 @@ def _demucs_stand_ins() -> list[tuple[Any, str]]:
     return [*classes, (_fraction, "fractions.Fraction")]
 
 
-def _unpickle(path: Path, allowed: list[Any]) -> Any:
-    """torch.load restricted to tensors, plain containers and `allowed`: (stand-in, dotted name in the file)."""
-    import torch
-
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if sum(member.file_size for member in archive.infolist()) > path.stat().st_size:
-                raise ValueError("its parts are larger than the file itself")
-    with torch.serialization.safe_globals(allowed), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return torch.load(path, map_location="cpu", weights_only=True)
-
-
-def _unreadable(error: Exception) -> str:
-    """Why a file could not be read, in one line, without torch's advice to trust it."""
-    reason = str(error)
-    refused = re.search(r"\bGLOBAL (\S+)|reduce for unrecognized function (.+)", reason)
-    if refused:
-        return f"it asks to run {refused[1] or refused[2]} and was refused"
-    if isinstance(error, pickle.UnpicklingError):
-        reason = reason.rpartition("WeightsUnpickler error:")[2].partition("Check the documentation")[0]
-    return one_line(type(error)(reason) if isinstance(error, pickle.UnpicklingError) else error)
-
-
 def _check_state(path: Path, state: dict[str, Any]) -> None:
     import torch
 
     wrong = [key for key, value in state.items() if not isinstance(value, torch.Tensor)]
     if wrong or not state:
         raise BackendError(f"{path} holds {f'{wrong[0]!r}, which is no tensor' if wrong else 'no tensors'}")
+    for key, tensor in state.items():
+        if tensor.layout != torch.strided or tensor.is_complex() or tensor.is_quantized:
+            raise BackendError(f"{path}: {shown(key)} is a sparse, complex or quantised tensor, which no network takes")
     if sum(tensor.numel() * tensor.element_size() for tensor in state.values()) > path.stat().st_size:
         raise BackendError(f"{path} holds tensors larger than the file itself")

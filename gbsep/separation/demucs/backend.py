@@ -351,6 +351,8 @@ def _estimates(
         try:
             outputs = member.forward(np.stack([take(start - ahead, given) for start in starts]))
         except (RuntimeError, AssertionError, ValueError) as error:
-            raise SeparationFailed(f"the network broke at frame {starts[0]}: {' '.join(str(error).split())}") from error
+            raise SeparationFailed(
+                f"the network broke at frame {max(0, starts[0])}: {' '.join(str(error).split())}"
+            ) from error
         for start, run, output in zip(starts, runs, outputs, strict=True):
             yield start, run, output[:, :, ahead : ahead + frames] * _weights(run, start, frames)

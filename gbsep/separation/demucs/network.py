@@ -82,6 +82,8 @@ def build(package: Package) -> Any:
         if shapes[0] != shapes[1]:
             raise BackendError(f"{package.path}: {key} should be {shapes[0]} by the arguments, but is {shapes[1]}")
     for key, tensor in given.items():
+        if not tensor.is_floating_point():
+            raise BackendError(f"{package.path}: {key} holds whole numbers, which is not what the network takes")
         if not tensor.isfinite().all():
             raise BackendError(f"{package.path}: {key} holds NaN or infinity: the weight file is damaged")
     state = {key: tensor.to(torch.float32) for key, tensor in given.items()}

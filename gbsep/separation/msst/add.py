@@ -70,14 +70,22 @@ def _check_kind(file: Path) -> None:
         raise BackendError(f"{file} is an ONNX network, as UVR's MDX-Net models are, and no checkpoint: {FAMILY}")
     if file.suffix.lower() in (".yaml", ".yml", ".json"):
         raise BackendError(f"{file} is a configuration: name the checkpoint, and this with --config")
-    if start.startswith((b"RIFF", b"fLaC", b"OggS", b"ID3")):
+    if not start:
+        raise BackendError(f"{file} is empty: fetch it again")
+    if start.startswith((b"RIFF", b"fLaC", b"OggS", b"ID3", b"FORM", b"\xff\xfb")) or start[4:8] == b"ftyp":
         raise BackendError(f"{file} is a recording, not a checkpoint: {FAMILY}")
+    if start.startswith((b"<", b"version ")):
+        what = "a web page" if start.startswith(b"<") else "the pointer of Git LFS to a file"
+        raise BackendError(f"{file} is {what}, not the checkpoint itself: fetch it again")
     if file.suffix.lower() not in SUFFIXES:
         raise BackendError(f"{file} is no checkpoint by its name ({', '.join(SUFFIXES)}): {FAMILY}")
 
 
 def _hint(file: Path) -> str:
-    """What a checkpoint without a configuration is known to be by its tensors' names."""
+    """Why a configuration is missing: what is beside the file is none, or its tensors' names say what it is."""
+    beside = next((path for suffix in (".yaml", ".yml") if (path := file.with_suffix(suffix)).is_file()), None)
+    if beside is not None:
+        return f" ({beside.name} is none: it must hold the sections model and training)"
     keys = [str(key) for key in load_checkpoint(file)]
     if any(key.startswith(("stg1_", "stage1_")) for key in keys):
         return " and is a network of UVR's VR architecture, which gbsep does not run"

@@ -219,8 +219,9 @@ class Architecture:
 
     section: where the arguments are. telling: keys of the section that no other architecture has. built_by: module and
     class in pymss_core.modules. ignored: arguments without a meaning once the network is trained. fixed: the network
-    takes segments of one length only. channels, segment, hop and count say what follows from the file for the input's
-    channels, the frames of a segment, the hop of its spectra and the number of outputs (None: as many as are named);
+    takes segments of one length only. channels, segment, hop, fft and count say what follows from the file for the
+    input's channels, the frames of a segment, hop and length of its spectra and the number of outputs (None: as many as
+    are named);
     `complete` adds what the network takes from other sections.
     """
 
@@ -230,6 +231,7 @@ class Architecture:
     arguments: type[StrictModel] | type[Lenient]
     channels: Callable[[Mapping[str, Any], Audio, Training], int]
     hop: Callable[[Mapping[str, Any], Audio], int]
+    fft: Callable[[Mapping[str, Any], Audio], int]
     count: Callable[[Mapping[str, Any]], int | None]
     segment: Callable[[Audio, Training, Inference, int], int] = field(
         default=lambda audio, training, inference, rate: inference.chunk_size or audio.chunk_size or 0
@@ -276,33 +278,38 @@ ARCHITECTURES = {
         "model", frozenset({"freqs_per_bands"}), ("bs_roformer", "BSRoformer"), BSRoformer,
         lambda arguments, audio, training: 2 if arguments["stereo"] else 1,
         lambda arguments, audio: int(arguments["stft_hop_length"]),
+        lambda arguments, audio: int(arguments["stft_n_fft"]),
         lambda arguments: int(arguments["num_stems"]), ignored=_LOSSES,
     ),
     "mel_band_roformer": Architecture(
         "model", frozenset({"num_bands", "dim_head"}), ("bs_roformer", "MelBandRoformer"), MelBandRoformer,
         lambda arguments, audio, training: 2 if arguments["stereo"] else 1,
         lambda arguments, audio: int(arguments["stft_hop_length"]),
+        lambda arguments, audio: int(arguments["stft_n_fft"]),
         lambda arguments: int(arguments["num_stems"]), ignored=_LOSSES,
     ),
     "scnet": Architecture(
         "model", frozenset({"dims", "num_dplayer"}), ("scnet", "SCNet"), SCNet,
         lambda arguments, audio, training: int(arguments["audio_channels"]),
-        lambda arguments, audio: int(arguments["hop_size"]),
+        lambda arguments, audio: int(arguments["hop_size"]), lambda arguments, audio: int(arguments["nfft"]),
         lambda arguments: len(arguments["sources"]),
     ),
     "mdx23c": Architecture(
         "model", frozenset({"num_subbands", "num_scales"}), ("mdx23c_tfc_tdf_v3", "TFC_TDF_net"), MDX23C,
         lambda arguments, audio, training: audio.num_channels,
-        lambda arguments, audio: audio.hop_length, lambda arguments: None, complete=_complete_mdx23c, fixed=True,
+        lambda arguments, audio: audio.hop_length, lambda arguments, audio: audio.n_fft, lambda arguments: None,
+        complete=_complete_mdx23c, fixed=True,
     ),
     "htdemucs": Architecture(
         "htdemucs", frozenset({"channels", "t_layers"}), ("", ""), HTDemucs,
-        lambda arguments, audio, training: training.channels, lambda arguments, audio: 1024, lambda arguments: None,
+        lambda arguments, audio, training: training.channels, lambda arguments, audio: 1024,
+        lambda arguments, audio: int(arguments.get("nfft", 4096)), lambda arguments: None,
         segment=_htdemucs_segment, ignored=_HTDEMUCS_INITIAL, fixed=True,
     ),
     "bandit": Architecture(
         "model", frozenset({"band_specs", "in_channel"}), ("bandit.core.model", "MultiMaskMultiSourceBandSplitRNNSimple"),  # noqa: E501
         Bandit, lambda arguments, audio, training: 1, lambda arguments, audio: int(arguments["hop_length"]),
+        lambda arguments, audio: int(arguments["n_fft"]),
         lambda arguments: len(arguments["stems"]),
     ),
 }  # fmt: skip

@@ -181,6 +181,9 @@ def _cut(settings: Settings, config: Config, frames: int, shift: int) -> Cut:
             raise ParameterError("segment_s", settings.segment_s, allowed, "s")
         step = round(settings.segment_s * config.sample_rate * step / length)
         length = int(settings.segment_s * config.sample_rate)
+        if length < config.shortest:
+            least = f"at least {config.shortest / config.sample_rate:.4g}, for the network's spectra"
+            raise ParameterError("segment_s", settings.segment_s, least, "s")
     if settings.overlap is not None:
         step = int((1 - settings.overlap) * length)
     return Cut(frames, length, max(1, step), shift, plain=config.architecture == networks.HTDEMUCS)
@@ -235,7 +238,7 @@ def _estimates(voice: _Voice, pieces: np.ndarray, start: int) -> np.ndarray:
             warnings.simplefilter("ignore")  # SCNet leaves out the window of its spectra, which is how it was trained
             outputs = voice.forward(np.ascontiguousarray(pieces))
     except (RuntimeError, AssertionError, ValueError) as error:
-        raise SeparationFailed(f"the network broke at frame {start}: {' '.join(str(error).split())}") from error
+        raise SeparationFailed(f"the network broke at frame {max(0, start)}: {' '.join(str(error).split())}") from error
     if outputs.size and outputs.ndim == 3:
         outputs = outputs[:, np.newaxis]
     if voice.config.channels == 1:

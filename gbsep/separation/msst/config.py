@@ -36,7 +36,8 @@ class Config:
 
     sources: the network's outputs in their order. rest: the name of what is left of the mixture when the network gives
     one stem of it, else None. arguments: those of the network. segment and step: frames of a segment and from one to
-    the next. standardised: whether the network wants the mixture without its mean and divided by its deviation.
+    the next. shortest: the least frames of a segment. standardised: whether the network wants the mixture without its
+    mean and divided by its deviation.
     """
 
     path: Path
@@ -48,6 +49,7 @@ class Config:
     channels: int
     segment: int
     step: int
+    shortest: int
     standardised: bool
 
     @property
@@ -106,7 +108,9 @@ def _checked(path: Path, document: Mapping[str, Any]) -> Config:
     segment = kind.segment(audio, training, inference, sample_rate)
     if not 256 <= segment <= MAX_SEGMENT_S * sample_rate:
         raise ValueError(f"a segment of {segment} frames is not allowed: 256 to {MAX_SEGMENT_S:g} s")
-    hop = kind.hop(arguments, audio)
+    hop, shortest = kind.hop(arguments, audio), kind.fft(arguments, audio) // 2 + 1
+    if segment < shortest:
+        raise ValueError(f"a segment of {segment} frames is too short for its spectra: at least {shortest}")
     if segment > MAX_SPECTRA * hop:
         raise ValueError(f"a segment of {segment} frames in hops of {hop} has more than {MAX_SPECTRA} spectra")
     named = kind.count(arguments)
@@ -120,7 +124,7 @@ def _checked(path: Path, document: Mapping[str, Any]) -> Config:
     arguments = kind.complete(arguments, audio, training, sources)
     standardised = bool(inference.normalize)
     return Config(
-        path, architecture, sources, rest, arguments, sample_rate, channels, segment, step, standardised
+        path, architecture, sources, rest, arguments, sample_rate, channels, segment, step, shortest, standardised
     )  # fmt: skip
 
 

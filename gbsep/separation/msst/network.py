@@ -52,6 +52,9 @@ def build(config: Config, path: Path, state: Mapping[str, Any]) -> Any:
         if shapes[0] != shapes[1]:
             raise BackendError(f"{path} and {config.path.name} do not belong together: {_differing(key, *shapes)}")
     for key, tensor in state.items():
+        if tensor.is_floating_point() != expected[key].is_floating_point():
+            kinds = "whole numbers" if expected[key].is_floating_point() else "fractions"
+            raise BackendError(f"{path}: {key} holds {kinds}, which is not what the network takes")
         if not tensor.isfinite().all():
             raise BackendError(f"{path}: {key} holds NaN or infinity: the weight file is damaged")
     floats = {key: tensor.float() if tensor.is_floating_point() else tensor for key, tensor in state.items()}
