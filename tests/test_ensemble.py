@@ -8,7 +8,7 @@ import pytest
 
 import gbsep
 from gbsep.audio import Audio, Reader
-from gbsep.errors import ParameterError, PresetError
+from gbsep.errors import ParameterError, PresetError, WeightsMissing
 from gbsep.preset.load import load_preset
 from gbsep.separation.backend import Context, parse_settings, separate
 from gbsep.separation.ensemble import backend as ensemble
@@ -103,11 +103,45 @@ def test_progress_runs_over_all_members() -> None:
         ({"of": [LOW], "weights": {"bass": [1, 2]}}, "must be 1 numbers"),
         ({"of": [LOW], "weights": {"bass": [0]}}, "not all 0"),
         ({"of": [LOW], "how": "meen"}, "how"),
+        ({"of": [LOW], "how": "first", "weights": {"bass": [1]}}, "mean nothing where the first"),
     ],
 )
 def test_what_is_wrong_with_an_ensemble_is_named(settings: dict[str, object], message: str) -> None:
     with pytest.raises(ParameterError, match=message):
         parse_settings("ensemble", settings)
+
+
+def test_weights_of_a_stem_that_none_gives_are_named() -> None:
+    with pytest.raises(ParameterError, match="no member gives this stem; did you mean 'guitar'"):
+        made(noise(100), of=[LOW, HIGH], weights={"gitar": [1, 2]})
+
+
+def test_the_first_of_the_users_own_models_that_is_here_is_taken() -> None:
+    settings = parse_settings("ensemble", {"how": "first", "of": [{"backend": "msst", "model": "elsewhere"}, LOW]})
+    assert ensemble.stem_names(settings) == ("bass", "guitar")
+    said = ensemble.identity(settings, Context(("bass",), device="cpu"))
+    assert said["took"] == "crossover"
+    settings = parse_settings("ensemble", {"how": "first", "of": [{"backend": "msst", "model": "elsewhere"}]})
+    with pytest.raises(WeightsMissing, match="elsewhere"):
+        ensemble.stem_names(settings)
+
+
+def test_what_the_first_gave_before_is_not_separated_again(typed, monkeypatch: pytest.MonkeyPatch) -> None:
+    from gbsep.separation import nmf
+
+    gbsep.write("song.wav", Audio(noise(30000), RATE))
+    stems = {"bass": {"from": ["bass"]}}
+    small = {"backend": "nmf", "n_iterations": 2, "n_components": 4, "n_fft": 1024}
+    alone, first = {**small, "seed": 0}, {"backend": "ensemble", "how": "first", "of": [small], "seed": 0}
+    for name, document in (("alone", alone), ("first", first)):
+        preset = {"schema_version": 1, "name": name, "title": name, "separate": document, "stems": stems}
+        Path(f"{name}.json").write_text(json.dumps(preset))
+        code, printed, complaint = typed("render", "song.wav", "-p", f"{name}.json", "--json")
+        assert code == 0, complaint
+        folder = Path(json.loads(printed)["folder"])
+        monkeypatch.setattr(nmf, "run", lambda *arguments: pytest.fail("separated again"))
+    alone_bass, first_bass = (gbsep.read(folder.parent / name / "bass.wav").samples for name in ("alone", "first"))
+    np.testing.assert_array_equal(alone_bass, first_bass)
 
 
 def test_ensembles_in_ensembles_have_an_end() -> None:

@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from ...audio import Block, Reader
-from ...errors import BackendError, BackendNotInstalled, WeightsMissing
+from ...errors import BackendError, BackendNotInstalled, ParameterError, WeightsMissing, nearest
 from ...schema import Misplaced
 from ..backend import Context, backend_named, stem_blocks
 from ..members import Member, checked_member, member_stems, parsed_member
@@ -57,6 +57,8 @@ class Settings(BackendSettings):
         for name, row in self.weights.items():
             if len(row) != len(self.of) or not any(row):
                 raise Misplaced(f"weights.{name}", f"must be {len(self.of)} numbers, one for each member, not all 0")
+        if self.weights and self.how == "first":
+            raise Misplaced("weights", "mean nothing where the first member that is here is taken: leave them out")
         if _depth(self.of) > MAX_DEPTH:
             raise Misplaced("of", f"may hold ensembles of ensembles {MAX_DEPTH} deep, no deeper")
         return self
@@ -73,9 +75,16 @@ def members(settings: Settings) -> list[Member]:
 
 
 def stem_names(settings: Settings, models_dir: Path | None = None) -> tuple[str, ...]:
-    """All that a member gives and that has a weight; of `first` what every member gives."""
+    """All that a member gives and that has a weight; of `first` what every member gives that is here.
+
+    Raises ParameterError for weights of a stem that none gives, and what members raise whose weights are missing.
+    """
     names: dict[str, None] = {}
-    lists = [member.module.stem_names(member.settings, models_dir) for member in members(settings)]
+    lists = _given(settings, models_dir)
+    unknown = [name for name in settings.weights if not any(name in given for given in lists)]
+    if unknown:
+        known = dict.fromkeys(name for given in lists for name in given)
+        raise ParameterError("weights", unknown[0], f"no member gives this stem{nearest(unknown[0], known)}")
     for name in dict.fromkeys(name for given in lists for name in given):
         if settings.how == "first":
             if all(name in given for given in lists):
@@ -83,6 +92,21 @@ def stem_names(settings: Settings, models_dir: Path | None = None) -> tuple[str,
         elif any(name in given for given, weight in zip(lists, _row(settings, name), strict=True) if weight):
             names[name] = None
     return tuple(names)
+
+
+def _given(settings: Settings, models_dir: Path | None) -> list[tuple[str, ...]]:
+    """The stems of each member. Of `first` those are left out that are not here, unless none is."""
+    lists, missing = [], []
+    for member in members(settings):
+        try:
+            lists.append(member.module.stem_names(member.settings, models_dir))
+        except BackendError as error:
+            if settings.how != "first":
+                raise
+            missing.append(error)
+    if not lists:
+        raise missing[-1]
+    return lists
 
 
 def identity(settings: Settings, context: Context) -> dict[str, Any]:
@@ -104,7 +128,11 @@ def run(reader: Reader, settings: Settings, context: Context) -> Iterator[dict[s
     if settings.how == "first":
         quiet = replace(context, warn=lambda message: None)
         _, member, _ = _first(settings, quiet)
-        yield from stem_blocks(reader, member.name, member.settings, context)
+        if member.name == "ensemble":  # what it is made of is kept already
+            yield from stem_blocks(reader, member.name, member.settings, context)
+        else:
+            stems = member_stems(reader, member, context)
+            yield from combined({name: [(stems[name], 1.0)] for name in context.wanted}, "mean")
         return
     given: dict[str, list[tuple[Reader, float]]] = {name: [] for name in context.wanted}
     todo = [(index, member, _asked(settings, context, index)) for index, member in enumerate(members(settings))]
