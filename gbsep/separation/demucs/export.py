@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...atomic import write_whole
 from ...errors import BackendError
 from ...models.verify import trust
 from ...store.folders import cache_folder
@@ -31,8 +31,6 @@ def keep(network: Any, path: Path, threads: int) -> Export:
     Raises BackendError when OpenVINO would not compute in float32 or not the same, or the network gives no spectra as
     channels, and whatever OpenVINO and torch raise at a network they cannot export.
     """
-    import openvino
-
     with _exporting():
         there = demucs_openvino.kept(path)
         if there is not None:
@@ -48,11 +46,25 @@ def keep(network: Any, path: Path, threads: int) -> Export:
         )
         model = _export(network, length)
         _check(network, demucs_openvino.runner(demucs_openvino.compiled(model, threads), export), length)
-        openvino.save_model(model, path, compress_to_fp16=False)
-        write_whole(path.with_suffix(".json"), export.model_dump_json())
+        _write(model, export, path)
         for part in demucs_openvino.parts(path):
             trust(part)
         return export
+
+
+def _write(model: Any, export: Export, path: Path) -> None:
+    """Write the files of an export, each in one step: another process may be running what is there already."""
+    import openvino
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".gbsep-", dir=path.parent) as folder:
+        hidden = Path(folder) / path.name
+        openvino.save_model(model, hidden, compress_to_fp16=False)
+        hidden.with_suffix(".json").write_text(export.model_dump_json(), encoding="utf-8")
+        for source, target in reversed(
+            list(zip(demucs_openvino.parts(hidden), demucs_openvino.parts(path), strict=True))
+        ):
+            source.replace(target)
 
 
 @contextlib.contextmanager
