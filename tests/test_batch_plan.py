@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 import gbsep
@@ -95,3 +96,16 @@ def test_the_estimate_is_learned(album: Path, tmp_path: Path) -> None:
     ]
     history.learn(planned, outcomes)
     assert history.estimate(planned) == (pytest.approx(4 * 3.0), True)
+
+
+def test_a_snippet_teaches_no_more_than_what_it_takes_to_begin(tmp_path: Path) -> None:
+    """Of one frame the seconds per second of audio would say half a day for a song."""
+    for name, frames in (("snippet", 1), ("song", 44100 * 20)):
+        gbsep.write(tmp_path / f"{name}.wav", gbsep.Audio(np.full((1, frames), 0.1, np.float32), 44100))
+    snippet, song = (
+        batch.plan([tmp_path / f"{name}.wav"], ["exp002"], Options(tmp_path / "out")) for name in ("snippet", "song")
+    )
+    seconds = {"separate": 4.0, "process": 1.0}
+    history.learn(snippet, [gbsep.Outcome(snippet.plans[0].source, "exp002", "ok", seconds=seconds)])
+    assert history.estimate(snippet) == (pytest.approx(5.0), True)
+    assert history.estimate(song) == (pytest.approx(5.0 * 20 / history.LEAST_AUDIO_S), True)

@@ -33,6 +33,9 @@ Speeds = RootModel[dict[str, Annotated[float, Field(ge=0, le=1e6)]]]
 NEWEST_WEIGHT = 0.5
 MAX_ENTRIES = 500
 
+LEAST_AUDIO_S = 10.0
+"""What a shorter recording counts as: to load a network takes as long for a second of sound as for a song."""
+
 
 def estimate(batch: Batch) -> tuple[float, bool]:
     """Seconds that the batch will take, and whether all of it is known from earlier renders."""
@@ -57,7 +60,9 @@ def _costs(batch: Batch) -> tuple[dict[Path, float], bool]:
     def seconds(key: str, otherwise: float, plan: Plan) -> float:
         nonlocal learned
         learned &= key in known
-        return known.get(key, otherwise) * plan.reader.frames / plan.reader.sample_rate
+        return (
+            known[key] * _counted_s(plan) if key in known else otherwise * plan.reader.frames / plan.reader.sample_rate
+        )
 
     for plans in separations(plan for plan in batch.plans if plan.action == "render"):
         first = plans[0]
@@ -77,7 +82,7 @@ def learn(batch: Batch, outcomes: Iterable[Outcome]) -> None:
         if outcome.status != "ok":
             continue
         plan = plans[outcome.input, outcome.preset]
-        audio_s = plan.reader.frames / plan.reader.sample_rate
+        audio_s = _counted_s(plan)
         after_s = sum(outcome.seconds.values()) - outcome.seconds["separate"]
         factors = {_after(plan.preset.folder): after_s / audio_s}
         if not outcome.from_cache:
@@ -86,6 +91,10 @@ def learn(batch: Batch, outcomes: Iterable[Outcome]) -> None:
             known[key] = value + (1 - NEWEST_WEIGHT) * (known.pop(key, value) - value)
     with contextlib.suppress(OSError, FolderUnknown):
         write_whole(_path(), json.dumps(dict(list(known.items())[-MAX_ENTRIES:])))
+
+
+def _counted_s(plan: Plan) -> float:
+    return max(LEAST_AUDIO_S, plan.reader.frames / plan.reader.sample_rate)
 
 
 def _separation(plan: Plan, threads: int) -> str:
