@@ -242,6 +242,9 @@ def test_a_blind_test_hides_the_names_until_the_vote(opened: Tab, server: Server
 def test_a_knob_becomes_a_line_of_points_over_the_song(opened: Tab) -> None:
     page = opened.page
     page.select_option("#effect", "Gain")
+    page.fill("#presetname", "line")
+    page.evaluate("gbsep.studio.panels()")
+    assert page.input_value("#presetname") == "line"
     page.click("#add")
     page.click('.param:has([data-param="gain_db"]) .link')
     points = "gbsep.state.chains.bass[0].gain_db.points"

@@ -141,12 +141,14 @@ function findPlugins() {
 
 const pluginOf = (node) => state.plugins?.find((one) => one.name === node.name && (!node.format || node.format === one.format));
 
+const typed = { effect: "", name: "" };   // what stands in fields that are drawn anew
+
 function adder() {
   findPlugins();
-  const select = h("select", { id: "effect", "aria-label": t("addEffect") },
-    h("optgroup", { label: t("chain") }, Object.entries(state.effects).map(([name, spec]) => h("option", { value: name, title: spec.summary }, `${name} – ${spec.summary}`))),
+  const select = h("select", { id: "effect", "aria-label": t("addEffect"), onchange: (event) => { typed.effect = event.target.value; } },
+    h("optgroup", { label: t("chain") }, Object.entries(state.effects).map(([name, spec]) => h("option", { value: name, title: spec.summary, selected: name === typed.effect }, `${name} – ${spec.summary}`))),
     h("optgroup", { label: t("plugins") },
-      state.plugins?.map((one) => h("option", { value: `Plugin/${one.name}` }, `${one.name} – ${[one.vendor, one.format].filter(Boolean).join(", ")}`)),
+      state.plugins?.map((one) => h("option", { value: `Plugin/${one.name}`, selected: `Plugin/${one.name}` === typed.effect }, `${one.name} – ${[one.vendor, one.format].filter(Boolean).join(", ")}`)),
       !state.plugins?.length && h("option", { disabled: true }, t(state.plugins ? "noPlugins" : "working"))));
   return h("div.row", {}, select, h("button.plain", { type: "button", id: "add", onclick: () => {
     change((chain) => chain.push(fresh(/** @type {any} */ (select).value)));
@@ -356,12 +358,13 @@ function plain(index, name, value, inside) {
 }
 
 function saver() {
-  const name = h("input", { type: "text", id: "presetname", maxlength: "60", placeholder: t("name"), "aria-label": t("name"), value: "" });
+  const name = h("input", { type: "text", id: "presetname", maxlength: "60", placeholder: t("name"), "aria-label": t("name"), value: typed.name, oninput: (event) => { typed.name = event.target.value; } });
   const save = async (render) => {
     const wish = /** @type {any} */ (name).value.trim();
     try {
       const chains = Object.fromEntries(stemsOf(state.take).map((stem) => [stem, soundingChain(stem)]));
       const made = await post("/api/presets", { name: wish, base: state.take.base, chains });
+      typed.name = "";
       say(`${t("saved")} ${made.file}`);
       await studio.look();
       state.preset = made.name;
