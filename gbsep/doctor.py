@@ -19,6 +19,7 @@ from packaging.requirements import Requirement
 from .errors import BackendNotInstalled, GbsepError, WeightsMissing, unexpected
 from .models.catalogue import MODELS
 from .plugins import host
+from .preset.own import own_folder
 from .separation import compute, weights
 from .separation.compact import graph as compact_graph
 from .store import folders
@@ -26,6 +27,13 @@ from .store import stemcache as cache
 
 EXTRAS = ("fast", "av", "cluster")
 """Extras of gbsep that a user may want."""
+
+SPARED = {
+    "demucs": "for presets with Demucs",
+    "librosa": "for the studio's tempo and key",
+    "torch": "for Demucs, Open-Unmix and training",
+}
+"""Packages that a smaller installation leaves out, and what they are for."""
 
 LOW_SPACE_BYTES = 2 * 10**9
 """About what a ten-minute stereo song takes on its way through a Demucs preset."""
@@ -69,10 +77,12 @@ def _packages() -> Iterator[Check]:
             if not extra:
                 continue
         remedy = f"pip install 'gbsep[{extra}]'" if extra else f"pip install '{wanted.name}{wanted.specifier}'"
+        purpose = SPARED.get(wanted.name, "")
         try:
             found = importlib.metadata.version(wanted.name)
         except importlib.metadata.PackageNotFoundError:
-            yield Check(wanted.name, "missing" if extra else "problem", "not installed", remedy)
+            state = "missing" if extra or purpose else "problem"
+            yield Check(wanted.name, state, f"not installed{purpose and f'; {purpose}'}", remedy)
             continue
         if wanted.specifier.contains(found, prereleases=True):
             yield Check(wanted.name, "ok", found)
@@ -125,6 +135,7 @@ def _places() -> Iterator[Check]:
         ("cache", lambda: cache.locate().folder, "GBSEP_CACHE"),
         ("own models", folders.data_folder, "GBSEP_HOME"),
         ("state", folders.state_folder, "GBSEP_STATE"),
+        ("own presets", own_folder, "GBSEP_CONFIG"),
         ("temporary files", lambda: Path(tempfile.gettempdir()), "TMPDIR"),
         ("working folder", Path.cwd, ""),
     )

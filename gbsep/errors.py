@@ -7,6 +7,7 @@
       ParameterError(ValueError)            a parameter outside its range
       PresetError(path, json_path, reason)  a preset that says something gbsep does not understand
       OutputError(path, reason)             an output folder or file that may not be touched
+        StemMissing                         a folder of stems has not the one that is asked of it
       SmallFileError(path, reason)          a small file of JSON, YAML or text that cannot be read as that
       FolderUnknown                         the user has no home for one of gbsep's folders
       BackendError
@@ -90,6 +91,10 @@ class OutputError(GbsepError):
     def __init__(self, path: str | Path, reason: str):
         super().__init__(f"{path}: {reason}")
         self.path, self.reason = Path(path), reason
+
+
+class StemMissing(OutputError):
+    """A folder of stems has not the one that is asked of it."""
 
 
 class SmallFileError(GbsepError):

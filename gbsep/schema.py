@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
@@ -69,15 +69,18 @@ def first_problem(error: ValidationError, model: Any) -> tuple[str, str]:
     return all_problems(error, model)[0]
 
 
-def all_problems(error: ValidationError, model: Any) -> list[tuple[str, str]]:
-    """The JSON path and the reason of every problem, as `first_problem` gives them, each place once."""
+def all_problems(error: ValidationError, model: Any, hint: Callable[[str], str] | None = None) -> list[tuple[str, str]]:
+    """The JSON path and the reason of every problem, as `first_problem` gives them, each place once.
+
+    `hint` says of an unknown tag of a union what may be meant, in place of the nearest known one.
+    """
     found: dict[str, str] = {}
     for problem in _ordered(error.errors(include_url=False)):
-        found.setdefault(*_in_words(problem, model))
+        found.setdefault(*_in_words(problem, model, hint))
     return list(found.items())
 
 
-def _in_words(problem: ErrorDetails, model: Any) -> tuple[str, str]:
+def _in_words(problem: ErrorDetails, model: Any, hint: Callable[[str], str] | None) -> tuple[str, str]:
     path, fields = _follow(model, problem["loc"])
     context = problem.get("ctx", {})
     if problem["type"] == "extra_forbidden":
@@ -91,13 +94,27 @@ def _in_words(problem: ErrorDetails, model: Any) -> tuple[str, str]:
     if problem["type"] == "union_tag_invalid":
         known = [tag.strip(" '") for tag in context["expected_tags"].split(",")]
         key, tag = context["discriminator"].strip("'"), context["tag"]
-        return f"{path}.{key}", f"{shown(tag)} is unknown{nearest(tag, known)}"
+        return f"{path}.{key}", f"{shown(tag)} is unknown{hint(tag) if hint else nearest(tag, known)}"
+    if problem["type"] in _WANTED:
+        return path, f"must be {_WANTED[problem['type']]}, not {shown(problem['input'])}"
     path = path.removesuffix(".[key]")
     if context.get("pattern") == NAME:
         return path, f"{NAME_WORDS}, not {shown(problem['input'])}"
     if isinstance(context.get("error"), Misplaced):
         return path + context["error"].place, context["error"].reason
     return path, f"{problem['msg'][:1].lower()}{problem['msg'][1:]}, not {shown(problem['input'])}"
+
+
+_WANTED = {
+    "bool_type": "true or false",
+    "dict_type": "an object in { }",
+    "float_type": "a number",
+    "int_type": "a whole number",
+    "list_type": "a list in [ ]",
+    "model_type": "an object in { }",
+    "string_type": "text in quotes",
+}
+"""What a value must be, by pydantic's name of the problem."""
 
 
 def _ordered(problems: list[ErrorDetails]) -> list[ErrorDetails]:

@@ -49,6 +49,26 @@ def test_what_is_missing_or_too_old_is_told_with_the_remedy(monkeypatch: pytest.
     assert found["scipy"].detail == "1.0, where >=1.11 is needed"
 
 
+def test_a_smaller_installation_is_sound(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = importlib.metadata.version
+
+    def version(name: str) -> str:
+        if name in ("torch", "demucs", "librosa"):
+            raise importlib.metadata.PackageNotFoundError(name)
+        return real(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    found = states()
+    assert {found[name].state for name in ("torch", "demucs", "librosa")} == {"missing"}
+    assert found["torch"].detail == "not installed; for Demucs, Open-Unmix and training"
+    assert found["torch"].next_step.startswith("pip install 'torch")
+
+
+def test_the_folder_of_own_presets_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GBSEP_CONFIG", str(tmp_path))
+    assert states()["own presets"].detail.startswith(f"{tmp_path / 'presets'}, ")
+
+
 def test_a_runtime_that_does_not_load_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     assert states()["ONNX Runtime"].state == "ok"
     monkeypatch.setitem(sys.modules, "onnxruntime", None)

@@ -9,7 +9,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from gbsep.errors import ParameterError, PresetError
+from gbsep.errors import OutputError, ParameterError, PresetError, WeightsMissing
 from gbsep.preset.extends import MAX_DEPTH
 from gbsep.preset.load import load_preset
 from gbsep.preset.names import preset_names
@@ -161,6 +161,53 @@ def test_an_effect_is_set_by_its_name() -> None:
         load_preset("exp002", [("stems.bass.chain", [*chain, {"effect": "Gain"}]), ("stems.bass.chain.Gain.wet", 0)])
 
 
+@pytest.mark.parametrize(
+    ("key", "reason"),
+    [
+        ("stem.bass.chain.Gain.gain_db", "there is no 'stem'; did you mean 'stems'?"),
+        ("stems.bas.chain.Gain.gain_db", "there is no 'bas'; did you mean 'bass'?"),
+    ],
+)
+def test_a_misspelt_word_on_the_way_to_an_effect_is_told(key: str, reason: str) -> None:
+    with pytest.raises(PresetError) as caught:
+        load_preset("default", [(key, 8)])
+    assert caught.value.problems == ((key, reason),)
+
+
+def test_what_people_call_an_effect_is_answered_with_its_names_here() -> None:
+    chain = [{"effect": "EQ"}, {"effect": "limiter"}, {"effect": "Low cut"}, {"effect": "vocoder"}]
+    with pytest.raises(PresetError) as caught:
+        load_preset({"extends": "default", "name": "mine", "stems": {"bass": {"chain": chain}}})
+    assert [reason.partition("; ")[2] for _, reason in caught.value.problems] == [
+        "did you mean 'PeakFilter', 'LowShelfFilter' or 'HighShelfFilter'?",
+        "did you mean 'Limiter'?",
+        "did you mean 'HighpassFilter' or 'Butterworth'?",
+        "gbsep effects list has all names",
+    ]
+
+
+def test_a_wrong_model_hides_nothing_else() -> None:
+    stems: dict[str, Any] = {"bass": {"from": ["bas"]}, "guitar": {"form": ["guitar"]}, "lead": {}}
+    document = {"name": "mine", "separate": {"backend": "demucs", "model": "htdemucs_6"}, "stems": stems}
+    with pytest.raises(PresetError) as caught:
+        load_preset(document)
+    told = dict(caught.value.problems)
+    assert list(told) == ["stems.guitar.form", "stems.bass.from", "separate.model"]
+    assert told["stems.bass.from"] == "no source 'bas'; did you mean 'bass'?"
+    assert "did you mean 'htdemucs_6s'?" in told["separate.model"]
+    del stems["bass"], stems["guitar"]
+    with pytest.raises(WeightsMissing, match="htdemucs_6s"):
+        load_preset(document)
+
+
+def test_values_of_a_wrong_type_are_told_in_plain_words() -> None:
+    with pytest.raises(PresetError) as caught:
+        load_preset({"extends": "default", "name": "mine", "output": {"residual": "no"}, "title": 3, "swap": {}})
+    told = dict(caught.value.problems)
+    assert told["output.residual"] == "must be true or false, not 'no'"
+    assert told["title"] == "must be text in quotes, not 3"
+
+
 def test_the_schema_knows_what_loading_knows() -> None:
     validator = jsonschema.Draft202012Validator(preset_schema())
     good: list[dict[str, Any]] = [
@@ -191,7 +238,7 @@ def test_a_new_preset_is_used_at_once(own: Any, capsys: pytest.CaptureFixture[st
     assert load_preset("warm").document["stems"]["bass"]["chain"][0]["ratio"] == 4
     assert next(iter(listed_names()[0])) == "warm"
     for name, reason in (("warm", "presets edit warm"), ("exp002", "is shipped"), ("a/b", "no path")):
-        with pytest.raises(ParameterError, match=reason):
+        with pytest.raises((OutputError, ParameterError), match=reason):
             new_preset(name, "default")
     with pytest.raises(PresetError, match="did you mean"):
         new_preset("cold", "default", changes=[("stems.bass.chain", [{"effect": "Compresor"}])])

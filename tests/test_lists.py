@@ -57,6 +57,19 @@ def test_each_song_is_measured_against_its_own_and_all_together(
     assert "songs" not in capsys.readouterr().out
 
 
+def test_a_render_without_the_true_stems_does_not_hide_the_others(
+    songs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gbsep.render(songs / "one.wav", "minus_bass")
+    for more in ([], ["--notes"]):
+        assert exit_code("evaluate", "gbsep-out/one", "--reference", "true", *more) == 0
+        told = capsys.readouterr()
+        assert "exp002" in told.out
+        assert re.fullmatch(r"gbsep-out.one.minus_bass: has .*minus_bass.*; not measured\n", told.err)
+    assert exit_code("evaluate", "gbsep-out/one/minus_bass", "--reference", "true/one") == 2
+    assert "stems are paired by name" in capsys.readouterr().err
+
+
 def test_the_python_face_measures_and_diagnoses(songs: Path) -> None:
     scores = gbsep.evaluate(songs / "gbsep-out/one/exp002", songs / "true/one")
     assert scores["bass"].sdr is not None
@@ -86,9 +99,11 @@ def test_every_list_is_there_as_json(
     assert all(keys <= set(row) for row in rows)
 
 
-def test_the_doctor_says_theverdict_first() -> None:
+def test_the_doctor_says_the_verdict_first() -> None:
     fine, spare = Check("Python", "ok", "3.11"), Check("av", "missing", "not installed", "pip install av")
     broken = Check("disk", "problem", "full", "make room")
     assert verdict([fine]) == "All is well: gbsep can render."
     assert verdict([fine, spare]).endswith("not needed by the default preset: av.")
+    model = Check("umx", "missing", "weights not here", "gbsep models get umx")
+    assert verdict([fine, spare, model, model]).endswith("by the default preset: av, the weights of 2 models.")
     assert verdict([fine, spare, broken]) == "1 thing to mend first. disk: make room"

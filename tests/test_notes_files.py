@@ -197,6 +197,16 @@ def test_tablature_shows_every_fret() -> None:
     assert len({len(row) for row in rows}) == 1
 
 
+@pytest.mark.parametrize("columns", [40, 80, 100, 200])
+def test_tablature_fits_a_terminal(columns: int) -> None:
+    score = write_score(triplets(), even(97.0, 0.2))
+    whole, fitted = (tab.tab_bytes(score, "a song", width).decode().splitlines()[3:] for width in (0, columns))
+    assert max(map(len, fitted)) <= columns
+    for string in ("E1", "A1", "D2", "G2"):
+        drawn = ["".join(row.split("|", 1)[1] for row in rows if row.startswith(string)) for rows in (whole, fitted)]
+        assert drawn[0] == drawn[1]
+
+
 def test_tunings_follow_the_line() -> None:
     def lowest(pitch: int, **how: Any) -> tuple[int, ...]:
         return tuning_of([Note(0.0, 1.0, pitch)], **how)

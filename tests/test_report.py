@@ -378,11 +378,11 @@ def test_a_report_says_what_is_unreviewed_and_what_failed(
     review.save(tmp_path / "out/a", Review(status="accepted"))
     capsys.readouterr()
     assert exit_code("render", tmp_path / "in", *words) == 1
-    assert f"1 unreviewed; gbsep review {tmp_path / 'out'} opens them" in capsys.readouterr().out
+    assert f"1 unreviewed; gbsep review {tmp_path / 'out'} opens it" in capsys.readouterr().out
     assert json.loads((tmp_path / "out/batch.json").read_text())["unreviewed"] == ["b"]
     assert exit_code("report", tmp_path / "out") == 0
     told = capsys.readouterr().out
-    assert "1 of 2 unreviewed" in told
+    assert f"1 of 2 songs unreviewed; gbsep review {tmp_path / 'out'} opens it" in told
     assert "broken" in told
     assert exit_code("report", tmp_path / "out", "--json") == 0
     songs = {one["name"]: one for one in json.loads(capsys.readouterr().out)["songs"]}

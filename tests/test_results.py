@@ -112,6 +112,17 @@ def test_the_sum_names_few_songs_and_counts_many(capsys: pytest.CaptureFixture[s
     ]
 
 
+def test_a_batch_that_was_ended_at_once_names_no_page(capsys: pytest.CaptureFixture[str]) -> None:
+    results.print_summary([], ["u", "v"], 3.0, "out", 0)
+    assert capsys.readouterr().out == "2 songs, 2 renders: 0 done, 2 not done; 3 s\n"
+
+
+def test_a_folder_with_a_blank_is_quoted_as_it_is_typed(capsys: pytest.CaptureFixture[str]) -> None:
+    results.print_summary([outcome("s")], [], 3.0, "my stems", 1)
+    assert 'gbsep report "my stems" shows' in (told := capsys.readouterr().out)
+    assert 'gbsep review "my stems" opens it' in told
+
+
 def test_what_is_the_same_of_many_songs_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
     results.print_outcomes([outcome(f"s{n}", warnings=("it is mono",)) for n in range(5)], as_json=False)
     assert capsys.readouterr().err == "s0.wav: warning: it is mono (the same with 4 more)\n"

@@ -154,6 +154,15 @@ def say(text: str, err: bool = False) -> None:
     click.echo(printable(text), err=err)
 
 
+def typed(path: object) -> str:
+    """A path as people type it into a command, in any shell.
+
+    >>> typed("a song"), typed("song")
+    ('"a song"', 'song')
+    """
+    return f'"{path}"' if " " in str(path) else str(path)
+
+
 def print_json(value: Any, indent: int | None = None) -> None:
     """One JSON value on stdout, on a line of its own; in ASCII where stdout has not all letters."""
     click.echo(json.dumps(value, indent=indent, ensure_ascii=not streams.takes_any_letter()))

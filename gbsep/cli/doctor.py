@@ -35,7 +35,8 @@ def doctor(as_json: bool) -> int:
         for check in checks:
             print_json(asdict(check))
     else:
-        say(verdict(checks))
+        for line in verdict(checks).splitlines():
+            say(line)
         print_table(
             ("subject", "state", "found", "next step"),
             [(check.subject, check.state, check.detail, check.next_step) for check in checks],
@@ -46,9 +47,13 @@ def doctor(as_json: bool) -> int:
 def verdict(checks: Sequence[Check]) -> str:
     """All of it in a line or two."""
     problems = [check for check in checks if check.state == "problem"]
-    missing = [check.subject for check in checks if check.state == "missing"]
+    spared = [check for check in checks if check.state == "missing"]
+    models = [check.subject for check in spared if check.next_step == f"gbsep models get {check.subject}"]
+    missing = [check.subject for check in spared if check.subject not in models]
+    if models:
+        missing.append(f"the weights of {len(models)} model{'s' if len(models) > 1 else ''}")
     if problems:
         steps = "; ".join(f"{check.subject}: {check.next_step or check.detail}" for check in problems)
         return f"{len(problems)} thing{'s' if len(problems) > 1 else ''} to mend first. {steps}"
-    spare = f" Not here, and not needed by the default preset: {', '.join(missing)}." if missing else ""
+    spare = f"\nNot here, and not needed by the default preset: {', '.join(missing)}." if missing else ""
     return f"All is well: gbsep can render.{spare}"

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from .common import debug_option, print_json, print_table, say
 from .completion import complete_effects
 from .helping import group
+
+if TYPE_CHECKING:
+    from ..effects.table import EffectSpec
 
 
 @group()
@@ -40,20 +45,31 @@ def list_effects(as_json: bool) -> None:
 
 @effects.command("show")
 @click.argument("name", metavar="NAME", shell_complete=complete_effects)
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, and nothing else there.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object for each effect, and nothing else.")
 @debug_option
 def show_effect(name: str, as_json: bool) -> None:
     """An effect, its parameters with ranges, units and defaults, and how it stands in a preset.
 
     \b
     gbsep effects show Compressor
+    gbsep effects show EQ            those that people call so
     """
     from ..effects import guide
 
-    spec = guide.find(name)
-    if as_json:
-        print_json(guide.as_json(spec.name))
-        return
+    specs = guide.find(name)
+    for spec in specs:
+        if as_json:
+            print_json(guide.as_json(spec.name))
+        else:
+            _show(spec)
+            if len(specs) > 1:
+                say("")
+
+
+def _show(spec: EffectSpec) -> None:
+    """All that there is to know of one effect."""
+    from ..effects import guide
+
     say(f"{spec.name}: {spec.summary}")
     if not spec.streams:
         say("It holds the whole signal in memory.")

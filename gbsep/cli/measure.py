@@ -5,14 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median, quantiles
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from ..errors import OutputError, printable
+from ..errors import OutputError, StemMissing, printable
 from ..measure.figures import SCORES
 from .common import debug_option, print_json, print_table, say
 from .helping import command
@@ -20,6 +20,9 @@ from .helping import command
 if TYPE_CHECKING:
     from ..measure.diagnose import Finding
     from ..measure.evaluate import Score
+
+
+Figures = TypeVar("Figures")
 
 
 @command(short_help="Measure stems against the true ones.")
@@ -53,8 +56,7 @@ def evaluate(folder: Path, reference: Path, dry: bool, notes: bool, as_csv: bool
         return _evaluate_notes(folder, reference, dry, as_json)
     from ..shelf.measured import evaluate_folder, reference_of
 
-    places = _folders(folder)
-    scores = {name: evaluate_folder(place, reference_of(reference, place), dry) for name, place in places.items()}
+    scores = _of_each(folder, lambda place: evaluate_folder(place, reference_of(reference, place), dry))
     if as_json:
         found = {name: {stem: score.as_json() for stem, score in stems.items()} for name, stems in scores.items()}
         print_json(_alone(found))
@@ -75,8 +77,9 @@ def evaluate(folder: Path, reference: Path, dry: bool, notes: bool, as_csv: bool
 
 def _evaluate_notes(folder: Path, reference: Path, dry: bool, as_json: bool) -> int:
     from ..notes.folders import score_folder
+    from ..shelf.measured import reference_of
 
-    scores = {name: score_folder(place, reference, dry) for name, place in _folders(folder).items()}
+    scores = _of_each(folder, lambda place: score_folder(place, reference_of(reference, place), dry))
     if as_json:
         print_json(_alone({name: {"bass": score.as_json()} for name, score in scores.items()}))
         return 0
@@ -160,8 +163,13 @@ def log(outs: tuple[Path, ...], path: Path | None, language: str, reference: Pat
     if as_json:
         print_json({"log": str(path), "added": numbers, "files": [str(file) for file in written]})
     else:
-        say(f"{path}: {'Exp ' + ', '.join(numbers) + ' added' if numbers else 'nothing new'}")
+        say(f"{path}: {f'Exp {_range(numbers)} added' if numbers else 'nothing new'}")
     return 0
+
+
+def _range(numbers: Sequence[str]) -> str:
+    """Numbers that follow each other, which those of a log do."""
+    return numbers[0] if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
 
 
 def _folders(folder: Path) -> dict[str, Path]:
@@ -176,6 +184,22 @@ def _folders(folder: Path) -> dict[str, Path]:
             raise
         return below
     return {".": folder}
+
+
+def _of_each(folder: Path, measure: Callable[[Path], Figures]) -> dict[str, Figures]:
+    """The figures of each render in a folder; a render without the stems that they are of is told, and left out."""
+    found: dict[str, Figures] = {}
+    faults: dict[str, StemMissing] = {}
+    for name, place in _folders(folder).items():
+        try:
+            found[name] = measure(place)
+        except StemMissing as error:
+            faults[name] = error
+    for fault in faults.values():
+        if not found:
+            raise fault
+        say(f"{fault}; not measured", err=True)
+    return found
 
 
 def _alone(found: Mapping[str, Any]) -> Any:

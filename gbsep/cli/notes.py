@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -110,6 +112,7 @@ def notes(
     if keep and not os.path.isdir(source):
         raise ParameterError("keep", str(source), "the notes of a folder of stems: give the folder of a render")
     from ..notes import files
+    from ..notes.tab import tab_bytes
 
     with (
         progress_bar(source.name) as progress,
@@ -126,7 +129,8 @@ def notes(
         print_json(_as_json(sheet, heard.source))
         return 0
     if not written:
-        click.echo(files.WRITERS[".txt"](sheet).decode(), nl=False)
+        columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+        click.echo(tab_bytes(sheet.score(), sheet.title, columns).decode(), nl=False)
     for path in written:
         say(str(path))
     say(_summary(sheet), err=True)
@@ -285,4 +289,4 @@ def _summary(sheet: Sheet) -> str:
     low, high = (name_of(choose(note.midi for note in line.notes)) for choose in (min, max))
     tempo = f"{sheet.beats.bpm:.1f} bpm" if sheet.beats else "tempo not told (--tempo gives one)"
     unsure = sum(note.confidence < 0.6 for note in line.notes)
-    return f"{len(line.notes)} notes, {low} to {high}, {tempo}; {unsure} of them unsure"
+    return f"{len(line.notes)} notes, {low} to {high}, {tempo}; {unsure or 'none'} of them unsure"

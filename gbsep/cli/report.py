@@ -13,7 +13,7 @@ import click
 
 from ..errors import ParameterError
 from .batches import Choices, batch_options, choices_of, run_batch
-from .common import complain, debug_option, print_json, print_table, progress_bar, say
+from .common import complain, debug_option, print_json, print_table, progress_bar, say, typed
 from .helping import command
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ def _render_and_show(
         return 1
     done = [outcome.preset for outcome in outcomes if outcome.preset not in failed]
     songs = [replace(song, failures=failed) for song in collect(folder, reference, done)]
-    _show(page, path.stem, songs, embed_mb, choices.options.overwrite, choices.as_json)
+    _show(page, folder, path.stem, songs, embed_mb, choices.options.overwrite, choices.as_json)
     return 1 if failed else 0
 
 
@@ -193,11 +193,13 @@ def report(
     page = html or outs[0] / "report.html"
     check_free(page, overwrite)
     songs = [song for out in dict.fromkeys(outs) for song in collect(out, reference)]
-    _show(page, outs[0].resolve().name, songs, embed_mb, overwrite, as_json)
+    _show(page, outs[0], outs[0].resolve().name, songs, embed_mb, overwrite, as_json)
     return 0
 
 
-def _show(page: Path, title: str, songs: list[Song], embed_mb: float, overwrite: bool, as_json: bool) -> None:
+def _show(
+    page: Path, out: Path, title: str, songs: list[Song], embed_mb: float, overwrite: bool, as_json: bool
+) -> None:
     """Write the page, and print the figures that are on it and where it is."""
     from ..report import write_report
 
@@ -213,7 +215,7 @@ def _show(page: Path, title: str, songs: list[Song], embed_mb: float, overwrite:
         }
         print_json(told)
         return
-    _print_figures(songs)
+    _print_figures(out, songs)
     for path in written:
         say(f"{path} ({_megabytes(path):.1f} MB)")
 
@@ -231,8 +233,8 @@ def _as_json(song: Song) -> dict[str, Any]:
     return {"name": song.name, "status": song.decided.status, "renders": renders, "failures": dict(song.failures)}
 
 
-def _print_figures(songs: list[Song]) -> None:
-    """The figures of one song, or what has become of each of several."""
+def _print_figures(out: Path, songs: list[Song]) -> None:
+    """The figures of one song, or what has become of each of several, and how those of `out` are reviewed."""
     from ..measure.figures import COLUMNS
 
     if len(songs) > 1:
@@ -256,7 +258,8 @@ def _print_figures(songs: list[Song]) -> None:
         )
     status = {song.folder: song.decided.is_done for song in songs if song.renders}
     if left := sum(not done for done in status.values()):
-        click.echo(f"{left} of {len(status)} unreviewed; gbsep review opens them to decide")
+        how_many = f"{left} of {len(status)} songs " if len(status) > 1 else ""
+        say(f"{how_many}unreviewed; gbsep review {typed(out)} opens {'it' if left == 1 else 'them'}")
 
 
 def _figure(value: float | None) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .common import complain, figure, loudness, print_json, print_table, say
+from .common import complain, figure, loudness, print_json, print_table, say, typed
 
 if TYPE_CHECKING:
     from ..rendering import Outcome
@@ -81,7 +81,7 @@ def _print_song(outcomes: Sequence[Outcome]) -> None:
     _tell_alike(((note, one.input) for one in outcomes for note in one.notes if note != SILENT_RESIDUAL), err=False)
     if any(outcome.findings for outcome in outcomes):
         folder = next(outcome.folder for outcome in outcomes if outcome.findings)
-        say(f"gbsep diagnose {folder} says more of what was found")
+        say(f"gbsep diagnose {typed(folder)} says more of what was found")
 
 
 def _rows(outcome: Outcome) -> Iterator[tuple[str, ...]]:
@@ -161,9 +161,10 @@ def print_summary(
     for note, names in said.items():
         if note != SILENT_RESIDUAL:
             say(f"{_named(list(names), len(songs))}: {note}")
-    say(f"in {place}" + (f"; gbsep report {place} shows all of it" if "://" not in place else ""))
+    if counts["ok"] or counts["skipped"]:
+        say(f"in {place}" + (f"; gbsep report {typed(place)} shows all of it" if "://" not in place else ""))
     if unreviewed:
-        say(f"{unreviewed} unreviewed; gbsep review {place} opens them")
+        say(f"{unreviewed} unreviewed; gbsep review {typed(place)} opens {'it' if unreviewed == 1 else 'them'}")
 
 
 def _named(names: Sequence[str], of: int) -> str:

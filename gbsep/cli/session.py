@@ -11,6 +11,7 @@ import click
 from ..errors import GbsepError, OutputError
 from ..shelf.projects import FORMATS, SCOPES
 from .common import complain, debug_option, print_json, say
+from .completion import complete_presets
 from .helping import command
 
 if TYPE_CHECKING:
@@ -38,7 +39,12 @@ SCOPE = click.Choice(list(SCOPES))
     show_default=True,
     help="A project for each song, or one with all of them, one after the other.",
 )
-@click.option("--heard", metavar="PRESET", help="The preset that is heard, its folder's name. [default: as before]")
+@click.option(
+    "--heard",
+    metavar="PRESET",
+    shell_complete=complete_presets,
+    help="The preset that is heard, its folder's name. [default: as before]",
+)
 @click.option("--fader-gains", is_flag=True, help="Show restored gains on the faders; what is heard stays the same.")
 @click.option("--embed", is_flag=True, help="Put the audio into the .dawproject.")
 @click.option("--notes", is_flag=True, help="Write down the bass's notes, as a MIDI track beside it.")
@@ -98,9 +104,13 @@ def _keep_notes(out: Path) -> None:
 
 
 def _report(written: list[Written], quiet: bool) -> None:
+    warned: dict[str, list[str]] = {}
     for project in written:
         for warning in project.warnings:
-            say(f"{project.path}: warning: {warning}", err=True)
+            warned.setdefault(warning, []).append(str(project.path))
+    for warning, (first, *more) in warned.items():
+        say(f"{first}{f' and {len(more)} more' if more else ''}: warning: {warning}", err=True)
+    for project in written:
         if project.session:
             say(str(project.path), err=quiet)
 

@@ -6,10 +6,10 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from ..errors import ParameterError, nearest
+from ..errors import ParameterError
 from ..params import FINITE, Param
 from .plugin import ON_FAILURE
-from .table import EFFECTS, MIX_DB, WET, EffectSpec
+from .table import EFFECTS, MIX_DB, WET, EffectSpec, effect_hint, meant
 
 PARALLEL = EffectSpec(
     "Parallel",
@@ -46,18 +46,12 @@ GOOD: dict[str, dict[str, Any]] = {
 """Values to begin with, where the defaults are none."""
 
 
-COMMON = {"eq": "PeakFilter", "equalizer": "PeakFilter", "equaliser": "PeakFilter", "maximizer": "Limiter"}
-"""What people call effects that have another name here."""
-
-
-def find(name: str) -> EffectSpec:
-    """The effect of that name, in any case, or of a name that people give it. Raises ParameterError with the nearest
-    name when there is none."""
-    name = COMMON.get(name.casefold(), name)
-    alike = {known.casefold(): known for known in ALL}
-    if name.casefold() not in alike:
-        raise ParameterError("effect", name, f"no effect of that name{nearest(name, ALL)}")
-    return ALL[alike[name.casefold()]]
+def find(name: str) -> tuple[EffectSpec, ...]:
+    """The effect of that name, in any case, or those that people call so. Raises ParameterError when there is none."""
+    named = meant(name)
+    if not named:
+        raise ParameterError("effect", name, f"no effect of that name{effect_hint(name)}")
+    return tuple(ALL[known] for known in named)
 
 
 def example(name: str) -> dict[str, Any]:

@@ -36,7 +36,7 @@ from ..schema import Misplaced, StrictModel, all_problems
 from .automation import Automation, automation_schema, dump_automation, parse_automation
 from .nodes import Branch, Effect, Node, Parallel, count_effects
 from .plugin import ON_FAILURE, SETTING, Plugin
-from .table import EFFECTS, MIX_DB, WET
+from .table import EFFECTS, MIX_DB, WET, effect_hint
 
 MAX_NESTING = 16
 """Parallel within Parallel."""
@@ -60,7 +60,7 @@ def parse_chain(items: object, where: str = "chain", folder: Path | None = None)
     try:
         rows = adapter.validate_python(items, context=_Context(folder or Path()))
     except ValidationError as error:
-        (place, reason), *more = ((where + place, reason) for place, reason in all_problems(error, kind))
+        (place, reason), *more = ((where + place, reason) for place, reason in all_problems(error, kind, effect_hint))
         raise PresetError("", place, reason, more) from None
     nodes = tuple(row.node() for row in rows)
     if (effects := count_effects(nodes)) > MAX_EFFECTS:

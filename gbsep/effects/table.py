@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..arguments import checked
-from ..errors import ParameterError, nearest
+from ..errors import ParameterError, nearest, similar
 from ..params import Param
 
 
@@ -230,11 +230,58 @@ EFFECTS = {
 }
 
 
+NAMES = tuple(sorted((*EFFECTS, "Parallel", "Plugin")))
+"""Everything that a chain can hold."""
+
+_EQUALIZERS = ("PeakFilter", "LowShelfFilter", "HighShelfFilter")
+COMMON = {
+    **dict.fromkeys(("eq", "equalizer", "equaliser", "parametriceq"), _EQUALIZERS),
+    **dict.fromkeys(("bell", "peak", "notch"), ("PeakFilter",)),
+    **dict.fromkeys(("shelf", "tone"), _EQUALIZERS[1:]),
+    **dict.fromkeys(("highcut", "lpf"), ("LowpassFilter", "Butterworth")),
+    **dict.fromkeys(("lowcut", "hpf"), ("HighpassFilter", "Butterworth")),
+    "filter": ("LowpassFilter", "HighpassFilter", "Butterworth", "LadderFilter"),
+    **dict.fromkeys(("overdrive", "drive", "fuzz", "saturation"), ("Distortion",)),
+    **dict.fromkeys(("cabinet", "cab", "ir"), ("Convolution",)),
+    **dict.fromkeys(("volume", "level"), ("Gain",)),
+    **dict.fromkeys(("vst", "vst3", "au"), ("Plugin",)),
+    "sidechain": ("Ducker",),
+    "echo": ("Delay",),
+    "gate": ("NoiseGate",),
+    "maximizer": ("Limiter",),
+    "octaver": ("PitchShift",),
+}
+"""What people call effects that have another name here, in small letters without blanks."""
+
+
+def meant(name: str) -> tuple[str, ...]:
+    """The effect of that name in any case, or those that people call so; none where there is none.
+
+    >>> meant("compressor"), meant("Low Cut"), meant("nothing")
+    (('Compressor',), ('HighpassFilter', 'Butterworth'), ())
+    """
+    said = "".join(letter for letter in name.casefold() if letter not in " -_")
+    alike = tuple(known for known in NAMES if known.casefold() == said)
+    return alike or COMMON.get(said, ())
+
+
+def effect_hint(name: str) -> str:
+    """A hint for an effect that there is not: the likely ones, or where their names are.
+
+    >>> effect_hint("EQ")
+    "; did you mean 'PeakFilter', 'LowShelfFilter' or 'HighShelfFilter'?"
+    """
+    if likely := meant(name):
+        *more, last = map(repr, likely)
+        return f"; did you mean {', '.join(more)}{' or ' if more else ''}{last}?"
+    return similar(name, NAMES) or "; gbsep effects list has all names"
+
+
 @checked
 def spec_of(name: str) -> EffectSpec:
-    """The row of that name; ParameterError with the nearest name when there is none."""
+    """The row of that name; ParameterError with the likely names when there is none."""
     if name not in EFFECTS:
-        raise ParameterError("effect", name, f"no effect of that name{nearest(name, [*EFFECTS, 'Parallel', 'Plugin'])}")
+        raise ParameterError("effect", name, f"no effect of that name{effect_hint(name)}")
     return EFFECTS[name]
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..atomic import write_whole
-from ..errors import OutputError, ParameterError, SmallFileError, nearest
+from ..errors import OutputError, ParameterError, SmallFileError, similar
 from ..store import smallfiles
 from . import guitarpro, midi, musicxml, tab, table
 from .line import Beats, Line
@@ -50,7 +50,7 @@ def check_suffix(path: Path) -> None:
     """Raise ParameterError for a file of a kind that notes are not written to."""
     if path.suffix.lower() not in WRITERS:
         raise ParameterError(
-            "out", str(path), f"a file whose name ends in {', '.join(WRITERS)}{nearest(path.suffix, WRITERS)}"
+            "out", str(path), f"a file whose name ends in {', '.join(WRITERS)}{similar(path.suffix, WRITERS)}"
         )
 
 

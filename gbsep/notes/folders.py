@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from ..errors import OutputError
+from ..errors import StemMissing
 from ..shelf.record import Excerpt
 from ..shelf.stems import StemFolder, find_stems
 from ..stemnames import BASS
@@ -61,7 +61,7 @@ def _true_line(folder: Path, stem: str) -> Line:
 
 def _with_stem(found: StemFolder, stem: str) -> StemFolder:
     if stem not in found.files:
-        raise OutputError(found.path, f"has no {stem}; it has {', '.join(found.files)}: name one of them")
+        raise StemMissing(found.path, f"has no {stem}; it has {', '.join(found.files)}")
     return found
 
 

@@ -11,14 +11,17 @@ STRAIGHT, TRIPLETS = (0, 3, 6, 9), (0, 4, 8)
 MARKS = {"slurred": "h", "slid": "/"}
 
 
-def tab_bytes(score: Score, title: str) -> bytes:
-    """The text."""
+def tab_bytes(score: Score, title: str, columns: int = 0) -> bytes:
+    """The text: BARS_A_LINE bars in a line, or fewer where the lines would be longer than `columns`."""
     tempo = f"{score.beats.bpm:.1f} bpm" if score.is_told else "tempo not told: a beat is half a second"
-    begins = score.beats.second(0)
+    begins = round(score.beats.second(0), 2) + 0.0
     lines = [title, f"{tuning_name(score.tuning)}; {tempo}; the first bar begins at {begins:.2f} s", ""]
     width = max(len(name_of(pitch)) for pitch in score.tuning)
-    for first in range(0, len(score.bars), BARS_A_LINE):
-        bars = [_columns(bar, len(score.tuning)) for bar in score.bars[first : first + BARS_A_LINE]]
+    drawn = [_columns(bar, len(score.tuning)) for bar in score.bars]
+    widest = 1 + max((len(bar[0]) for bar in drawn), default=0)
+    in_a_line = max(1, min(BARS_A_LINE, (columns - width - 1) // widest)) if columns else BARS_A_LINE
+    for first in range(0, len(drawn), in_a_line):
+        bars = drawn[first : first + in_a_line]
         head = "".join(f" {first + number + 1:<{len(bar[0])}}" for number, bar in enumerate(bars))
         lines.append((" " * width + head).rstrip())
         for string in reversed(range(len(score.tuning))):

@@ -11,7 +11,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from ..effects.chain import Node, parse_chain
-from ..errors import GbsepError, PresetError, nearest
+from ..errors import GbsepError, PresetError, nearest, similar
+from ..models.catalogue import MODELS
 from ..schema import Model, all_problems
 from ..separation.backend import BACKENDS, BackendModule, backend_named
 from ..separation.settings import BackendSettings
@@ -39,15 +40,29 @@ def check_document(
 ) -> Checked:
     """The values of a whole document. `folders` are where the files of each stem's chain lie.
 
-    Raises PresetError with all problems that can be told.
+    Raises PresetError with all problems that can be told; where only the outputs of the separator cannot be told, what
+    it says of that, such as WeightsMissing.
     """
     problems: list[Problem] = []
     given = _document(document, problems)
     separate = document.get("separate")
-    separation = _separation(separate, models, problems) if isinstance(separate, Mapping) else None
+    separation, no_model = None, None
+    try:
+        separation = _separation(separate, models, problems) if isinstance(separate, Mapping) else None
+    except GbsepError as error:  # weights that are nowhere, a model of another backend
+        no_model = error
     chains = dict(_chains(document.get("stems"), folders, problems))
-    outputs = separation[-1] if separation else _outputs_all_the_same(separate, models)
-    problems += _problems_of_stems(_told(document, given), outputs)
+    told = _told(document, given)
+    if separation:
+        outputs: tuple[str, ...] | None = separation[-1]
+    else:
+        outputs = _likely_outputs(separate, told) if no_model else _outputs_all_the_same(separate, models)
+    problems += _problems_of_stems(told, outputs)
+    if no_model and not problems:
+        raise no_model
+    if no_model:
+        place = "separate.model" if "model" in document["separate"] else "separate"
+        problems.append((place, str(no_model)))
     if problems:
         (place, reason), *more = problems
         raise PresetError(label, place, reason, more)
@@ -100,6 +115,17 @@ def _outputs_all_the_same(separate: object, models: Path | None) -> tuple[str, .
         parsed = _validated(module.Settings, left, problems)
         return module.stem_names(parsed, models) if parsed else None
     return None
+
+
+def _likely_outputs(separate: Any, told: _Told) -> tuple[str, ...] | None:
+    """What a separator may give whose model is not here: the stems of the published ones, and any that is named and
+    not like one of these."""
+    published = {stem for row in MODELS.values() if row.backend == separate["backend"] for stem in row.stems}
+    if not published:
+        return None
+    sources = (source.removeprefix("-") for stem in told.stems.values() for source in stem.sources)
+    named = {*sources, *(name for pair in told.swap for name in pair if told.swap != "auto")} - {"mixture"}
+    return (*sorted(published), *sorted(name for name in named if not similar(name, published)))
 
 
 def _validated(model: type[Model], values: Mapping[str, Any], problems: list[Problem]) -> Model | None:

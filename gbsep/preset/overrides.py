@@ -46,15 +46,20 @@ def set_value(preset: str, document: dict[str, Any], key: str, value: Any) -> No
     if _STEP.sub("", key).strip("."):
         raise PresetError(preset, key, "is not a key path, such as stems.bass.chain.Compressor.ratio")
     place: Any = document
+    made = ""
     for position, step in enumerate(steps):
         last = position == len(steps) - 1
         if isinstance(place, list) and isinstance(step, str):
+            if made:
+                raise PresetError(preset, key, made)
             step = int(step) if step.isdigit() else _effect(preset, key, place, step)
         if isinstance(step, int):
             if not (isinstance(place, list) and step < len(place)):
                 raise PresetError(preset, key, f"there is no element [{step}]")
         elif not isinstance(place, dict):
             raise PresetError(preset, key, f"{step!r} is asked of something that is no object")
+        if not made and isinstance(step, str) and step not in place and step != "chain":
+            made = f"there is no {step!r}{nearest(step, place)}"
         if last:
             place[step] = value
         else:
@@ -71,7 +76,8 @@ def _effect(preset: str, key: str, chain: list[Any], name: str) -> int:
     if not named:
         known = sorted({str(node.get("effect")) for _, node in there})
         hint = nearest(name, known) if known else ": the chain is empty"
-        raise PresetError(preset, key, f"there is no {name!r} in it{hint}")
+        more = f"; gbsep presets new NAME --from {preset} makes a preset of your own with what you put there"
+        raise PresetError(preset, key, f"there is no {name!r} in it{hint}{'' if known else more}")
     return named[0]
 
 

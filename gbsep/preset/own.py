@@ -59,8 +59,8 @@ def own_folder() -> Path:
 def new_preset(name: str, base: str, title: str = "", changes: Iterable[tuple[str, Any]] = ()) -> Path:
     """Write a preset of one's own that extends `base`, with the chains of its stems to begin with; its file.
 
-    Raises ParameterError for a name that cannot be one or is taken, PresetError for a base or changes that are wrong,
-    OutputError.
+    Raises ParameterError for a name that cannot be one or is shipped, OutputError for one that is taken or cannot be
+    written, PresetError for a base or changes that are wrong.
     """
     if fault_of_name(name) or name.endswith(".json"):
         raise ParameterError(
@@ -68,10 +68,9 @@ def new_preset(name: str, base: str, title: str = "", changes: Iterable[tuple[st
         )
     if name in preset_names():
         path = find_preset(name)
-        how = (
-            f"gbsep presets edit {name} changes it" if is_own(path) else "it is shipped with gbsep; choose another name"
-        )
-        raise ParameterError("name", name, f"a name that is free: {path} is there; {how}")
+        if is_own(path):
+            raise OutputError(path, f"is there already; gbsep presets edit {name} changes it, or choose another name")
+        raise ParameterError("name", name, "a preset of this name is shipped with gbsep; choose another name")
     whole = load_preset(base).document
     stems = {stem: {"chain": row["chain"]} for stem, row in whole["stems"].items()}
     document: dict[str, Any] = {"extends": base, "title": title or f"{base}, changed", "stems": stems}

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..audio import Reader, mix
-from ..errors import AudioError, NotFinite, OutputError
+from ..errors import AudioError, NotFinite, StemMissing
 from ..io.read import open_reader
 from ..measure.diagnose import Finding, diagnose, finding
 from ..measure.evaluate import Score, evaluate
@@ -90,7 +90,7 @@ def evaluate_folder(estimates: str | Path, references: str | Path, dry: bool = F
         estimate = find_stems(estimates, dry)
     names = [name for name in truth.files if name in estimate.files]
     if not names:
-        raise OutputError(
+        raise StemMissing(
             estimate.path,
             f"has {', '.join(estimate.files)}; {truth.path} has {', '.join(truth.files)}: stems are paired by name",
         )
