@@ -249,6 +249,20 @@ def test_a_pitch_below_the_neck_has_no_place() -> None:
     assert fingered([[20], [28]], (28, 33, 38, 43))[0] == (None,)
 
 
+def test_strings_without_octaves_are_the_nearest_usual_ones() -> None:
+    assert tuning_of([], wanted="E A D G") == (28, 33, 38, 43)
+    assert tuning_of([], wanted="C G C F") == (24, 31, 36, 41)
+    assert tuning_of([], wanted="b e a d g") == (23, 28, 33, 38, 43)
+    assert tuning_of([], "guitar", wanted="D A D G A D") == (38, 45, 50, 55, 57, 62)
+    with pytest.raises(ParameterError, match="5, as many as the tuning has"):
+        tuning_of([], strings=4, wanted="B0 E1 A1 D2 G2")
+
+
+def test_no_tablature_begins_at_less_than_nothing() -> None:
+    beats = Beats(((-0.002, 0.0), (1.998, 4.0)))
+    assert "begins at 0.00 s" in files.WRITERS[".txt"](files.Sheet(SONG, beats=beats)).decode()
+
+
 def test_corrections_are_kept(tmp_path: Path) -> None:
     path = tmp_path / "bass.csv"
     files.write(path, files.Sheet(SONG))
@@ -290,7 +304,8 @@ def test_the_command_writes_what_is_asked_for(tmp_path: Path) -> None:
     assert audio.channels == 2
     assert audio.seconds == pytest.approx(read(stem).seconds)
     with pytest.raises(OutputError, match="overwrite"):
-        run(stem, "--play", played)
+        run(stem, "--play", played, "--out", tmp_path / "none.csv")
+    assert not (tmp_path / "none.csv").exists()
 
 
 def test_corrected_notes_are_taken_as_they_stand(tmp_path: Path) -> None:

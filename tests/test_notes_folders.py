@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from gbsep.notes import files
 from gbsep.notes.compare import compare
 from gbsep.notes.folders import keep, score_folder
 from gbsep.notes.line import Line
+from gbsep.report import collect
 
 from .test_notes import line_of, sound_of
 
@@ -88,6 +91,24 @@ def test_the_command_measures_notes(out: Path, stems: Path) -> None:
     assert "F1" in run("evaluate", out / "bass" / "exp002", "--reference", stems, "--notes").stdout
 
 
+def test_each_song_is_measured_against_its_own_notes(out: Path, tmp_path: Path) -> None:
+    truth = tmp_path / "true"
+    (truth / "bass").mkdir(parents=True)
+    (truth / "bass/bass.wav").write_bytes((out / "bass/exp002/bass.wav").read_bytes())
+    (truth / "bass/notes.csv").write_text("part,onset_s,duration_s,midi\nbass,0.5,0.3,99\n")
+    shutil.copytree(out, tmp_path / "out")
+    shutil.copytree(tmp_path / "out/bass", tmp_path / "out/other")
+    shutil.copytree(truth / "bass", truth / "other")
+    (truth / "other/notes.csv").unlink()
+    listed = run("evaluate", tmp_path / "out", "--reference", truth, "--notes", "--csv").stdout.splitlines()
+    rows = {row["render"]: row for row in csv.DictReader(listed)}
+    assert (rows["bass/exp002"]["true"], rows["bass/exp002"]["f1"]) == ("1", "0.0000")
+    assert rows["other/exp002"]["f1"] == "1.0000"
+    assert "2 songs, exp002" in run("evaluate", tmp_path / "out", "--reference", truth, "--notes").stdout
+    figures = {song.name: song.renders[0].figures["bass"]["note_f1"] for song in collect(tmp_path / "out", truth)}
+    assert figures == {"bass": 0.0, "other": 100.0}
+
+
 def test_notes_are_kept_and_corrections_with_them(stems: Path, tmp_path: Path) -> None:
     (tmp_path / "bass.wav").write_bytes((stems / "bass.wav").read_bytes())
     path = keep(tmp_path)
@@ -95,10 +116,22 @@ def test_notes_are_kept_and_corrections_with_them(stems: Path, tmp_path: Path) -
     path.write_text("onset_s,end_s,midi\n0,1,30\n")
     assert keep(tmp_path) == path
     assert len(files.read(path).notes) == 1
-    with pytest.raises(OutputError, match="overwrite"):
-        run("notes", tmp_path, "--keep")
+    told = run("notes", tmp_path, "--keep", "--out", tmp_path / "line.mid", "--json")
+    assert [note["midi"] for note in json.loads(told.stdout)["notes"]] == [30]
+    assert [note.midi for note in files.read(tmp_path / "line.mid").notes] == [30]
+    assert path.read_text() == "onset_s,end_s,midi\n0,1,30\n"
     keep(tmp_path, overwrite=True)
     assert len(files.read(path).notes) > 5
+    path.write_text("onset_s,end_s,midi\n0,1,30\n")
+    run("notes", tmp_path, "--keep", "--overwrite")
+    assert len(files.read(path).notes) > 5
+
+
+def test_a_folder_of_renders_is_no_render(out: Path) -> None:
+    with pytest.raises(OutputError, match="bass/exp002; give one of these"):
+        run("notes", out)
+    with pytest.raises(OutputError, match="no such folder"):
+        keep(out / "nothing")
 
 
 @pytest.fixture(scope="module")

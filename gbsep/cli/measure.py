@@ -20,6 +20,10 @@ from .helping import command
 if TYPE_CHECKING:
     from ..measure.diagnose import Finding
     from ..measure.evaluate import Score
+    from ..notes.compare import NoteScore
+
+NOTE_SCORES = ("precision", "recall", "f1", "f1_with_offsets", "true", "told")
+"""Figures of how well notes are told, in the order of their columns."""
 
 
 Figures = TypeVar("Figures")
@@ -43,7 +47,8 @@ def evaluate(folder: Path, reference: Path, dry: bool, notes: bool, as_csv: bool
     of DIR is guitar.*, or the sum of guitar1.*, guitar2.* and so on; two guitars
     are measured against these. In dB: SDR of the track, its median over seconds
     (BSS Eval v4), SDR at the best gain (SI-SDR), and bleed: the lower the better.
-    With --notes: how many of the bass's notes are told, by DIR's bass.notes.csv or notes.csv, or its sound.
+    With --notes: how many of the bass's notes are told, by DIR's bass.notes.csv
+    or notes.csv, or its sound.
 
     \b
     gbsep evaluate gbsep-out/song/exp002 --reference stems/
@@ -53,7 +58,7 @@ def evaluate(folder: Path, reference: Path, dry: bool, notes: bool, as_csv: bool
     gbsep evaluate other-stems/ --reference stems/ --json
     """
     if notes:
-        return _evaluate_notes(folder, reference, dry, as_json)
+        return _evaluate_notes(folder, reference, dry, as_csv, as_json)
     from ..shelf.measured import evaluate_folder, reference_of
 
     scores = _of_each(folder, lambda place: evaluate_folder(place, reference_of(reference, place), dry))
@@ -75,7 +80,7 @@ def evaluate(folder: Path, reference: Path, dry: bool, notes: bool, as_csv: bool
     return 0
 
 
-def _evaluate_notes(folder: Path, reference: Path, dry: bool, as_json: bool) -> int:
+def _evaluate_notes(folder: Path, reference: Path, dry: bool, as_csv: bool, as_json: bool) -> int:
     from ..notes.folders import score_folder
     from ..shelf.measured import reference_of
 
@@ -83,15 +88,18 @@ def _evaluate_notes(folder: Path, reference: Path, dry: bool, as_json: bool) -> 
     if as_json:
         print_json(_alone({name: {"bass": score.as_json()} for name, score in scores.items()}))
         return 0
+    if as_csv:
+        _print_csv(folder, {name: {"bass": score} for name, score in scores.items()}, NOTE_SCORES)
+        return 0
     rows = [
         (
             _label(name),
-            *(f"{part:.3f}" for part in (score.precision, score.recall, score.f1, score.f1_with_offsets)),
+            *(f"{getattr(score, figure):.3f}" for figure in NOTE_SCORES[:4]),
             f"{score.told} of {score.true}",
         )
         for name, score in scores.items()
     ]
-    print_table(("", "Precision", "Recall", "F1", "F1 with ends", "Notes"), rows)
+    print_table(("", "Precision", "Recall", "F1", "F1 with ends", "Notes"), [*rows, *_note_totals(scores)])
     return 0
 
 
@@ -230,25 +238,37 @@ def _totals(scores: Mapping[str, Mapping[str, Score]]) -> Iterator[tuple[str, ..
             yield (f"{len(of_songs)} songs, {preset}", stem, *columns)
 
 
-def _spread(values: Sequence[float | None]) -> str:
+def _spread(values: Sequence[float | None], digits: int = 2) -> str:
     """The median, and the quartiles in parentheses."""
     known = [value for value in values if value is not None]
     if not known:
         return "-"
     lower, upper = quantiles(known, n=4, method="inclusive")[::2] if len(known) > 1 else (known[0], known[0])
-    return f"{median(known):.2f} ({lower:.2f} to {upper:.2f})"
+    return f"{median(known):.{digits}f} ({lower:.{digits}f} to {upper:.{digits}f})"
 
 
-def _print_csv(folder: Path, scores: Mapping[str, Mapping[str, Score]]) -> None:
+def _note_totals(scores: Mapping[str, NoteScore]) -> Iterator[tuple[str, ...]]:
+    """Rows with the medians and quartiles over the songs of each preset, and how many notes they have in all."""
+    figures: dict[str, list[NoteScore]] = {}
+    for name, score in scores.items():
+        figures.setdefault(name.rpartition("/")[2], []).append(score)
+    for preset, of_songs in figures.items():
+        if len(of_songs) > 1:
+            columns = (_spread([getattr(score, figure) for score in of_songs], 3) for figure in NOTE_SCORES[:4])
+            told, true = (sum(getattr(score, what) for score in of_songs) for what in ("told", "true"))
+            yield (f"{len(of_songs)} songs, {preset}", *columns, f"{told} of {true}")
+
+
+def _print_csv(folder: Path, scores: Mapping[str, Mapping[str, Any]], figures: Sequence[str] = tuple(SCORES)) -> None:
     """A row for each stem of a render; a figure that there is none of is left empty."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(("render", "stem", *SCORES))
+    table.writerow(("render", "stem", *figures))
     for name, stems in scores.items():
         for stem, score in stems.items():
-            row = (getattr(score, column) for column in SCORES)
-            figures = ("" if value is None else f"{value:.4f}" for value in row)
-            table.writerow((printable(folder.name if name == "." else name), stem, *figures))
+            row = (getattr(score, column) for column in figures)
+            shown = ("" if value is None else f"{value:.4f}" if isinstance(value, float) else value for value in row)
+            table.writerow((printable(folder.name if name == "." else name), stem, *shown))
     click.echo(text.getvalue(), nl=False)
 
 

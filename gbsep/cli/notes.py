@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import GbsepError, OutputError, ParameterError
+from ..errors import GbsepError, OutputError, ParameterError, StemMissing
 from .common import debug_option, print_json, progress_bar, say
 from .helping import command
 
@@ -29,7 +29,7 @@ BLEED_DB = -30.0
 
 @dataclass(frozen=True)
 class Heard:
-    """A line, where it is from, and the sound it was heard in, where there is one."""
+    """A line, where it is from, and the sound it was heard in or belongs to, where there is one."""
 
     line: Line
     source: Path
@@ -38,13 +38,15 @@ class Heard:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the user gave: a source, what it is taken for, and whose notes are wanted of it."""
+    """What the user gave: a source, what it is taken for, and whose notes are wanted of it; `afresh` takes none that a
+    folder keeps."""
 
     source: Path
     stem: str
     taken_as: str
     preset: str
     anyway: bool
+    afresh: bool = False
 
 
 @command(short_help="Write down the notes that a bass plays.")
@@ -97,9 +99,10 @@ def notes(
 
     STEM is an audio file with the stem's name in its own, such as bass.wav; any
     other file is a SONG and is separated first. FOLDER is a render, or any folder
-    of stems. NOTES is a .csv or .mid made here, perhaps corrected by hand, and is
-    taken as it stands. Without --out the tablature is shown. A file that holds
-    other notes is replaced with --overwrite alone.
+    of stems; the notes that it keeps count, and --keep --overwrite hears them anew.
+    NOTES is a .csv or .mid made here, perhaps corrected by hand, and is taken as it
+    stands. Without --out the tablature is shown. A file that holds other notes is
+    replaced with --overwrite alone.
 
     \b
     gbsep notes bass.wav                          tablature in the terminal
@@ -108,7 +111,7 @@ def notes(
     gbsep notes bass.wav -o bass.csv              correct it by hand, then
     gbsep notes bass.csv -o bass.musicxml --tempo 96
     """
-    _check_outs(out, play)
+    _check_outs(out, play, overwrite)
     if keep and not os.path.isdir(source):
         raise ParameterError("keep", str(source), "the notes of a folder of stems: give the folder of a render")
     from ..notes import files
@@ -116,14 +119,16 @@ def notes(
 
     with (
         progress_bar(source.name) as progress,
-        _heard(Wanted(source, stem, taken_as, preset, anyway), progress) as heard,
+        _heard(Wanted(source, stem, taken_as, preset, anyway, keep and overwrite), progress) as heard,
     ):
         sheet = _sheet(heard, stem, **known)
         written = [*_write(sheet, out, overwrite)]
-        if keep:
+        if keep and heard.source.suffix in files.READ:
+            written.append(heard.source)
+        elif keep:
             written += _write(sheet, files.kept_place(source, stem), overwrite)
         if play is not None:
-            _play(play, heard, overwrite)
+            _play(play, heard)
             written.append(play)
     if as_json:
         print_json(_as_json(sheet, heard.source))
@@ -137,13 +142,16 @@ def notes(
     return 0
 
 
-def _check_outs(out: Path | None, play: Path | None) -> None:
+def _check_outs(out: Path | None, play: Path | None, overwrite: bool) -> None:
+    """Refuse what cannot be written before anything is heard."""
     from ..notes import files
 
     if out is not None:
         files.check_suffix(out)
     if play is not None and play.suffix.lower() != ".wav":
         raise ParameterError("play", str(play), "a file whose name ends in .wav")
+    if play is not None and os.path.lexists(play) and not overwrite:
+        raise OutputError(play, "is there already; choose another name, or give --overwrite")
 
 
 def _sheet(heard: Heard, stem: str, tempo: float | None, strings: int | None, tuning: str | None) -> Sheet:
@@ -169,8 +177,8 @@ def _heard(wanted: Wanted, progress: Any) -> Iterator[Heard]:
     """The line of whatever the source is."""
     from ..io.read import open_reader
     from ..notes import files
+    from ..notes.folders import with_stem
     from ..notes.hear import hear
-    from ..shelf.stems import find_stems
 
     source, stem, anyway = wanted.source, wanted.stem, wanted.anyway
 
@@ -178,11 +186,15 @@ def _heard(wanted: Wanted, progress: Any) -> Iterator[Heard]:
         progress("listening", fraction)
 
     if os.path.isdir(source):
-        found = find_stems(source, dry=True)
-        if stem not in found.files:
-            raise OutputError(source, f"has no {stem}; it has {', '.join(found.files)}: name one with --stem")
-        sound = found.open(stem)
-        yield Heard(hear(sound, stem, anyway=anyway, progress=follow), found.files[stem][0], sound)
+        try:
+            found = with_stem(source, stem)
+        except StemMissing as error:
+            raise OutputError(source, f"{error.reason}: name one with --stem, or one file of a song") from None
+        sound, kept = found.open(stem), None if wanted.afresh else files.kept_beside(source, stem)
+        if kept is not None:
+            yield Heard(files.read(kept, stem), kept, sound)
+        else:
+            yield Heard(hear(sound, stem, anyway=anyway, progress=follow), found.files[stem][0], sound)
     elif source.suffix.lower() in files.READ:
         yield Heard(files.read(source, stem), source)
     elif wanted.taken_as == "stem" or (wanted.taken_as == "auto" and stem in source.stem.lower()):
@@ -224,13 +236,11 @@ def _rms(reader: Reader) -> float:
     return math.sqrt(power / max(1, reader.frames))
 
 
-def _play(path: Path, heard: Heard, overwrite: bool) -> None:
+def _play(path: Path, heard: Heard) -> None:
     from ..io.formats import OutputFormat
     from ..io.write import open_writer
     from ..notes import play
 
-    if os.path.lexists(path) and not overwrite:
-        raise OutputError(path, "is there already; choose another name, or give --overwrite")
     sound = heard.sound
     if sound is None:
         blocks, rate, channels = play.played(heard.line), play.SAMPLE_RATE, 1

@@ -127,6 +127,7 @@ def _render_and_show(
     from ..preset.load import load_preset
     from ..report import collect
     from ..report.page import check_free
+    from ..shelf.measured import reference_of
     from ..shelf.stems import find_stems
 
     if not choices.presets:
@@ -137,8 +138,6 @@ def _render_and_show(
         )
     if choices.destination:
         raise ParameterError("out", choices.destination, "a folder of this machine, where the page can be opened")
-    if reference:
-        find_stems(reference)
     presets = [
         load_preset(preset, (*choices.overrides, *overrides), models=choices.options.models, **choices.changes)
         for preset in dict.fromkeys(choices.presets)
@@ -150,6 +149,8 @@ def _render_and_show(
     if planned.refused:
         return 2
     folder = planned.plans[0].folder.parent
+    if reference:
+        find_stems(reference_of(reference, planned.plans[0].folder))
     page = html if isinstance(html, Path) else folder / html
     check_free(page, choices.options.overwrite)
     outcomes, interrupted = run_batch(planned, choices)

@@ -24,7 +24,7 @@ KEPT = 40
 
 STANDARD = {"bass": (28, 33, 38, 43), "guitar": (40, 45, 50, 55, 59, 64)}
 LOW_B = 23
-_WORD = re.compile(r"([A-Ga-g])([#b]?)(-?\d)")
+_WORD = re.compile(r"([A-Ga-g])([#b]?)(-?\d)?")
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ def tuning_of(
     """Pitches of the open strings, the lowest first: as `wanted` says, or else standard, a string or a tone lower where
     the line goes lower.
 
-    `wanted` is names of pitches, such as `D1 A1 D2 G2`, or `standard`, `drop D`, `drop C`, or so many semitones down,
-    such as `-2`. Raises ParameterError for what is no tuning.
+    `wanted` is names of pitches, such as `D1 A1 D2 G2`, or `D A D G` for those nearest to the usual, or
+    `standard`, `drop D`, `drop C`, or so many semitones down, such as `-2`. Raises ParameterError for what is no tuning.
 
     >>> tuning_of([Note(0.0, 1.0, 26)])
     (26, 33, 38, 43)
@@ -57,7 +57,10 @@ def tuning_of(
     elif strings not in (None, len(usual)):
         raise ParameterError("strings", strings, f"{len(usual)} or {len(usual) + 1}")
     if wanted is not None:
-        return _named(wanted, usual)
+        tuning = _named(wanted, usual)
+        if strings not in (None, len(tuning)):
+            raise ParameterError("strings", strings, f"{len(tuning)}, as many as the tuning has, or leave it out")
+        return tuning
     lowest = min((note.midi for note in notes), default=usual[0])
     if lowest >= usual[0]:
         return usual
@@ -84,12 +87,23 @@ def _named(wanted: str, usual: tuple[int, ...]) -> tuple[int, ...]:
     names = re.split(r"[\s,]+", wanted.strip())
     found = [_WORD.fullmatch(name) for name in names]
     if len(names) < 3 or len(names) > 10 or not all(found):
-        allowed = 'names of the open strings from the lowest, such as "D1 A1 D2 G2", or standard, "drop D", -2'
+        allowed = (
+            'names of the open strings from the lowest, such as "D1 A1 D2 G2" or "D A D G", or standard, "drop D", -2'
+        )
         raise ParameterError("tuning", wanted, allowed)
-    pitches = [_class(one[1] + one[2]) + 12 * (int(one[3]) + 1) for one in found if one]
+    if len(names) == len(usual) + 1:
+        usual = (usual[0] - 5, *usual)
+    near = [*usual, *(usual[-1] for _ in names)]
+    pitches = [_pitch(one, nearest) for one, nearest in zip(found, near, strict=False) if one]
     if pitches != sorted(pitches) or pitches[0] < 0:
         raise ParameterError("tuning", wanted, "its strings from the lowest to the highest")
     return tuple(pitches)
+
+
+def _pitch(name: re.Match[str], nearest: int) -> int:
+    """The pitch of a string; of a name without an octave the one nearest to `nearest`."""
+    within = _class(name[1] + name[2])
+    return within + 12 * ((int(name[3]) + 1) if name[3] else round((nearest - within) / 12))
 
 
 def _class(name: str) -> int:

@@ -6,12 +6,13 @@ file, and then it is what counts.
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
-from ..errors import StemMissing
+from ..errors import OutputError, StemMissing
 from ..shelf.record import Excerpt
-from ..shelf.stems import StemFolder, find_stems
+from ..shelf.stems import StemFolder, find_stems, renders_in
 from ..stemnames import BASS
 from ..store import smallfiles
 from . import files
@@ -19,6 +20,8 @@ from .compare import NoteScore, compare
 from .hear import hear
 from .line import Line
 
+MAX_NAMED = 4
+"""Renders that a message names."""
 TRUE_NOTES = "notes.csv"
 """True notes of several parts, of which `part` names the stem."""
 
@@ -32,7 +35,7 @@ def keep(folder: str | Path, stem: str = BASS, overwrite: bool = False) -> Path:
     kept = files.kept_beside(folder, stem)
     if kept is not None and not overwrite:
         return kept
-    found = _with_stem(find_stems(folder, dry=True), stem)
+    found = with_stem(folder, stem)
     path = files.kept_place(folder, stem)
     files.write(path, files.Sheet(hear(found.open(stem), stem), stem), overwrite=True)
     return path
@@ -44,7 +47,7 @@ def score_folder(estimates: str | Path, references: str | Path, dry: bool = Fals
     The true notes are `<stem>.notes.csv` or `notes.csv` beside the true stem, or else what is heard in that stem. An
     excerpt that gbsep rendered is compared with that part of them. Raises OutputError for a folder without the stem.
     """
-    estimate, truth = _with_stem(find_stems(estimates, dry), stem), Path(references)
+    estimate, truth = with_stem(estimates, stem, dry), Path(references)
     excerpt = estimate.excerpt
     true_line = _part_of(_true_line(truth, stem), excerpt)
     return compare(true_line, hear(estimate.open(stem), stem, anyway=True))
@@ -56,12 +59,24 @@ def _true_line(folder: Path, stem: str) -> Line:
         kept = folder / TRUE_NOTES
     if kept is not None:
         return files.read(kept, stem)
-    return hear(_with_stem(find_stems(folder), stem).open(stem), stem, anyway=True)
+    return hear(with_stem(folder, stem, dry=False).open(stem), stem, anyway=True)
 
 
-def _with_stem(found: StemFolder, stem: str) -> StemFolder:
+def with_stem(folder: str | Path, stem: str, dry: bool = True) -> StemFolder:
+    """The stems of a folder that has this one, before their effects where there are such.
+
+    Raises OutputError for any other folder; for one of several renders it names them.
+    """
+    try:
+        found = find_stems(folder, dry)
+    except OutputError:
+        below = renders_in(folder) if os.path.isdir(folder) else {}
+        if not below:
+            raise
+        some = ", ".join([*below][:MAX_NAMED]) + (", ..." if len(below) > MAX_NAMED else "")
+        raise OutputError(folder, f"is not a render but holds some: {some}; give one of these folders") from None
     if stem not in found.files:
-        raise StemMissing(found.path, f"has no {stem}; it has {', '.join(found.files)}")
+        raise StemMissing(folder, f"has no {stem}; it has {', '.join(found.files)}")
     return found
 
 

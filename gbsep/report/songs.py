@@ -25,7 +25,7 @@ from ..notes import files as note_files
 from ..notes.folders import score_folder
 from ..notes.line import Note as WrittenNote
 from ..shelf import batch, record, review
-from ..shelf.measured import evaluate_folder
+from ..shelf.measured import evaluate_folder, reference_of
 from ..shelf.record import FindingRow, Record
 from ..shelf.stems import StemFolder, find_stems, renders_in
 from ..stemnames import BASS
@@ -133,8 +133,9 @@ class Song:
 def collect(out: Path, references: Path | None = None, presets: Sequence[str] = ()) -> list[Song]:
     """The songs below an output folder, or a folder of one song or one render.
 
-    `references` is a folder of true stems, for scores and for listening. `presets` are the folder names of the renders
-    to show, in this order; without it all are shown. Raises OutputError when there are none.
+    `references` is a folder of true stems, for scores and for listening, or of such folders called as the songs.
+    `presets` are the folder names of the renders to show, in this order; without it all are shown. Raises OutputError
+    when there are none.
     """
     found = renders_in(out) if os.path.isdir(out) else {}
     groups: dict[tuple[Any, ...], list[StemFolder]] = {}
@@ -156,7 +157,7 @@ def collect(out: Path, references: Path | None = None, presets: Sequence[str] = 
                 name if alone else f"{name}, {_seconds(start_s, duration_s)}",
                 parent,
                 sorted(renders, key=lambda render: order.get(render.path.name, 0)),
-                references,
+                reference_of(references, renders[0].path) if references else None,
                 {preset: why for preset, why in failures.pop(name, {}).items() if not (parent / preset).exists()},
             )
         )
