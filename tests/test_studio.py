@@ -19,6 +19,7 @@ import soundfile
 
 import gbsep
 from gbsep.audio import Audio
+from gbsep.errors import OutputError
 from gbsep.plugins.scan import PluginInfo
 from gbsep.plugins.worker.parameters import PluginParameter
 from gbsep.shelf import record
@@ -253,6 +254,19 @@ def test_what_was_not_done_is_done_the_next_time(tmp_path: Path, monkeypatch: py
             thread.join()
     assert record.read(tmp_path / "gbsep-out/long/exp003") is not None
     assert not list((tmp_path / "gbsep-out/.studio/first").glob("*/*"))
+
+
+def test_one_folder_is_open_in_one_studio(tmp_path: Path) -> None:
+    first = Server(tmp_path / "songs")
+    (tmp_path / "link").symlink_to(tmp_path / "songs")
+    for same in ("songs", "link"):
+        with pytest.raises(OutputError, match="is open in another studio: use the page of that one"):
+            Server(tmp_path / same)
+    with pytest.raises(OSError, match=r"in use"):
+        Server(tmp_path / "other", port=first.server_address[1])
+    Server(tmp_path / "other").server_close()
+    first.server_close()
+    Server(tmp_path / "songs").server_close()
 
 
 def test_plug_ins_are_told_without_their_places(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

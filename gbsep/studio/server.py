@@ -51,6 +51,8 @@ class Server:
             self._socket.listen(64)
         except BaseException:
             self._socket.close()
+            if self.studio:
+                self.studio.stop()
             raise
         self.server_address: tuple[str, int] = self._socket.getsockname()
         config = uvicorn.Config(

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import secrets
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,9 @@ from ..report.deciding import Decision, Shown
 from ..schema import StrictModel
 from ..shelf import review
 from ..shelf.stems import renders_in
+from ..store.folders import state_folder
+from ..store.identity import path_hash
+from ..store.locks import holding
 from . import songs, takehome
 from .asking import MAX_DOCUMENT_BYTES, Handler, Refusal, document, told, whole_number
 from .jobs import Jobs, Wish
@@ -82,6 +86,21 @@ class Studio:
         self.folder, self.out = folder.resolve(), out.absolute()
         self.library, self.presets, self.sound = Library(self.folder, self.out), Presets(self.folder), Sound()
         self.jobs = Jobs(self.library, self.presets)
+        self._alone = ExitStack()
+        self._open()
+
+    def _open(self) -> None:
+        """Two studios of one output folder would undo each other's queue. Raises OutputError."""
+        locks = state_folder() / "studio"
+        with suppress(OSError):
+            locks.mkdir(parents=True, exist_ok=True)
+        try:
+            self._alone.enter_context(holding(locks / f"{path_hash(self.out.resolve())}.lock", timeout_s=0.0))
+        except TimeoutError:
+            reason = "is open in another studio: use the page of that one, or end it with Ctrl-C"
+            raise OutputError(self.folder, reason) from None
+        except OSError:  # no place for a lock: as before
+            return
 
     def start(self) -> None:
         """Begin with what is in the queue."""
@@ -90,6 +109,7 @@ class Studio:
 
     def stop(self) -> None:
         self.jobs.stop()
+        self._alone.close()
 
     def routes(self, shown: Shown) -> list[BaseRoute]:
         """The routes of the page and of what it asks for."""
