@@ -507,6 +507,24 @@ def test_an_export_that_was_changed_is_none(folder, rng, text):
     assert demucs_openvino.kept(graph) is None
 
 
+def test_an_export_takes_the_place_of_another_whole(folder, rng):
+    """Another process may be running the old one, whose file must not change under it."""
+    pytest.importorskip("openvino")
+    mixture = noise(rng, 9000)
+    write(folder, transformer())
+    separate(folder, mixture, ("bass",), engine="openvino")
+    graph = next(folder.glob("sig0.*.xml"))
+    before = {part.name: part.stat().st_ino for part in demucs_openvino.parts(graph)}
+    held = [part.open("rb") for part in demucs_openvino.parts(graph)]  # or an inode might be given again
+    graph.write_text("of something else")
+    demucs._ready.cache_clear()
+    separate(folder, mixture, ("bass",), engine="openvino")
+    assert not {part.stat().st_ino for part in demucs_openvino.parts(graph)} & set(before.values())
+    assert not list(folder.glob(".gbsep*"))
+    for file in held:
+        file.close()
+
+
 def test_openvino_that_fails_leaves_it_to_torch(folder, rng, monkeypatch):
     pytest.importorskip("openvino")
     mixture = noise(rng, 9000)

@@ -290,6 +290,15 @@ def test_what_a_file_is_not_is_said_in_a_line(checkpoint: Path, tmp_path: Path, 
     assert "it gives speech, music: neither bass nor guitar" in said
 
 
+def test_another_file_under_the_name_leaves_both_as_they_are(checkpoint: Path, tmp_path: Path) -> None:
+    add(checkpoint, name="mine")
+    other = random_models.write_checkpoint("tiny_scnet", tmp_path / "other")
+    (data_dir() / "mine" / "mine.ckpt").unlink()
+    with pytest.raises(BackendError, match="mine.yaml is there already and another file"):
+        add(other, name="mine")
+    assert [path.name for path in (data_dir() / "mine").iterdir()] == ["mine.yaml"]
+
+
 @pytest.mark.parametrize("name", ["con", "Aux.", "blank ", "../up", ""])
 def test_a_name_that_is_no_file_everywhere_is_refused(checkpoint: Path, name: str) -> None:
     with pytest.raises(ParameterError, match="choose another with --name"):

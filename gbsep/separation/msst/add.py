@@ -51,7 +51,10 @@ def add(file: Path, config: Path | None = None, name: str | None = None) -> Adde
     folder = data_dir() / name
     suffixes = (file.suffix.lower(), ".json" if config.suffix == ".json" else ".yaml")
     files = known.files if known and known.name == name else tuple(f"{name}{suffix}" for suffix in suffixes)
-    paths = tuple(_copied(source, folder / target) for source, target in zip((file, config), files, strict=True))
+    paths = tuple(folder / target for target in files)
+    missing = [pair for pair in zip((file, config), paths, strict=True) if not _is_there(*pair)]
+    for source, path in missing:
+        _copy(source, path)
     for path in paths:
         trust(path)
     notes = [f"{known.name}: {known.licence}; {known.limits}"] if known else []
@@ -100,13 +103,17 @@ def _known(file: Path) -> Model | None:
     return next((row for row in MODELS.values() if row.sha256 and row.sha256[0] == digest), None)
 
 
-def _copied(source: Path, target: Path) -> Path:
-    """A copy that appears whole; a file of the same content stays as it is."""
+def _is_there(source: Path, target: Path) -> bool:
+    """Whether the copy is there. Raises BackendError where another file is in its place."""
+    if not target.is_file():
+        return False
+    if os.path.samefile(source, target) or file_hash(target) == file_hash(source):
+        return True
+    raise BackendError(f"{target} is there already and another file: choose another name with --name, or delete it")
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Write a copy that appears whole."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    if target.is_file():
-        if os.path.samefile(source, target) or file_hash(target) == file_hash(source):
-            return target
-        raise BackendError(f"{target} is there already and another file: choose another name with --name, or delete it")
     with replacing(target) as hidden:
         shutil.copyfile(source, hidden)
-    return target
