@@ -135,7 +135,7 @@ def _places() -> Iterator[Check]:
         ("cache", lambda: cache.locate().folder, "GBSEP_CACHE"),
         ("own models", folders.data_folder, "GBSEP_HOME"),
         ("state", folders.state_folder, "GBSEP_STATE"),
-        ("own presets", own_folder, "GBSEP_CONFIG"),
+        ("configuration", lambda: own_folder().parent, "GBSEP_CONFIG"),
         ("temporary files", lambda: Path(tempfile.gettempdir()), "TMPDIR"),
         ("working folder", Path.cwd, ""),
     )

@@ -64,9 +64,9 @@ def test_a_smaller_installation_is_sound(monkeypatch: pytest.MonkeyPatch) -> Non
     assert found["torch"].next_step.startswith("pip install 'torch")
 
 
-def test_the_folder_of_own_presets_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_folder_of_the_configuration_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GBSEP_CONFIG", str(tmp_path))
-    assert states()["own presets"].detail.startswith(f"{tmp_path / 'presets'}, ")
+    assert states()["configuration"].detail.startswith(f"{tmp_path}, ")
 
 
 def test_a_runtime_that_does_not_load_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -320,6 +320,8 @@ def test_the_list_begins_with_what_people_use(own: Any, capsys: pytest.CaptureFi
     exit_code("presets", "list", "--json")
     names = [json.loads(line)["name"] for line in capsys.readouterr().out.splitlines()]
     assert names == list(FIRST)
+    left = set(preset_names()) - set(FIRST)
+    assert all(name.startswith(("exp002_", "exp003_")) for name in left), "the list calls these variants"
     exit_code("presets", "list", "--all", "--json")
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert {row["name"] for row in rows} == set(preset_names())

@@ -151,6 +151,21 @@ def test_defaults_of_a_wrong_type_are_told_with_what_they_must_be(
     assert "iterable" not in err
 
 
+def test_an_option_that_defaults_gave_is_told_from_one_that_was_typed(
+    typed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GBSEP_CONFIG", str(tmp_path))
+    (tmp_path / "defaults.json").write_text('{"render": {"preset": ["exp02"]}}')
+    (tmp_path / "song.wav").write_bytes(b"")
+    code, _, err = typed("render", tmp_path / "song.wav")
+    assert code == 2
+    assert err.splitlines() == [
+        "error: exp02: no preset of this name; did you mean 'exp002'?",
+        f"--preset: from {tmp_path / 'defaults.json'}",
+    ]
+    assert "from" not in typed("render", tmp_path / "song.wav", "-p", "exp01")[2]
+
+
 def test_defaults_of_the_right_types_are_taken(typed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GBSEP_CONFIG", str(tmp_path))
     write_song(tmp_path / "song.wav", 1.0)

@@ -11,6 +11,7 @@ import atexit
 import gc
 import os
 import sys
+from typing import Any
 
 import click
 
@@ -18,7 +19,7 @@ from ..errors import GbsepError, unexpected
 from ..version import __version__
 from . import defaults, signals, streams
 from .cache import cache_group
-from .common import complain, complain_of
+from .common import complain, complain_of, say
 from .completion import completion
 from .demo import demo
 from .doctor import doctor
@@ -47,7 +48,7 @@ atexit.register(gc.freeze)
 
 def main(arguments: list[str] | None = None, interruptible: bool = False) -> None:
     """The `gbsep` command. `interruptible`: SIGINT, which now ends the process at once, is to end it tidily."""
-    state = {"debug": False}
+    state: dict[str, Any] = {"debug": False}
     streams.prepare()
     try:
         _check_memory()
@@ -65,6 +66,8 @@ def main(arguments: list[str] | None = None, interruptible: bool = False) -> Non
         if state["debug"]:
             raise
         complain_of(error)
+        if given := state.get("by_default"):
+            say(f"{', '.join(given)}: from {defaults.place()}", err=True)
         code = 2
     except Exception as error:
         if state["debug"]:
@@ -112,15 +115,15 @@ def cli() -> None:
     \b
     gbsep render song.wav                   bass and guitar, into gbsep-out/
     gbsep render song.wav -p minus_bass     no bass, to play along
-    gbsep render album/                     all songs; goes on where it was
+    gbsep render album/                     every song; what is done is skipped
     gbsep studio                            drop a song, hear it apart: a page
     gbsep review gbsep-out                  hear, see, accept, write notes
     gbsep presets list                      what else there is, and what for
     gbsep demo                              a song with known stems, to try on
 
     `gbsep render --help` says more of a command. Options that you always give
-    can stand in defaults.json in gbsep's configuration folder:
-    {"render": {"preset": ["exp002"], "out": "stems"}}.
+    can stand in defaults.json in the configuration folder, which `gbsep doctor`
+    names: {"render": {"preset": ["exp002"], "out": "stems"}}.
     """
 
 

@@ -26,10 +26,9 @@ _KINDS: tuple[tuple[type[Any], tuple[type, ...], str], ...] = (
 
 def user_defaults(command: click.Command) -> dict[str, Any]:
     """Options from the user's defaults.json, by command. Raises PresetError for what no command knows."""
-    folder = config_folder()
-    if folder is None:
+    path = place()
+    if path is None:
         return {}
-    path = folder / "defaults.json"
     try:
         if not path.exists():
             return {}
@@ -39,6 +38,12 @@ def user_defaults(command: click.Command) -> dict[str, Any]:
     except SmallFileError as error:
         raise PresetError(path, "", f"must be a JSON object ({error.reason})") from None
     return _checked(path, "", command, defaults)
+
+
+def place() -> Path | None:
+    """Where defaults.json lies, if it is there; None for a user without a home."""
+    folder = config_folder()
+    return folder and folder / "defaults.json"
 
 
 def _checked(path: Path, where: str, command: click.Command, defaults: Any) -> dict[str, Any]:

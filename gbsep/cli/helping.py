@@ -12,7 +12,10 @@ from typing import Any
 
 import click
 import cloup
+from click.core import ParameterSource
 from cloup.styling import Style
+
+from ..errors import GbsepError
 
 OPTION_GROUPS = {
     "Output": (
@@ -71,6 +74,16 @@ class Command(cloup.Command):
 
     def get_short_help_str(self, limit: int = 0) -> str:
         return first_sentence(self)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """As click does; of a command that is refused it is noted which options the user's defaults.json gave."""
+        try:
+            return super().invoke(ctx)
+        except GbsepError:
+            names = {param.name: max(param.opts, key=len) for param in self.params}
+            kept = (name for name in ctx.params if ctx.get_parameter_source(name) == ParameterSource.DEFAULT_MAP)
+            (ctx.obj or {})["by_default"] = sorted(names[name] for name in kept)
+            raise
 
 
 class Group(cloup.Group):

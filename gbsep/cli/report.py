@@ -51,8 +51,8 @@ def compare(path: Path, reference: Path | None, html: Path | None, embed_mb: flo
     """Render a recording through several presets, and make one page of them.
 
     The page plays all at one loudness, has a blind test, and opens in any browser
-    without a network. It lands in OUT/<track>/compare.html. What is rendered
-    already is taken as it is.
+    without a network. It lands in OUT/<track>/compare.html, in place of the one
+    before; --html names another. What is rendered already is taken as it is.
 
     \b
     gbsep compare song.wav -p default -p exp002 -p exp005_1
