@@ -100,6 +100,7 @@ def test_a_dry_run_writes_nothing(run: Any, song: Path) -> None:
     result = run("render", "song.wav", "-p", "exp002", "--dry-run")
     assert result.code == 0
     assert "render song.wav -> gbsep-out/song/exp002" in result.out
+    assert "bass.wav, guitar.wav, residual.wav (unless silent)" in result.out
     assert not audio_files(song.parent)
 
 

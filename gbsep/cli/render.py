@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import GbsepError, ParameterError
+from ..stemnames import RESIDUAL
 from .batches import CHOSEN, batch_options, carry_out, choices_of, tell_left_out
 from .common import Time, complain, debug_option, figure, loudness, plugin_paths_option, print_json, progress_bar, say
 from .completion import complete_presets, complete_stems
@@ -117,7 +118,9 @@ def _show_plans(planned: Batch, as_json: bool) -> None:
             )
             continue
         say(f"{plan.action:6} {plan.source} -> {plan.folder}{' (' + plan.reason + ')' if plan.reason else ''}")
-        say(f"       {', '.join(plan.names.values())}")
+        unsure = RESIDUAL if plan.action == "render" else ""
+        files = (f"{file} (unless silent)" if name == unsure else file for name, file in plan.names.items())
+        say(f"       {', '.join(files)}")
         for warning in plan.warnings:
             say(f"       warning: {warning}")
     for url in planned.unseen:

@@ -115,7 +115,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         document = smallfiles.read_json(path, MAX_BYTES, make_object=partial(_unique, path))
     except SmallFileError as error:
-        raise PresetError(path, "", error.reason) from None
+        raise PresetError(path, "", "no such file; check the name" if error.missing else error.reason) from None
     if not isinstance(document, dict):
         raise PresetError(path, "", "is not a JSON object, such as gbsep presets show exp002 prints")
     return document

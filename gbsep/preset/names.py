@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from ..arguments import checked
-from ..errors import PresetError, nearest
+from ..errors import PresetError, similar
 from ..store.folders import config_folder
 
 
@@ -30,6 +30,9 @@ def preset_files() -> dict[str, list[Path]]:
     return dict(sorted(found.items()))
 
 
+LISTED = "; gbsep presets list has the names"
+
+
 @checked
 def find_preset(preset: str) -> Path:
     """The file of a preset given by name or path."""
@@ -37,7 +40,7 @@ def find_preset(preset: str) -> Path:
         return Path(preset)
     names = preset_names()
     if preset not in names:
-        raise PresetError(preset, "", f"no preset of this name{nearest(preset, names)}")
+        raise PresetError(preset, "", f"no preset of this name{similar(preset, names) or LISTED}")
     return names[preset]
 
 

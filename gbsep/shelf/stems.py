@@ -114,7 +114,8 @@ def find_stems(folder: str | Path, dry: bool = False, parts: bool = False) -> St
     elif guitars and "guitar" not in stems_of:
         stems_of["guitar"] = guitars
     if not stems_of:
-        raise OutputError(folder, "holds no stems: no render.json and no audio file such as bass.wav")
+        reason = "holds no stems: no render.json and no audio file such as bass.wav; name the folder of a render"
+        raise OutputError(folder, reason)
     return StemFolder(folder, dict(sorted(stems_of.items())))
 
 
