@@ -45,8 +45,8 @@ def tuning_of(
     """Pitches of the open strings, the lowest first: as `wanted` says, or else standard, a string or a tone lower where
     the line goes lower.
 
-    `wanted` is names of pitches, such as `D1 A1 D2 G2`, or `D A D G` for those nearest to the usual, or
-    `standard`, `drop D`, `drop C`, or so many semitones down, such as `-2`. Raises ParameterError for what is no tuning.
+    `wanted` is names of pitches, such as `D1 A1 D2 G2`, or `D A D G` for those nearest to the usual, or `standard`,
+    `drop D`, `drop C`, or so many semitones down, such as `-2`. Raises ParameterError for what is no tuning.
 
     >>> tuning_of([Note(0.0, 1.0, 26)])
     (26, 33, 38, 43)
