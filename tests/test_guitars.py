@@ -162,12 +162,16 @@ def test_a_guitar_may_have_a_chain_of_its_own() -> None:
     [
         ("default", "roles", "must be 'places', not 'roles'"),
         ("minus_bass", "places", "needs a stem that is the separator's guitar and nothing else"),
-        ("two_guitars", "places", "needs a stem"),
     ],
 )
 def test_what_has_no_guitar_to_take_apart_is_told(preset: str, value: str, reason: str) -> None:
     with pytest.raises(PresetError, match=reason):
         load_preset(preset, [("separate.guitars", value)])
+
+
+def test_two_guitars_are_not_taken_apart_again() -> None:
+    again = load_preset("two_guitars", [("separate.guitars", "places")])
+    assert again.document == load_preset("two_guitars").document
 
 
 def test_a_separator_without_a_guitar_is_told() -> None:

@@ -20,7 +20,7 @@ SPLIT = "guitars"
 
 
 def with_two_guitars(label: str, document: dict[str, Any]) -> None:
-    """Carry out `separate.guitars` in a preset's document, in place; nothing where it is not asked for.
+    """Carry out `separate.guitars` in a preset's document, in place; nothing where it is not asked for or there already.
 
     Raises PresetError for another word, and where no stem is the separator's guitar and nothing else.
     """
@@ -30,10 +30,12 @@ def with_two_guitars(label: str, document: dict[str, Any]) -> None:
     how = separate.pop(KEY)
     if how not in HOW:
         raise PresetError(label, f"separate.{KEY}", f"must be {' or '.join(map(repr, HOW))}, not {how!r}")
+    if separate.get("backend") == SPLIT:
+        return
     stems = document.get("stems")
     stems = stems if isinstance(stems, dict) else {}
     found = [name for name, stem in stems.items() if _is_guitar(stem)]
-    if separate.get("backend") == SPLIT or not found:
+    if not found:
         reason = "needs a stem that is the separator's guitar and nothing else"
         raise PresetError(label, f"separate.{KEY}", f"{reason}; the preset two_guitars has its own")
     seed = {"seed": separate.pop("seed")} if "seed" in separate else {}
