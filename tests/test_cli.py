@@ -276,7 +276,7 @@ def test_help_teaches(run: Any, command: list[str]) -> None:
 
 def test_help_tells_what_becomes_of_a_command_without_a_preset(run: Any, song: Path) -> None:
     for command in ("render", "watch"):
-        assert "[the review's, or default]" in " ".join(run(command, "--help").out.split())
+        assert "[default: what the review chose, or default]" in " ".join(run(command, "--help").out.split())
     for command, more in (("compare", ()), ("sweep", ("--vary", "separate.cutoff_hz=100,200"))):
         assert "Preset; again for more. [required]" in " ".join(run(command, "--help").out.split())
         assert run(command, str(song), *more).code == 2

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ..rendering import Options, Outcome
     from ..shelf.batch import Report
 
-CHOSEN = "the review's, or default"
+CHOSEN = "default: what the review chose, or default"
 """The preset of a song for which none is named, where one may be left out."""
 
 OPTIONS = (
