@@ -20,6 +20,9 @@ import soundfile
 import gbsep
 from gbsep.audio import Audio
 from gbsep.errors import OutputError
+from gbsep.io.formats import OutputFormat
+from gbsep.io.write import write
+from gbsep.notes import files
 from gbsep.plugins.scan import PluginInfo
 from gbsep.plugins.worker.parameters import PluginParameter
 from gbsep.shelf import record
@@ -27,6 +30,8 @@ from gbsep.studio import Server
 from gbsep.studio.analysis import tempo_and_key
 from gbsep.studio.library import Library, song_id
 from gbsep.studio.sound import PIECE_FRAMES
+
+from .test_notes import line_of, sound_of
 
 RATE = 22050
 SECONDS = 6
@@ -217,6 +222,31 @@ def test_sessions_and_the_report_are_taken_home(server: Server) -> None:
     assert b"gbsep" in ask(server, "/api/report.html")[1][:2000]
 
 
+def test_notes_are_written_once_and_taken_back_unless_they_were_corrected(server: Server, folder: Path) -> None:
+    write(folder / "line.wav", sound_of(line_of([28, 33, 35, 40, 38, 33, 31, 28, 36, 40])), OutputFormat("wav", "16"))
+    told(server, "/api/library")
+    one = rendered(server, "line.wav", "exp002")
+    place = f"/api/songs/{one}/notes/exp002"
+    assert told(server, place) == {}
+    wrote = told(server, place, "POST", {"stem": "bass"})
+    kept = server.studio.out / "line/exp002/bass.notes.csv"  # type: ignore[union-attr]
+    assert [row[2] for row in wrote["bass"]["notes"]] == [note.midi for note in files.read(kept).notes]
+    assert len(wrote["bass"]["notes"]) > 5
+    assert told(server, place) == wrote == told(server, place, "POST", {"stem": "bass"})
+    kept.write_text("onset_s,end_s,midi\n0,1,30\n")
+    undo = {"stem": "bass", "undo": wrote["bass"]["mark"]}
+    assert ask(server, place, "POST", undo) == (409, b"somebody has corrected these notes since: they stay\n")
+    assert told(server, place, "POST", {"stem": "bass"})["bass"]["notes"] == [[0.0, 1.0, 30, 1.0]]
+    assert told(server, place, "POST", {**undo, "undo": told(server, place)["bass"]["mark"]}) == {}
+    assert not kept.exists()
+    kept.write_text("nonsense")
+    assert told(server, place) == {}
+    kept.unlink()
+    assert ask(server, place, "POST", {"stem": "../bass"})[0] == 404
+    assert ask(server, f"/api/songs/{one}/notes/first~exp002")[0] == 409
+    (folder / "line.wav").unlink()
+
+
 def test_a_decision_in_the_studio_is_that_of_the_review(server: Server, folder: Path) -> None:
     one = rendered(server, "one.wav", "exp002")
     note = {"time_s": 1.0, "text": "here", "preset": "exp002", "stem": "bass"}
@@ -336,6 +366,7 @@ PLACES = [
     "/api/songs/{}/wave/..%2f../mixture",
     "/api/songs/{}/mel/exp002/..%2f..%2fone",
     "/api/songs/{}/mel/.studio/bass",
+    "/api/songs/{}/notes/..%2f..%2fexp002",
     "/api/songs/0000000000000000",
     "/api/songs/{}/nothing",
     "/api/nothing",
@@ -410,6 +441,7 @@ BODIES: list[tuple[str, Any]] = [
         for body in ({"song": "x", "status": "perfect"}, {"song": "x", "preset": "../x"}, {"status": "accepted"})
     ),
     ("/api/demo", {"seconds": 1e9}),
+    *(("/api/songs/{}/notes/exp002", body) for body in ({}, {"stem": "../bass"}, {"stem": "bass", "undo": "x"})),
     ("/api/songs/{}/desk", {"take": "exp002", "speed": 9}),
     ("/api/songs/{}/desk", {"take": "exp002", "strips": {"bass": {"gain_db": 1e9}}}),
     ("/api/songs/{}/desk", {"take": "exp002", "path": "/tmp/evil"}),

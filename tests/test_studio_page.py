@@ -16,8 +16,12 @@ import soundfile
 
 import gbsep
 from gbsep.audio import Audio
+from gbsep.io.formats import OutputFormat
+from gbsep.io.write import write
 from gbsep.shelf import record
 from gbsep.studio import Server
+
+from .test_notes import line_of, sound_of
 
 RATE = 22050
 HOSTILE = "노래 '<img src=x onerror=hacked=1>' & 🎸"
@@ -185,6 +189,46 @@ def test_a_producer_changes_the_chain_saves_it_renders_all_and_takes_the_session
     page.wait_for_selector("#taken li a")
     assert "song 0.rpp" in page.inner_text("#taken")
     page.screenshot(path=tmp_path / "producer.png", full_page=True)
+    tab.close(server)
+
+
+def test_the_notes_of_a_bass_are_written_seen_and_taken_back(browser: Any, server: Server, tmp_path: Path) -> None:
+    server.studio.folder.mkdir(exist_ok=True)  # type: ignore[union-attr]
+    line = line_of([28, 33, 35, 40, 38, 33, 31, 28, 36, 40])
+    write(server.studio.folder / "line.wav", sound_of(line), OutputFormat("wav", "16"))  # type: ignore[union-attr]
+    tab = Tab(browser, server)
+    page = tab.page
+    tab.until("gbsep.state.song !== null")
+    tab.separate("exp002")
+    kept = server.studio.out / "line/exp002/bass.notes.csv"  # type: ignore[union-attr]
+    button, undo = (f'[data-strip="bass"] [data-notes="{what}"]' for what in ("show", "undo"))
+    picture = """() => new Promise((resolve) => setTimeout(() => resolve(
+        document.querySelector('[data-strip="bass"] canvas:not(.meter)').toDataURL()), 600))"""
+    page.evaluate("gbsep.state.picture = 'wave'; gbsep.studio.lanes()")  # one that is drawn once
+    page.wait_for_selector('[data-strip="bass"] .picture.wave')
+    bare = page.evaluate(picture)
+    assert page.get_attribute(button, "aria-pressed") == "false"
+    page.click(button)
+    page.wait_for_selector(undo)
+    assert kept.is_file()
+    assert page.get_attribute(button, "aria-pressed") == "true"
+    assert page.evaluate("gbsep.state.written.bass.notes.length") > 5
+    assert page.evaluate(picture) != bare
+    page.screenshot(path=tmp_path / "notes.png")
+    page.click(button)
+    assert page.evaluate(picture) == bare
+    assert kept.is_file()
+    page.click(button)
+    page.reload()
+    tab.until("gbsep.state.written?.bass?.notes.length > 5")
+    assert page.locator(undo).count() == 0
+    kept.unlink()
+    page.reload()
+    tab.until("gbsep.state.take !== null")
+    page.click(button)
+    page.click(undo)
+    tab.until("!gbsep.state.written.bass")
+    assert not kept.exists()
     tab.close(server)
 
 

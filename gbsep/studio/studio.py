@@ -37,7 +37,7 @@ from ..shelf.stems import renders_in
 from ..store.folders import state_folder
 from ..store.identity import path_hash
 from ..store.locks import holding
-from . import songs, takehome
+from . import songs, takehome, written
 from .asking import MAX_DOCUMENT_BYTES, Handler, Refusal, document, told, whole_number
 from .jobs import Jobs, Wish
 from .library import Library, Song
@@ -129,6 +129,7 @@ class Studio:
             Route("/api/songs/{song}/review", _deciding(self.library, shown), methods=["POST"]),
             *songs.routes(self.library, self.sound),
             *takehome.routes(self.library, self.jobs, self.sound),
+            *written.routes(self.library),
         ]
 
     async def _page(self, request: Request) -> Response:

@@ -3,10 +3,10 @@
 
 import { clock, colour, h, say } from "./dom.mjs";
 import { REFERENCE, choose, goTo, labelOf, listen, placeOf, rendersOf, shortOf, sourceOf, titleOf, tracks } from "./sources.mjs";
+import { drawRoll, noteNear, soundingAt } from "./roll.mjs";
 import { colours, hueOf, picture, pitchName } from "./spectrogram.mjs";
 import { load, page, player, report, state } from "./state.mjs";
 import { dark } from "./theme.mjs";
-import { drawNotes, noteAt, noteUnder } from "./written.mjs";
 
 export const pictures = new Map();
 
@@ -119,7 +119,7 @@ export function draw() {
       brush.imageSmoothingQuality = "high";
       brush.drawImage(image, 0, 0, image.width, image.height,
         (-state.view.start / span) * canvas.width, 0, (seconds / span) * canvas.width, canvas.height);
-      if (!state.blind) drawNotes(brush, id, scale);
+      if (!state.blind) drawRoll(brush, state.song.sources[id].written, state.view, scale, state.picked?.id === id ? state.picked.note : null);
     }
     mark(markers, id);
   }
@@ -184,7 +184,7 @@ function steer(plot, id) {
   const noteOf = (event) => {
     const box = plot.getBoundingClientRect();
     const pixel = (state.view.end - state.view.start) / box.width;
-    return state.blind ? null : noteUnder(id, timeAt(event), box.bottom - event.clientY, box.height, pixel);
+    return state.blind ? null : noteNear(state.song.sources[id].written, timeAt(event), box.bottom - event.clientY, box.height, pixel);
   };
   plot.onpointerdown = (event) => {
     if (event.button || event.target.closest("button")) return;
@@ -195,7 +195,7 @@ function steer(plot, id) {
     const box = plot.getBoundingClientRect();
     const high = 1 - (event.clientY - box.top) / box.height;
     const hz = state.song.hz[Math.min(state.song.hz.length - 1, Math.max(0, Math.floor(high * state.song.hz.length)))];
-    const note = state.blind ? "" : noteAt(state.song.sources[id], timeAt(event));
+    const note = state.blind ? "" : soundingAt(state.song.sources[id].written, timeAt(event));
     document.getElementById("hover").textContent = `${clock(timeAt(event))} · ${pitchName(hz)}${note && ` · plays ${note}`}`;
     if (from && (from.dragged || Math.abs(event.clientX - from.x) > 6)) {
       from.dragged = true;

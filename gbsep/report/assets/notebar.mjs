@@ -3,9 +3,9 @@
    stem. */
 
 import { clock, h, say } from "./dom.mjs";
+import { nameOfPitch, sameNote } from "./roll.mjs";
 import { labelOf } from "./sources.mjs";
 import { page, player, query, report, state } from "./state.mjs";
-import { nameOfPitch } from "./written.mjs";
 
 const STEP_S = 0.02;
 const SHORTEST_S = 0.03;
@@ -35,8 +35,6 @@ function pluck([onset, over, midi]) {
   string.start(now);
   string.stop(now + seconds + 0.06);
 }
-
-const same = (one, other) => one[0] === other[0] && one[2] === other[2];
 
 /* Take a note of a source and play it; the playhead goes there, unless something plays. */
 export function pickNote(id, note) {
@@ -103,7 +101,7 @@ function addNote(id) {
 
 function step(id, by) {
   const notes = state.song.sources[id].written;
-  const at = state.picked?.id === id ? notes.findIndex((one) => same(one, state.picked.note))
+  const at = state.picked?.id === id ? notes.findIndex((one) => sameNote(one, state.picked.note))
     : notes.findIndex(([onset]) => onset >= player.seconds) - (by > 0 ? 1 : 0);
   const next = notes[Math.min(notes.length - 1, Math.max(0, at + by))];
   if (next) pickNote(id, next);

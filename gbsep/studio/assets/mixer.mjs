@@ -3,6 +3,7 @@
 
 import { colour, h, number } from "../../report/assets/dom.mjs";
 import { deck, isHeard, level, state, stripOf, studio } from "./model.mjs";
+import { notesButton, takeBackButton } from "./notes.mjs";
 import { beginLanes, findingsLane, lane, loopHandle, ruler } from "./timeline.mjs";
 import { t } from "./words.mjs";
 
@@ -52,11 +53,12 @@ function strip(name) {
       h("b.who", { dir: "auto" }, h("i.dot", {}), t(name)),
       h("span.pair", {},
         h("button.plain.toggle", { type: "button", "data-does": "mute", "aria-pressed": String(one.mute), "aria-label": `${t("mute")} ${t(name)}`, title: t("mute"), onclick: () => turn({ mute: !one.mute }) }, "M"),
-        h("button.plain.toggle", { type: "button", "data-does": "solo", "aria-pressed": String(one.solo), "aria-label": `${t("solo")} ${t(name)}`, title: t("solo"), onclick: () => turn({ solo: !one.solo }) }, "S")),
+        h("button.plain.toggle", { type: "button", "data-does": "solo", "aria-pressed": String(one.solo), "aria-label": `${t("solo")} ${t(name)}`, title: t("solo"), onclick: () => turn({ solo: !one.solo }) }, "S"),
+        notesButton(name)),
       h("label.knobs", {}, fader, shown),
       h("label.knobs.panning", {}, h("span.quiet", { "aria-hidden": "true" }, t("pan")), pan),
       meter),
-    lane(name)), name);
+    lane(name, takeBackButton(name))), name);
 }
 
 const db = (value) => (value <= -60 ? "−∞ dB" : `${value > 0 ? "+" : ""}${number(value, 1)} dB`);

@@ -9,11 +9,13 @@ import { say } from "../../report/assets/dom.mjs";
  * strips: {name: {gain_db, pan, mute, solo}}; mixtureOnly: whether the mixture is heard in place of the strips.
  * blind: the blind test that is going on, {stem, order, chosen, at, gain, tally, rounds}. plugins: those of this machine.
  * view: the seconds that the lanes show; picture: "mel" or "wave". chains: {stem: chain} as turned; past, future: of it.
+ * written: {stem: {notes, mark, fresh}} that the take keeps, fresh when they were written just now; unshown: stems without.
  */
 export const state = {
   library: { songs: [], presets: [], unreadable: {}, suffixes: [] }, jobs: [], song: null, take: null, preset: "default",
   strips: {}, mixtureOnly: false, view: { start: 0, end: 1 }, picture: "mel", tempo: null, countIn: 0,
   chains: {}, rendered: {}, past: [], future: [], plugins: null, blind: null, original: false, stem: null, effects: {}, panel: "chain", sending: new Map(),
+  written: {}, unshown: new Set(),
 };
 
 /* What parts ask of others; studio.mjs fills it. */

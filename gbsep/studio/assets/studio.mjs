@@ -11,6 +11,7 @@ import { createEngine } from "./engine.mjs";
 import { busy, dropZone, queueList, separate, songList, watchDrops, watchQueue, welcome } from "./library.mjs";
 import { dress, lanes, meter } from "./mixer.mjs";
 import { deck, deckTake, level, state, studio } from "./model.mjs";
+import { recallNotes } from "./notes.mjs";
 import { refreshTransport, tellTempo, tick, transport } from "./practice.mjs";
 import { help, helpDialog, togglePicture, watchKeys } from "./shortcuts.mjs";
 import { dressSummary, takeHomePanel } from "./takehome.mjs";
@@ -145,7 +146,9 @@ function showTake(take, how = {}) {
   if (!before) recallTake(take);
   level(false);
   const loading = deck.load(state.song, deckTake(take), how);
+  state.written = {};
   build();
+  recallNotes();
   return Promise.resolve(loading).then(() => (before ? hearAll() : recallLoop()));
 }
 

@@ -4,6 +4,7 @@
 import { bytes } from "./api.mjs";
 import { clock, h, say } from "../../report/assets/dom.mjs";
 import { deck, state } from "./model.mjs";
+import { drawRoll, soundingAt } from "../../report/assets/roll.mjs";
 import { colours, hueOf, picture, pitchName } from "../../report/assets/spectrogram.mjs";
 import { dark } from "../../report/assets/theme.mjs";
 import { t } from "./words.mjs";
@@ -18,10 +19,10 @@ const rangeOf = (name) => (name === "bass" ? [30, 3000] : name === "guitar" || n
 
 export const percent = (seconds) => `${(100 * (seconds - state.view.start)) / (state.view.end - state.view.start)}%`;
 
-/* The picture of a strip, to be laid beside it. */
-export function lane(name) {
+/* The picture of a strip, to be laid beside it, with a button in its corner. */
+export function lane(name, corner = null) {
   const canvas = h("canvas", { role: "img", "aria-label": `${t("picture")}: ${t(name)}` });
-  const plot = h("div.picture", {}, canvas, state.picture === "mel" && frequencies(name));
+  const plot = h("div.picture", {}, canvas, state.picture === "mel" && frequencies(name), corner);
   steer(plot, name);
   lanes.push({ name, canvas });
   return plot;
@@ -105,10 +106,14 @@ export function draw() {
     one.canvas.height = Math.round(height * scale);
     one.canvas.parentElement.classList.toggle("wave", one.picture.kind === "wave");
     (one.picture.kind === "mel" ? drawMel : drawWave)(one);
+    drawRoll(one.canvas.getContext("2d"), notesOf(one.name), state.view, scale);
   }
   marks();
   follow(true);
 }
+
+/* The notes of a stem that are kept and shown. */
+const notesOf = (name) => (state.blind || state.unshown.has(name) ? [] : state.written[name]?.notes ?? []);
 
 function drawMel({ name, canvas, picture: one }) {
   const rows = state.song.n_mels;
@@ -243,6 +248,8 @@ function hover(plot, name, event) {
     const row = Math.floor((1 - (event.clientY - box.top) / box.height) * rows.length);
     words.push(pitchName(rows[Math.min(rows.length - 1, Math.max(0, row))]));
   }
+  const note = soundingAt(notesOf(name), timeAt(plot, event));
+  if (note) words.push(`♪ ${note}`);
   told.textContent = words.join(" · ");
 }
 
