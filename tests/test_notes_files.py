@@ -318,6 +318,32 @@ def test_corrected_notes_are_taken_as_they_stand(tmp_path: Path) -> None:
     assert files.read(tmp_path / "bass.mid").notes[0].midi == 29
 
 
+@pytest.mark.parametrize(
+    "table",
+    [
+        "onset_s,end_s,midi\n0.5,1,28\n",
+        "\ufeffonset_s;end_s;midi\r\n0,5;1,0;28\r\n;;\r\n",
+        'onset_s,end_s,midi\n"0,5","1,0",28\n,,\n',
+        "onset_s\tend_s\tmidi\n0.5\t1\te1\n",
+        "onset_s,end_s,midi,\n0.5,1,Fb1,\n",
+    ],
+    ids=["plain", "semicolons", "decimal commas", "tabs, a name", "a flat, an empty column"],
+)
+def test_a_spreadsheet_may_have_saved_the_table(tmp_path: Path, table: str) -> None:
+    path = tmp_path / "bass.csv"
+    path.write_text(table, encoding="utf-8")
+    assert [(note.onset_s, note.end_s, note.midi) for note in files.read(path).notes] == [(0.5, 1.0, 28)]
+    assert "1 note, E1" in run(path, "--out", tmp_path / "bass.mid").stderr
+
+
+@pytest.mark.parametrize("row", ["0,5,1,0,28", "0.5,1,H1", "0.5,1,", "0.5,,28"])
+def test_a_row_that_is_no_note_is_told(tmp_path: Path, row: str) -> None:
+    path = tmp_path / "bass.csv"
+    path.write_text(f"onset_s,end_s,midi\n{row}\n")
+    with pytest.raises(SmallFileError, match="line 2"):
+        files.read(path)
+
+
 def test_a_folder_without_the_stem_is_told(tmp_path: Path) -> None:
     write(tmp_path / "guitar.wav", sound_of(line_of([52, 55])), OutputFormat("wav", "16"))
     with pytest.raises(OutputError, match="it has guitar"):

@@ -120,6 +120,7 @@ def test_notes_are_kept_and_corrections_with_them(stems: Path, tmp_path: Path) -
     assert [note["midi"] for note in json.loads(told.stdout)["notes"]] == [30]
     assert [note.midi for note in files.read(tmp_path / "line.mid").notes] == [30]
     assert path.read_text() == "onset_s,end_s,midi\n0,1,30\n"
+    assert f"as {path} keeps them" in run("notes", tmp_path).stderr
     keep(tmp_path, overwrite=True)
     assert len(files.read(path).notes) > 5
     path.write_text("onset_s,end_s,midi\n0,1,30\n")

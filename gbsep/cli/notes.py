@@ -123,7 +123,7 @@ def notes(
     ):
         sheet = _sheet(heard, stem, **known)
         written = [*_write(sheet, out, overwrite)]
-        if keep and heard.source.suffix in files.READ:
+        if keep and _is_kept(heard):
             written.append(heard.source)
         elif keep:
             written += _write(sheet, files.kept_place(source, stem), overwrite)
@@ -139,7 +139,16 @@ def notes(
     for path in written:
         say(str(path))
     say(_summary(sheet), err=True)
+    if _is_kept(heard):
+        say(f"as {heard.source} keeps them; --keep --overwrite hears them anew", err=True)
     return 0
+
+
+def _is_kept(heard: Heard) -> bool:
+    """Whether the line is the one that a folder keeps."""
+    from ..notes import files
+
+    return heard.sound is not None and heard.source.suffix in files.READ
 
 
 def _check_outs(out: Path | None, play: Path | None, overwrite: bool) -> None:
@@ -299,4 +308,6 @@ def _summary(sheet: Sheet) -> str:
     low, high = (name_of(choose(note.midi for note in line.notes)) for choose in (min, max))
     tempo = f"{sheet.beats.bpm:.1f} bpm" if sheet.beats else "tempo not told (--tempo gives one)"
     unsure = sum(note.confidence < 0.6 for note in line.notes)
+    if len(line.notes) == 1:
+        return f"1 note, {low}, {tempo}; {'unsure' if unsure else 'sure'}"
     return f"{len(line.notes)} notes, {low} to {high}, {tempo}; {unsure or 'none'} of them unsure"

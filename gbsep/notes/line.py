@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -83,6 +84,18 @@ def name_of(midi: int) -> str:
     ('E1', 'C4')
     """
     return f"{NAMES[midi % 12]}{midi // 12 - 1}"
+
+
+def midi_of(name: str) -> int | None:
+    """The pitch of a name, with sharps or flats; None for what is no name.
+
+    >>> midi_of("E1"), midi_of("Db2"), midi_of("28")
+    (28, 37, None)
+    """
+    found = re.fullmatch(r"([A-Ga-g])([#b♯♭]?)(-?\d)", name)
+    if found is None:
+        return None
+    return NAMES.index(found[1].upper()) + {"": 0, "#": 1, "♯": 1}.get(found[2], -1) + 12 * (int(found[3]) + 1)
 
 
 def _between(anchors: Sequence[tuple[float, float]], at: float) -> float:
