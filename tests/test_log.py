@@ -25,6 +25,7 @@ from gbsep.io.read import open_reader
 from gbsep.io.write import write
 from gbsep.measure import levels
 from gbsep.measure.diagnose import KINDS
+from gbsep.measure.figures import COLUMNS
 from gbsep.report.log import WORDS, added, escaped, numbers_of, write_log
 from gbsep.report.picture import HEIGHT, WIDTH, palette, png, spectrogram_png
 from gbsep.report.spectrogram import mel_hz
@@ -235,6 +236,12 @@ def test_every_finding_has_its_korean_sentence() -> None:
     assert set(WORDS["ko"].findings) == set(KINDS)
     for sentence in WORDS["ko"].findings.values():
         assert not re.search("[{}]", sentence.format(stem="bass", partner="guitar", value=1.0))
+
+
+def test_every_heading_in_words_is_korean() -> None:
+    english = {name for name, column in COLUMNS.items() if re.fullmatch("[A-Z][a-z ]+", column.heading)}
+    assert "note_f1" in english
+    assert english <= set(WORDS["ko"].columns)
 
 
 def test_rows_fit_the_table_they_are_added_to() -> None:

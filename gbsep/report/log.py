@@ -114,8 +114,8 @@ WORDS = {
         pictures="멜 스펙트로그램",
         picture="{name}, 0~{seconds:g}초, 30 Hz~{high_khz:g} kHz",
         count="진단 {count}건",
-        columns={"bleed_db": "블리딩", "findings": "진단", "loudness_lufs": "라우드니스", "peak_dbfs": "피크",
-                 "restored_gain_db": "레벨 복원"},
+        columns={"bleed_db": "블리딩", "note_f1": "음", "findings": "진단", "loudness_lufs": "라우드니스",
+                 "peak_dbfs": "피크", "restored_gain_db": "레벨 복원"},
         findings={
             "swapped": "{stem} 트랙과 {partner} 트랙이 서로 바뀜: {partner} 쪽이 {value:.1f}옥타브 낮게 들림",
             "phantom": "원곡에 {stem} 소리가 없는 구간인데 {stem} 트랙에서 소리가 남: {value:.0f} %가 {partner}",
