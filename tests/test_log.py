@@ -239,7 +239,7 @@ def test_every_finding_has_its_korean_sentence() -> None:
 
 
 def test_every_heading_in_words_is_korean() -> None:
-    english = {name for name, column in COLUMNS.items() if re.fullmatch("[A-Z][a-z ]+", column.heading)}
+    english = {name for name, column in COLUMNS.items() if re.fullmatch("[A-Z][a-z ]+", column.label)}
     assert "note_f1" in english
     assert english <= set(WORDS["ko"].columns)
 
