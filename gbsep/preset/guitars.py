@@ -20,7 +20,7 @@ SPLIT = "guitars"
 
 
 def with_two_guitars(label: str, document: dict[str, Any]) -> None:
-    """Carry out `separate.guitars` in a preset's document, in place; nothing where it is not asked for or there already.
+    """Carry out `separate.guitars` in a preset's document, in place; nothing where it is not asked for, or done.
 
     Raises PresetError for another word, and where no stem is the separator's guitar and nothing else.
     """
