@@ -65,7 +65,7 @@ def test_swapping_twice_is_as_before() -> None:
     ("text", "reason"),
     [
         ("{", "is not JSON"),
-        ("[]", "dictionary"),
+        ("[]", r"review.json: must be an object"),
         ("[" * 100_000, "is nested too deeply"),
         ('{"schema_version": 2}', "schema_version"),
         ('{"stauts": "accepted"}', "did you mean 'status'"),

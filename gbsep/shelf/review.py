@@ -96,7 +96,8 @@ def load(folder: Path) -> Review:
         raise OutputError(path, f"{error.reason}; mend it, or move it away") from None
     except ValidationError as error:
         where, reason = first_problem(error, Review)
-        raise OutputError(path, f"{where}: {reason}; mend it, or delete the file") from None
+        place = f"{where}: " if where else ""
+        raise OutputError(path, f"{place}{reason}; mend it, or delete the file") from None
     for preset, pairs in review.swap.items():
         named = [name for pair in pairs for name in pair]
         if len(set(named)) < len(named):
