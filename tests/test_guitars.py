@@ -169,6 +169,19 @@ def test_what_has_no_guitar_to_take_apart_is_told(preset: str, value: str, reaso
         load_preset(preset, [("separate.guitars", value)])
 
 
+@pytest.mark.parametrize("own", [5, [], "x"])
+def test_a_second_guitar_that_is_no_stem_is_told(own: Any) -> None:
+    with pytest.raises(PresetError, match="guitar2"):
+        load_preset({"name": "m", "extends": "default", "separate": {"guitars": "places"}, "stems": {"guitar2": own}})
+
+
+@pytest.mark.parametrize("how", [[], {}, None, 7, "x" * 10_000])
+def test_a_way_that_is_none_is_told_in_a_line(how: Any) -> None:
+    with pytest.raises(PresetError, match="must be 'places'") as error:
+        load_preset({"name": "m", "extends": "default", "separate": {"guitars": how}})
+    assert len(str(error.value)) < 500
+
+
 def test_two_guitars_are_not_taken_apart_again() -> None:
     again = load_preset("two_guitars", [("separate.guitars", "places")])
     assert again.document == load_preset("two_guitars").document

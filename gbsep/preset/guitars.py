@@ -10,7 +10,7 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import PresetError
+from ..errors import PresetError, shown
 from ..stemnames import PARTNERS
 
 KEY = "guitars"
@@ -29,7 +29,7 @@ def with_two_guitars(label: str, document: dict[str, Any]) -> None:
         return
     how = separate.pop(KEY)
     if how not in HOW:
-        raise PresetError(label, f"separate.{KEY}", f"must be {' or '.join(map(repr, HOW))}, not {how!r}")
+        raise PresetError(label, f"separate.{KEY}", f"must be {' or '.join(map(repr, HOW))}, not {shown(how)}")
     if separate.get("backend") == SPLIT:
         return
     stems = document.get("stems")
@@ -44,10 +44,15 @@ def with_two_guitars(label: str, document: dict[str, Any]) -> None:
     made: dict[str, Any] = {}
     for name, stem in stems.items():
         if name == found[0]:
-            made |= {half: {**copy.deepcopy(stem), "from": [half], **stems.get(half, {})} for half in halves}
+            made |= {half: _half(stem, half, stems.get(half, {})) for half in halves}
         elif name not in halves:
             made[name] = stem
     document["stems"] = made
+
+
+def _half(guitar: Mapping[str, Any], name: str, own: Any) -> Any:
+    """The stem of one guitar: as the guitar, but for what the preset gives it."""
+    return {**copy.deepcopy(guitar), "from": [name], **own} if isinstance(own, Mapping) else own
 
 
 def _is_guitar(stem: Any) -> bool:
