@@ -46,7 +46,6 @@ SIDEWAYS: set[tuple[str, str]] = set()
 
 SUB_ROOMS = {
     ("plugins", "plugins.worker"): "what both ends of the pipe to a plug-in's process agree on",
-    ("separation.guitars", "separation.demucs"): "the guitar is cut into pieces as a track is",
     ("separation.msst", "separation.demucs"): "HTDemucs trained again is built as any Demucs network",
 }
 """Arrows between the rooms inside a room."""

@@ -1,4 +1,4 @@
-"""Networks on torch: a batch of segments in, their sources out, on whatever device."""
+"""Around a network: a track at its rate, pieces of it that overlap, a batch of them run on whatever device."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..audio import Reader
+from ..audio import Block, Reader
 from ..errors import SeparationFailed
 
 Forward = Callable[[np.ndarray], np.ndarray]
@@ -31,6 +31,29 @@ def at_rate(
 
     stacks = separate(resample(reader, rate))
     return resample_blocks(stacks, rate, reader.sample_rate, channels, reader.frames)
+
+
+def window(blocks: Iterator[Block]) -> Callable[[int, int], np.ndarray]:
+    """take(start, frames) -> (2, frames): the signal with silence around it; mono twice.
+
+    Starts may go back by no more than twice the longest piece taken so far.
+    """
+    held, first, longest = np.zeros((2, 0), np.float32), 0, 0
+
+    def take(start: int, frames: int) -> np.ndarray:
+        nonlocal held, first, longest
+        longest = max(longest, frames)
+        while first + held.shape[1] < start + frames and (block := next(blocks, None)) is not None:
+            keep = max(first, start - 2 * longest)
+            held = np.concatenate([held[:, keep - first :], np.broadcast_to(block, (2, block.shape[1]))], axis=1)
+            first = keep
+        piece = np.zeros((2, frames), np.float32)
+        begin, end = max(start, first), min(start + frames, first + held.shape[1])
+        if begin < end:
+            piece[:, begin - start : end - start] = held[:, begin - first : end - first]
+        return piece
+
+    return take
 
 
 def torch_forward(network: Any, device: str, warn: Callable[[str], None], precision: str = "float32") -> Forward:

@@ -41,13 +41,13 @@ from ...models.package import load_package
 from ...models.verify import check_once
 from ..backend import Context
 from ..compute import pick_device, threads, versions
-from ..inference import GPU_BATCH_S, Forward, at_rate, torch_forward
+from ..inference import GPU_BATCH_S, Forward, at_rate, torch_forward, window
 from ..settings import BackendSettings
 from ..weights import find, find_for
 from . import export as demucs_export
 from . import network as demucs_network
 from . import openvino as demucs_openvino
-from .segments import mean_and_std, triangle, window
+from .segments import mean_and_std, triangle
 
 MAX_SHIFT_S = 0.5
 """Most that a shifted run starts before the track, as in Demucs."""

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-
 import numpy as np
 
-from ...audio import Block, Reader
+from ...audio import Reader
 
 
 def triangle(frames: int) -> np.ndarray:
@@ -19,29 +17,6 @@ def triangle(frames: int) -> np.ndarray:
     weights = np.concatenate([rising, falling]).astype(np.float32)
     result: np.ndarray = weights / weights.max()
     return result
-
-
-def window(blocks: Iterator[Block]) -> Callable[[int, int], np.ndarray]:
-    """take(start, frames) -> (2, frames): the signal with silence around it; mono twice.
-
-    Starts may go back by no more than twice the longest piece taken so far.
-    """
-    held, first, longest = np.zeros((2, 0), np.float32), 0, 0
-
-    def take(start: int, frames: int) -> np.ndarray:
-        nonlocal held, first, longest
-        longest = max(longest, frames)
-        while first + held.shape[1] < start + frames and (block := next(blocks, None)) is not None:
-            keep = max(first, start - 2 * longest)
-            held = np.concatenate([held[:, keep - first :], np.broadcast_to(block, (2, block.shape[1]))], axis=1)
-            first = keep
-        piece = np.zeros((2, frames), np.float32)
-        begin, end = max(start, first), min(start + frames, first + held.shape[1])
-        if begin < end:
-            piece[:, begin - start : end - start] = held[:, begin - first : end - first]
-        return piece
-
-    return take
 
 
 def mean_and_std(reader: Reader) -> tuple[np.float32, np.float32]:

@@ -22,7 +22,7 @@ import scipy.fft
 import scipy.ndimage
 
 from ...audio import Block, Reader, rechunk
-from ..demucs.segments import window
+from ..inference import window
 
 N_FFT, HOP = 4096, 1024
 

@@ -32,8 +32,8 @@ from ...models.package import load_checkpoint
 from ...models.verify import check_once
 from ..backend import Context
 from ..compute import pick_device, threads, versions
-from ..demucs.segments import mean_and_std, window
-from ..inference import GPU_BATCH_S, Forward, at_rate, torch_forward
+from ..demucs.segments import mean_and_std
+from ..inference import GPU_BATCH_S, Forward, at_rate, torch_forward, window
 from ..settings import BackendSettings
 from ..weights import find, find_for
 from . import network as networks
