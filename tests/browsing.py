@@ -2,15 +2,45 @@
 
 from __future__ import annotations
 
+import shutil
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import soundfile
 
+from gbsep.studio import Server
+
 RATE = 44100
+
+
+@contextmanager
+def launched(*arguments: str) -> Iterator[Any]:
+    """A real Chromium; skips where there is none."""
+    api = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install gbsep[dev]")
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        pytest.skip("no Chromium: install it (apt-get install chromium) to test the pages for real")
+    with api.sync_playwright() as play:
+        chromium = play.chromium.launch(executable_path=path, args=list(arguments))
+        yield chromium
+        chromium.close()
+
+
+@contextmanager
+def serving(server: Server) -> Iterator[Server]:
+    """The server, answering in a thread of its own."""
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
 
 
 class Tab:

@@ -22,7 +22,7 @@ from gbsep.shelf.record import FindingRow
 from gbsep.shelf.review import Note, Review
 from gbsep.studio import Server
 
-from .browsing import RATE, Tab, chip, file_of, lane, samples
+from .browsing import RATE, Tab, chip, file_of, lane, launched, samples
 
 SECONDS = 20
 HOSTILE = "노래 \"quoted\" '<img src=x onerror=hacked=1>' & 🎸 <script> \u202ertl\u2028"
@@ -31,14 +31,8 @@ PRESETS = ("exp002", "exp002_100", "exp002_300")
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install gbsep[dev]")
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if path is None:
-        pytest.skip("no Chromium: install it (apt-get install chromium) to test the pages for real")
-    with api.sync_playwright() as play:
-        chromium = play.chromium.launch(executable_path=path)
+    with launched() as chromium:
         yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -21,7 +19,7 @@ from gbsep.notes import files
 from gbsep.notes.correct import correct, corrected
 from gbsep.studio import Server
 
-from .browsing import Tab, lane
+from .browsing import Tab, lane, launched, serving
 from .test_notes import line_of, sound_of
 
 LINE = line_of([33, 35, 40, 38, 33, 31, 28, 36], apart_s=0.5)
@@ -80,13 +78,8 @@ def kept(out: Path) -> Path:
 
 @pytest.fixture
 def server(out: Path, kept: Path) -> Iterator[Server]:
-    server = Server(out=out)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(Server(out=out)) as server:
+        yield server
 
 
 def post(server: Server, **correction: Any) -> tuple[int, Any]:
@@ -139,14 +132,8 @@ def test_a_song_that_is_no_more_has_no_notes(server: Server) -> None:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install gbsep[dev]")
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if path is None:
-        pytest.skip("no Chromium: install it (apt-get install chromium) to test the pages for real")
-    with api.sync_playwright() as play:
-        chromium = play.chromium.launch(executable_path=path)
+    with launched() as chromium:
         yield chromium
-        chromium.close()
 
 
 def test_a_click_picks_a_note_and_its_buttons_correct_it(browser: Any, server: Server, kept: Path) -> None:

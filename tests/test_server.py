@@ -31,6 +31,8 @@ from gbsep.shelf.review import Review
 from gbsep.studio import Server
 from gbsep.studio.asking import MAX_BODY_BYTES
 
+from .browsing import serving
+
 RATE = 44100
 
 
@@ -47,13 +49,8 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(out: Path) -> Iterator[Server]:
-    server = Server(out=out)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(Server(out=out)) as server:
+        yield server
 
 
 @pytest.fixture(autouse=True)

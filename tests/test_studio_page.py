@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from gbsep.io.write import write
 from gbsep.shelf import record
 from gbsep.studio import Server
 
+from .browsing import launched
 from .test_notes import line_of, sound_of
 
 RATE = 22050
@@ -37,14 +37,8 @@ def song(seconds: float, seed: int = 0) -> Audio:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install gbsep[dev]")
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if path is None:
-        pytest.skip("no Chromium: install it (apt-get install chromium) to test the pages for real")
-    with api.sync_playwright() as play:
-        chromium = play.chromium.launch(executable_path=path, args=["--autoplay-policy=no-user-gesture-required"])
+    with launched("--autoplay-policy=no-user-gesture-required") as chromium:
         yield chromium
-        chromium.close()
 
 
 @pytest.fixture

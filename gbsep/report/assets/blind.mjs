@@ -1,18 +1,9 @@
 // @ts-check
 /* The blind test: names hidden, order shuffled. */
 
-import { chips, h, say } from "./dom.mjs";
+import { chips, h, say, shuffled } from "./dom.mjs";
 import { current, judged, listen, rendersOf, sourceOf } from "./sources.mjs";
 import { page, player, state } from "./state.mjs";
-
-function shuffled(list) {
-  const order = [...list];
-  for (let index = order.length - 1; index > 0; index -= 1) {
-    const other = crypto.getRandomValues(new Uint32Array(1))[0] % (index + 1);
-    [order[index], order[other]] = [order[other], order[index]];
-  }
-  return order;
-}
 
 export function toggleBlind() {
   if (state.blind) {

@@ -63,3 +63,13 @@ export function chips(label, items, chosen, pick) {
       return tint ? colour(chip, tint) : chip;
     }));
 }
+
+/* A list in random order. */
+export function shuffled(list) {
+  const order = [...list];
+  for (let index = order.length - 1; index > 0; index -= 1) {
+    const other = crypto.getRandomValues(new Uint32Array(1))[0] % (index + 1);
+    [order[index], order[other]] = [order[other], order[index]];
+  }
+  return order;
+}

@@ -1,7 +1,7 @@
 // @ts-check
 /* The blind test: one stem of several renders, names hidden, order shuffled, all as loud as the quietest. */
 
-import { h, say } from "../../report/assets/dom.mjs";
+import { h, say, shuffled } from "../../report/assets/dom.mjs";
 import { deck, deckTake, level, state, studio } from "./model.mjs";
 import { t } from "./words.mjs";
 
@@ -12,15 +12,6 @@ const loudness = (take, stem) => take.tracks.find((one) => one.name === stem)?.l
 export function judged() {
   const names = whole().flatMap((take) => take.tracks.filter((one) => loudness(take, one.name) !== null).map((one) => one.name));
   return [...new Set(names)].filter((name) => names.filter((other) => other === name).length > 1);
-}
-
-function shuffled(list) {
-  const order = [...list];
-  for (let index = order.length - 1; index > 0; index -= 1) {
-    const other = crypto.getRandomValues(new Uint32Array(1))[0] % (index + 1);
-    [order[index], order[other]] = [order[other], order[index]];
-  }
-  return order;
 }
 
 export function beginBlind(stem = judged().includes(state.stem) ? state.stem : judged()[0]) {
