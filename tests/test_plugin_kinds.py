@@ -354,6 +354,8 @@ WRONG_ANSWERS: list[Callable[[str], float | None]] = [
     unit=st.sampled_from(["", "dB", "Hz", "%", ":1"]),
 )
 @example(low=0.0, width=28.0, digits=4, skew=0.25, falling=False, place=4.2e-16, answer=lambda text: None, unit="")
+@example(low=6.1e-05, width=1.0, digits=4, skew=1.0, falling=False, place=0.5, answer=WRONG_ANSWERS[3], unit="")
+@example(low=0.0, width=105.0, digits=4, skew=3.0, falling=False, place=2**-7, answer=WRONG_ANSWERS[1], unit="")
 def test_a_number_that_is_shown_somewhere_can_be_set(low, width, digits, skew, falling, place, answer, unit) -> None:
     """Whatever the plug-in answers when it is asked for its raw value."""
 
@@ -367,7 +369,7 @@ def test_a_number_that_is_shown_somewhere_can_be_set(low, width, digits, skew, f
     value = knob.shape.number(text(place))
     assert value is not None
     parameters.write(known, {"thing": value})
-    assert knob.read() == value
+    assert parameters.is_near(value, knob.read(), knob.shape.low, knob.shape.high)
 
 
 @given(names=st.lists(st.text("abc", min_size=1, max_size=3), min_size=2, max_size=30, unique=True), data=st.data())

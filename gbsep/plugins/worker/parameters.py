@@ -36,6 +36,8 @@ RESOLUTION = 1e-6
 RAW_RESOLUTION = 2e-6
 EPSILON = 1.2e-7
 """Of float32, in which plug-ins keep raw values."""
+WITHIN = 1 - 1e-6
+"""Of the last digit shown: two numbers one digit apart are no nearer than this, however their floats round."""
 MOST_STEPS = 1024
 """A parameter with more steps than this counts as continuous."""
 MOST_CHOICES = 64
@@ -255,7 +257,7 @@ class Knob:
         shown, (low, high) = self.shape.number(text), self._range
         if shown is None:
             return False
-        return is_near(value, shown, low, high) or abs(shown - value) < self.shape.place(text)
+        return is_near(value, shown, low, high) or abs(shown - value) < self.shape.place(text) * WITHIN
 
     @property
     def _range(self) -> tuple[float, float]:
