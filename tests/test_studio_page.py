@@ -209,6 +209,26 @@ def test_the_notes_of_a_bass_are_written_seen_and_taken_back(browser: Any, serve
     assert page.evaluate("gbsep.state.written.bass.notes.length") > 5
     assert page.evaluate(picture) != bare
     page.screenshot(path=tmp_path / "notes.png")
+    page.evaluate("""() => {
+        const before = OscillatorNode.prototype.start;
+        globalThis.plucked = [];
+        OscillatorNode.prototype.start = function (...when) {
+            plucked.push(this.frequency.value);
+            return before.apply(this, when);
+        };
+    }""")
+    onset_s, end_s, midi, _ = page.evaluate("gbsep.state.written.bass.notes[3]")
+    lane = page.locator('[data-strip="bass"] canvas:not(.meter)')
+    box = lane.bounding_box()
+    lowest, highest = page.evaluate("""() => {
+        const pitches = gbsep.state.written.bass.notes.map((note) => note[2]);
+        return [Math.min(...pitches) - 2, Math.max(...pitches)];
+    }""")
+    rows = max(highest, lowest + 12) + 3 - lowest
+    across = (onset_s + end_s) / 2 / page.evaluate("gbsep.state.song.seconds")
+    lane.click(position={"x": across * box["width"], "y": box["height"] * (1 - (midi - lowest + 0.5) / rows)})
+    assert page.evaluate("plucked") == [pytest.approx(440 * 2 ** ((midi - 69) / 12), rel=1e-4)]
+    assert page.evaluate("gbsep.deck.seconds") == pytest.approx(onset_s, abs=0.01)
     page.click(button)
     assert page.evaluate(picture) == bare
     assert kept.is_file()
@@ -223,6 +243,17 @@ def test_the_notes_of_a_bass_are_written_seen_and_taken_back(browser: Any, serve
     page.click(undo)
     tab.until("!gbsep.state.written.bass")
     assert not kept.exists()
+    tab.close(server)
+
+
+def test_200_changes_in_ten_minutes_leave_the_stems_in_step_to_the_frame(browser: Any, server: Server) -> None:
+    """In the browser's own audio thread, in time lapse: every frame of both stems is where it should be."""
+    tab = Tab(browser, server)
+    how = {"seconds": 600, "rate": 22050, "every": 128 * 487, "piece": 2**15, "fade": 256}
+    told = tab.page.evaluate(Path(__file__).with_name("studio_sync.js").read_text(), how)
+    assert told["changes"] >= 200
+    assert told["checked"] > 0.98 * how["seconds"] * how["rate"]
+    assert told["off"] == 0
     tab.close(server)
 
 
@@ -299,6 +330,63 @@ def test_a_knob_becomes_a_line_of_points_over_the_song(opened: Tab) -> None:
     assert page.evaluate(points) == [[0, 1]]
     page.click("#undo")
     assert len(page.evaluate(points)) == 2
+
+
+def test_branches_are_turned_where_they_stand(opened: Tab) -> None:
+    page = opened.page
+    page.select_option("#effect", "Parallel")
+    page.click("#add")
+    branches = "gbsep.state.chains.bass[0].branches"
+    assert page.evaluate(f"{branches}.length") == 2
+    first = page.locator(".branch >> nth=0")
+    first.locator(".row select").select_option("Gain")
+    first.locator(".row button").click()
+    page.locator('.branch >> nth=0 >> [data-param="gain_db"]').fill("0.25")
+    page.locator('.branch >> nth=1 >> [data-param="mix_db"] >> nth=0').fill("0.5")
+    node = page.evaluate("gbsep.state.chains.bass[0]")
+    assert node["branches"][0]["chain"][0]["gain_db"] < -10
+    assert node["branches"][1]["mix_db"] == pytest.approx(-48, abs=1)
+    opened.until("gbsep.deck.take.tracks[0].voice !== '-'")
+    assert page.evaluate("gbsep.state.fault ?? null") is None
+    page.click('[aria-label$=" 2"] button[aria-label*="2"]')
+    assert page.evaluate(f"{branches}.length") == 1
+    page.click("#undo")
+    assert page.evaluate("gbsep.state.chains.bass[0]") == node
+
+
+def test_four_bars_begin_where_a_bar_was_told_to_begin(opened: Tab) -> None:
+    page = opened.page
+    opened.until("gbsep.state.tempo !== null")
+    page.fill("#bpm", "240")
+    page.select_option("#perbar", "3")
+    first = page.evaluate("gbsep.state.tempo.beats[0]")
+    page.evaluate(f"gbsep.deck.setLoop(null); gbsep.deck.seek({first} + 0.51)")
+    page.click("#barhere")
+    page.evaluate(f"gbsep.deck.seek({first} + 2.6)")
+    page.click("#bars")
+    loop = page.evaluate("gbsep.deck.loop")
+    assert loop["start"] == pytest.approx(first + 0.5 + 2 * 0.75, abs=0.01)  # bars of three beats of a quarter second
+    assert loop["end"] - loop["start"] == pytest.approx(4 * 0.75, abs=0.01)
+    assert page.locator(".beats .bar").count() > 5
+    page.wait_for_timeout(2000)
+    page.reload()
+    opened.until("gbsep.state.tempo?.per_bar === 3")
+    assert page.evaluate("gbsep.state.tempo.bar_s") == pytest.approx(first + 0.51, abs=0.01)
+
+
+def test_a_stem_can_be_dragged_out_of_the_page(opened: Tab, server: Server) -> None:
+    page = opened.page
+    page.click("#tab-home")
+    kind, name, address = page.evaluate("""() => {
+        const carried = new DataTransfer();
+        const link = [...document.querySelectorAll(".files a")].find((one) => one.download === "bass.wav");
+        link.dispatchEvent(new DragEvent("dragstart", { dataTransfer: carried, bubbles: true }));
+        const [kind, name, ...address] = carried.getData("DownloadURL").split(":");
+        return [kind, name, address.join(":")];
+    }""")
+    assert (kind, name) == ("application/octet-stream", "here - bass.wav")
+    here = server.studio.out / "here/exp002/bass.wav"  # type: ignore[union-attr]
+    assert page.request.get(address).body() == here.read_bytes()
 
 
 def test_a_page_that_is_loaded_again_is_as_it_was_left(opened: Tab) -> None:

@@ -26,10 +26,12 @@ class Fader(StrictModel):
 
 
 class Tempo(StrictModel):
-    """Tempo and key as somebody corrected them."""
+    """Tempo, key and bars as somebody corrected them; `bar_s` is where a bar begins."""
 
     bpm: float | None = Field(None, gt=0, le=1000)
     key: str | None = Field(None, max_length=40)
+    bar_s: float | None = Field(None, ge=0, le=10_000_000)
+    per_bar: int | None = Field(None, ge=2, le=7)
 
 
 class Desk(StrictModel):

@@ -24,7 +24,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from ..effects.table import EFFECTS
+from ..effects.guide import PARALLEL, example
+from ..effects.table import EFFECTS, MIX_DB
 from ..errors import OutputError
 from ..io.formats import AUDIO_SUFFIXES
 from ..models.catalogue import MODELS
@@ -232,6 +233,9 @@ async def _effects(request: Request) -> Response:
             {**asdict(param), "logarithmic": is_logarithmic(param.unit, param.low, param.high)} for param in spec.params
         ]
         rows[name] = {"summary": spec.summary, "params": [finite(one) for one in params], "streams": spec.streams}
+    level = {**asdict(MIX_DB), "logarithmic": False}
+    rows["Parallel"] = {"summary": PARALLEL.summary, "params": [], "streams": True, "branch": [finite(level)]}
+    rows["Parallel"]["start"] = example("Parallel")
     return JSONResponse(rows)
 
 

@@ -3,6 +3,7 @@
    stem. */
 
 import { clock, h, say } from "./dom.mjs";
+import { pluck } from "./pluck.mjs";
 import { nameOfPitch, sameNote } from "./roll.mjs";
 import { labelOf } from "./sources.mjs";
 import { page, player, query, report, state } from "./state.mjs";
@@ -10,31 +11,6 @@ import { page, player, query, report, state } from "./state.mjs";
 const STEP_S = 0.02;
 const SHORTEST_S = 0.03;
 const NEW_S = 0.25;
-
-let context;
-
-/* A plucked string, at the pitch and for the time that is written. */
-function pluck([onset, over, midi]) {
-  context ??= new AudioContext();
-  context.resume();
-  const now = context.currentTime + 0.02;
-  const seconds = Math.min(4, Math.max(0.15, over - onset));
-  const string = context.createOscillator();
-  const tone = context.createBiquadFilter();
-  const level = context.createGain();
-  string.type = "sawtooth";
-  string.frequency.value = 440 * 2 ** ((midi - 69) / 12);
-  tone.type = "lowpass";
-  tone.frequency.setValueAtTime(1800, now);
-  tone.frequency.exponentialRampToValueAtTime(300, now + seconds);
-  level.gain.setValueAtTime(0, now);
-  level.gain.linearRampToValueAtTime(0.3, now + 0.005);
-  level.gain.exponentialRampToValueAtTime(0.05, now + seconds);
-  level.gain.linearRampToValueAtTime(0, now + seconds + 0.05);
-  string.connect(tone).connect(level).connect(context.destination);
-  string.start(now);
-  string.stop(now + seconds + 0.06);
-}
 
 /* Take a note of a source and play it; the playhead goes there, unless something plays. */
 export function pickNote(id, note) {

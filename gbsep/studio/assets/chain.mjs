@@ -124,10 +124,20 @@ export function chainPanel() {
       h("button.plain", { type: "button", id: "undo", disabled: !state.past.length, onclick: undo }, t("undo")),
       h("button.plain", { type: "button", id: "redo", disabled: !state.future.length, onclick: redo }, t("redo")),
       h("button.plain.toggle", { type: "button", id: "original", "aria-pressed": String(state.original), onclick: toggleOriginal }, t("compare"))),
-    chain.length ? h("ol.effects", {}, chain.map((node, index) => card(node, index, chain.length))) : h("p.quiet", {}, t("none")),
+    chain.length ? h("ol.effects", {}, chain.map((node, index) => card(node, [index], chain.length))) : h("p.quiet", {}, t("none")),
     adder(), saver());
   return panel;
 }
+
+/* Where an effect stands: its number in the chain; inside Parallel, the numbers of Parallel, branch and effect. */
+const listAt = (chain, where) => (where.length > 1 ? listAt(chain[where[0]].branches[where[1]].chain, where.slice(2)) : chain);
+const nodeAt = (chain, where) => listAt(chain, where)[where.at(-1)];
+
+/* What a knob turns: an effect, or a branch of it. */
+const spot = (where, branch = null) => ({
+  key: `${state.stem}/${where.join("/")}${branch === null ? "" : `/${branch}`}`,
+  of: (chain) => (branch === null ? nodeAt(chain, where) : nodeAt(chain, where).branches[branch]),
+});
 
 /* The plug-ins of this machine: asked for once, when a chain is first shown. */
 let asking = null;
@@ -143,15 +153,17 @@ const pluginOf = (node) => state.plugins?.find((one) => one.name === node.name &
 
 const typed = { effect: "", name: "" };   // what stands in fields that are drawn anew
 
-function adder() {
+/* What puts an effect at the end of the chain, or of the branch that is at [Parallel, branch]. */
+function adder(branch = []) {
   findPlugins();
-  const select = h("select", { id: "effect", "aria-label": t("addEffect"), onchange: (event) => { typed.effect = event.target.value; } },
+  const inBranch = branch.length > 0;
+  const select = h("select", { id: inBranch ? null : "effect", "aria-label": t("addEffect"), onchange: (event) => { typed.effect = event.target.value; } },
     h("optgroup", { label: t("chain") }, Object.entries(state.effects).map(([name, spec]) => h("option", { value: name, title: spec.summary, selected: name === typed.effect }, `${name} – ${spec.summary}`))),
     h("optgroup", { label: t("plugins") },
       state.plugins?.map((one) => h("option", { value: `Plugin/${one.name}`, selected: `Plugin/${one.name}` === typed.effect }, `${one.name} – ${[one.vendor, one.format].filter(Boolean).join(", ")}`)),
       !state.plugins?.length && h("option", { disabled: true }, t(state.plugins ? "noPlugins" : "working"))));
-  return h("div.row", {}, select, h("button.plain", { type: "button", id: "add", onclick: () => {
-    change((chain) => chain.push(fresh(/** @type {any} */ (select).value)));
+  return h("div.row", {}, select, h("button.plain", { type: "button", id: inBranch ? null : "add", onclick: () => {
+    change((chain) => listAt(chain, [...branch, 0]).push(fresh(/** @type {any} */ (select).value)));
     studio.panels();
   } }, t("add")));
 }
@@ -159,6 +171,7 @@ function adder() {
 /* An effect with what it needs to be given. */
 function fresh(name) {
   if (name.startsWith("Plugin/")) return { effect: "Plugin", name: name.slice(7), parameters: {} };
+  if (name === "Parallel") return copy(state.effects.Parallel.start);
   const node = { effect: name };
   for (const param of state.effects[name].params) {
     if (param.default !== null) continue;
@@ -170,14 +183,18 @@ function fresh(name) {
   return node;
 }
 
-function card(node, index, count) {
+/* An effect at its place among `count`. */
+function card(node, where, count) {
   const spec = state.effects[node.effect];
-  const off = state.bypassed[state.stem]?.has(index) ?? false;
-  const move = (by) => { change((chain) => chain.splice(index + by, 0, ...chain.splice(index, 1))); state.bypassed[state.stem]?.clear(); studio.panels(); };
+  const index = where.at(-1);
+  const isInBranch = where.length > 1;
+  const off = !isInBranch && (state.bypassed[state.stem]?.has(index) ?? false);
+  const arrange = (alter) => { change((chain) => alter(listAt(chain, where))); if (!isInBranch) state.bypassed[state.stem]?.clear(); studio.panels(); };
+  const move = (by) => arrange((list) => list.splice(index + by, 0, ...list.splice(index, 1)));
   const wet = { name: "wet", unit: "", low: 0, high: 1, default: 1, kind: "float", automatable: true };
   return h(off ? "li.effect.off" : "li.effect", {},
     h("div.tools", {}, h("b", {}, node.effect === "Plugin" ? node.name ?? node.effect : node.effect), h("span.quiet", {}, spec?.summary ?? ""), h("span.space", {}),
-      h("button.plain.toggle.small", { type: "button", "aria-pressed": String(off), "aria-label": `${t("bypass")} ${node.effect}`, onclick: () => {
+      !isInBranch && h("button.plain.toggle.small", { type: "button", "aria-pressed": String(off), "aria-label": `${t("bypass")} ${node.effect}`, onclick: () => {
         state.bypassed[state.stem] ??= new Set();
         if (off) state.bypassed[state.stem].delete(index); else state.bypassed[state.stem].add(index);
         hear(state.stem);
@@ -185,17 +202,18 @@ function card(node, index, count) {
       } }, t("bypass")),
       h("button.plain.small", { type: "button", disabled: index === 0, "aria-label": `${t("earlier")} ${node.effect}`, onclick: () => move(-1) }, "↑"),
       h("button.plain.small", { type: "button", disabled: index === count - 1, "aria-label": `${t("later")} ${node.effect}`, onclick: () => move(1) }, "↓"),
-      h("button.plain.small", { type: "button", "aria-label": `${t("remove")} ${node.effect}`, onclick: () => { change((chain) => chain.splice(index, 1)); state.bypassed[state.stem]?.clear(); studio.panels(); } }, "✕")),
-    h("div.params", {}, node.effect === "Plugin" && pluginKnobs(node, index), node.effect === "Parallel" && branches(node),
-      [...(spec?.params ?? []), wet].map((param) => knob(node, index, param))));
+      h("button.plain.small", { type: "button", "aria-label": `${t("remove")} ${node.effect}`, onclick: () => arrange((list) => list.splice(index, 1)) }, "✕")),
+    node.effect === "Parallel" && branches(node, where),
+    h("div.params", {}, node.effect === "Plugin" && pluginKnobs(node, spot(where)),
+      [...(spec?.params ?? []), wet].map((param) => knob(node, spot(where), param))));
 }
 
 const FIRST_KNOBS = 8;
 
 /* The parameters of a plug-in, the first ones at once; as they stand in the chain where it is not on this machine. */
-function pluginKnobs(node, index) {
+function pluginKnobs(node, at) {
   const info = pluginOf(node);
-  if (!info) return Object.entries(node.parameters ?? {}).map(([name, value]) => plain(index, name, value, true));
+  if (!info) return Object.entries(node.parameters ?? {}).map(([name, value]) => plain(at, name, value, true));
   const params = info.parameters.filter((one) => !one.read_only).map((one) => ({ ...one, default: one.value,
     kind: typeof one.value === "boolean" ? "bool" : one.low === null ? "choice" : "float",
     logarithmic: one.unit === "Hz" && one.low > 0 && one.high / one.low > 99 }));
@@ -203,13 +221,21 @@ function pluginKnobs(node, index) {
   const shownNow = params.filter((one, at) => at < FIRST_KNOBS || turned(one));
   const others = params.filter((one) => !shownNow.includes(one));
   const key = info.sidechain && { name: "sidechain", kind: "choice", choices: ["", ...stemsOf(state.take).filter((one) => one !== state.stem)], default: "" };
-  return [shownNow.map((one) => knob(node, index, one, true)), key && knob(node, index, key),
-    others.length > 0 && h("details.more", {}, h("summary", {}, `${t("allParameters")} (${others.length})`), h("div.params", {}, others.map((one) => knob(node, index, one, true))))];
+  return [shownNow.map((one) => knob(node, at, one, true)), key && knob(node, at, key),
+    others.length > 0 && h("details.more", {}, h("summary", {}, `${t("allParameters")} (${others.length})`), h("div.params", {}, others.map((one) => knob(node, at, one, true))))];
 }
 
-/* Branches are shown, and turned in the preset's file. */
-function branches(node) {
-  return h("ol.branches", {}, node.branches.map((one) => h("li", {}, one.chain.map((each) => each.name ?? each.effect).join(" → ") || t("none"), ` (${one.mix_db ?? 0} dB)`)));
+/* The branches of Parallel: each a chain with its level in the sum. */
+function branches(node, where) {
+  const arrange = (alter) => { change((chain) => alter(nodeAt(chain, where).branches)); studio.panels(); };
+  return h("ol.branches", {},
+    node.branches.map((one, branch) => h("li.branch", { "aria-label": `${t("branch")} ${branch + 1}` },
+      h("div.tools", {}, h("b", {}, `${t("branch")} ${branch + 1}`), h("span.quiet", {}, one.chain.length ? "" : t("none")), h("span.space", {}),
+        h("button.plain.small", { type: "button", disabled: node.branches.length === 1, "aria-label": `${t("remove")} ${t("branch")} ${branch + 1}`, onclick: () => arrange((list) => list.splice(branch, 1)) }, "✕")),
+      h("div.params", {}, state.effects.Parallel.branch.map((param) => knob(one, spot(where, branch), param))),
+      one.chain.length > 0 && h("ol.effects", {}, one.chain.map((each, index) => card(each, [...where, branch, index], one.chain.length))),
+      adder([...where, branch]))),
+    h("li", {}, h("button.plain.small", { type: "button", onclick: () => arrange((list) => list.push({ chain: [] })) }, t("addBranch"))));
 }
 
 /* Where on the way of a knob a value lies, and back: by equal ratios where ears are. */
@@ -229,12 +255,12 @@ function reachable(param) {
 
 const plainName = (name) => name.replace(/_(hz|db|ms|seconds)$/, "").replaceAll("_", " ");
 
-function knob(node, index, wide, inside = false) {
+function knob(node, at, wide, inside = false) {
   const param = reachable(wide);
   const value = (inside ? node.parameters?.[param.name] : node[param.name]) ?? param.default;
-  const label = `${node.name ?? node.effect} ${param.name}`;
+  const label = `${node.name ?? node.effect ?? t("branch")} ${param.name}`;
   const set = (next, joined = "") => change((chain) => {
-    const owner = inside ? (chain[index].parameters ??= {}) : chain[index];
+    const owner = inside ? (at.of(chain).parameters ??= {}) : at.of(chain);
     if (param.name === "sidechain" && next === "") delete owner[param.name];
     else owner[param.name] = next;
   }, joined);
@@ -243,9 +269,9 @@ function knob(node, index, wide, inside = false) {
     const choices = param.kind === "stem" ? stemsOf(state.take) : param.choices;
     return h("label.param", {}, h("span", {}, plainName(param.name)), h("select", { "aria-label": label, onchange: (event) => set(event.target.value) }, choices.map((one) => h("option", { value: one, selected: one === value }, one || "–"))));
   }
-  if (param.kind === "path") return plain(index, param.name, value, false);
+  if (param.kind === "path") return plain(at, param.name, value, false);
   if (typeof value === "object" && value) return lanePoints(node, param, value, set);
-  if (typeof value === "string") return plain(index, param.name, value, inside);
+  if (typeof value === "string") return plain(at, param.name, value, inside);
   const out = h("output", {}, shown(param, value));
   return h("label.param", {}, h("span", {}, plainName(param.name)),
     h("input.turn", { type: "range", min: "0", max: "1", step: "0.001", value: String(place(param, value)), "aria-label": label, "aria-valuetext": shown(param, value), "data-param": param.name,
@@ -253,7 +279,7 @@ function knob(node, index, wide, inside = false) {
         const next = valueAt(param, Number(event.target.value));
         out.textContent = shown(param, next);
         event.target.setAttribute("aria-valuetext", shown(param, next));
-        set(next, `${state.stem}/${index}/${param.name}`);
+        set(next, `${at.key}/${param.name}`);
       },
       onchange: () => { if (state.past.length) state.past.at(-1).joined = ""; } }),
     out,
@@ -349,11 +375,12 @@ function lanePoints(node, param, lane, set) {
     h("button.link", { type: "button", "aria-label": `${t("remove")} ◆ ${label}`, onclick: () => { set(points[0][1]); studio.panels(); } }, "✕"), plot);
 }
 
-function plain(index, name, value, inside) {
+function plain(at, name, value, inside) {
   return h("label.param", {}, h("span", {}, name), h("input", { type: "text", value: value === undefined || value === null ? "" : String(value), "aria-label": name, onchange: (event) => change((chain) => {
     const next = event.target.value.trim() !== "" && Number.isFinite(Number(event.target.value)) ? Number(event.target.value) : event.target.value;
-    if (inside) chain[index].parameters = { ...chain[index].parameters, [name]: next };
-    else chain[index][name] = next;
+    const node = at.of(chain);
+    if (inside) node.parameters = { ...node.parameters, [name]: next };
+    else node[name] = next;
   }) }));
 }
 

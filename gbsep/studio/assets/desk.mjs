@@ -10,11 +10,14 @@ const EVERY_MS = 1500;
 let known = "";         // as the server has it
 let mine = "";          // the song whose desk that is
 
+/* The first seconds are left as the whole take that follows them. */
+const wholeName = (take) => take.name.replace(/^first~/, "");
+
 function desk() {
-  const { bpm, key, corrected } = state.tempo ?? {};
+  const corrected = state.tempo?.corrected;
   return {
-    take: state.take.name, chains: turnedChains(), strips: state.strips,
-    loop: deck.loop && [deck.loop.start, deck.loop.end], ...deck.setting, tempo: corrected ? { bpm, key } : null,
+    take: wholeName(state.take), chains: turnedChains(), strips: state.strips,
+    loop: deck.loop && [deck.loop.start, deck.loop.end], ...deck.setting, tempo: corrected ?? null,
   };
 }
 
@@ -31,7 +34,7 @@ export function recallDesk() {
 /* The chains and the loop, once their take is there. */
 export function recallTake(take) {
   const kept = state.song.desk;
-  if (kept?.take === take.name) recallChains(kept.chains);
+  if (kept?.take === wholeName(take)) recallChains(kept.chains);
 }
 
 export function recallLoop() {
@@ -41,11 +44,12 @@ export function recallLoop() {
 }
 
 export function recallTempo() {
-  if (state.song.desk?.tempo) correct(state.song.desk.tempo);
+  const told = Object.entries(state.song.desk?.tempo ?? {}).filter(([, value]) => value !== null);
+  if (told.length) correct(Object.fromEntries(told));
 }
 
 async function keep() {
-  if (!state.song || !state.take || state.song.id !== mine || state.blind || state.take.name.startsWith("first~")) return;
+  if (!state.song || !state.take || state.song.id !== mine || state.blind) return;
   const now = JSON.stringify(desk());
   if (now === known) return;
   known = now;

@@ -93,5 +93,13 @@ export function level(atOnce = true) {
   deck.setLevels(levels, atOnce);
 }
 
+/* The beats on which bars begin, once somebody told where one does. */
+export function barLines() {
+  const { beats = [], bar_s: told = null, per_bar: count = 4 } = state.tempo ?? {};
+  if (told === null || !beats.length) return [];
+  const first = beats.reduce((near, beat, index) => (Math.abs(beat - told) < Math.abs(beats[near] - told) ? index : near), 0);
+  return beats.filter((_, index) => (index - first) % count === 0);
+}
+
 /* Stems first, what is left of the mixture last. */
 export const stemsOf = (take) => tracksOf(take).filter((name) => name !== "residual");

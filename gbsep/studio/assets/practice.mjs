@@ -4,10 +4,11 @@
 import { ask } from "./api.mjs";
 import { clock, h, say } from "../../report/assets/dom.mjs";
 import { dressVerdict, verdict } from "./deciding.mjs";
-import { deck, state, studio } from "./model.mjs";
+import { barLines, deck, state, studio } from "./model.mjs";
 import { draw } from "./timeline.mjs";
 import { t } from "./words.mjs";
 
+const METERS = [2, 3, 4, 5, 6, 7];
 const SPEEDS = [0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1, 1.1, 1.2, 1.3];
 
 export function transport() {
@@ -26,11 +27,13 @@ export function transport() {
         h("button.plain", { type: "button", id: "loopA", "aria-label": t("loopStart"), onclick: () => edge("start") }, "A"),
         h("button.plain", { type: "button", id: "loopB", "aria-label": t("loopEnd"), onclick: () => edge("end") }, "B"),
         h("button.plain", { type: "button", id: "bars", onclick: fourBars }, t("bars4")),
+        h("button.plain", { type: "button", id: "barhere", title: t("barHereHow"), onclick: () => correct({ bar_s: Number(deck.seconds.toFixed(3)) }) }, t("barHere")),
         h("button.plain", { type: "button", id: "loopOff", onclick: () => deck.setLoop(null) }, t("loopOff"))),
       choice("speed", t("speed"), SPEEDS.map((one) => [one, `${Math.round(100 * one)} %`]), deck.setting.speed, (value) => turn({ speed: Number(value) })),
       choice("pitch", t("pitch"), Array.from({ length: 25 }, (_, index) => 12 - index).map((one) => [one, one > 0 ? `+${one}` : String(one)]), deck.setting.semitones, (value) => turn({ semitones: Number(value) })),
       choice("countin", t("countIn"), [[0, "–"], [2, "2"], [3, "3"], [4, "4"], [8, "8"]], state.countIn, (value) => { state.countIn = Number(value); }),
       h("label.field", {}, h("span", {}, t("tempo")), h("input", { type: "number", id: "bpm", min: "20", max: "400", step: "0.1", value: state.tempo?.bpm ?? "", oninput: (event) => correct({ bpm: Number(event.target.value) || null }) })),
+      choice("perbar", t("perBar"), METERS.map((one) => [one, String(one)]), state.tempo?.per_bar ?? 4, (value) => correct({ per_bar: Number(value) })),
       h("label.field", {}, h("span", {}, t("key")), h("input", { type: "text", id: "key", size: "8", maxlength: "20", value: state.tempo?.key ?? "", oninput: (event) => correct({ key: event.target.value }) }))));
 }
 
@@ -40,8 +43,8 @@ function choice(id, label, options, chosen, pick) {
 }
 
 export function correct(values) {
-  state.tempo = { beats: [], bpm: null, key: null, ...state.tempo, ...values, corrected: true };
-  for (const [id, value] of [["bpm", state.tempo.bpm], ["key", state.tempo.key]]) {
+  state.tempo = { beats: [], bpm: null, key: null, ...state.tempo, ...values, corrected: { ...state.tempo?.corrected, ...values } };
+  for (const [id, value] of [["bpm", state.tempo.bpm], ["key", state.tempo.key], ["perbar", state.tempo.per_bar ?? 4]]) {
     const field = /** @type {any} */ (document.getElementById(id));
     if (field && document.activeElement !== field) field.value = value ?? "";
   }
@@ -101,12 +104,14 @@ export function edge(which) {
   if (fresh.end - fresh.start > 0.1) deck.setLoop(fresh);
 }
 
-/* Four bars of four beats from the beat before the playhead. */
+/* Four bars from the bar line before the playhead; from the beat before it as long as nobody told where a bar begins. */
 export function fourBars() {
   const beats = state.tempo?.beats ?? [];
-  const index = Math.max(0, beats.findLastIndex((one) => one <= deck.seconds + 0.05));
-  const start = beats[index] ?? deck.seconds;
-  const end = beats[index + 16] ?? start + 16 * beat();
+  const lines = barLines();
+  const before = (times) => times[Math.max(0, times.findLastIndex((one) => one <= deck.seconds + 0.05))];
+  const start = before(lines.length ? lines : beats) ?? deck.seconds;
+  const count = 4 * (state.tempo?.per_bar ?? 4);
+  const end = beats[beats.indexOf(start) + count] ?? start + count * beat();
   deck.setLoop({ start, end: Math.min(state.song.seconds, end) });
   deck.seek(start);
 }

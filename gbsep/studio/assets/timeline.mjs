@@ -3,13 +3,15 @@
 
 import { bytes } from "./api.mjs";
 import { clock, h, say } from "../../report/assets/dom.mjs";
-import { deck, state } from "./model.mjs";
-import { drawRoll, soundingAt } from "../../report/assets/roll.mjs";
+import { barLines, deck, state } from "./model.mjs";
+import { pluck } from "../../report/assets/pluck.mjs";
+import { drawRoll, noteNear, soundingAt } from "../../report/assets/roll.mjs";
 import { colours, hueOf, picture, pitchName } from "../../report/assets/spectrogram.mjs";
 import { dark } from "../../report/assets/theme.mjs";
 import { t } from "./words.mjs";
 
 const MOST_PICTURES = 80;
+const MOST_BEATS = 240;
 const pictures = new Map();
 let lanes = [];
 let place = null;
@@ -169,9 +171,11 @@ function marks() {
     ticks.push(tick);
   }
   line.replaceChildren(...ticks);
+  const bars = new Set(barLines());
   const beats = (state.tempo?.beats ?? []).filter((beat) => beat >= state.view.start && beat <= state.view.end);
-  document.querySelector("#ruler .beats").replaceChildren(...(beats.length > 240 ? [] : beats.map((beat) => {
-    const tick = h("i", {});
+  const drawn = beats.length > MOST_BEATS ? beats.filter((beat) => bars.has(beat)) : beats;
+  document.querySelector("#ruler .beats").replaceChildren(...(drawn.length > MOST_BEATS ? [] : drawn.map((beat) => {
+    const tick = h(bars.has(beat) ? "i.bar" : "i", {});
     tick.style.left = percent(beat);
     return tick;
   })));
@@ -204,7 +208,14 @@ function timeAt(element, event) {
   return state.view.start + part * (state.view.end - state.view.start);
 }
 
-/* Click to go there, drag for a loop, wheel to zoom. */
+/* The note of a stem under the pointer. */
+function noteAt(plot, name, event) {
+  const box = plot.getBoundingClientRect();
+  const pixel = (state.view.end - state.view.start) / box.width;
+  return noteNear(notesOf(name), timeAt(plot, event), box.bottom - event.clientY, box.height, pixel);
+}
+
+/* Click to go there or to hear a note, drag for a loop, wheel to zoom. */
 function steer(plot, name) {
   let from = null;
   plot.onpointerdown = (event) => {
@@ -227,7 +238,12 @@ function steer(plot, name) {
     if (dragged && Math.abs(other - time) > 0.2) {
       deck.setLoop({ start: Math.min(time, other), end: Math.max(time, other) });
       if (deck.seconds < Math.min(time, other) || deck.seconds > Math.max(time, other)) deck.seek(Math.min(time, other));
-    } else deck.seek(time);
+      return;
+    }
+    const note = name && noteAt(plot, name, event);
+    if (note) pluck(note);
+    if (!note) deck.seek(time);
+    else if (!deck.playing) deck.seek(note[0]);
   };
   plot.onpointercancel = () => { from = null; };
   plot.onwheel = (event) => {
