@@ -28,7 +28,9 @@ from gbsep.plugins.worker.parameters import PluginParameter
 from gbsep.shelf import record
 from gbsep.studio import Server
 from gbsep.studio.analysis import tempo_and_key
+from gbsep.studio.jobs import Jobs, Wish
 from gbsep.studio.library import Library, song_id
+from gbsep.studio.presets import Presets
 from gbsep.studio.sound import PIECE_FRAMES
 
 from .test_notes import line_of, sound_of
@@ -209,6 +211,18 @@ def test_a_mix_is_the_sum_of_what_the_faders_say(server: Server, folder: Path) -
     assert found is not None
     assert found.overrides["mix"]["strips"][0]["gain_db"] == -12.0
     assert ask(server, f"/api/songs/{one}/file/{made['take']}/{made['file']}")[1] == (place / made["file"]).read_bytes()
+
+
+def test_all_that_waits_is_cancelled_at_once(tmp_path: Path) -> None:
+    for seed in range(3):
+        gbsep.write(tmp_path / f"{seed}.wav", song(seed, 1))
+    library = Library(tmp_path, tmp_path / "out")
+    jobs = Jobs(library, Presets(tmp_path))
+    for one in library.look_again():
+        jobs.add(Wish(song=one.id, preset="exp002"))
+    jobs.cancel_all()
+    assert [job["state"] for job in jobs.as_json()] == ["cancelled"] * 3
+    assert json.loads((library.hidden / "queue.json").read_text()) == {"waiting": []}
 
 
 def test_sessions_and_the_report_are_taken_home(server: Server) -> None:
@@ -514,3 +528,17 @@ def test_no_place_on_this_machine_is_told(server: Server, folder: Path) -> None:
         assert status == 200
         assert str(folder).encode() not in content
         assert str(Path.home()).encode() not in content
+
+
+def test_a_mix_of_what_there_is_not_is_refused_in_plain_words(server: Server, folder: Path) -> None:
+    one = song_id(folder / "one.wav")
+    for strip, why in (({"track": "no"}, "has no track 'no'"), ({"track": "bass", "voice": "gone"}, "not at hand")):
+        job = told(server, f"/api/songs/{one}/mix", "POST", {"take": "exp002", "strips": [strip]})
+        end = time.monotonic() + 60
+        while (now := {each["number"]: each for each in told(server, "/api/jobs")["jobs"]}[job["number"]])[
+            "error"
+        ] == "":
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        assert why in now["error"]
+        assert "unexpected" not in now["error"]

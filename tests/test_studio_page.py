@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ import gbsep
 from gbsep.audio import Audio
 from gbsep.io.formats import OutputFormat
 from gbsep.io.write import write
+from gbsep.measure.levels import measure
 from gbsep.shelf import record
 from gbsep.studio import Server
 
@@ -407,6 +409,130 @@ def test_a_page_that_is_loaded_again_is_as_it_was_left(opened: Tab) -> None:
     assert kept == ["exp002", gain_db, {"start": 1, "end": 9}]
     assert page.input_value('[data-strip="guitar"] .fader') == "-12"
     assert page.input_value("#speed") == "0.8"
+
+
+def test_what_was_turned_just_before_the_page_is_left_is_kept(opened: Tab) -> None:
+    page = opened.page
+    for effect in ("Gain", "Compressor"):
+        page.select_option("#effect", effect)
+        page.click("#add")
+    page.click('[aria-label="Bypass Gain"]')
+    page.click('[aria-label="Later Gain"]')
+    assert page.evaluate("[...gbsep.state.bypassed.bass]") == [1]
+    page.locator('[data-strip="guitar"] .fader').fill("-9")
+    page.reload()
+    opened.until("gbsep.state?.take && !gbsep.deck.stalled")
+    assert page.input_value('[data-strip="guitar"] .fader') == "-9"
+    assert page.evaluate("gbsep.state.chains.bass.map((one) => one.effect)") == ["Compressor", "Gain"]
+    assert page.get_attribute('[aria-label="Bypass Gain"]', "aria-pressed") == "true"
+
+
+def test_bypasses_are_undone_and_move_with_their_effects(opened: Tab) -> None:
+    page = opened.page
+    for effect in ("Gain", "Compressor"):
+        page.select_option("#effect", effect)
+        page.click("#add")
+    page.click('[aria-label="Bypass Compressor"]')
+    page.click('[aria-label="Remove Gain"]')
+    assert page.evaluate("[...gbsep.state.bypassed.bass]") == [0]
+    page.click("#undo")
+    assert page.evaluate("[...gbsep.state.bypassed.bass]") == [1]
+    page.click("#undo")
+    assert page.evaluate("[...gbsep.state.bypassed.bass]") == []
+    page.click("#redo")
+    assert page.evaluate("[...gbsep.state.bypassed.bass]") == [1]
+
+
+def test_an_undo_is_heard_though_the_answer_to_what_it_undid_comes_later(opened: Tab) -> None:
+    page = opened.page
+    held: list[Any] = []
+    page.route("**/chain", lambda route: held.append(route))
+    page.select_option("#effect", "Gain")
+    page.click("#add")
+    page.locator('[data-param="gain_db"]').fill("0.2")
+    page.click("#undo")
+    page.click("#undo")
+    (late,) = held
+    with page.expect_response("**/chain"):
+        late.continue_()
+    page.wait_for_timeout(300)
+    assert page.evaluate("gbsep.deck.take.tracks.map((one) => one.voice)") == ["-", "-", "-"]
+
+
+def test_what_is_drawn_anew_leaves_the_keyboard_where_it_was(opened: Tab) -> None:
+    page = opened.page
+    held = "document.activeElement.id || document.activeElement.getAttribute('aria-label')"
+    for selector in (".song", "#preset", "#play", '[data-strip="bass"] [data-does="solo"]'):
+        page.focus(selector)
+        before = page.evaluate(held)
+        for drawn in ("sidebar", "lanes", "panels", "build"):
+            page.evaluate(f"gbsep.studio.{drawn}()")
+            assert page.evaluate(held) == before, (selector, drawn)
+    button = page.query_selector(".song")
+    page.evaluate("gbsep.studio.sidebar()")
+    assert button.evaluate("(one) => one.isConnected")  # what has not changed stays: a click on it is not lost
+    page.evaluate("gbsep.deck.setVolume(0.25); gbsep.studio.build()")
+    assert page.input_value(".volume input") == "0.5"
+
+
+def test_mixes_that_were_taken_home_are_no_takes_and_stay_at_hand(opened: Tab) -> None:
+    page = opened.page
+    page.select_option("#speed", "0.7")
+    page.click("#tab-home")
+    page.click("#export")
+    page.wait_for_selector("#taken li a")
+    made = page.inner_text("#taken")
+    page.wait_for_timeout(500)
+    page.reload()
+    opened.until("gbsep.state?.take && !gbsep.deck.stalled")
+    assert page.locator("[data-take]").all_inner_texts() == ["exp002", "exp002_150"]
+    assert "@mix" not in page.inner_text("#songlist")
+    page.click("#tab-home")
+    assert page.inner_text("#taken") == made
+    for stem in ("bass", "guitar"):
+        page.click(f'[data-strip="{stem}"] [data-does="mute"]')
+    page.click("#export")
+    assert page.inner_text("#say") == page.inner_text("#mixwords")
+
+
+def test_the_page_goes_on_when_what_it_plays_is_taken_away(opened: Tab, server: Server) -> None:
+    page = opened.page
+    page.click("#play")
+    opened.hears()
+    out = server.studio.out / "here"  # type: ignore[union-attr]
+    shutil.rmtree(out / "exp002")
+    page.evaluate("gbsep.deck.setLoop(null); gbsep.deck.seek(10)")
+    opened.until("gbsep.state.take.name === 'exp002_150' && gbsep.deck.playing && !gbsep.deck.stalled")
+    shutil.rmtree(out / "exp002_150")
+    page.evaluate("gbsep.deck.seek(1)")
+    opened.until("gbsep.state.take === null && !gbsep.deck.playing")
+    assert page.is_visible("#render")
+    gbsep.write(server.studio.folder / "other.wav", song(3))  # type: ignore[union-attr]
+    (server.studio.folder / "here.wav").unlink()  # type: ignore[union-attr]
+    page.evaluate("dispatchEvent(new Event('focus'))")
+    opened.until("gbsep.state.library.songs.map((one) => one.name).join() === 'other'")
+    opened.said.clear()  # the browser tells of what was not found
+
+
+def test_the_mixture_is_as_loud_as_what_is_left_of_the_mix(opened: Tab, server: Server) -> None:
+    page = opened.page
+    opened.until("gbsep.state.song.loudness_lufs !== undefined")
+    page.click('[data-strip="bass"] [data-does="mute"]')
+    page.click("#ab")
+    (gain, same) = page.evaluate("gbsep.deck.levels.mixture")
+    assert gain == same
+    mixture = gbsep.read(server.studio.folder / "here.wav")  # type: ignore[union-attr]
+    left = gbsep.read(server.studio.out / "here/exp002/guitar.wav")  # type: ignore[union-attr]
+    loud, wanted = (measure(one.reader()).loudness_lufs for one in (mixture, left))
+    assert loud + 20 * np.log10(gain) == pytest.approx(wanted, abs=0.02)
+
+
+def test_a_count_in_is_heard_though_the_sound_is_still_on_its_way(opened: Tab) -> None:
+    page = opened.page
+    page.select_option("#countin", "4")
+    page.select_option("#speed", "0.6")
+    page.click("#play")
+    opened.until("gbsep.deck.counting > 0")
 
 
 @pytest.mark.parametrize(

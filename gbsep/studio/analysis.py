@@ -1,5 +1,7 @@
 """Tempo, beats and key of a recording, where they can be told: librosa's beat tracker, and a key profile over chroma.
 
+Its loudness too, to which the page's mix is compared.
+
 Reference: C. Krumhansl: Cognitive foundations of musical pitch, 1990 (the profiles of major and minor).
 """
 
@@ -11,8 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import ParameterError
 from ..io.read import open_reader
 from ..io.resample import resample
+from ..measure.levels import as_json, measure
 
 RATE = 22_050
 LONGEST_S = 180.0
@@ -25,6 +29,20 @@ _MAJOR = (6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88
 _MINOR = (6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17)
 CLEAR = 0.6
 """The least correlation with a profile by which a key is told."""
+
+
+def told_of(path: Path) -> dict[str, Any]:
+    """What `tempo_and_key` tells, and the loudness in LUFS; None for silence."""
+    stamp = path.stat()
+    return {**tempo_and_key(path), "loudness_lufs": _loudness(path, stamp.st_size, stamp.st_mtime_ns)}
+
+
+@lru_cache(maxsize=1000)
+def _loudness(path: Path, size: int, modified_ns: int) -> float | None:
+    try:
+        return as_json(measure(open_reader(path)).loudness_lufs)
+    except ParameterError:  # a sample rate that loudness is not defined for
+        return None
 
 
 def tempo_and_key(path: Path) -> dict[str, Any]:

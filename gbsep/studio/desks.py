@@ -39,6 +39,7 @@ class Desk(StrictModel):
 
     take: str = Field(max_length=300)
     chains: dict[str, list[Any]] = Field({}, max_length=40)
+    bypassed: dict[str, list[int]] = Field({}, max_length=40)
     strips: dict[str, Fader] = Field({}, max_length=200)
     loop: list[float] | None = Field(None, min_length=2, max_length=2)
     speed: float = Field(1.0, ge=SPEEDS[0], le=SPEEDS[1])

@@ -173,6 +173,13 @@ class Jobs:
             self._changed.notify_all()
         return job
 
+    def cancel_all(self) -> None:
+        """End all jobs that wait or are at work."""
+        with self._changed:
+            for job in self._jobs:
+                if job.state in ("waiting", "running"):
+                    self.cancel(job.number)
+
     def cancel(self, number: int) -> None:
         """End a job, and what belongs to it. Raises Refusal when it is not at work or waiting."""
         with self._changed:
@@ -235,6 +242,8 @@ class Jobs:
                 job.state, job.fraction = "done", 1.0
             except Stopped:
                 job.state = "cancelled"
+            except Refusal as error:
+                job.state, job.error = "failed", error.reason
             except Exception as error:
                 job.state, job.error = "failed", unexpected(error)
             job.took_s = time.monotonic() - job.began

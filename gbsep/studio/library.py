@@ -56,6 +56,11 @@ class Take:
     record: Record
 
     @property
+    def is_mix(self) -> bool:
+        """Whether it is a mix that was taken home: it has no stems, and perhaps another length."""
+        return "mix" in self.record.overrides
+
+    @property
     def seconds(self) -> float:
         return self.record.excerpt.frames / self.record.recording.sample_rate
 
@@ -192,7 +197,7 @@ class Library:
         try:
             probe(hidden)
         except AudioFileError as error:
-            raise Refusal(415, f"{target.name} is no audio that gbsep reads: {error.reason}") from None
+            raise Refusal(415, f"{target.name}: {error.reason}") from None
         there = target
         with self._lock:
             for number in range(2, 1000):

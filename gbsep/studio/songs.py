@@ -3,7 +3,7 @@
     GET  /api/songs/<song>                              takes, stems, levels, findings, chains
     GET  /api/songs/<song>/wave/<take>/<track>          two bytes for each of WAVE_COLUMNS: the lowest and the highest
     GET  /api/songs/<song>/mel/<take>/<track>           a mel spectrogram, a byte for each point
-    GET  /api/songs/<song>/tempo                        tempo, beats, key
+    GET  /api/songs/<song>/tempo                        tempo, beats, key, loudness
     GET  /api/songs/<song>/sound/<take>/<number>?tracks=bass:-,guitar:dry&speed=0.7&semitones=0
     POST /api/songs/<song>/desk                         keep how faders, loop, speed and chains were left
     POST /api/songs/<song>/chain                        keep a chain; the answer is the voice to ask for
@@ -34,9 +34,10 @@ from ..report.songs import Source
 from ..report.spectrogram import mel_hz
 from ..schema import StrictModel
 from ..shelf import review
+from ..shelf.record import RECORD
 from ..store.identity import json_hash
 from . import desks, stretch
-from .analysis import tempo_and_key
+from .analysis import told_of
 from .asking import MAX_DOCUMENT_BYTES, Refusal, document, told, whole_number
 from .desks import Desk
 from .library import Library, Song, Take
@@ -86,7 +87,7 @@ def routes(library: Library, sound: Sound) -> list[BaseRoute]:
 
     @told
     async def tempo(request: Request) -> Response:
-        return JSONResponse(await run_in_threadpool(tempo_and_key, song_of(request).path))
+        return JSONResponse(await run_in_threadpool(told_of, song_of(request).path))
 
     @told
     async def give(request: Request) -> Response:
@@ -138,14 +139,15 @@ def _changing(library: Library, sound: Sound) -> list[BaseRoute]:
 def take_of(library: Library, song: Song, name: str) -> Take:
     """The take of that name. Raises Refusal when there is none any more."""
     found = library.first(song, name.removeprefix("first~")) if name.startswith("first~") else song.takes.get(name)
-    if found is None:
+    if found is None or not (found.folder / RECORD).is_file():
         raise Refusal(410, "there is no such render any more")
     return found
 
 
 def song_model(library: Library, song: Song) -> dict[str, Any]:
     """What the page knows of a song."""
-    takes = [_take_model(take, take.name) for take in song.takes.values()]
+    takes = [_take_model(take, take.name) for take in song.takes.values() if not take.is_mix]
+    mixes = [take for take in song.takes.values() if take.is_mix]
     first = library.hidden / "first" / song.name
     names = (
         {path.name.split("@")[0] for path in first.iterdir() if not path.name.startswith(".")}
@@ -165,6 +167,7 @@ def song_model(library: Library, song: Song) -> dict[str, Any]:
         "range_db": preview.RANGE_DB,
         "hz": [round(float(hz), 1) for hz in mel_hz(song.info.sample_rate, preview.N_MELS)],
         "takes": [*takes, *(one for one in early if one["preset"] not in song.takes)],
+        "mixes": [{"take": take.name, "file": stem.file} for take in mixes for stem in take.record.stems.values()],
         "review": review.load(song.folder).model_dump(),
         "desk": desks.kept(library.hidden, song.id),
     }

@@ -3,7 +3,7 @@
 GET  /                          the page             GET /worklet.mjs   what mixes on the page, in a thread of its own
 GET  /api/library               songs, presets, what cannot be read
 PUT  /api/uploads?name=...      a recording, as the body; the answer is the song
-GET  /api/jobs                  the queue            POST /api/jobs, POST /api/jobs/<number>/cancel
+GET  /api/jobs                  the queue            POST /api/jobs, /api/jobs/<number>/cancel, /api/jobs/cancel
 GET  /api/effects               the table of effects; GET /api/plugins the plug-ins of this machine
 POST /api/demo                  a song that is made up, to try it with
 POST /api/presets               keep a preset        POST /api/weights  get the weights of a model
@@ -122,6 +122,7 @@ class Studio:
             Route("/api/demo", self._demo, methods=["POST"]),
             Route("/api/jobs", self._queue, methods=["GET"]),
             Route("/api/jobs", self._add, methods=["POST"]),
+            Route("/api/jobs/cancel", self._cancel_all, methods=["POST"]),
             Route("/api/jobs/{number}/cancel", self._cancel, methods=["POST"]),
             Route("/api/effects", _effects),
             Route("/api/plugins", _plugins),
@@ -200,6 +201,14 @@ class Studio:
         await run_in_threadpool(self.jobs.cancel, whole_number(request, "number", 0, 10**9))
         return JSONResponse({"jobs": self.jobs.as_json()})
 
+    async def _cancel_all(self, request: Request) -> Response:
+        return await told(self._all_cancelled)(request)
+
+    async def _all_cancelled(self, request: Request) -> Response:
+        await document(request, Nothing)
+        await run_in_threadpool(self.jobs.cancel_all)
+        return JSONResponse({"jobs": self.jobs.as_json()})
+
     async def _save(self, request: Request) -> Response:
         return await told(self._saved)(request)
 
@@ -213,13 +222,14 @@ class Studio:
 def song_row(song: Song) -> dict[str, Any]:
     """A song for the list."""
     decided = review.load(song.folder)
-    worst = [len(take.record.diagnoses or ()) for take in song.takes.values()]
+    takes = {name: take for name, take in song.takes.items() if not take.is_mix}
+    worst = [len(take.record.diagnoses or ()) for take in takes.values()]
     return {
         "id": song.id,
         "name": song.name,
         "seconds": song.info.seconds,
         "sample_rate": song.info.sample_rate,
-        "takes": list(song.takes),
+        "takes": list(takes),
         "findings": min(worst) if worst else None,
         "status": decided.status,
         "best": decided.preset,

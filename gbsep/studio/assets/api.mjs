@@ -26,8 +26,8 @@ export async function bytes(path, options) {
   return (await answerOf(path, options)).arrayBuffer();
 }
 
-export function post(path, body) {
-  return ask(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
+export function post(path, body, how = {}) {
+  return ask(path, { ...how, method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
 }
 
 /* A file to the server, told how far it is; a request that can do that. */

@@ -1,6 +1,7 @@
 // @ts-check
 /* The blind test: one stem of several renders, names hidden, order shuffled, all as loud as the quietest. */
 
+import { hearAll } from "./chain.mjs";
 import { h, say, shuffled } from "../../report/assets/dom.mjs";
 import { deck, deckTake, level, state, studio } from "./model.mjs";
 import { t } from "./words.mjs";
@@ -41,7 +42,7 @@ export function endBlind() {
   if (!state.blind) return;
   state.blind = null;
   level(false);
-  deck.load(state.song, deckTake(state.take));
+  Promise.resolve(deck.load(state.song, deckTake(state.take))).then(hearAll);
   studio.panels();
 }
 

@@ -30,9 +30,12 @@ function soundingChain(name) {
   return state.chains[name].filter((_, index) => !state.bypassed[name]?.has(index));
 }
 
-/* Chains as they were left the last time, of stems that there are. */
-export function recallChains(chains) {
-  for (const name of stemsOf(state.take)) if (chains[name]) state.chains[name] = copy(chains[name]);
+/* Chains and bypasses as they were left the last time, of stems that there are. */
+export function recallChains({ chains, bypassed }) {
+  for (const name of stemsOf(state.take)) {
+    if (chains[name]) state.chains[name] = copy(chains[name]);
+    if (bypassed[name]) state.bypassed[name] = new Set(bypassed[name]);
+  }
 }
 
 /* The chains that were turned. */
@@ -40,49 +43,54 @@ export function turnedChains() {
   return Object.fromEntries(stemsOf(state.take).filter((name) => text(state.chains[name]) !== text(state.rendered[name])).map((name) => [name, state.chains[name]]));
 }
 
+/* The effects that were bypassed. */
+export const bypasses = () => Object.fromEntries(stemsOf(state.take).filter((name) => state.bypassed[name]?.size).map((name) => [name, [...state.bypassed[name]]]));
+
 export function hearAll() {
   for (const name of stemsOf(state.take)) hear(name);
 }
 
-const sending = new Map();
+const sending = new Set();
+const wished = (name) => (state.original ? state.rendered[name] : soundingChain(name));
+const isRendered = (name) => text(wished(name)) === text(state.rendered[name]);
 
-/* Have a stem heard as its chain now is: one request at a time, the last wish counts. */
+/* Have a stem heard as its chain now is: one request at a time, the last wish counts, whatever comes back after it. */
 export async function hear(name) {
-  const chain = state.original ? state.rendered[name] : soundingChain(name);
-  if (text(chain) === text(state.rendered[name])) {
+  if (state.blind) return;
+  if (isRendered(name)) {
     deck.setVoice(name, "-");
     return;
   }
-  if (sending.has(name)) {
-    sending.set(name, chain);
-    return;
-  }
-  sending.set(name, null);
+  if (sending.has(name)) return; // it looks at the wish again once it has its answer
+  sending.add(name);
+  const [take, chain] = [state.take, wished(name)];
+  const isShown = () => state.take === take && !state.blind;
   try {
-    const { voice } = await post(`/api/songs/${state.song.id}/chain`, { take: state.take.name, stem: name, chain });
+    const { voice } = await post(`/api/songs/${state.song.id}/chain`, { take: take.name, stem: name, chain });
     state.fault = null;
-    deck.setVoice(name, voice);
+    if (isShown() && !isRendered(name)) deck.setVoice(name, voice);
   } catch (error) {
     state.fault = error.message;
     say(error.message);
   }
-  const next = sending.get(name);
   sending.delete(name);
-  if (next && text(next) !== text(chain)) hear(name);
+  if (isShown() ? text(wished(name)) !== text(chain) : stemsOf(state.take).includes(name)) hear(name);
 }
 
-/* A change of the chain of the stem that is shown; `joined` to the one before while a knob is being turned. */
+/* A change of the chain of the stem that is shown, or of what is bypassed in it; `joined` to the one before while a knob
+   is being turned. */
 function change(alter, joined = "") {
   const name = state.stem;
-  const before = copy(state.chains[name]);
-  const fresh = copy(before);
-  alter(fresh);
-  if (text(fresh) === text(before)) return;
+  const [chain, off] = [copy(state.chains[name]), [...(state.bypassed[name] ?? [])]];
+  const [fresh, bypassed] = [copy(chain), new Set(off)];
+  alter(fresh, bypassed);
+  if (text([fresh, [...bypassed]]) === text([chain, off])) return;
   const last = state.past.at(-1);
-  if (!(joined && last?.joined === joined)) state.past.push({ name, chain: before, joined });
+  if (!(joined && last?.joined === joined)) state.past.push({ name, chain, off, joined });
   if (state.past.length > MAX_PAST) state.past.shift();
   state.future = [];
   state.chains[name] = fresh;
+  state.bypassed[name] = bypassed;
   hear(name);
   dressButtons();
 }
@@ -90,9 +98,9 @@ function change(alter, joined = "") {
 function travel(from, to) {
   const one = from.pop();
   if (!one) return;
-  to.push({ name: one.name, chain: copy(state.chains[one.name]), joined: "" });
+  to.push({ name: one.name, chain: copy(state.chains[one.name]), off: [...(state.bypassed[one.name] ?? [])], joined: "" });
   state.chains[one.name] = one.chain;
-  state.bypassed[one.name]?.clear();
+  state.bypassed[one.name] = new Set(one.off);
   state.stem = one.name;
   hear(one.name);
   studio.panels();
@@ -190,15 +198,23 @@ function card(node, where, count) {
   const index = where.at(-1);
   const isInBranch = where.length > 1;
   const off = !isInBranch && (state.bypassed[state.stem]?.has(index) ?? false);
-  const arrange = (alter) => { change((chain) => alter(listAt(chain, where))); if (!isInBranch) state.bypassed[state.stem]?.clear(); studio.panels(); };
+  const arrange = (alter) => {
+    change((chain, bypassed) => {
+      const places = chain.map((_, at) => bypassed.has(at));
+      alter(listAt(chain, where));
+      if (isInBranch) return;
+      alter(places); // what is bypassed moves with its effect
+      bypassed.clear();
+      places.forEach((one, at) => one && bypassed.add(at));
+    });
+    studio.panels();
+  };
   const move = (by) => arrange((list) => list.splice(index + by, 0, ...list.splice(index, 1)));
   const wet = { name: "wet", unit: "", low: 0, high: 1, default: 1, kind: "float", automatable: true };
   return h(off ? "li.effect.off" : "li.effect", {},
     h("div.tools", {}, h("b", {}, node.effect === "Plugin" ? node.name ?? node.effect : node.effect), h("span.quiet", {}, spec?.summary ?? ""), h("span.space", {}),
       !isInBranch && h("button.plain.toggle.small", { type: "button", "aria-pressed": String(off), "aria-label": `${t("bypass")} ${node.effect}`, onclick: () => {
-        state.bypassed[state.stem] ??= new Set();
-        if (off) state.bypassed[state.stem].delete(index); else state.bypassed[state.stem].add(index);
-        hear(state.stem);
+        change((_, bypassed) => (off ? bypassed.delete(index) : bypassed.add(index)));
         studio.panels();
       } }, t("bypass")),
       h("button.plain.small", { type: "button", disabled: index === 0, "aria-label": `${t("earlier")} ${node.effect}`, onclick: () => move(-1) }, "↑"),

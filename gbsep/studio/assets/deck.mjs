@@ -170,19 +170,19 @@ export function createDeck(changed) {
       if (mine === generation) changed(true, error);
     }
     if (mine !== generation) return;
-    const { at: from, playing: goOn } = wish;
+    const { at: from, playing: goOn, beats } = wish;
     const moved = told.playing && from === at ? null : framesOf(from);
     wish = null;
     tell("show", { id, end: whole(), speed: setting.speed }, take.tracks.map(({ name, lazy }) => ({ name, lazy })), moved);
     tell("gains", levels);
     tell("loop", loop && { start: framesOf(loop.start), end: framesOf(loop.end) });
-    if (goOn && !told.playing) await start();
+    if (goOn && !told.playing) await start(beats);
     changed(true);
   }
 
   async function start(beats = null) {
     await context.resume();
-    tell("play", beats);
+    tell("play", beats && { count: beats.count, frames: Math.round((beats.seconds * rate()) / setting.speed) });
   }
 
   return {
@@ -194,6 +194,8 @@ export function createDeck(changed) {
     get peaks() { return told.peaks; },
     get loop() { return loop; },
     get setting() { return setting; },
+    get volume() { return volume; },
+    get levels() { return levels; },
     get context() { return context; },
     get node() { return node; },
     get master() { return master; },
@@ -213,10 +215,17 @@ export function createDeck(changed) {
       take = one;
       return show(Math.min(here, take.frames / rate()), going);
     },
+    /* Nothing to play any more. */
+    unload() {
+      generation += 1;
+      asking.abort();
+      take = wish = null;
+      tell("pause");
+    },
     play(beats = null) {
       if (!take) return;
-      if (wish) wish.playing = true;
-      else start(beats && { count: beats.count, frames: Math.round((beats.seconds * rate()) / setting.speed) });
+      if (wish) Object.assign(wish, { playing: true, beats });
+      else start(beats);
     },
     pause() {
       if (wish) wish.playing = false;
@@ -234,7 +243,8 @@ export function createDeck(changed) {
       changed(true);
     },
     setLoop(range) {
-      loop = range && { start: Math.max(0, range.start), end: Math.min(range.end, take.frames / rate()) };
+      if (!take) return;
+      loop = range && { start: Math.max(0, range.start), end: Math.min(range.end, song.frames / rate()) };
       tell("loop", loop && { start: framesOf(loop.start), end: framesOf(loop.end) });
       fill();
       changed(true);
@@ -255,7 +265,7 @@ export function createDeck(changed) {
     },
     /* Another voice of a track: what sounds now first. */
     setVoice(name, voice) {
-      const track = take.tracks.find((one) => one.name === name);
+      const track = take?.tracks.find((one) => one.name === name);
       if (!track || track.voice === voice) return;
       track.voice = voice;
       if (!plain()) {

@@ -2,11 +2,12 @@
 /* The desk of a song as it was left: faders, loop, speed, tempo, chains. The server keeps it beside the renders. */
 
 import { post } from "./api.mjs";
-import { hearAll, recallChains, turnedChains } from "./chain.mjs";
+import { bypasses, hearAll, recallChains, turnedChains } from "./chain.mjs";
 import { deck, state } from "./model.mjs";
 import { correct } from "./practice.mjs";
 
 const EVERY_MS = 1500;
+const MOST_LEAVING = 20_000;  // letters that a browser surely sends for a page that is gone
 let known = "";         // as the server has it
 let mine = "";          // the song whose desk that is
 
@@ -16,7 +17,7 @@ const wholeName = (take) => take.name.replace(/^first~/, "");
 function desk() {
   const corrected = state.tempo?.corrected;
   return {
-    take: wholeName(state.take), chains: turnedChains(), strips: state.strips,
+    take: wholeName(state.take), chains: turnedChains(), bypassed: bypasses(), strips: state.strips,
     loop: deck.loop && [deck.loop.start, deck.loop.end], ...deck.setting, tempo: corrected ?? null,
   };
 }
@@ -25,16 +26,16 @@ function desk() {
 export function recallDesk() {
   const kept = state.song.desk;
   [mine, known] = [state.song.id, kept ? JSON.stringify(kept) : ""];
-  if (!kept) return;
-  state.strips = kept.strips;
+  const { strips, ...wanted } = kept ?? { strips: {}, speed: 1, semitones: 0 }; // nothing of the song before
+  state.strips = strips;
   const { speed, semitones } = deck.setting;
-  if (speed !== kept.speed || semitones !== kept.semitones) deck.setSpeed({ speed: kept.speed, semitones: kept.semitones });
+  if (speed !== wanted.speed || semitones !== wanted.semitones) deck.setSpeed({ speed: wanted.speed, semitones: wanted.semitones });
 }
 
 /* The chains and the loop, once their take is there. */
 export function recallTake(take) {
   const kept = state.song.desk;
-  if (kept?.take === wholeName(take)) recallChains(kept.chains);
+  if (kept?.take === wholeName(take)) recallChains(kept);
 }
 
 export function recallLoop() {
@@ -48,19 +49,21 @@ export function recallTempo() {
   if (told.length) correct(Object.fromEntries(told));
 }
 
-async function keep() {
+/* Have the server keep it: now and then, before another song is opened, and when the page is left. */
+export async function keepDesk() {
   if (!state.song || !state.take || state.song.id !== mine || state.blind) return;
   const now = JSON.stringify(desk());
   if (now === known) return;
   known = now;
   try {
-    await post(`/api/songs/${mine}/desk`, JSON.parse(now));
+    await post(`/api/songs/${mine}/desk`, JSON.parse(now), { keepalive: now.length < MOST_LEAVING });
   } catch {
     known = "";         // the next time, then
   }
 }
 
 export function watchDesk() {
-  setInterval(keep, EVERY_MS);
-  addEventListener("visibilitychange", keep);
+  setInterval(keepDesk, EVERY_MS);
+  addEventListener("visibilitychange", keepDesk);
+  addEventListener("pagehide", keepDesk);
 }

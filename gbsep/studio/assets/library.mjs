@@ -3,9 +3,12 @@
 
 import { ask, post, upload } from "./api.mjs";
 import { clock, h, say } from "../../report/assets/dom.mjs";
+import { redrawing } from "./focus.mjs";
 import { state, studio } from "./model.mjs";
 import { t } from "./words.mjs";
 
+const MOST_JOBS = 12;
+const MOST_FAILED = 4;
 let filter = "";
 let kind = "all";
 
@@ -13,7 +16,7 @@ const KINDS = { all: () => true, undecided: (one) => !one.status, found: (one) =
 
 export async function takeFiles(files) {
   const audio = [...files].filter((file) => state.library.suffixes.some((suffix) => file.name.toLowerCase().endsWith(suffix)));
-  if (audio.length < files.length) say(`${[...files].find((file) => !audio.includes(file)).name}: ${state.library.suffixes.join(" ")}`);
+  if (audio.length < files.length) say(`${[...files].find((file) => !audio.includes(file)).name}: ${t("notAudio")}`);
   let opened = false;
   for (const file of audio) {
     state.sending.set(file.name, 0);
@@ -141,28 +144,57 @@ export function songList() {
   return place;
 }
 
-function rows(list = document.getElementById("songlist")) {
+/* The songs that are sifted out, drawn where they have changed. */
+export function rows(list = document.getElementById("songlist")) {
+  if (!list) return;
+  const fresh = songRows();
+  const same = (one, at) => one.isEqualNode(list.children[at]);
+  if (fresh.length !== list.children.length || !fresh.every(same)) redrawing(() => list.replaceChildren(...fresh));
+}
+
+function songRows() {
   const found = state.library.songs.filter((one) => KINDS[kind](one) && one.name.toLowerCase().includes(filter.toLowerCase()));
-  list?.replaceChildren(...found.map((one) => {
+  return [...found.map((one) => {
     const job = state.jobs.find((each) => each.song === one.id && ["running", "waiting"].includes(each.state));
     const decided = { accepted: "✓", rejected: "✕" }[one.status];
     const takes = one.takes.map((name) => (name === one.best ? `★ ${name}` : name));
     const about = [clock(one.seconds, 0), takes.slice(0, 3).join(", ") + (takes.length > 3 ? ` +${takes.length - 3}` : ""), one.findings ? `${one.findings} ${t("findings").toLowerCase()}` : null, job && t(job.state)];
-    return h("li", {}, h("button.song", { type: "button", "aria-current": one.id === state.song?.id ? "true" : null, onclick: () => studio.open(one.id) },
+    return h("li", {}, h("button.song", { type: "button", id: `song-${one.id}`, "aria-current": one.id === state.song?.id ? "true" : null, onclick: () => studio.open(one.id) },
       h("b", { dir: "auto" }, decided && h("span", { title: t(one.status), "aria-label": t(one.status), role: "img" }, `${decided} `), one.name), h("small.quiet", {}, about.filter(Boolean).join(" · "))));
-  }), ...Object.entries(state.library.unreadable).map(([name, why]) => h("li.failure", { dir: "auto" }, `${name}: ${why}`)));
+  }), ...Object.entries(state.library.unreadable).map(([name, why]) => h("li.failure", { dir: "auto" }, `${name}: ${why}`))];
+}
+
+/* The queue as it is now: how far a job is changes in its place, so that what is pressed there stays. */
+export function dressQueue() {
+  const [now, fresh] = [document.getElementById("queue"), queueList()];
+  if (!now) return;
+  const moving = (place) => [...place.querySelectorAll("progress, small")];
+  const shape = (place) => [...place.querySelectorAll("li")].map((one) => `${one.dataset.job} ${one.dataset.state}`).join();
+  const [from, to] = [moving(fresh), moving(now)];
+  if (shape(now) !== shape(fresh) || from.length !== to.length) {
+    redrawing(() => now.replaceWith(fresh));
+    return;
+  }
+  to.forEach((one, at) => {
+    if (one.localName === "progress") one.value = from[at].value;
+    else if (one.textContent !== from[at].textContent) one.textContent = from[at].textContent;
+  });
 }
 
 export function queueList() {
-  const sending = [...state.sending].map(([name, fraction]) => h("li", {}, h("b", { dir: "auto" }, name),
+  const sending = [...state.sending].map(([name, fraction]) => h("li", { "data-job": name }, h("b", { dir: "auto" }, name),
     h("progress", { max: "1", value: String(fraction), "aria-label": name })));
-  const shown = state.jobs.filter((job) => ["running", "waiting", "failed"].includes(job.state)).slice(-12);
+  const listed = ["running", "failed", "waiting"].flatMap((kind) => state.jobs.filter((job) => job.state === kind).slice(kind === "failed" ? -MOST_FAILED : 0));
+  const shown = listed.slice(0, MOST_JOBS);
+  const active = listed.filter((job) => job.state !== "failed");
   return h("section.side", { id: "queue", "aria-label": t("queue"), hidden: !sending.length && !shown.length },
     h("h2", {}, t("queue")),
-    h("ul.jobs", {}, sending, shown.map((job) => h("li", { "data-state": job.state },
+    h("ul.jobs", {}, sending, shown.map((job) => h("li", { "data-job": job.number, "data-state": job.state },
       h("b", { dir: "auto" }, nameOf(job.song)),
       h("small.quiet", {}, [job.kind === "mix" && t("playAlong"), job.preset, job.first && t("first"), t(job.state), job.left_s !== null && `${clock(job.left_s, 0)} ${t("left")}`].filter(Boolean).join(" · ")),
       job.state === "running" && h("progress", { max: "1", value: String(job.fraction), "aria-label": nameOf(job.song) }),
       job.state === "failed" ? h("small.failure", {}, job.error)
-        : h("button.plain.small", { type: "button", "aria-label": `${t("cancel")} ${nameOf(job.song)}`, onclick: () => post(`/api/jobs/${job.number}/cancel`, {}).then(watchQueue, (error) => say(error.message)) }, "✕")))));
+        : h("button.plain.small", { type: "button", id: `cancel-${job.number}`, "aria-label": `${t("cancel")} ${nameOf(job.song)}`, onclick: () => post(`/api/jobs/${job.number}/cancel`, {}).then(watchQueue, (error) => say(error.message)) }, "✕"))),
+      listed.length > shown.length && h("li.quiet", { "data-job": "more" }, h("small", {}, `+${listed.length - shown.length} ${t("waiting")}`))),
+    active.length > 2 && h("button.plain.small", { type: "button", id: "cancelall", onclick: () => post("/api/jobs/cancel", {}).then(watchQueue, (error) => say(error.message)) }, t("cancelAll")));
 }

@@ -27,10 +27,13 @@ export const studio = {
   async look() {},
   /** The model of the open song anew, and its best take. */
   async renew() {},
+  /** What is open is not there any more. */
+  async lost() {},
 };
 
 export const deck = createDeck((fully, error) => {
   if (error) say(error.message);
+  if ([404, 410].includes(error?.status)) studio.lost();
   if (fully) studio.refresh();
 });
 
@@ -59,18 +62,26 @@ function sides(gain, pan) {
   return [gain * Math.cos((Math.max(0, pan) * Math.PI) / 2), gain * Math.cos((Math.max(0, -pan) * Math.PI) / 2)];
 }
 
-/* How loud the strips are together, in LUFS: their powers added. */
-function loudnessOfMix() {
-  const power = state.take.tracks.reduce((sum, one) => {
-    const gain = isHeard(one.name) ? amplitude(stripOf(one.name).gain_db) : 0;
-    return sum + (one.loudness_lufs === null ? 0 : gain ** 2 * 10 ** (one.loudness_lufs / 10));
-  }, 0);
-  return power > 0 ? 10 * Math.log10(power) : null;
-}
+const powerOf = (lufs) => 10 ** (lufs / 10);
 
-function loudnessOfMixture() {
-  const power = state.take.tracks.reduce((sum, one) => sum + (one.loudness_lufs === null ? 0 : 10 ** (one.loudness_lufs / 10)), 0);
-  return power > 0 ? 10 * Math.log10(power) : null;
+/* By what the mixture is as loud as the strips together. The loudness of each strip is known, and that of the mixture
+   once it is measured; where the strips make up the mixture, it tells what they have in common too: all up the gain is
+   1, and one alone is as loud as it is. */
+function matchingGain() {
+  const parts = state.take.tracks.filter((one) => one.loudness_lufs !== null).map((one) => {
+    const strip = stripOf(one.name);
+    const [left, right] = sides(isHeard(one.name) ? amplitude(strip.gain_db) : 0, strip.pan);
+    return { gain: Math.sqrt((left ** 2 + right ** 2) / 2), power: powerOf(one.loudness_lufs) };
+  });
+  const sum = parts.reduce((all, { power }) => all + power, 0);
+  const alone = parts.reduce((all, { gain, power }) => all + gain ** 2 * power, 0);
+  const measured = state.take.name.startsWith("first~") ? null : state.song.loudness_lufs ?? null;
+  const whole = measured === null ? sum : powerOf(measured);
+  const changes = state.take.tracks.some((one) => one.chain?.length);
+  const pairs = parts.flatMap((one, index) => parts.slice(index + 1).map((two) => ({ gain: one.gain * two.gain, weight: Math.sqrt(one.power * two.power) })));
+  const weight = pairs.reduce((all, one) => all + one.weight, 0);
+  const common = changes || !weight ? 0 : ((whole - sum) * pairs.reduce((all, one) => all + one.gain * one.weight, 0)) / weight;
+  return alone > 0 && whole > 0 ? Math.min(2, Math.sqrt(Math.max(alone / 4, alone + common) / whole)) : 1;
 }
 
 /* The gains of all tracks to the mixer, at once or with the next take. The mixture is as loud as the strips together. */
@@ -87,8 +98,7 @@ export function level(atOnce = true) {
     const gain = !state.mixtureOnly && isHeard(name) ? amplitude(strip.gain_db) : 0;
     levels[name] = sides(gain, strip.pan);
   }
-  const [mix, whole] = [loudnessOfMix(), loudnessOfMixture()];
-  const gain = mix === null || whole === null ? 1 : Math.min(2, 10 ** ((mix - whole) / 20));
+  const gain = matchingGain();
   levels.mixture = state.mixtureOnly ? [gain, gain] : [0, 0];
   deck.setLevels(levels, atOnce);
 }

@@ -4,7 +4,7 @@
 import { ask } from "./api.mjs";
 import { clock, h, say } from "../../report/assets/dom.mjs";
 import { dressVerdict, verdict } from "./deciding.mjs";
-import { barLines, deck, state, studio } from "./model.mjs";
+import { barLines, deck, level, state, studio } from "./model.mjs";
 import { draw } from "./timeline.mjs";
 import { t } from "./words.mjs";
 
@@ -20,7 +20,7 @@ export function transport() {
       h("div.now", {}, h("output", { id: "time" }, "0:00.0"), h("small.quiet", { id: "waiting", role: "status" }, "")),
       seek,
       h("label.volume", {}, h("span.sr", {}, t("volume")),
-        h("input", { type: "range", min: "0", max: "1", step: "0.01", value: "1", oninput: (event) => deck.setVolume(event.target.value ** 2) })),
+        h("input", { type: "range", min: "0", max: "1", step: "0.01", value: String(Math.sqrt(deck.volume)), oninput: (event) => deck.setVolume(event.target.value ** 2) })),
       verdict()),
     h("div.row.practice", { role: "group", "aria-label": t("practice") },
       h("span.group", {},
@@ -32,7 +32,7 @@ export function transport() {
       choice("speed", t("speed"), SPEEDS.map((one) => [one, `${Math.round(100 * one)} %`]), deck.setting.speed, (value) => turn({ speed: Number(value) })),
       choice("pitch", t("pitch"), Array.from({ length: 25 }, (_, index) => 12 - index).map((one) => [one, one > 0 ? `+${one}` : String(one)]), deck.setting.semitones, (value) => turn({ semitones: Number(value) })),
       choice("countin", t("countIn"), [[0, "–"], [2, "2"], [3, "3"], [4, "4"], [8, "8"]], state.countIn, (value) => { state.countIn = Number(value); }),
-      h("label.field", {}, h("span", {}, t("tempo")), h("input", { type: "number", id: "bpm", min: "20", max: "400", step: "0.1", value: state.tempo?.bpm ?? "", oninput: (event) => correct({ bpm: Number(event.target.value) || null }) })),
+      h("label.field", {}, h("span", {}, t("tempo")), h("input", { type: "number", id: "bpm", min: "20", max: "400", step: "any", value: state.tempo?.bpm ?? "", oninput: (event) => event.target.validity.valid && correct({ bpm: Number(event.target.value) || null }) })),
       choice("perbar", t("perBar"), METERS.map((one) => [one, String(one)]), state.tempo?.per_bar ?? 4, (value) => correct({ per_bar: Number(value) })),
       h("label.field", {}, h("span", {}, t("key")), h("input", { type: "text", id: "key", size: "8", maxlength: "20", value: state.tempo?.key ?? "", oninput: (event) => correct({ key: event.target.value }) }))));
 }
@@ -61,6 +61,8 @@ export async function tellTempo() {
     const found = await ask(`/api/songs/${mine}/tempo`);
     if (state.song.id !== mine) return;
     state.tempo = found;
+    state.song.loudness_lufs = found.loudness_lufs;
+    level();
     const [bpm, key] = [document.getElementById("bpm"), document.getElementById("key")];
     if (bpm && document.activeElement !== bpm) /** @type {any} */ (bpm).value = found.bpm ?? "";
     if (key && document.activeElement !== key) /** @type {any} */ (key).value = found.key ?? "";
@@ -101,6 +103,7 @@ export function edge(which) {
   const here = deck.seconds;
   const range = deck.loop ?? { start: 0, end: state.song.seconds };
   const fresh = { ...range, [which]: here };
+  if (fresh.end < fresh.start) Object.assign(fresh, which === "start" ? { end: state.song.seconds } : { start: 0 }); // past the other
   if (fresh.end - fresh.start > 0.1) deck.setLoop(fresh);
 }
 

@@ -4,11 +4,12 @@
 import { ask } from "./api.mjs";
 import { beginChains, chainPanel, hearAll } from "./chain.mjs";
 import { endBlind } from "./blindtest.mjs";
-import { recallDesk, recallLoop, recallTake, recallTempo, watchDesk } from "./desk.mjs";
+import { keepDesk, recallDesk, recallLoop, recallTake, recallTempo, watchDesk } from "./desk.mjs";
 import { dressVerdict, reviewPanel } from "./deciding.mjs";
 import { clock, h, say } from "../../report/assets/dom.mjs";
 import { createEngine } from "./engine.mjs";
-import { busy, dropZone, queueList, separate, songList, watchDrops, watchQueue, welcome } from "./library.mjs";
+import { redrawing } from "./focus.mjs";
+import { busy, dressQueue, dropZone, queueList, rows, separate, songList, watchDrops, watchQueue, welcome } from "./library.mjs";
 import { dress, lanes, meter } from "./mixer.mjs";
 import { deck, deckTake, level, state, studio } from "./model.mjs";
 import { recallNotes } from "./notes.mjs";
@@ -34,7 +35,10 @@ function header() {
 }
 
 /* All of the page anew. */
-function build() {
+const build = () => redrawing(buildAll);
+
+function buildAll() {
+  const helping = /** @type {any} */ (document.getElementById("help"))?.open;
   document.documentElement.lang = tongue();
   const fresh = [header(), h("div.desk", {}, h("aside", { id: "side", "aria-label": t("songs") }), h("main", { id: "main" }))];
   if (state.song) fresh.push(transport());
@@ -50,14 +54,12 @@ function build() {
     showLanes();
     refreshTransport();
   }
+  if (helping) help();
 }
 
 function sidebar() {
-  const side = document.getElementById("side");
-  if (!side) return;
-  document.getElementById("queue")?.replaceWith(queueList());
-  const typing = document.activeElement?.id === "filter";
-  if (!typing) side.lastElementChild.replaceWith(songList());
+  dressQueue();
+  rows();
 }
 
 /* The presets by what they are for: one's own first. */
@@ -114,7 +116,7 @@ function heading() {
 }
 
 function showLanes() {
-  document.getElementById("mix")?.replaceChildren(lanes());
+  redrawing(() => document.getElementById("mix")?.replaceChildren(lanes()));
   dress();
   paint();
 }
@@ -130,11 +132,9 @@ function panels() {
 }
 
 function refreshPanels() {
-  const held = document.activeElement?.id;
   document.body.classList.toggle("blind", Boolean(state.blind));
   dressVerdict();
-  document.getElementById("below")?.replaceWith(panels());
-  if (held) document.getElementById(held)?.focus({ preventScroll: true });
+  redrawing(() => document.getElementById("below")?.replaceWith(panels()));
 }
 
 /* A take for the player: its tracks as they are rendered, and the mixture. */
@@ -161,9 +161,11 @@ function bestTake() {
   return whole.find((one) => one.name === state.preset) ?? early ?? whole.find((one) => one.name === state.song.review.preset) ?? whole[0] ?? state.song.takes[0] ?? null;
 }
 
+const LOOK_MS = 3000;
 let listening = false;    // whether a song that was dropped is to sound as soon as it can
 
 async function open(id, andPlay = false) {
+  await keepDesk();
   try {
     state.song = await ask(`/api/songs/${id}`);
   } catch (error) {
@@ -199,14 +201,38 @@ function wonder() {
 async function renew() {
   const fresh = await ask(`/api/songs/${state.song.id}`);
   if (fresh.id !== state.song.id) return;
-  state.song = fresh;
+  state.song = { ...fresh, loudness_lufs: state.song.loudness_lufs };
   const take = bestTake();
-  if (take && take.name !== state.take?.name) {
+  if (!take) {
+    state.take = null;
+    deck.unload();
+    build();
+  } else if (take.name !== state.take?.name) {
     const playing = listening || deck.playing;
     listening = false;
     await showTake(take, state.take ? { playing } : { at: 0, playing });
   } else build();
   wonder();
+}
+
+let lostAt = -Infinity;
+
+/* What is open has gone from under the page: go on with what is left of it, or with another song. */
+async function lost() {
+  if (!state.song || performance.now() - lostAt < LOOK_MS) return;
+  lostAt = performance.now();
+  try {
+    await renew();
+    if (state.take) hearAll();
+  } catch (error) {
+    if (error.status !== 404) return;
+    deck.unload();
+    state.song = state.take = null;
+    await look();
+    const [first] = state.library.songs;
+    if (first) await open(first.id);
+    else build();
+  }
 }
 
 async function look() {
@@ -224,7 +250,7 @@ function animate() {
   requestAnimationFrame(animate);
 }
 
-Object.assign(studio, { build, lanes: showLanes, sidebar, panels: refreshPanels, mixed: dressSummary, open, look, renew, refresh: () => { refreshTransport(); follow(true); } });
+Object.assign(studio, { build, lanes: showLanes, sidebar, panels: refreshPanels, mixed: dressSummary, open, look, renew, lost, refresh: () => { if (!state.song) return; refreshTransport(); follow(true); } });
 
 async function begin() {
   build();
@@ -240,6 +266,7 @@ async function begin() {
   watchDesk();
   watchSystem(() => { if (state.song) paint(); });
   addEventListener("resize", () => draw());
+  addEventListener("focus", () => look().catch(() => {})); // the folder may have changed; the queue tells of a server that is gone
   requestAnimationFrame(animate);
   watchQueue();
   const wanted = location.hash.slice(1);

@@ -2,7 +2,7 @@
 /* What leaves the page: files to drag or download, the mix as the faders stand, sessions, the report. */
 
 import { addressOf, post } from "./api.mjs";
-import { h, say } from "../../report/assets/dom.mjs";
+import { h, number, say } from "../../report/assets/dom.mjs";
 import { separate, watchQueue } from "./library.mjs";
 import { deck, isHeard, state, stripOf } from "./model.mjs";
 import { t } from "./words.mjs";
@@ -43,8 +43,14 @@ async function ended(number) {
 
 const results = () => document.getElementById("taken");
 
+/* A mix that was exported. */
+const mixRow = ({ take, file, lower_db: lower = 0 }) => h("li", {}, `${take}: `, fileLink(take, file), lower < 0 ? ` ${t("lowered")} ${number(lower)} dB` : null);
+
+/* The strips that are in the mix. */
+const mixed = () => state.take.tracks.filter((one) => isHeard(one.name) && stripOf(one.name).gain_db > -60);
+
 function mixNow(onlyLoop) {
-  const strips = state.take.tracks.filter((one) => isHeard(one.name) && stripOf(one.name).gain_db > -60).map((one) => ({
+  const strips = mixed().map((one) => ({
     track: one.name, voice: deck.take?.tracks.find((each) => each.name === one.name)?.voice ?? "-", gain_db: stripOf(one.name).gain_db, pan: stripOf(one.name).pan }));
   const [container, depth] = FORMATS[format];
   const range = onlyLoop && deck.loop ? { start_s: deck.loop.start, end_s: deck.loop.end } : {};
@@ -69,11 +75,14 @@ export function takeHomePanel() {
     h("section", {}, h("h3", {}, t("playAlong")), h("p.quiet", { id: "mixwords" }, summary()),
       h("div.row", {}, h("label", {}, only, " ", t("selection")),
         h("button.main", { type: "button", id: "export", onclick: (event) => doing(event.target, async () => {
+          if (!mixed().length) throw new Error(t("allMuted"));
           const mine = state.song.id;
-          const { number } = await post(`/api/songs/${mine}/mix`, mixNow(/** @type {any} */ (only).checked));
+          const job = await post(`/api/songs/${mine}/mix`, mixNow(/** @type {any} */ (only).checked));
           watchQueue();
-          const made = await ended(number);
-          if (mine === state.song.id) results()?.append(h("li", {}, `${made.take}: `, fileLink(made.take, made.file)));
+          const made = await ended(job.number);
+          if (mine !== state.song.id) return;
+          state.song.mixes = [...state.song.mixes.filter((one) => one.take !== made.take), made];
+          results()?.append(mixRow(made));
         }) }, t("export")))),
     h("section", {}, h("h3", {}, t("session")), h("div.row", {},
       ["reaper", "dawproject"].map((kind) => h("button.plain", { type: "button", "data-session": kind, onclick: (event) => doing(event.target, async () => {
@@ -87,7 +96,7 @@ export function takeHomePanel() {
         const { file } = await post("/api/report", {});
         results().append(h("li", {}, h("a.file", { href: addressOf("/api/report.html"), download: file }, `↓ ${file}`)));
       }) }, t("report")))),
-    h("ul.list", { id: "taken", "aria-live": "polite" }));
+    h("ul.list", { id: "taken", "aria-live": "polite" }, state.song.mixes.map(mixRow)));
 }
 
 export function dressSummary() {
@@ -97,7 +106,8 @@ export function dressSummary() {
 
 /* What the mix is made of, in words. */
 function summary() {
-  const words = state.take.tracks.filter((one) => isHeard(one.name)).map((one) => `${t(one.name)} ${stripOf(one.name).gain_db > 0 ? "+" : ""}${stripOf(one.name).gain_db} dB`);
+  if (!mixed().length) return t("allMuted");
+  const words = mixed().map((one) => `${t(one.name)} ${stripOf(one.name).gain_db > 0 ? "+" : ""}${stripOf(one.name).gain_db} dB`);
   if (deck.setting.speed !== 1) words.push(`${Math.round(100 * deck.setting.speed)} %`);
   if (deck.setting.semitones) words.push(`${deck.setting.semitones > 0 ? "+" : ""}${deck.setting.semitones}`);
   return words.join(" · ");

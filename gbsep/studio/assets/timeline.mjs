@@ -119,11 +119,11 @@ const notesOf = (name) => (state.blind || state.unshown.has(name) ? [] : state.w
 
 function drawMel({ name, canvas, picture: one }) {
   const rows = state.song.n_mels;
-  const top = Math.max(1, ...lanes.map((each) => (each.picture?.kind === "mel" ? each.picture.top : 0))); // one scale for all
+  const span_db = (70 / (state.song.range_db[1] - state.song.range_db[0])) * 255; // in the unit of the bytes
+  const top = Math.max(span_db, ...lanes.map((each) => (each.picture?.kind === "mel" ? each.picture.top : 0))); // one scale for all
   const key = `${dark()} ${top}`;
   if (one.key !== key) {
-    const floor = top - (70 / (state.song.range_db[1] - state.song.range_db[0])) * 255;
-    Object.assign(one, { key, image: picture(one.bytes, one.bytes.length / rows, rows, colours(hueOf(name), dark()), floor, top) });
+    Object.assign(one, { key, image: picture(one.bytes, one.bytes.length / rows, rows, colours(hueOf(name), dark()), top - span_db, top) });
   }
   const [low, high] = rangeOf(name);
   const first = Math.max(0, state.song.hz.findIndex((hz) => hz >= low));
