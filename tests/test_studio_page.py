@@ -558,11 +558,15 @@ def test_everybody_can_use_it(browser: Any, server: Server, tmp_path: Path, look
     if "locale" in look:
         assert page.inner_text("#tab-home") == "가져가기"
         assert page.evaluate("document.documentElement.lang") == "ko"
-    page.evaluate("gbsep.state.chains.bass.push({ effect: 'Compressor', ratio: 4 }); gbsep.studio.panels()")
+    page.evaluate("""() => {
+        gbsep.state.chains.bass.push({ effect: "Compressor", ratio: 4 }, gbsep.state.effects.Parallel.start);
+        gbsep.studio.panels();
+    }""")
     for tab_name in ("chain", "home", "review"):
         page.click(f"#tab-{tab_name}")
         page.screenshot(path=tmp_path / f"{tab_name}.png", full_page=True)
         found = axe.Axe().run(page).response["violations"]
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), tab_name
         grave = [(one["id"], one["nodes"][0]["html"]) for one in found if one["impact"] in ("serious", "critical")]
         assert grave == []
     if look.get("is_mobile"):

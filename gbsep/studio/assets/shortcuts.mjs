@@ -48,10 +48,16 @@ export function togglePicture() {
   studio.lanes();
 }
 
+/* What is pressed; where a key writes no Latin letter, as in Korean, the letter that is printed on it too. */
+function keyOf({ key, code }) {
+  if (/^Key[A-Z]$/.test(code) && !/^[\x20-\x7e]$/.test(key)) return code[3].toLowerCase();
+  return key.length === 1 ? key.toLowerCase() : key;
+}
+
 function press(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || isTyped(event.target) || /** @type {any} */ (document.getElementById("help"))?.open) return;
   if (event.key === " " ? takesSpace(event.target) : event.key.startsWith("Arrow") && event.target.matches("input[type=range]")) return;
-  const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+  const key = keyOf(event);
   const actions = {
     " ": () => { if (!event.repeat) toggle(); },
     ArrowLeft: () => skip(event.shiftKey ? -1 : -5),
