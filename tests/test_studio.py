@@ -210,6 +210,17 @@ def test_a_mix_is_the_sum_of_what_the_faders_say(server: Server, folder: Path) -
     found = record.read(place)
     assert found is not None
     assert found.overrides["mix"]["strips"][0]["gain_db"] == -12.0
+    turned = {"take": "exp002", "stem": "bass", "chain": CHAIN}
+    voice = told(server, f"/api/songs/{one}/chain", "POST", turned)["voice"]
+    strips[0]["voice"] = voice
+    job = told(server, f"/api/songs/{one}/mix", "POST", {"take": "exp002", "strips": strips})
+    until(lambda: any(row["number"] == job["number"] and row["state"] == "done" for row in jobs(server)))
+    again = next(row["result"]["take"] for row in jobs(server) if row["number"] == job["number"])
+    kept = record.read(folder / "gbsep-out/one" / again)
+    assert kept is not None
+    assert kept.overrides["mix"]["chains"]["bass"][0]["cutoff_hz"] == 900
+    model = told(server, f"/api/songs/{one}")
+    assert {each["take"] for each in model["mixes"]} == {made["take"], again}
     assert ask(server, f"/api/songs/{one}/file/{made['take']}/{made['file']}")[1] == (place / made["file"]).read_bytes()
 
 

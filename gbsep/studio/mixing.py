@@ -2,7 +2,7 @@
 
 Conventions: a fader is in dB, a pan from -1 to 1 turns the other side down (cos), so that the middle changes nothing.
 The page's mixer does the same sums. The mix is a render of its own, `<take>@mix_<what was turned>`, whose record is
-that of the take with one stem, `mix`, and what was turned under `overrides`.
+that of the take with one stem, `mix`, and under `overrides` what was turned, with the chains that are no preset yet.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 from pydantic import Field
 
 from ..audio import Block
+from ..effects.chain import dump_chain
 from ..errors import ParameterError
 from ..io.formats import BitDepth, Container, OutputFormat, largest_sample, may_clip
 from ..io.spool import Spool
@@ -65,6 +66,8 @@ def mix_down(sound: Sound, song: Song, take: Take, mix: Mix, tell: Callable[[flo
     last = min(total, round((mix.end_s if mix.end_s is not None else total / rate) * rate))
     if last - first < rate // 10:
         raise ParameterError("end_s", mix.end_s, "a tenth of a second after start_s, or later", "s")
+    live = [one for one in mix.strips if one.voice not in ("-", "dry")]
+    chains = {one.track: dump_chain(sound.chains.nodes(one.voice)) for one in live}
     folder = take.folder.with_name(f"{take.name}@{label_of(mix)}")
     file = f"mix.{output.suffix.removeprefix('.')}"
     frames = setting.length(last - first)
@@ -84,7 +87,7 @@ def mix_down(sound: Sound, song: Song, take: Take, mix: Mix, tell: Callable[[flo
             with open_writer(place / file, output, rate, 2, frames, tags) as writer:
                 for block in spool.reader("mix").blocks():
                     writer.write(block * np.float32(to_amplitude(lower_db)))
-        content = _content(take, mix, file, levels, lower_db)
+        content = _content(take, mix, chains, file, levels, lower_db)
         shelf.publish(place, folder, content, overwrite=True)
     return {"take": folder.name, "file": file, "lower_db": lower_db}
 
@@ -129,7 +132,9 @@ def _gains(strip: Strip) -> np.ndarray:
     return np.array([[left], [right]]) * to_amplitude(strip.gain_db)
 
 
-def _content(take: Take, mix: Mix, file: str, levels: Levels, lower_db: float) -> record.Content:
+def _content(
+    take: Take, mix: Mix, chains: dict[str, Any], file: str, levels: Levels, lower_db: float
+) -> record.Content:
     after = levels.raised(lower_db)
     told = record.Levels(
         peak_dbfs=as_json(after.peak_dbfs), rms_dbfs=as_json(after.rms_dbfs), loudness_lufs=as_json(after.loudness_lufs)
@@ -139,7 +144,7 @@ def _content(take: Take, mix: Mix, file: str, levels: Levels, lower_db: float) -
     silent = record.Residual(file=None, peak_dbfs=None, rms_dbfs=None, loudness_lufs=None)
     separation = take.record.separation
     base = {name: value for name, value in dict(take.record).items() if name not in ("files", "seconds")}
-    turned = {"mix": mix.model_dump()}
+    turned = {"mix": {**mix.model_dump(), "chains": chains}}
     changes = {
         "separation": separation.model_copy(update={"swap": separation.swap}),
         "overrides": {**take.record.overrides, **turned},

@@ -190,7 +190,7 @@ export function createEngine(sampleRate, pieceFrames) {
         const [left, right] = levels[track.name] ?? [0, 0];
         aim(track.left, left);
         aim(track.right, right);
-        if (!playing) {
+        if (!playing || stalled) { // nothing sounds: what is turned down shall not be waited for
           for (const one of [track.left, track.right]) Object.assign(one, { now: one.want, rest: 0 });
         }
       }

@@ -152,12 +152,13 @@ function showTake(take, how = {}) {
   return Promise.resolve(loading).then(() => (before ? hearAll() : recallLoop()));
 }
 
-/* The take to open: the preset that is chosen, else the reviewed one, else any whole one, else the first seconds. */
+/* The take to open: the preset that is chosen, else the reviewed one, else any whole one, else the first seconds
+   while the rest is on its way. */
 function bestTake() {
   const whole = state.song.takes.filter((one) => !one.name.startsWith("first~"));
   const left = !state.take && whole.find((one) => one.name === state.song.desk?.take);
   if (left) return left;
-  const early = state.song.takes.find((one) => one.name === `first~${state.preset}`);
+  const early = state.song.takes.find((one) => busy(state.song.id) && one.name === `first~${state.preset}`);
   return whole.find((one) => one.name === state.preset) ?? early ?? whole.find((one) => one.name === state.song.review.preset) ?? whole[0] ?? state.song.takes[0] ?? null;
 }
 
