@@ -96,6 +96,20 @@ const checks = {
     return { waiting, after: engine.position, same: left.every((one, index) => one === right[index]) };
   },
 
+  a_track_that_is_turned_down_is_not_waited_for() {
+    const engine = createEngine(44100, PIECE);
+    engine.show({ id: 1, end: 10 * PIECE, speed: 1 }, [{ name: "bass", lazy: false }, { name: "mixture", lazy: true }], 0);
+    engine.take(1, "bass", 0, piece(1, 0, 0));
+    engine.gains({ bass: [0, 0], mixture: [1, 1] });
+    engine.play();
+    const block = () => { const [left, right] = out(); engine.process(left, right); };
+    for (let count = 0; count < 10; count += 1) block();
+    const waiting = [engine.position, engine.stalled];
+    engine.gains({ bass: [1, 1], mixture: [0, 0] });
+    for (let count = 0; count < 10; count += 1) block();
+    return { waiting, after: [engine.position, engine.stalled] };
+  },
+
   nothing_jumps_when_it_is_turned() {
     const RATE = 44100, tone = (number) => Float32Array.from({ length: 2 * PIECE }, (_, index) => Math.fround(0.5 * Math.sin(2 * Math.PI * 100 * (number * PIECE + (index % PIECE)) / RATE)));
     const engine = createEngine(RATE, PIECE);

@@ -44,6 +44,11 @@ def test_a_missing_piece_of_one_track_stops_all() -> None:
     assert told == {"waiting": [4096, True], "after": 4096 + 128, "same": True}
 
 
+def test_a_track_that_is_turned_down_is_not_waited_for() -> None:
+    told = run("a_track_that_is_turned_down_is_not_waited_for")
+    assert told == {"waiting": [0, True], "after": [10 * 128, False]}
+
+
 def test_nothing_jumps_when_it_is_turned() -> None:
     """A steady tone stays steady when another voice of the same sound takes its place, and fades when it is muted."""
     told = run("nothing_jumps_when_it_is_turned")
