@@ -69,6 +69,7 @@ def render(args: argparse.Namespace) -> None:
         phrases=played,
         agile=args.agile,
         plain=args.plain,
+        roles=args.roles,
     )
     # Forked workers share the instruments' memory.
     with ProcessPoolExecutor(args.jobs, get_context("fork"), _keep, (write,)) as workers:
@@ -110,6 +111,8 @@ def fit(args: argparse.Namespace) -> None:
     config = config_from({**asdict(smaller), **changes})
     if weights is None:
         weights = compact_network.new_weights(config, args.seed)
+    elif changes and set(changes) <= {"lowest_hz", "bins"}:
+        weights = compact_network.moved(smaller, weights, config)
     elif changes:
         weights = compact_network.grown(smaller, weights, config, args.seed)
     rate = config.sample_rate
@@ -281,6 +284,7 @@ def main() -> None:
     one.add_argument("--phrases", type=Path, help="folder of played guitar phrases, gtr_*.flac")
     one.add_argument("--agile", type=float, default=AGILE, help="how often players leave their register, 0 to 1")
     one.add_argument("--plain", type=float, default=PLAIN, help="how often one of the other songs is a plain one")
+    one.add_argument("--roles", action="store_true", help="two guitars, lead and rhythm, in place of a band")
     one.add_argument("--shards", type=int, default=24)
     one.add_argument("--jobs", type=int, default=1, help="processes")
     one.set_defaults(run=render)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -119,7 +120,7 @@ def test_mono_is_the_networks_mean_estimate_of_the_plain_signal_and_of_later_one
     reading = compact._first_pass(audio.reader())
     pieces = [compact_graph.spectrum(SMALL, compact._centred(piece)) for piece in reading.pieces]
     heard = tuned(SMALL, tuning_cents(pieces, SMALL))
-    song = compact._song(reading, Network(heard, weights, 1))
+    song = compact._song(reading, Network(heard, weights, 1), partial(compact.settle_bass, heard))
     level, offset = (of(0, audio.frames, audio.sample_rate) for of in (song.level, song.offset))
     plain = torch.tensor(np.pad((audio.samples - offset[:1]) / level, ((0, 0), (before, after))))
     spectra = compact_network.spectrum(SMALL, plain)[..., :-1]
@@ -244,3 +245,14 @@ def test_what_is_surely_low_is_the_basss_while_it_plays(playing):
     low, high = (int(edge * config.n_fft / config.sample_rate) for edge in rests.LOW_HZ)
     np.testing.assert_array_equal(made[:, : low + 1], (mixture if playing else bass)[:, : low + 1])
     np.testing.assert_array_equal(made[:, high + 1 :], bass[:, high + 1 :])
+
+
+def test_a_network_moves_to_other_pitches_and_more_bins() -> None:
+    weights = lively()
+    there = replace(SMALL, lowest_hz=2 * SMALL.lowest_hz, bins=SMALL.bins + 40)
+    moved = compact_network.moved(SMALL, weights, there)
+    assert {name: tuple(one.shape) for name, one in moved.items()} == compact_network.shapes(there)
+    assert torch.equal(moved["out.bin"][:, :, : SMALL.bins], weights["out.bin"])
+    assert torch.equal(moved["out.bin"][:, :, -1], weights["out.bin"][:, :, -1])
+    with pytest.raises(ValueError, match="moves only"):
+        compact_network.moved(SMALL, weights, replace(there, head=2 * SMALL.head))

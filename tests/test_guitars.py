@@ -160,7 +160,7 @@ def test_a_guitar_may_have_a_chain_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("preset", "value", "reason"),
     [
-        ("default", "roles", "must be 'places', not 'roles'"),
+        ("default", "role", "must be 'auto', 'places' or 'roles', not 'role'"),
         ("minus_bass", "places", "needs a stem that is the separator's guitar and nothing else"),
     ],
 )
@@ -177,7 +177,7 @@ def test_a_second_guitar_that_is_no_stem_is_told(own: Any) -> None:
 
 @pytest.mark.parametrize("how", [[], {}, None, 7, "x" * 10_000])
 def test_a_way_that_is_none_is_told_in_a_line(how: Any) -> None:
-    with pytest.raises(PresetError, match="must be 'places'") as error:
+    with pytest.raises(PresetError, match="must be 'auto', 'places' or 'roles'") as error:
         load_preset({"name": "m", "extends": "default", "separate": {"guitars": how}})
     assert len(str(error.value)) < 500
 

@@ -46,6 +46,7 @@ SIDEWAYS: set[tuple[str, str]] = set()
 
 SUB_ROOMS = {
     ("plugins", "plugins.worker"): "what both ends of the pipe to a plug-in's process agree on",
+    ("separation.guitars", "separation.compact"): "a network of the same kind tells chords from a line",
     ("separation.msst", "separation.demucs"): "HTDemucs trained again is built as any Demucs network",
 }
 """Arrows between the rooms inside a room."""

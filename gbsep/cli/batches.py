@@ -32,7 +32,7 @@ CHOSEN = "default: what the review chose, or default"
 
 OPTIONS = (
     click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Change one value of the preset."),
-    click.option("--two-guitars", is_flag=True, help="Take the guitar apart too, by places in stereo."),
+    click.option("--two-guitars", is_flag=True, help="Take the guitar apart too, by places or by what is played."),
     click.option(
         "--out", "-o", default="gbsep-out", show_default=True, metavar="FOLDER", help="Output folder, or its URL."
     ),
@@ -153,7 +153,7 @@ def choices_of(
         presets=presets,
         options=Options(Path(out), use_cache=not no_cache, download=download, **options),
         destination=out if is_url(out) else None,
-        overrides=[parse_override(text) for text in overrides] + [("separate.guitars", "places")] * two_guitars,
+        overrides=[parse_override(text) for text in overrides] + [("separate.guitars", "auto")] * two_guitars,
         changes={"seed": seed, "format": format_, "bit_depth": bit_depth, "residual": False if no_residual else None},
         jobs=jobs,
         cluster=cluster,

@@ -1,4 +1,4 @@
-"""`"separate": {"guitars": "places"}`: any preset with its guitar in two.
+"""`"separate": {"guitars": "auto"}`: any preset with its guitar in two, by their places or by what they play.
 
 The separator becomes the first stage of the backend `guitars`, and the stem of its guitar becomes `guitar1` and
 `guitar2`, each with the guitar's chain unless the preset gives it one of its own.
@@ -14,7 +14,7 @@ from ..errors import PresetError, shown
 from ..stemnames import PARTNERS
 
 KEY = "guitars"
-HOW = ("places",)
+HOW = ("auto", "places", "roles")
 SPLIT = "guitars"
 """The backend of the second stage."""
 
@@ -29,7 +29,9 @@ def with_two_guitars(label: str, document: dict[str, Any]) -> None:
         return
     how = separate.pop(KEY)
     if how not in HOW:
-        raise PresetError(label, f"separate.{KEY}", f"must be {' or '.join(map(repr, HOW))}, not {shown(how)}")
+        raise PresetError(
+            label, f"separate.{KEY}", f"must be {', '.join(map(repr, HOW[:-1]))} or {HOW[-1]!r}, not {shown(how)}"
+        )
     if separate.get("backend") == SPLIT:
         return
     stems = document.get("stems")
@@ -39,7 +41,7 @@ def with_two_guitars(label: str, document: dict[str, Any]) -> None:
         reason = "needs a stem that is the separator's guitar and nothing else"
         raise PresetError(label, f"separate.{KEY}", f"{reason}; the preset two_guitars has its own")
     seed = {"seed": separate.pop("seed")} if "seed" in separate else {}
-    document["separate"] = {"backend": SPLIT, "of": separate, **seed}
+    document["separate"] = {"backend": SPLIT, "how": how, "of": separate, **seed}
     halves = ("guitar1", "guitar2")
     made: dict[str, Any] = {}
     for name, stem in stems.items():

@@ -73,9 +73,9 @@ def takes(
         manner = next((name for name, share in (("agile", agile), ("plain", plain)) if _happens(rng, share)), "any")
         song = compose(rng, seconds, GUITARS, manner)
         low = rng.random() < BARITONE and bool(bands["guitar"])
-        bass = _choose(rng, bands["guitar" if low else "bass"])
+        bass = choose(rng, bands["guitar" if low else "bass"])
         players = [replace(bass, role="bass", bend=bass.bend - 12.0) if low else bass]
-        players += [_choose(rng, bands["guitar"]) for _ in range(GUITARS)]
+        players += [choose(rng, bands["guitar"]) for _ in range(GUITARS)]
         names = [who.name for who in players]
         dry = [play(rng, part, who, seconds, revoiced) for part, who in zip(song.parts, players, strict=True)]
         if phrases and rng.random() < PHRASED:
@@ -103,7 +103,7 @@ def _string_together(rng: np.random.Generator, phrases: Sequence[np.ndarray], fr
     return np.concatenate(parts)[:frames]
 
 
-def _choose(rng: np.random.Generator, band: Sequence[Instrument]) -> Instrument:
+def choose(rng: np.random.Generator, band: Sequence[Instrument]) -> Instrument:
     """Draw a kind of instrument, recorded ones twice as often as the others, then an instrument of that kind."""
     kinds = sorted({instrument.kind for instrument in band})
     weights = np.array([2.0 if kind == "recorded" else 1.0 for kind in kinds])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Annotated
@@ -29,6 +30,7 @@ from ..separation.compact.tuning import tuning_cents
 from ..store import smallfiles
 from .generator import AGILE, GUITARS, PLAIN, takes
 from .instruments import SAMPLE_RATE, Instrument
+from .roles import role_takes
 
 TAKES_PER_SHARD = 64
 TAKE_S = 16.0
@@ -59,16 +61,19 @@ def write_shard(
     phrases: Sequence[np.ndarray] = (),
     agile: float = AGILE,
     plain: float = PLAIN,
+    roles: bool = False,
 ) -> Path:
     """Render one shard at `sample_rate`; what is already there is kept.
 
-    `agile` and `plain` are shares of songs, as for `generator.takes`.
+    `agile` and `plain` are shares of songs, as for `generator.takes`. With `roles` it is two guitars, lead and rhythm.
     """
     path = folder / f"{number:04d}.npy"
     if path.exists():
         return path
     folder.mkdir(parents=True, exist_ok=True)
-    music = takes(seed * 100_003 + number, instruments, TAKE_S, phrases, agile=agile, plain=plain)
+    own = seed * 100_003 + number
+    usual = partial(takes, phrases=phrases, agile=agile, plain=plain)
+    music = (role_takes if roles else usual)(own, instruments, TAKE_S)
     made = list(islice(music, TAKES_PER_SHARD))
     stems = np.stack([as_int16(take.stems, SAMPLE_RATE, sample_rate) for take in made])
     about = {"seed": seed, "number": number, "sample_rate": sample_rate, "players": [take.players for take in made]}

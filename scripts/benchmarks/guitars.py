@@ -1,9 +1,11 @@
-"""Two guitars of one: SDR (dB) of guitar1 and guitar2 by places in stereo, on the jams and on songs made at random.
+"""Two guitars of one: SDR (dB) of guitar1 and guitar2, by places in stereo and by roles in mono, on the jams and on
+songs made at random.
 
 Both from the true guitar stem and from the mixture through a separator. References are in either order; the better one
 counts, and how often it is left and right as named stands beside it. Songs made at random are played by the instruments
 that the held-out weights of `compact` have never heard, the bass in the middle, the guitars level and APART of the
-width from each other. Then songs with one guitar: how far guitar2 lies below it.
+width from each other. By roles guitar1 plays chords and guitar2 a line; beside the SDR stands how far it is above that
+of the guitar itself as an estimate. Then songs with one guitar: how far guitar2 lies below it.
 """
 
 from __future__ import annotations
@@ -23,12 +25,14 @@ from gbsep.models.catalogue import card
 from gbsep.separation.backend import separate
 from gbsep.separation.guitars.backend import two_guitars
 from gbsep.train import generator, instruments
+from gbsep.train.roles import role_takes
 
 from .quality import DATA
 
 HALF_WIDTH_DEG = 45.0
 """From the centre to hard left, as the angle of mid and side."""
 APART = (0.2, 0.4, 0.7)
+HALVES = ("guitar1", "guitar2")
 
 
 class Song(NamedTuple):
@@ -80,13 +84,33 @@ def made(band: list[instruments.Instrument], seed: int, count: int, seconds: flo
         yield Song("", instruments.SAMPLE_RATE, scale * (bass + left + right), (scale * left, scale * right))
 
 
+def in_mono(folder: Path) -> Iterator[Song]:
+    """The jams folded to mono: the first guitar plays chords, the second a line."""
+    for jam in sorted(path.parent for path in folder.glob("*/guitar2.*")):
+        parts = {path.stem: path for path in jam.iterdir()}
+        sounds = [soundfile.read(parts[name], dtype="float32", always_2d=True) for name in ("mixture", *HALVES)]
+        mixture, one, two = (sound.T.mean(axis=0, keepdims=True) for sound, _ in sounds)
+        yield Song(jam.name, sounds[0][1], mixture, (one, two))
+
+
+def made_roles(band: list[instruments.Instrument], seed: int, count: int, seconds: float) -> Iterator[Song]:
+    """Chords and a line of the same level, beside a bass of another song."""
+    basses = (take.stems[:1] for take in generator.takes(seed, band, seconds, revoiced=False) if take.stems[0].any())
+    pairs = (take for take in role_takes(seed, band, seconds) if all(part.any() for part in take.stems))
+    for take, bass in itertools.islice(zip(pairs, basses, strict=False), count):
+        line, chords = (part[np.newaxis] / np.sqrt(np.mean(part**2)) for part in take.stems)
+        bass = 1.4 * bass / np.sqrt(np.mean(bass**2))
+        scale = np.float32(0.5 / np.abs(bass + line + chords).max())
+        yield Song("", instruments.SAMPLE_RATE, scale * (bass + line + chords), (scale * chords, scale * line))
+
+
 def sdr(reference: np.ndarray, estimate: np.ndarray) -> float:
     return float(10 * np.log10((reference**2).sum() / (((reference - estimate) ** 2).sum() + 1e-12)))
 
 
-def scores(song: Song, guitar: np.ndarray) -> tuple[float, float, bool]:
-    """SDR of both, the better order, and whether that is left and right."""
-    one, two = two_guitars(Audio(guitar, song.sample_rate).reader())
+def scores(song: Song, guitar: np.ndarray, how: str = "places") -> tuple[float, float, bool]:
+    """SDR of both, the better order, and whether that is the named one."""
+    one, two = two_guitars(Audio(guitar, song.sample_rate).reader(), how=how)
     as_named = [sdr(reference, estimate) for reference, estimate in zip(song.guitars, (one, two), strict=True)]
     swapped = [sdr(reference, estimate) for reference, estimate in zip(song.guitars, (two, one), strict=True)]
     better = max(as_named, swapped, key=sum)
@@ -96,6 +120,13 @@ def scores(song: Song, guitar: np.ndarray) -> tuple[float, float, bool]:
 def separated(song: Song, backend: str, settings: dict[str, object]) -> np.ndarray:
     stems = separate(Audio(song.mixture, song.sample_rate), backend, wanted=["guitar"], **settings).stems
     return stems["guitar"].samples
+
+
+def silenced(song: Song, other: np.ndarray, how: str, backend: str, settings: dict[str, object]) -> float:
+    """How far guitar2 lies from the guitar in dB where one of the guitars does not play."""
+    guitar = separated(song._replace(mixture=song.mixture - other), backend, settings)
+    _, two = two_guitars(Audio(guitar, song.sample_rate).reader(), how=how)
+    return float(10 * np.log10(((two**2).sum() + 1e-12) / (guitar**2).sum()))
 
 
 @click.command(help=__doc__)
@@ -117,13 +148,22 @@ def command(data: Path, count: int, seconds: float, seed: int, backend: str, set
         heard = [scores(song, separated(song, backend, chosen)) for song in songs]
         cells = "".join(f"{np.median(t, axis=0)[0]:15.1f} /{np.median(t, axis=0)[1]:7.1f}" for t in (true, heard))
         click.echo(f"{name:28}{cells}{sum(row[2] for row in heard):7} of {len(songs)}")
-    down = []
-    for apart in APART:
-        for song in made(band, seed + 1, count, seconds, apart):
-            alone = song.mixture - song.guitars[1]
-            guitar = separated(song._replace(mixture=alone), backend, chosen)
-            _, two = two_guitars(Audio(guitar, song.sample_rate).reader())
-            down.append(10 * np.log10(((two**2).sum() + 1e-12) / (guitar**2).sum()))
+    click.echo(f"{'chords / line in mono, dB':28}{'from the true guitar':>24}{'from the mixture':>24}{'above it':>14}")
+    groups = [(song.name[:24], [song]) for song in in_mono(data / "jams")]
+    groups.append((f"{count} songs", list(made_roles(band, seed, count, seconds))))
+    for name, songs in groups:
+        guitars = [song.guitars[0] + song.guitars[1] for song in songs]
+        before = [[sdr(part, guitar) for part in song.guitars] for song, guitar in zip(songs, guitars, strict=True)]
+        true = [scores(song, guitar, "roles") for song, guitar in zip(songs, guitars, strict=True)]
+        heard = [scores(song, separated(song, backend, chosen), "roles") for song in songs]
+        above = np.median(np.array([row[:2] for row in true]) - before, axis=0)
+        cells = "".join(f"{np.median(t, axis=0)[0]:15.1f} /{np.median(t, axis=0)[1]:7.1f}" for t in (true, heard))
+        named = f"{sum(row[2] for row in true):4} of {len(songs)} named right"
+        click.echo(f"{name:28}{cells}{above[0]:7.1f} /{above[1]:5.1f}{named}")
+    stereo = [song for apart in APART for song in made(band, seed + 1, count, seconds, apart)]
+    down = [silenced(song, song.guitars[1], "places", backend, chosen) for song in stereo]
+    mono = list(made_roles(band, seed + 1, count, seconds))
+    down += [silenced(song, part, "roles", backend, chosen) for song in mono for part in song.guitars]
     below = sum(level <= -25 for level in down)
     click.echo(
         f"one guitar: guitar2 is 25 dB or more below it in {below} of {len(down)} songs, {max(down):.1f} dB at worst"

@@ -75,6 +75,10 @@ QUIET_DB = -20.0
 """Pieces this far below the mean power are no excerpts."""
 
 
+Settle = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""What the spectra of an estimate become, from those of the mixture and the estimate."""
+
+
 class Settings(BackendSettings):
     """The settings of this backend in a preset.
 
@@ -123,10 +127,13 @@ def separate(
     weights: Mapping[str, Any],
     progress: Callable[[float], None] = lambda fraction: None,
     shifts: int = 1,
+    settle: Settle | None = None,
 ) -> Iterator[dict[str, Block]]:
     """Yield blocks of `bass` and `guitar`, in the reader's sample rate and channels; `shifts` is as in Settings.
 
-    Weights are arrays, or torch tensors on the CPU.
+    Weights are arrays, or torch tensors on the CPU. `settle` has the last word on what the network estimates: spectra
+    (frames, bins) from those of the mixture and the estimate. It holds what is known of basses unless another is given,
+    for a network that tells other instruments apart.
 
     Raises SeparationFailed when the network's output is not finite, BackendNotInstalled when ONNX Runtime does not
     load.
@@ -136,10 +143,11 @@ def separate(
     first_pass = _first_pass(low)
     cents = tuning_cents((spectrum(config, _centred(piece)) for piece in first_pass.pieces), config)
     network = Network(tuned(config, cents), weights, threads())
+    settle = settle or partial(settle_bass, network.config)
     excerpt_frames = sum(piece.shape[1] for piece in first_pass.pieces)
     first = excerpt_frames / (excerpt_frames + shifts * low.frames)
-    song = _song(first_pass, network, lambda fraction: progress(first * fraction))
-    bass = _bass(low, network, song, shifts, lambda fraction: progress(first + (1 - first) * fraction))
+    song = _song(first_pass, network, settle, lambda fraction: progress(first * fraction))
+    bass = _bass(low, network, song, shifts, settle, lambda fraction: progress(first + (1 - first) * fraction))
     bass = resample_blocks(bass, config.sample_rate, reader.sample_rate, reader.channels, reader.frames)
     for mixture, block in zip(rechunk(reader.blocks(), BLOCK_FRAMES), rechunk(bass, BLOCK_FRAMES), strict=True):
         yield {"bass": block, "guitar": mixture - block}
@@ -166,10 +174,12 @@ def _first_pass(low: Reader) -> FirstPass:
     return FirstPass(np.array(powers), np.array(means), loud[:: max(1, -(-len(loud) // EXCERPTS))])
 
 
-def _song(first_pass: FirstPass, network: Network, progress: Callable[[float], None] = lambda fraction: None) -> Song:
+def _song(
+    first_pass: FirstPass, network: Network, settle: Settle, progress: Callable[[float], None] = lambda fraction: None
+) -> Song:
     pieces = []
     with ThreadPoolExecutor(min(2, threads())) as pool:  # the network has two halves; more would only take memory
-        for spectra in pool.map(partial(_first_estimate, network), first_pass.pieces):
+        for spectra in pool.map(partial(_first_estimate, network, settle), first_pass.pieces):
             pieces.append(spectra)
             progress(len(pieces) / len(first_pass.pieces))
     levels = (piece.std(axis=1, dtype=np.float64) for piece in first_pass.pieces)
@@ -181,13 +191,13 @@ def _song(first_pass: FirstPass, network: Network, progress: Callable[[float], N
     return Song(levels_of(first_pass.powers.sum(axis=1)), offsets_of(first_pass.means), angle, places, timbres)
 
 
-def _first_estimate(network: Network, mid_side: np.ndarray) -> np.ndarray:
+def _first_estimate(network: Network, settle: Settle, mid_side: np.ndarray) -> np.ndarray:
     """A piece's spectra (4, frames, bins) for `find_places`: mid, side, the louder of both, the bass in that."""
     mid_side = _centred(mid_side)
     powers = mid_side.var(axis=1)
     louder, level = int(powers[1] > powers[0]), max(float(np.sqrt(powers.sum())), 1e-30)
     pieces = list(_estimates(iter([mid_side[[louder, 1 - louder]] / level]), network, shifts=1))
-    bass, mixture, other = _mean_estimate(network.config, np.concatenate(pieces, axis=1), shifts=1)
+    bass, mixture, other = _mean_estimate(network.config, np.concatenate(pieces, axis=1), 1, settle)
     return np.stack([*((other, mixture) if louder else (mixture, other)), mixture, bass])
 
 
@@ -203,7 +213,9 @@ def _power(block: Block) -> np.ndarray:
     return result
 
 
-def _bass(low: Reader, network: Network, song: Song, shifts: int, progress: Callable[[float], None]) -> Iterator[Block]:
+def _bass(
+    low: Reader, network: Network, song: Song, shifts: int, settle: Settle, progress: Callable[[float], None]
+) -> Iterator[Block]:
     """Blocks of the bass at the network's sample rate, in the channels of `low`."""
     config, rate = network.config, low.sample_rate
     hop, edge, bins = config.hop_length, -(-config.n_fft // config.hop_length), config.bins
@@ -235,7 +247,7 @@ def _bass(low: Reader, network: Network, song: Song, shifts: int, progress: Call
     for whole, inside in _with_margins(blocks, (margin + lines.MARGIN) * bins):
         spectra = whole.reshape(len(whole), -1, bins)
         start, stop = margin, margin + (inside.stop - inside.start) // bins
-        estimate = _mean_estimate(config, spectra, shifts)[:, lines.MARGIN : -lines.MARGIN]
+        estimate = _mean_estimate(config, spectra, shifts, settle)[:, lines.MARGIN : -lines.MARGIN]
         estimate[0] = refine_by_timbre(estimate[1], estimate[0], song.timbres, threads())
         bass = _panned(estimate, song.places)[:, start - edge : stop + edge]
         made = waves(config, bass, (bass.shape[1] - 1) * hop)
@@ -284,7 +296,7 @@ def _estimates(blocks: Iterator[Block], network: Network, shifts: int) -> Iterat
         held = held[:, bass.shape[1] :]
 
 
-def _mean_estimate(config: Config, spectra: np.ndarray, shifts: int) -> np.ndarray:
+def _mean_estimate(config: Config, spectra: np.ndarray, shifts: int, settle: Settle) -> np.ndarray:
     """Spectra (1 + channels, frames, config.bins) from those of `_estimates`: the bass, then the mixture.
 
     Each estimate is resynthesised and analysed again before the mean, which makes it steadier from frame to frame.
@@ -296,9 +308,14 @@ def _mean_estimate(config: Config, spectra: np.ndarray, shifts: int) -> np.ndarr
         late = number * hop // shifts
         wave = waves(config, spectra[number : number + 1], length + late)[:, late:]
         bass = bass + spectrum(config, wave)[0, :, : config.bins]
-    bass = keep_lows(config, mixture[0], bass / np.float32(shifts))
-    bass = settle_rests(mixture[0], lines.assign_lines(config, mixture[0], bass))
+    bass = settle(mixture[0], bass / np.float32(shifts))
     return np.concatenate([bass[np.newaxis], mixture])
+
+
+def settle_bass(config: Config, mixture: np.ndarray, bass: np.ndarray) -> np.ndarray:
+    """The estimate of a bass with what is known of basses: it has the lows, goes on with its lines, and rests."""
+    kept = keep_lows(config, mixture, bass)
+    return settle_rests(mixture, lines.assign_lines(config, mixture, kept))
 
 
 def _panned(spectra: np.ndarray, places: Places | None) -> np.ndarray:

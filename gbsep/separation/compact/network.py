@@ -178,6 +178,20 @@ def grown(old: Config, weights: Weights, config: Config, seed: int) -> Weights:
     return new
 
 
+def moved(old: Config, weights: Weights, config: Config) -> Weights:
+    """Weights to begin with for a network that reads other pitches and more bins: those of the `old` one.
+
+    They compute something else there. New bins begin as the last one of the old. Raises ValueError where `config`
+    differs from `old` in anything else.
+    """
+    import torch
+
+    if config != replace(old, lowest_hz=config.lowest_hz, bins=config.bins) or config.bins < old.bins:
+        raise ValueError("a network moves only in its lowest pitch, and to more bins")
+    at = torch.arange(config.bins).clamp(max=old.bins - 1)
+    return {name: value[:, :, at] if name.endswith(".bin") else value.clone() for name, value in weights.items()}
+
+
 def _regathered(old: Config, kernel: torch.Tensor, config: Config) -> torch.Tensor:
     """The first convolution's kernel with more harmonics' levels among its inputs, before all others."""
     import torch

@@ -1,17 +1,17 @@
-"""Two guitars: any separator's guitar in two, by their places in the stereo picture.
+"""Two guitars: any separator's guitar in two, by their places in the stereo picture or by what they play.
 
-    {"backend": "guitars", "of": {"backend": "compact"}}
+    {"backend": "guitars", "how": "auto", "of": {"backend": "compact"}}
 
 The stems are those of the separator, and `guitar1` and `guitar2`, which sum to its guitar (to `other`, where it has no
-guitar). guitar1 is the left one. Where there are no two places, in mono or with all guitars at one place, guitar1 is
-the whole guitar and guitar2 is silent, and the render says so.
+guitar). By places, guitar1 is the left one; by roles, the one that plays chords. Where there is but one guitar, or no
+telling, guitar1 is the whole guitar and guitar2 is silent, and the render says so.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field, field_validator
@@ -22,9 +22,13 @@ from ...stemnames import partners
 from ..backend import Context
 from ..members import checked_member, member_stems, parsed_member
 from ..settings import BackendSettings
+from . import roles
 from .places import BLOCK, MIN_TOLD, Line, find_lines, split
 
 FIRST, SECOND = "guitar1", "guitar2"
+
+SEPARATION, SEPARATION_BEFORE_ROLES = 0.9, 0.55
+"""Part of the work that the separator does."""
 
 
 class Settings(BackendSettings):
@@ -32,8 +36,10 @@ class Settings(BackendSettings):
 
     of: the separator whose guitar is taken apart, as it would stand in "separate", without a seed: that of the preset
     is its own.
+    how: by their `places` in stereo, by their `roles`, or `auto`: by places where there are two, else by roles.
     """
 
+    how: Literal["places", "roles", "auto"] = "places"
     of: dict[str, Any] = Field({"backend": "compact"}, validate_default=True)
 
     @field_validator("of")
@@ -59,22 +65,32 @@ def identity(settings: Settings, context: Context) -> dict[str, Any]:
     """What the separator says."""
     member = parsed_member(settings.of)
     own = replace(context, wanted=_asked(settings, context))
-    return {"of": {"backend": member.name, **member.module.identity(member.settings, own)}}
+    learnt = roles.identity() if settings.how != "places" else {}
+    return {"of": {"backend": member.name, **member.module.identity(member.settings, own)}, **learnt}
 
 
 def run(reader: Reader, settings: Settings, context: Context) -> Iterator[dict[str, Block]]:
     """Yield the wanted stems' blocks. Raises what the separator raises."""
     member, wanted = parsed_member(settings.of), _asked(settings, context)
-    own = replace(context, wanted=wanted, progress=lambda fraction: context.progress(0.9 * fraction))
+    first = SEPARATION if settings.how == "places" else SEPARATION_BEFORE_ROLES
+    own = replace(context, wanted=wanted, progress=lambda fraction: context.progress(first * fraction))
     stems = member_stems(reader, member, own)
     guitar = stems[_guitar(settings, context)]
     streams = {name: rechunk(stems[name].blocks(), BLOCK) for name in context.wanted if name in stems}
-    done = 0
-    for one, two in _two(guitar, context.warn) if {FIRST, SECOND} & set(context.wanted) else _alone(guitar):
+
+    reached, done = first, 0
+
+    def halfway(fraction: float) -> None:
+        nonlocal reached
+        reached = first + (0.99 - first) * fraction
+        context.progress(reached)
+
+    wants_both = bool({FIRST, SECOND} & set(context.wanted))
+    for one, two in _two(guitar, settings.how, context.warn, halfway) if wants_both else _alone(guitar):
         halves = {FIRST: one, SECOND: two}
         yield {name: next(streams[name]) if name in streams else halves[name] for name in context.wanted}
         done += one.shape[1]
-        context.progress(min(1.0, 0.9 + 0.1 * done / max(1, reader.frames)))
+        context.progress(reached + (1 - reached) * min(1.0, done / max(1, reader.frames)))
 
 
 def _guitar(settings: Settings, context: Context) -> str:
@@ -93,18 +109,32 @@ def _alone(guitar: Reader) -> Iterator[tuple[Block, Block]]:
         yield block, np.zeros_like(block)
 
 
-def _two(guitar: Reader, told: Callable[[str], None]) -> Iterator[tuple[Block, Block]]:
+def _two(
+    guitar: Reader, how: str, told: Callable[[str], None], progress: Callable[[float], None] = lambda fraction: None
+) -> Iterator[tuple[Block, Block]]:
     """The two guitars, in blocks of BLOCK frames; `told` is given what was found."""
+    if how == "roles":
+        return roles.split(guitar, told, progress)
+    lines, reason = _places(guitar)
+    if len(lines) > 1:
+        return _by_place(guitar, lines, told)
+    if how == "auto":
+        return roles.split(guitar, told, progress)
+    told(f"guitar2 is silent: {reason}")
+    return _alone(guitar)
+
+
+def _places(guitar: Reader) -> tuple[list[Line], str]:
+    """Where guitars are; and why, where these are not two places or more."""
     if guitar.channels != 2:
-        told("guitar2 is silent: guitars are told apart by their places, and a mono recording has none")
-        return _alone(guitar)
+        return [], "guitars are told apart by their places, and a mono recording has none"
     lines = find_lines(guitar)
     if sum(line.share for line in lines) < MIN_TOLD:
-        told("guitar2 is silent: no guitar has a place of its own; they are wide, move, or do not sound")
-        return _alone(guitar)
-    if len(lines) == 1:
-        told(f"guitar2 is silent: all guitars are at one place, {_said(lines[0])}")
-        return _alone(guitar)
+        return [], "no guitar has a place of its own; they are wide, move, or do not sound"
+    return lines, f"all guitars are at one place, {_said(lines[0])}"
+
+
+def _by_place(guitar: Reader, lines: list[Line], told: Callable[[str], None]) -> Iterator[tuple[Block, Block]]:
     anchors = sorted(lines[:2], key=lambda line: -line.degrees)
     first = [min(anchors, key=lambda anchor: abs(anchor.degrees - line.degrees)) is anchors[0] for line in lines]
     groups = [[line for line, here in zip(lines, first, strict=True) if here is which] for which in (True, False)]
@@ -116,9 +146,11 @@ def _two(guitar: Reader, told: Callable[[str], None]) -> Iterator[tuple[Block, B
     return split(guitar, lines, first)
 
 
-def two_guitars(guitar: Reader, told: Callable[[str], None] = lambda message: None) -> tuple[np.ndarray, np.ndarray]:
+def two_guitars(
+    guitar: Reader, told: Callable[[str], None] = lambda message: None, how: str = "places"
+) -> tuple[np.ndarray, np.ndarray]:
     """A guitar in two, in memory: arrays (channels, frames), float32, that sum to it; `told` is given the reason."""
-    one, two = zip(*_two(guitar, told), strict=True)
+    one, two = zip(*_two(guitar, how, told), strict=True)
     return join(one), join(two)
 
 

@@ -68,7 +68,7 @@ def find_lines(guitar: Reader) -> list[Line]:
     for block in rechunk(guitar.blocks(), BLOCK):
         if block.shape[1] < N_FFT:
             block = np.pad(block, ((0, 0), (0, N_FFT - block.shape[1])))
-        mid, side = _spectra(_mid_side(block), step=2 * HOP)
+        mid, side = spectra_of(_mid_side(block), step=2 * HOP)
         across, along = 2 * (mid * side.conj()).real, _power(mid) - _power(side)
         power = _power(mid) + _power(side)
         in_line = along**2 + across**2 > (np.float32(IN_LINE) * power) ** 2
@@ -117,10 +117,10 @@ def split(guitar: Reader, lines: Sequence[Line], first: Sequence[bool]) -> Itera
 
 def _first(piece: np.ndarray, directions: np.ndarray, first: np.ndarray, stray: float) -> np.ndarray:
     """What comes from the places of the first guitar: (2, frames), exact but for CONTEXT frames at either end."""
-    spectra = _spectra(_mid_side(piece), HOP)
+    spectra = spectra_of(_mid_side(piece), HOP)
     placed = _placed(spectra, directions, stray)
     one, other = (np.einsum("ij,jfb->ifb", directions[:, which], placed[which]) for which in (first, ~first))
-    mid, side = _waves((spectra + one - other) / 2, piece.shape[1])
+    mid, side = waves_of((spectra + one - other) / 2, piece.shape[1])
     result: np.ndarray = np.stack([mid + side, mid - side])
     return result
 
@@ -152,15 +152,15 @@ def _mid_side(block: np.ndarray) -> np.ndarray:
 _WINDOW = np.hanning(N_FFT + 1)[:-1].astype(np.float32)
 
 
-def _spectra(signals: np.ndarray, step: int) -> np.ndarray:
+def spectra_of(signals: np.ndarray, step: int) -> np.ndarray:
     """(signals, spectra, bins) of (signals, frames); what is left at the end is left out."""
     pieces = np.lib.stride_tricks.sliding_window_view(signals, N_FFT, axis=1)[:, ::step]
     result: np.ndarray = scipy.fft.rfft(pieces * _WINDOW, axis=2)
     return result
 
 
-def _waves(spectra: np.ndarray, frames: int) -> np.ndarray:
-    """The inverse of `_spectra` with HOP: exact where N_FFT / HOP windows overlap."""
+def waves_of(spectra: np.ndarray, frames: int) -> np.ndarray:
+    """The inverse of `spectra_of` with HOP: exact where N_FFT / HOP windows overlap."""
     hops = N_FFT // HOP
     pieces = scipy.fft.irfft(spectra, N_FFT, axis=2) * (_WINDOW * np.float32(HOP / (_WINDOW**2).sum()))
     signals, count = pieces.shape[:2]

@@ -42,13 +42,15 @@ export function reviewPanel() {
   const text = h("textarea", { id: "note", rows: "2", maxlength: "2000", "aria-label": t("note") });
   const stems = state.take.tracks.map((one) => one.name);
   const partner = ["guitar", "other"].find((name) => stems.includes(name));
+  const swaps = [["swap", ["bass", partner]], ["swapGuitars", ["guitar1", "guitar2"]]].filter(([, pair]) => pair.every((name) => stems.includes(name)));
+  const isSwapped = (pair) => (state.song.review.swap[state.take.name] ?? []).some((one) => pair.every((name) => one.includes(name)));
   return h("div.deciding", {},
     h("div.row", {},
       h("button.plain.toggle", { type: "button", id: "accept", "aria-pressed": String(status === "accepted"), onclick: () => judge("accepted") }, `✓ ${t("accept")}`),
       h("button.plain.toggle", { type: "button", id: "reject", "aria-pressed": String(status === "rejected"), onclick: () => judge("rejected") }, `✕ ${t("reject")}`),
       h("span.badge", { "data-status": status ?? "" }, t(status ?? "unreviewed")),
       h("button.plain.toggle", { type: "button", id: "usepreset", "aria-pressed": String(preset === state.take.name), onclick: () => decide({ preset: preset === state.take.name ? null : state.take.name }) }, `${t("usePreset")}: ${state.take.name}`),
-      stems.includes("bass") && partner && h("button.plain.toggle", { type: "button", id: "swap", "aria-pressed": String(Boolean(state.song.review.swap[state.take.name])), onclick: () => decide({ swap: { preset: state.take.name, stems: ["bass", partner] } }) }, t("swap")),
+      swaps.map(([id, pair]) => h("button.plain.toggle", { type: "button", id, "aria-pressed": String(isSwapped(pair)), onclick: () => decide({ swap: { preset: state.take.name, stems: pair } }) }, t(id))),
       h("button.plain", { type: "button", id: "blindbegin", disabled: judged().length === 0, title: t("blindNeeds"), onclick: () => beginBlind() }, t("blind")),
       h("a.button", { href: addressOf("/review") }, t("figures"))),
     h("div.row", {}, text, h("button.plain", { type: "button", id: "addnote", onclick: () => {

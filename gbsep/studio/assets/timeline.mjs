@@ -17,7 +17,7 @@ let lanes = [];
 let place = null;
 
 /* The frequencies that are worth seeing of a stem. */
-const rangeOf = (name) => (name === "bass" ? [30, 3000] : name === "guitar" || name === "other" ? [60, 10000] : [30, 16000]);
+const rangeOf = (name) => (name === "bass" ? [30, 3000] : name.startsWith("guitar") || name === "other" ? [60, 10000] : [30, 16000]);
 
 export const percent = (seconds) => `${(100 * (seconds - state.view.start)) / (state.view.end - state.view.start)}%`;
 
