@@ -83,7 +83,8 @@ def test_a_run_leaves_its_register_and_mostly_comes_back(seed, voicing, role):
     away = pitches - near if role == "bass" else near - pitches
     assert away[0] <= 4
     assert away.max() >= 8
-    assert np.abs(np.diff(pitches)).max() <= 11
+    # A quarter of the way to the top in a beat, a note above the line, and the distance to the scale below.
+    assert np.abs(np.diff(pitches)).max() <= 13
     assert compass[0] <= pitches.min()
     assert pitches.max() <= compass[1]
 
