@@ -37,10 +37,12 @@ def serving(server: Server) -> Iterator[Server]:
     """The server, answering in a thread of its own."""
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 class Tab:

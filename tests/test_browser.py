@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from gbsep.shelf.record import FindingRow
 from gbsep.shelf.review import Note, Review
 from gbsep.studio import Server
 
-from .browsing import RATE, Tab, chip, file_of, lane, launched, samples
+from .browsing import RATE, Tab, chip, file_of, lane, launched, samples, serving
 
 SECONDS = 20
 HOSTILE = "노래 \"quoted\" '<img src=x onerror=hacked=1>' & 🎸 <script> \u202ertl\u2028"
@@ -438,13 +437,8 @@ def test_a_missing_folder_of_sounds_is_said(browser: Any, report: Path, tmp_path
 
 @pytest.fixture
 def server(out: Path) -> Iterator[Server]:
-    server = Server(out=out)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(Server(out=out)) as server:
+        yield server
 
 
 def test_a_sound_that_is_gone_is_said(browser: Any, server: Server, out: Path) -> None:

@@ -6,7 +6,6 @@ import http.client
 import json
 import os
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -33,6 +32,7 @@ from gbsep.studio.library import Library, song_id
 from gbsep.studio.presets import Presets
 from gbsep.studio.sound import PIECE_FRAMES
 
+from .browsing import serving
 from .test_notes import line_of, sound_of
 
 RATE = 22050
@@ -57,13 +57,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(folder: Path) -> Iterator[Server]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("gbsep.studio.hand.Hand.warm", lambda self: None)
-        server = Server(folder)
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield server
-        server.shutdown()
-        server.server_close()
-        thread.join()
+        with serving(Server(folder)) as server:
+            yield server
 
 
 def ask(server: Server, path: str, method: str = "GET", body: Any = None, **headers: str) -> tuple[int, bytes]:
@@ -291,22 +286,15 @@ def test_what_was_not_done_is_done_the_next_time(tmp_path: Path, monkeypatch: py
     gbsep.write(tmp_path / "long.wav", song(5, 60.0))
     one = song_id(tmp_path / "long.wav")
     for last in (False, True):
-        server = Server(tmp_path)
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
+        with serving(Server(tmp_path)) as server:
             if not last:
                 told(server, "/api/jobs", "POST", {"songs": [one], "preset": "exp003"})
-                until(lambda: any(job["state"] == "running" and job["fraction"] > 0 for job in jobs(server)))  # noqa: B023
+                until(lambda: any(job["state"] == "running" and job["fraction"] > 0 for job in jobs(server)))
             else:
                 assert [job["preset"] for job in jobs(server) if not job["first"]] == ["exp003"]
-                until(lambda: all(job["state"] == "done" for job in jobs(server)))  # noqa: B023
+                until(lambda: all(job["state"] == "done" for job in jobs(server)))
                 queue = tmp_path / "gbsep-out/.studio/queue.json"
                 until(lambda: json.loads(queue.read_text()) == {"waiting": []}, 60)  # noqa: B023
-        finally:
-            server.shutdown()
-            server.server_close()
-            thread.join()
     assert record.read(tmp_path / "gbsep-out/long/exp003") is not None
     assert not list((tmp_path / "gbsep-out/.studio/first").glob("*/*"))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +21,7 @@ from gbsep.measure.levels import measure
 from gbsep.shelf import record
 from gbsep.studio import Server
 
-from .browsing import launched
+from .browsing import launched, serving
 from .test_notes import line_of, sound_of
 
 RATE = 22050
@@ -46,13 +45,8 @@ def browser() -> Iterator[Any]:
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setattr("gbsep.studio.hand.Hand.warm", lambda self: None)
-    server = Server(tmp_path / "songs")
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(Server(tmp_path / "songs")) as server:
+        yield server
 
 
 class Tab:
@@ -411,11 +405,15 @@ def test_a_page_that_is_loaded_again_is_as_it_was_left(opened: Tab) -> None:
     assert page.input_value("#speed") == "0.8"
 
 
-def test_what_was_turned_just_before_the_page_is_left_is_kept(opened: Tab) -> None:
-    page = opened.page
+def _gain_and_compressor(page: Any) -> None:
     for effect in ("Gain", "Compressor"):
         page.select_option("#effect", effect)
         page.click("#add")
+
+
+def test_what_was_turned_just_before_the_page_is_left_is_kept(opened: Tab) -> None:
+    page = opened.page
+    _gain_and_compressor(page)
     page.click('[aria-label="Bypass Gain"]')
     page.click('[aria-label="Later Gain"]')
     assert page.evaluate("[...gbsep.state.bypassed.bass]") == [1]
@@ -429,9 +427,7 @@ def test_what_was_turned_just_before_the_page_is_left_is_kept(opened: Tab) -> No
 
 def test_bypasses_are_undone_and_move_with_their_effects(opened: Tab) -> None:
     page = opened.page
-    for effect in ("Gain", "Compressor"):
-        page.select_option("#effect", effect)
-        page.click("#add")
+    _gain_and_compressor(page)
     page.click('[aria-label="Bypass Compressor"]')
     page.click('[aria-label="Remove Gain"]')
     assert page.evaluate("[...gbsep.state.bypassed.bass]") == [0]
