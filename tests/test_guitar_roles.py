@@ -68,6 +68,15 @@ def test_the_mask_of_one_channel_serves_both_and_places_come_first(
     assert sdr(at(chords, 30.0), left) > 12
 
 
+def test_guitars_in_opposite_phase_are_heard(pairs: list[tuple[np.ndarray, np.ndarray]]) -> None:
+    """Left and right cancel each other in their mean."""
+    chords, line = (part[0] for part in pairs[0])
+    one, two, told = split(np.stack([chords + line, -chords - line]))
+    assert "by what they play" in told
+    np.testing.assert_allclose(one[0], -one[1], atol=1e-5)
+    assert two.any()
+
+
 def test_one_guitar_stays_one(pairs: list[tuple[np.ndarray, np.ndarray]]) -> None:
     whole = 0
     for guitar in itertools.chain(*pairs):

@@ -23,7 +23,7 @@ from ..backend import Context
 from ..members import checked_member, member_stems, parsed_member
 from ..settings import BackendSettings
 from . import roles
-from .places import BLOCK, MIN_TOLD, Line, find_lines, split
+from .places import BLOCK, MIN_TOLD, Line, alone, find_lines, split
 
 FIRST, SECOND = "guitar1", "guitar2"
 
@@ -86,7 +86,7 @@ def run(reader: Reader, settings: Settings, context: Context) -> Iterator[dict[s
         context.progress(reached)
 
     wants_both = bool({FIRST, SECOND} & set(context.wanted))
-    for one, two in _two(guitar, settings.how, context.warn, halfway) if wants_both else _alone(guitar):
+    for one, two in _two(guitar, settings.how, context.warn, halfway) if wants_both else alone(guitar):
         halves = {FIRST: one, SECOND: two}
         yield {name: next(streams[name]) if name in streams else halves[name] for name in context.wanted}
         done += one.shape[1]
@@ -103,12 +103,6 @@ def _asked(settings: Settings, context: Context) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*own, _guitar(settings, context)]))
 
 
-def _alone(guitar: Reader) -> Iterator[tuple[Block, Block]]:
-    """All in the first, nothing in the second."""
-    for block in rechunk(guitar.blocks(), BLOCK):
-        yield block, np.zeros_like(block)
-
-
 def _two(
     guitar: Reader, how: str, told: Callable[[str], None], progress: Callable[[float], None] = lambda fraction: None
 ) -> Iterator[tuple[Block, Block]]:
@@ -121,7 +115,7 @@ def _two(
     if how == "auto":
         return roles.split(guitar, told, progress)
     told(f"guitar2 is silent: {reason}")
-    return _alone(guitar)
+    return alone(guitar)
 
 
 def _places(guitar: Reader) -> tuple[list[Line], str]:

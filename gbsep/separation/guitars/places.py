@@ -98,6 +98,12 @@ def _peaks(histogram: np.ndarray) -> list[Line]:
     return found
 
 
+def alone(guitar: Reader) -> Iterator[tuple[Block, Block]]:
+    """All in the first, nothing in the second, in the blocks of `split`."""
+    for block in rechunk(guitar.blocks(), BLOCK):
+        yield block, np.zeros_like(block)
+
+
 def split(guitar: Reader, lines: Sequence[Line], first: Sequence[bool]) -> Iterator[tuple[Block, Block]]:
     """The guitar in two, by its places; `first` says which belong to the first. Blocks of (2, n), float32.
 

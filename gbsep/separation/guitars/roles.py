@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.fft
 
 from ...audio import Block, Reader, rechunk
 from ...store import stemcache
@@ -27,8 +26,7 @@ from ..compact import weights as compact_weights
 from ..compact.rests import settle_rests
 from ..compute import versions
 from ..inference import window
-from .places import BLOCK, CONTEXT, HOP, spectra_of, waves_of
-from .places import N_FFT as LONG_FFT
+from .places import BLOCK, CONTEXT, HOP, N_FFT, alone, spectra_of, waves_of
 
 WEIGHTS = Path(__file__).with_name("roles.safetensors")
 
@@ -38,7 +36,8 @@ LINE, CHORDS = "bass", "guitar"
 HIGHEST_HZ = 3750.0
 """As high as the network reads."""
 
-N_FFT, TINY = 2048, 1e-12
+TINY = 1e-12
+
 ACTIVE = 1e-4
 """Least power of a second, relative to the loudest, for the guitar to be taken to play."""
 
@@ -47,7 +46,7 @@ BESIDE = 10**-1.5
 
 MIN_TWO = 0.06
 """Least part of the seconds in which both halves play, times the smaller half's part of the power, where there are two
-guitars. On 16 pairs and their 32 halves played alone it is right in 13 and 29."""
+guitars. One guitar alone stays whole in 11 of 12 songs of instruments that the network never heard."""
 
 
 @dataclass
@@ -60,11 +59,10 @@ class Told:
 
     def add(self, line: Block, chords: Block) -> None:
         """A second of both halves, (channels, frames)."""
-        both = np.stack([line, chords]).mean(axis=1)
-        self.powers.append(np.square(both, dtype=np.float64).mean(axis=1))
-        frames = both.shape[1] // N_FFT * N_FFT
-        pieces = both[:, :frames].reshape(2, -1, N_FFT) * np.hanning(N_FFT).astype(np.float32)
-        power = np.square(abs(scipy.fft.rfft(pieces, axis=2)), dtype=np.float64)
+        self.powers.append(np.array([np.square(half, dtype=np.float64).mean() for half in (line, chords)]))
+        short = max(0, N_FFT - line.shape[1])
+        spectra = spectra_of(np.pad(np.stack([*line, *chords]), ((0, 0), (0, short))), N_FFT)
+        power = np.square(abs(spectra), dtype=np.float64).reshape(2, len(line), *spectra.shape[1:])
         self.clear += float(abs(power[0] - power[1]).sum())
         self.total += float(power.sum())
 
@@ -104,8 +102,7 @@ def split(
     halves = stemcache.spool(_heard(guitar, told, progress), shape)
     if not told.are_two:
         tell("guitar2 is silent: no line is played beside chords, so there is one guitar, or all play alike")
-        for block in rechunk(guitar.blocks(), BLOCK):
-            yield block, np.zeros_like(block)
+        yield from alone(guitar)
         return
     tell(
         "the guitars are told apart by what they play: guitar1 plays chords, guitar2 a line "
@@ -121,7 +118,7 @@ def split(
 
 def _highs(line: np.ndarray, whole: np.ndarray, sample_rate: int) -> np.ndarray:
     """What the line has above the network's range: at each time the share that it has of the octave below."""
-    hz = np.arange(LONG_FFT // 2 + 1) * sample_rate / LONG_FFT
+    hz = np.arange(N_FFT // 2 + 1) * sample_rate / N_FFT
     below, above = (hz > HIGHEST_HZ / 2) & (hz < 0.95 * HIGHEST_HZ), hz > HIGHEST_HZ
     if not above.any():
         return np.zeros_like(line)
