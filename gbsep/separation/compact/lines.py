@@ -46,8 +46,9 @@ SHARE_FRAMES = 4
 MIN_SHARE = 0.88
 """Share of the power from which the network takes an instrument to play alone."""
 
-MIN_SOLO, SOLO_FRAMES = 0.4, 64
-"""Least part of the sounding frames, among so many on either side, that are lone notes of one instrument."""
+MIN_SOLO, MIN_LONE, SOLO_FRAMES = 0.4, 0.6, 64
+"""Least part of the sounding frames, among so many on either side, that are lone notes of one instrument; or lone notes
+that may be shared between both."""
 
 MAX_GAP, MAX_LEAP = 32, 12.5
 """A line ends after so many frames without a lone note, or where the next one is further than so many semitones."""
@@ -95,7 +96,9 @@ def _owners(config: Config, mixture: np.ndarray, bass: np.ndarray) -> np.ndarray
     hz, note = _notes(config, power)
     note &= sounding
     clear = note & (np.abs(share - 0.5) > MIN_SHARE - 0.5)
-    alone = _moving_sum(clear, SOLO_FRAMES) >= MIN_SOLO * np.maximum(_moving_sum(sounding, SOLO_FRAMES), 1)
+    around = np.maximum(_moving_sum(sounding, SOLO_FRAMES), 1)
+    alone = _moving_sum(clear, SOLO_FRAMES) >= MIN_SOLO * around
+    alone |= _moving_sum(note, SOLO_FRAMES) >= MIN_LONE * around
     line = np.flatnonzero(note & alone)
 
     evidence = np.where(clear, NETWORK_WEIGHT * (2 * share - 1), 0.0)
