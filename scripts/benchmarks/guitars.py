@@ -5,7 +5,8 @@ Both from the true guitar stem and from the mixture through a separator. Referen
 counts, and how often it is left and right as named stands beside it. Songs made at random are played by the instruments
 that the held-out weights of `compact` have never heard, the bass in the middle, the guitars level and APART of the
 width from each other. By roles guitar1 plays chords and guitar2 a line; beside the SDR stands how far it is above that
-of the guitar itself as an estimate. Then songs with one guitar: how far guitar2 lies below it.
+of the guitar itself as an estimate. Rhythm guitars that were played twice, left and right, stand around a lead in the
+centre. Then songs with one guitar, also in a stereo room or with an echo: how far guitar2 lies below it.
 """
 
 from __future__ import annotations
@@ -13,18 +14,21 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import click
 import numpy as np
+import pedalboard
 import soundfile
 
 from gbsep.audio import Audio
 from gbsep.models.catalogue import card
 from gbsep.separation.backend import separate
 from gbsep.separation.guitars.backend import two_guitars
-from gbsep.train import generator, instruments
+from gbsep.train import generator, instruments, styles
+from gbsep.train import scores as train_scores
 from gbsep.train.roles import role_takes
 
 from .quality import DATA
@@ -32,6 +36,10 @@ from .quality import DATA
 HALF_WIDTH_DEG = 45.0
 """From the centre to hard left, as the angle of mid and side."""
 APART = (0.2, 0.4, 0.7)
+TWICE = ("strum", "barre", "power", "chug", "arpeggio", "held")
+"""What rhythm guitars play that play it twice (see `styles.GUITAR_STYLES`)."""
+LATE_S, LOUDER = 0.01, 0.08
+"""How much two takes of a note differ in time and velocity, as standard deviations."""
 HALVES = ("guitar1", "guitar2")
 
 
@@ -82,6 +90,56 @@ def made(band: list[instruments.Instrument], seed: int, count: int, seconds: flo
         bass = 1.4 * at(level[0], 0.0)
         scale = np.float32(0.5 / np.abs(bass + left + right).max())
         yield Song("", instruments.SAMPLE_RATE, scale * (bass + left + right), (scale * left, scale * right))
+
+
+def made_doubled(band: list[instruments.Instrument], seed: int, count: int, seconds: float) -> Iterator[Song]:
+    """Chords played twice, 50 to 100 % left and right, a line of their level in the centre, and a bass."""
+    guitars, basses = ([one for one in band if one.role == role] for role in ("guitar", "bass"))
+    made = 0
+    for number in itertools.count():
+        rng = np.random.default_rng([seed, number])
+        song = train_scores.compose(rng, seconds, 2, "plain", ["roots", str(rng.choice(TWICE)), "lead"])
+        players = [generator.choose(rng, basses), *(generator.choose(rng, guitars) for _ in range(2))]
+        parts = [(0, song.parts[0]), (1, again(rng, song.parts[1])), (1, again(rng, song.parts[1])), (2, song.parts[2])]
+        dry = [generator.play(rng, part, players[who], seconds, revoiced=False) for who, part in parts]
+        heard = [generator.amplify(rng, part, players[who].role) for part, (who, _) in zip(dry, parts, strict=True)]
+        if not all(part.any() for part in heard):
+            continue
+        bass, one, two, lead = (part / np.sqrt(np.mean(part**2)) for part in heard)
+        width = HALF_WIDTH_DEG * rng.uniform(0.5, 1.0)
+        rhythm, centre = at(0.7 * one, width) + at(0.7 * two, -width), at(lead, 0.0)
+        mixture = rhythm + centre + 1.4 * at(bass, 0.0)
+        scale = np.float32(0.5 / np.abs(mixture).max())
+        yield Song("", instruments.SAMPLE_RATE, scale * mixture, (scale * rhythm, scale * centre))
+        made += 1
+        if made == count:
+            return
+
+
+def again(rng: np.random.Generator, part: tuple[styles.Note, ...]) -> list[styles.Note]:
+    """A part as it is played another time."""
+    return [
+        replace(
+            note,
+            start_s=max(0.0, note.start_s + rng.normal(0, LATE_S)),
+            velocity=float(np.clip(note.velocity + rng.normal(0, LOUDER), 0.1, 1.0)),
+        )
+        for note in part
+    ]
+
+
+def wide(song: Song, number: int) -> Song:
+    """One guitar in the centre, in a stereo room, with a chorus or with echoes that change sides."""
+    dry = np.float32(np.repeat(song.guitars[number % 2].mean(axis=0, keepdims=True), 2, axis=0))
+    late = round(0.3 * song.sample_rate)
+    echo = np.stack([np.pad(dry[side], (late * (1 + side), 0))[: dry.shape[1]] for side in (0, 1)])
+    room = pedalboard.Reverb(room_size=0.6, wet_level=0.3, dry_level=0.7, width=1.0)
+    both = [
+        pedalboard.Pedalboard([room])(dry, song.sample_rate),
+        pedalboard.Pedalboard([pedalboard.Chorus(), room])(dry, song.sample_rate),
+        np.float32(dry + 0.5 * echo),
+    ][number % 3]
+    return song._replace(mixture=both, guitars=(both, np.zeros_like(both)))
 
 
 def in_mono(folder: Path) -> Iterator[Song]:
@@ -143,6 +201,7 @@ def command(data: Path, count: int, seconds: float, seed: int, backend: str, set
     click.echo(f"{'guitar1 / guitar2, dB':28}{'from the true guitar':>24}{'from the mixture':>24}{'in order':>10}")
     groups: list[tuple[str, list[Song]]] = [(song.name[:24], [song]) for song in jams(data / "jams")]
     groups += [(f"{count} songs, {apart:.0%} apart", list(made(band, seed, count, seconds, apart))) for apart in APART]
+    groups.append((f"{count} songs, twice and lead", list(made_doubled(band, seed, count, seconds))))
     for name, songs in groups:
         true = [scores(song, song.guitars[0] + song.guitars[1]) for song in songs]
         heard = [scores(song, separated(song, backend, chosen)) for song in songs]
@@ -164,6 +223,8 @@ def command(data: Path, count: int, seconds: float, seed: int, backend: str, set
     down = [silenced(song, song.guitars[1], "places", backend, chosen) for song in stereo]
     mono = list(made_roles(band, seed + 1, count, seconds))
     down += [silenced(song, part, "roles", backend, chosen) for song in mono for part in song.guitars]
+    in_rooms = (wide(song, number) for number, song in enumerate(mono))
+    down += [silenced(song, song.guitars[1], "places", backend, chosen) for song in in_rooms]
     below = sum(level <= -25 for level in down)
     click.echo(
         f"one guitar: guitar2 is 25 dB or more below it in {below} of {len(down)} songs, {max(down):.1f} dB at worst"

@@ -3,8 +3,9 @@
     {"backend": "guitars", "how": "auto", "of": {"backend": "compact"}}
 
 The stems are those of the separator, and `guitar1` and `guitar2`, which sum to its guitar (to `other`, where it has no
-guitar). By places, guitar1 is the left one; by roles, the one that plays chords. Where there is but one guitar, or no
-telling, guitar1 is the whole guitar and guitar2 is silent, and the render says so.
+guitar). By places, guitar1 is the left one, or a rhythm guitar that was played twice, once for each side, around a
+lead; by roles, the one that plays chords. Where there is but one guitar, or no telling, guitar1 is the whole guitar
+and guitar2 is silent, and the render says so.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from ..backend import Context
 from ..members import checked_member, member_stems, parsed_member
 from ..settings import BackendSettings
 from . import roles
+from .doubled import find_doubled
 from .places import BLOCK, MIN_TOLD, Line, alone, find_lines, split
 
 FIRST, SECOND = "guitar1", "guitar2"
@@ -110,6 +112,13 @@ def _two(
     if how == "roles":
         return roles.split(guitar, told, progress)
     lines, reason = _places(guitar)
+    doubled = find_doubled(guitar, lines)
+    if doubled:
+        told(
+            f"the guitars are told apart by their places: {FIRST} plays the same left and right; "
+            f"{SECOND} is {_said(doubled[2])}"
+        )
+        return split(guitar, doubled, [True, True, False])
     if len(lines) > 1:
         return _by_place(guitar, lines, told)
     if how == "auto":

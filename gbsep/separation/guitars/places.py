@@ -68,9 +68,9 @@ def find_lines(guitar: Reader) -> list[Line]:
     for block in rechunk(guitar.blocks(), BLOCK):
         if block.shape[1] < N_FFT:
             block = np.pad(block, ((0, 0), (0, N_FFT - block.shape[1])))
-        mid, side = spectra_of(_mid_side(block), step=2 * HOP)
-        across, along = 2 * (mid * side.conj()).real, _power(mid) - _power(side)
-        power = _power(mid) + _power(side)
+        mid, side = spectra_of(mid_side(block), step=2 * HOP)
+        across, along = 2 * (mid * side.conj()).real, power_of(mid) - power_of(side)
+        power = power_of(mid) + power_of(side)
         in_line = along**2 + across**2 > (np.float32(IN_LINE) * power) ** 2
         level = np.sqrt(power)
         degrees = np.degrees(0.5 * np.arctan2(across[in_line], along[in_line]))
@@ -111,8 +111,7 @@ def split(guitar: Reader, lines: Sequence[Line], first: Sequence[bool]) -> Itera
     """
     wet = (DRY - sum(line.share for line in lines)) / (DRY - WET)
     stray = float(STRAY[0] * (STRAY[1] / STRAY[0]) ** min(1.0, max(0.0, wet)))
-    radians = np.radians([line.degrees for line in lines])
-    directions = np.stack([np.cos(radians), np.sin(radians)]).astype(np.float32)
+    directions = _directions(lines)
     take = window(guitar.blocks())
     for start in range(0, guitar.frames, BLOCK):
         piece = take(start - CONTEXT, BLOCK + 2 * CONTEXT)
@@ -123,7 +122,7 @@ def split(guitar: Reader, lines: Sequence[Line], first: Sequence[bool]) -> Itera
 
 def _first(piece: np.ndarray, directions: np.ndarray, first: np.ndarray, stray: float) -> np.ndarray:
     """What comes from the places of the first guitar: (2, frames), exact but for CONTEXT frames at either end."""
-    spectra = spectra_of(_mid_side(piece), HOP)
+    spectra = spectra_of(mid_side(piece), HOP)
     placed = _placed(spectra, directions, stray)
     one, other = (np.einsum("ij,jfb->ifb", directions[:, which], placed[which]) for which in (first, ~first))
     mid, side = waves_of((spectra + one - other) / 2, piece.shape[1])
@@ -131,13 +130,24 @@ def _first(piece: np.ndarray, directions: np.ndarray, first: np.ndarray, stray: 
     return result
 
 
+def placed_at(spectra: np.ndarray, lines: Sequence[Line], stray: float) -> np.ndarray:
+    """What comes from each place: (lines, frames, bins) of mid and side (2, frames, bins)."""
+    return _placed(spectra, _directions(lines), stray)
+
+
+def _directions(lines: Sequence[Line]) -> np.ndarray:
+    radians = np.radians([line.degrees for line in lines])
+    directions: np.ndarray = np.stack([np.cos(radians), np.sin(radians)]).astype(np.float32)
+    return directions
+
+
 def _placed(spectra: np.ndarray, directions: np.ndarray, stray: float) -> np.ndarray:
     """What comes from each place: (places, frames, bins) of mid and side (2, frames, bins)."""
     mid, side = spectra
     placed: np.ndarray = np.einsum("ij,jfb->ifb", np.linalg.pinv(directions), spectra)
-    astray = np.float32(stray / 2) * _smoothed(_power(spectra)).sum(axis=0) + np.float32(TINY)
+    astray = np.float32(stray / 2) * _smoothed(power_of(spectra)).sum(axis=0) + np.float32(TINY)
     for _ in range(ROUNDS):
-        powers = _smoothed(_power(placed))
+        powers = _smoothed(power_of(placed))
         along, sideways, crossed = (
             np.tensordot(weights, powers, 1)
             for weights in (directions[0] ** 2, directions[1] ** 2, directions[0] * directions[1])
@@ -150,7 +160,7 @@ def _placed(spectra: np.ndarray, directions: np.ndarray, stray: float) -> np.nda
     return placed
 
 
-def _mid_side(block: np.ndarray) -> np.ndarray:
+def mid_side(block: np.ndarray) -> np.ndarray:
     result: np.ndarray = np.stack([block[0] + block[1], block[0] - block[1]]) / np.float32(2)
     return result
 
@@ -176,7 +186,7 @@ def waves_of(spectra: np.ndarray, frames: int) -> np.ndarray:
     return result.reshape(signals, -1)[:, :frames]
 
 
-def _power(spectra: np.ndarray) -> np.ndarray:
+def power_of(spectra: np.ndarray) -> np.ndarray:
     result: np.ndarray = spectra.real**2 + spectra.imag**2
     return result
 
