@@ -70,6 +70,7 @@ def render(args: argparse.Namespace) -> None:
         agile=args.agile,
         plain=args.plain,
         roles=args.roles,
+        broken=args.broken,
     )
     # Forked workers share the instruments' memory.
     with ProcessPoolExecutor(args.jobs, get_context("fork"), _keep, (write,)) as workers:
@@ -285,6 +286,9 @@ def main() -> None:
     one.add_argument("--agile", type=float, default=AGILE, help="how often players leave their register, 0 to 1")
     one.add_argument("--plain", type=float, default=PLAIN, help="how often one of the other songs is a plain one")
     one.add_argument("--roles", action="store_true", help="two guitars, lead and rhythm, in place of a band")
+    one.add_argument(
+        "--broken", type=float, default=0.0, help="how often both of these play one note at a time, 0 to 1"
+    )
     one.add_argument("--shards", type=int, default=24)
     one.add_argument("--jobs", type=int, default=1, help="processes")
     one.set_defaults(run=render)

@@ -62,10 +62,12 @@ def write_shard(
     agile: float = AGILE,
     plain: float = PLAIN,
     roles: bool = False,
+    broken: float = 0.0,
 ) -> Path:
     """Render one shard at `sample_rate`; what is already there is kept.
 
-    `agile` and `plain` are shares of songs, as for `generator.takes`. With `roles` it is two guitars, lead and rhythm.
+    `agile` and `plain` are shares of songs, as for `generator.takes`. With `roles` it is two guitars, lead and rhythm;
+    `broken` is a share of these songs, as for `roles.role_takes`.
     """
     path = folder / f"{number:04d}.npy"
     if path.exists():
@@ -73,7 +75,7 @@ def write_shard(
     folder.mkdir(parents=True, exist_ok=True)
     own = seed * 100_003 + number
     usual = partial(takes, phrases=phrases, agile=agile, plain=plain)
-    music = (role_takes if roles else usual)(own, instruments, TAKE_S)
+    music = (partial(role_takes, broken=broken) if roles else usual)(own, instruments, TAKE_S)
     made = list(islice(music, TAKES_PER_SHARD))
     stems = np.stack([as_int16(take.stems, SAMPLE_RATE, sample_rate) for take in made])
     about = {"seed": seed, "number": number, "sample_rate": sample_rate, "players": [take.players for take in made]}

@@ -1,7 +1,9 @@
 """Two guitars by what they play: a line (lead) and chords (rhythm), rendered apart.
 
 Every song is that of a band: one scale, one riff, one row of chords. The lead keeps to one way of playing lines, the
-rhythm to one of playing chords; now and then the rhythm is two guitars, or what it plays are chords broken up.
+rhythm to one of playing chords; now and then the rhythm is two guitars, or what it plays are chords broken up. Where
+both play one note at a time, only their sound, their register and what they did before tell them apart: `broken` is how
+often a song is made so.
 """
 
 from __future__ import annotations
@@ -18,18 +20,22 @@ LEADS = {"lead": 6, "legato": 4, "low line": 2, "riff": 2, "run": 2, "octaves": 
 RHYTHMS = {"strum": 4, "barre": 4, "power": 3, "held": 2, "arpeggio": 3, "stabs": 1, "chug": 1, "low power": 1}
 """Ways of playing of `styles.GUITAR_STYLES`, and how often each comes up."""
 
+BROKEN = {"leaps": 3, "lead": 1, "legato": 1}, {"arpeggio": 1}
+"""Leads and rhythms of songs in which both play one note at a time."""
+
 SAME, BOTH = 0.15, 0.15
 """How often both play one kind of guitar, and how often the rhythm is two guitars."""
 
 
-def role_takes(seed: int, instruments: Sequence[Instrument], seconds: float) -> Iterator[Take]:
+def role_takes(seed: int, instruments: Sequence[Instrument], seconds: float, broken: float = 0.0) -> Iterator[Take]:
     """Endless music; `stems` are float32 (2, frames), the lead first. Take n depends on all arguments and n alone."""
     guitars = [one for one in instruments if one.role == "guitar"]
     number = 0
     while True:
         rng = np.random.default_rng([seed, number])
-        doubled = rng.random() < BOTH
-        ways = [_drawn(rng, LEADS), *(_drawn(rng, RHYTHMS) for _ in range(1 + doubled))]
+        leads, rhythms = BROKEN if broken and rng.random() < broken else (LEADS, RHYTHMS)
+        doubled = rng.random() < BOTH and rhythms is RHYTHMS
+        ways = [_drawn(rng, leads), *(_drawn(rng, rhythms) for _ in range(1 + doubled))]
         song = compose(rng, seconds, len(ways), str(rng.choice(MANNERS)), ["roots", *ways])
         players = [choose(rng, guitars) for _ in ways]
         if rng.random() < SAME:

@@ -385,4 +385,5 @@ GUITAR_STYLES: Mapping[str, Way] = {
     "low power": Way(0, 0, 2, _power_chords, (33, 36, 40), 0.5),
     "chug": Way(0, 0, 2, _chug, (40,)),
     "legato": Way(0, 0, 2, _legato, (45, 52, 57, 64, 69)),
+    "leaps": Way(0, 0, 0, _chord_tones, (52, 55, 57, 60, 64)),
 }
