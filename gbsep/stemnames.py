@@ -29,6 +29,9 @@ PARTNERS = (GUITAR, OTHER)
 NUMBERED_GUITAR = re.compile(r"guitar\d+")
 """Guitars recorded on tracks of their own; their sum is the guitar."""
 
+TWO_GUITARS = (f"{GUITAR}1", f"{GUITAR}2")
+"""A guitar in two: the left one or the rhythm, and the right one or the lead."""
+
 BASS_BODY_HZ = (30.0, 400.0)
 """The fundamentals and first partials of a bass guitar."""
 

@@ -148,6 +148,18 @@ def test_two_guitars_are_measured_against_two(tmp_path: Path) -> None:
     assert one["guitar"].sdr == pytest.approx(sdr(left + right, left), abs=0.1)
 
 
+def test_crossed_guitars_are_told_when_they_are_measured(tmp_path: Path) -> None:
+    left, right = at(line(1, 110.0), 30.0), at(line(2, 147.0), -20.0)
+    for folder, (one, two) in {"true": (left, right), "crossed": (right, left)}.items():
+        (tmp_path / folder).mkdir()
+        make(tmp_path / folder / "guitar1.wav", one.T, "FLOAT", "WAV")
+        make(tmp_path / folder / "guitar2.wav", two.T, "FLOAT", "WAV")
+    crossed, right_way = (evaluate_folder(tmp_path / name, tmp_path / "true") for name in ("crossed", "true"))
+    assert "more of guitar2 than of guitar1: these two seem to be crossed" in " ".join(crossed["guitar1"].notes)
+    assert "crossed" in " ".join(crossed["guitar2"].notes)
+    assert not any("crossed" in note for score in right_way.values() for note in score.notes)
+
+
 def test_a_guitar_may_have_a_chain_of_its_own() -> None:
     own = {"chain": [{"effect": "Gain", "gain_db": 3.0}]}
     mine = {"name": "mine", "extends": "exp001", "separate": {"guitars": "places"}, "stems": {"guitar2": own}}
@@ -175,7 +187,7 @@ def test_a_second_guitar_that_is_no_stem_is_told(own: Any) -> None:
         load_preset({"name": "m", "extends": "default", "separate": {"guitars": "places"}, "stems": {"guitar2": own}})
 
 
-@pytest.mark.parametrize("how", [[], {}, None, 7, "x" * 10_000])
+@pytest.mark.parametrize("how", [[], {}, False, 7, "x" * 10_000])
 def test_a_way_that_is_none_is_told_in_a_line(how: Any) -> None:
     with pytest.raises(PresetError, match="must be 'auto', 'places' or 'roles'") as error:
         load_preset({"name": "m", "extends": "default", "separate": {"guitars": how}})
@@ -183,8 +195,28 @@ def test_a_way_that_is_none_is_told_in_a_line(how: Any) -> None:
 
 
 def test_two_guitars_are_not_taken_apart_again() -> None:
-    again = load_preset("two_guitars", [("separate.guitars", "places")])
-    assert again.document == load_preset("two_guitars").document
+    plain = load_preset("two_guitars").document
+    assert load_preset("two_guitars", [("separate.guitars", "auto")]).document == plain
+    other = load_preset("two_guitars", [("separate.guitars", "places")]).document
+    assert other["separate"] == {**plain["separate"], "how": "places"}
+
+
+def test_what_a_preset_asks_for_can_be_taken_back() -> None:
+    split = {"name": "m", "extends": "default", "separate": {"guitars": "places"}}
+    assert load_preset(split).settings.how == "places"
+    kept = load_preset(split, [("separate.guitars", None)])
+    assert set(kept.document["stems"]) == set(load_preset("default").document["stems"])
+
+
+@pytest.mark.parametrize("flag_first", [True, False])
+def test_a_way_that_is_set_counts_more_than_the_flag(flag_first: bool, tmp_path: Path, typed: Any) -> None:
+    make(tmp_path / "song.wav", at(line(1, 110.0), 0.0).T, "FLOAT", "WAV")
+    given = ["--two-guitars", "--set", "separate.guitars=places"]
+    given = given if flag_first else [given[1], given[2], given[0]]
+    code, _, complaint = typed("render", "song.wav", "-p", "exp002", *given)
+    assert code == 0
+    assert (tmp_path / "gbsep-out" / "song" / "exp002@guitars=places").is_dir()
+    assert "all guitars are at one place, in the centre" in complaint
 
 
 def test_a_separator_without_a_guitar_is_told() -> None:

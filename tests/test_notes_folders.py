@@ -181,6 +181,15 @@ def test_silence_is_a_stem_without_notes(tmp_path: Path) -> None:
     assert run("notes", tmp_path / "bass.wav").stderr.endswith("no notes were heard\n")
 
 
+@pytest.mark.parametrize("name", ["guitar", "guitar1", "Guitar2"])
+def test_a_guitar_in_a_file_of_its_name_is_heard_as_one(name: str, tmp_path: Path) -> None:
+    import numpy as np
+
+    write(tmp_path / f"{name}.wav", Audio(np.zeros((1, 8000), np.float32), 8000), OutputFormat("wav", "16"))
+    assert json.loads(run("notes", tmp_path / f"{name}.wav", "--json").stdout)["stem"] == name.lower()
+    assert json.loads(run("notes", tmp_path / f"{name}.wav", "--json", "--stem", "bass").stdout)["stem"] == "bass"
+
+
 def test_the_page_shows_the_notes_that_are_kept(out: Path, kept: Line) -> None:
     from gbsep.report.page import song_model
     from gbsep.report.songs import collect

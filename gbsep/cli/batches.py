@@ -153,7 +153,7 @@ def choices_of(
         presets=presets,
         options=Options(Path(out), use_cache=not no_cache, download=download, **options),
         destination=out if is_url(out) else None,
-        overrides=[parse_override(text) for text in overrides] + [("separate.guitars", "auto")] * two_guitars,
+        overrides=[("separate.guitars", "auto")] * two_guitars + [parse_override(text) for text in overrides],
         changes={"seed": seed, "format": format_, "bit_depth": bit_depth, "residual": False if no_residual else None},
         jobs=jobs,
         cluster=cluster,

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from ..errors import GbsepError, OutputError, ParameterError, StemMissing
+from ..stemnames import GUITAR, NUMBERED_GUITAR
 from .common import debug_option, print_json, progress_bar, say
 from .helping import command
 
@@ -51,7 +53,7 @@ class Wanted:
 
 @command(short_help="Write down the notes that a bass plays.")
 @click.argument("source", metavar="STEM|SONG|FOLDER|NOTES", type=click.Path(path_type=Path))
-@click.option("--stem", default="bass", show_default=True, help="Whose notes: bass, guitar, ...")
+@click.option("--stem", default="bass", show_default="bass, or what guitar1.wav is called", help="Whose notes.")
 @click.option(
     "--as",
     "taken_as",
@@ -111,12 +113,11 @@ def notes(
     gbsep notes bass.wav -o bass.csv              correct it by hand, then
     gbsep notes bass.csv -o bass.musicxml --tempo 96
     """
-    _check_outs(out, play, overwrite)
-    if keep and not os.path.isdir(source):
-        raise ParameterError("keep", str(source), "the notes of a folder of stems: give the folder of a render")
+    _check_outs(source if keep else None, out, play, overwrite)
     from ..notes import files
     from ..notes.tab import tab_bytes
 
+    stem = _named(source, stem)
     with (
         progress_bar(source.name) as progress,
         _heard(Wanted(source, stem, taken_as, preset, anyway, keep and overwrite), progress) as heard,
@@ -144,6 +145,13 @@ def notes(
     return 0
 
 
+def _named(source: Path, stem: str) -> str:
+    """The stem that is meant: where none is given, the guitar that a file is called."""
+    name, given = source.stem.lower(), click.get_current_context().get_parameter_source("stem")
+    is_guitar = name == GUITAR or NUMBERED_GUITAR.fullmatch(name)
+    return name if is_guitar and given is ParameterSource.DEFAULT and not os.path.isdir(source) else stem
+
+
 def _is_kept(heard: Heard) -> bool:
     """Whether the line is the one that a folder keeps."""
     from ..notes import files
@@ -151,10 +159,12 @@ def _is_kept(heard: Heard) -> bool:
     return heard.sound is not None and heard.source.suffix in files.READ
 
 
-def _check_outs(out: Path | None, play: Path | None, overwrite: bool) -> None:
-    """Refuse what cannot be written before anything is heard."""
+def _check_outs(keeper: Path | None, out: Path | None, play: Path | None, overwrite: bool) -> None:
+    """Refuse what cannot be written before anything is heard; `keeper` is what is to keep the notes."""
     from ..notes import files
 
+    if keeper is not None and not os.path.isdir(keeper):
+        raise ParameterError("keep", str(keeper), "the notes of a folder of stems: give the folder of a render")
     if out is not None:
         files.check_suffix(out)
     if play is not None and play.suffix.lower() != ".wav":

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import PresetError, shown
-from ..stemnames import PARTNERS
+from ..stemnames import PARTNERS, TWO_GUITARS
 
 KEY = "guitars"
 HOW = ("auto", "places", "roles")
@@ -20,7 +20,9 @@ SPLIT = "guitars"
 
 
 def with_two_guitars(label: str, document: dict[str, Any]) -> None:
-    """Carry out `separate.guitars` in a preset's document, in place; nothing where it is not asked for, or done.
+    """Carry out `separate.guitars` in a preset's document, in place; nothing where it is not asked for, or null.
+
+    A preset whose guitar is in two already takes the way that is given.
 
     Raises PresetError for another word, and where no stem is the separator's guitar and nothing else.
     """
@@ -28,11 +30,14 @@ def with_two_guitars(label: str, document: dict[str, Any]) -> None:
     if not isinstance(separate, dict) or KEY not in separate:
         return
     how = separate.pop(KEY)
+    if how is None:  # takes back what the preset that it extends asks for
+        return
     if how not in HOW:
         raise PresetError(
             label, f"separate.{KEY}", f"must be {', '.join(map(repr, HOW[:-1]))} or {HOW[-1]!r}, not {shown(how)}"
         )
     if separate.get("backend") == SPLIT:
+        separate["how"] = how
         return
     stems = document.get("stems")
     stems = stems if isinstance(stems, dict) else {}
@@ -42,12 +47,11 @@ def with_two_guitars(label: str, document: dict[str, Any]) -> None:
         raise PresetError(label, f"separate.{KEY}", f"{reason}; the preset two_guitars has its own")
     seed = {"seed": separate.pop("seed")} if "seed" in separate else {}
     document["separate"] = {"backend": SPLIT, "how": how, "of": separate, **seed}
-    halves = ("guitar1", "guitar2")
     made: dict[str, Any] = {}
     for name, stem in stems.items():
         if name == found[0]:
-            made |= {half: _half(stem, half, stems.get(half, {})) for half in halves}
-        elif name not in halves:
+            made |= {half: _half(stem, half, stems.get(half, {})) for half in TWO_GUITARS}
+        elif name not in TWO_GUITARS:
             made[name] = stem
     document["stems"] = made
 

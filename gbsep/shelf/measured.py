@@ -15,6 +15,7 @@ from ..errors import AudioError, NotFinite, StemMissing
 from ..io.read import open_reader
 from ..measure.diagnose import Finding, diagnose, finding
 from ..measure.evaluate import Score, evaluate
+from ..stemnames import TWO_GUITARS
 from .folder import is_unaltered
 from .stems import StemFolder, find_stems
 
@@ -97,7 +98,21 @@ def evaluate_folder(estimates: str | Path, references: str | Path, dry: bool = F
     excerpt = estimate.excerpt
     true_stems = {name: truth.open(name, excerpt.start_s, excerpt.duration_s) for name in truth.files}
     scores = evaluate({name: estimate.open(name) for name in names}, true_stems)
-    return {name: replace(score, notes=(*score.notes, *_about(estimate, name, dry))) for name, score in scores.items()}
+    crossed = _crossed(scores)
+    return {
+        name: replace(score, notes=(*score.notes, *crossed.get(name, ()), *_about(estimate, name, dry)))
+        for name, score in scores.items()
+    }
+
+
+def _crossed(scores: Mapping[str, Score]) -> dict[str, tuple[str, ...]]:
+    """What is said of two guitars of which each holds more of the other than of itself."""
+    bleeds = [scores[name].bleed_db if name in scores else None for name in TWO_GUITARS]
+    if any(bleed is None or bleed <= 0 for bleed in bleeds):
+        return {}
+    one, two = TWO_GUITARS
+    hint = "these two seem to be crossed; swap them in gbsep review, or rename the references"
+    return {name: (f"it holds more of {other} than of {name}: {hint}",) for name, other in ((one, two), (two, one))}
 
 
 def _about(estimate: StemFolder, name: str, dry: bool) -> Iterator[str]:

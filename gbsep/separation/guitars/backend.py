@@ -19,15 +19,15 @@ from pydantic import Field, field_validator
 
 from ...audio import Block, Reader, join, rechunk
 from ...errors import ParameterError
-from ...stemnames import partners
+from ...stemnames import TWO_GUITARS, partners
 from ..backend import Context
 from ..members import checked_member, member_stems, parsed_member
 from ..settings import BackendSettings
 from . import roles
-from .doubled import find_doubled
+from .alike import find_doubled, is_echo
 from .places import BLOCK, MIN_TOLD, Line, alone, find_lines, split
 
-FIRST, SECOND = "guitar1", "guitar2"
+FIRST, SECOND = TWO_GUITARS
 
 SEPARATION, SEPARATION_BEFORE_ROLES = 0.9, 0.55
 """Part of the work that the separator does."""
@@ -120,7 +120,9 @@ def _two(
         )
         return split(guitar, doubled, [True, True, False])
     if len(lines) > 1:
-        return _by_place(guitar, lines, told)
+        if not is_echo(guitar, lines):
+            return _by_place(guitar, lines, told)
+        reason = "one guitar is at two places, the second an echo of the first"
     if how == "auto":
         return roles.split(guitar, told, progress)
     told(f"guitar2 is silent: {reason}")
@@ -159,4 +161,6 @@ def two_guitars(
 
 def _said(line: Line) -> str:
     percent = round(abs(line.degrees) / 45 * 100)
+    if percent > 100:
+        return f"{'left' if line.degrees > 0 else 'right'}, its channels in opposite phase"
     return "in the centre" if percent < 3 else f"{percent} % {'left' if line.degrees > 0 else 'right'}"

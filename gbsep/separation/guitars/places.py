@@ -40,6 +40,10 @@ MIN_SHARE, MIN_OF_LOUDEST = 0.02, 0.12
 
 MAX_LINES = 4
 
+MOVING, SPREAD_DEG = (0.5, 0.5), 4.0
+"""Part of the level on lines from which it is looked at, and part of that more than SPREAD_DEG away from all places
+from which the guitars move. One that swings from side to side has 0.98 and 0.69, others 0.25 of the second at most."""
+
 MIN_TOLD = 0.05
 """Least part of the level that lies at places. Where less does, the guitars are wide or move."""
 
@@ -77,7 +81,17 @@ def find_lines(guitar: Reader) -> list[Line]:
         at = ((degrees + 90) / BIN_DEG).astype(np.int64) % bins
         histogram += np.bincount(at, level[in_line].astype(np.float64), bins)
         total += float(level.sum())
-    return _peaks(histogram / max(total, TINY)) if total else []
+    histogram /= max(total, TINY)
+    found = _peaks(histogram)
+    return [] if len(found) > 1 and _moving(histogram, found) else found
+
+
+def _moving(histogram: np.ndarray, lines: Sequence[Line]) -> bool:
+    """Whether most of what lies on lines is on the way from one place to another."""
+    degrees = (np.arange(len(histogram)) + 0.5) * BIN_DEG - 90
+    off = [abs((degrees - line.degrees + 90) % 180 - 90) for line in lines]
+    level, away = float(histogram.sum()), float(histogram[np.min(off, axis=0) > SPREAD_DEG].sum())
+    return level > MOVING[0] and away > MOVING[1] * level
 
 
 def _peaks(histogram: np.ndarray) -> list[Line]:

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gbsep.audio import Audio
+from gbsep.separation.guitars.alike import find_doubled
 from gbsep.separation.guitars.backend import two_guitars
-from gbsep.separation.guitars.doubled import find_doubled
 from gbsep.separation.guitars.places import find_lines
 from gbsep.train import generator, instruments, scores
 from tests.test_guitars import at, sdr
@@ -87,6 +87,32 @@ def test_one_guitar_made_wide_is_no_rhythm_with_a_lead(effect: Callable[[np.ndar
     dry = parts(1)[name]
     guitar = effect(np.stack([dry, dry]))
     assert find_doubled(Audio(guitar, RATE).reader(), find_lines(Audio(guitar, RATE).reader())) is None
+
+
+def test_a_rhythm_played_twice_without_a_lead_is_not_given_one() -> None:
+    part = parts(1)
+    rhythm = at(part["one"], 42.0) + at(part["two"], -42.0)
+    assert find_doubled(Audio(rhythm, RATE).reader(), find_lines(Audio(rhythm, RATE).reader())) is None
+
+
+@pytest.mark.parametrize("name", ["one", "lead"])
+def test_an_echo_on_the_other_side_is_no_second_guitar(name: str) -> None:
+    dry = parts(1)[name]
+    echo = np.pad(dry, (round(0.35 * RATE), 0))[: len(dry)]
+    guitar = at(dry, 45.0) + np.float32(0.6) * at(echo, -45.0)
+    one, two, told = split(guitar)
+    assert np.array_equal(one, guitar)
+    assert not two.any()
+    assert "an echo of the first" in told
+
+
+def test_a_guitar_that_swings_from_side_to_side_is_one() -> None:
+    dry = parts(1)["lead"]
+    guitar = at(dry, 40 * np.sin(np.arange(len(dry)) * np.pi / RATE))
+    one, two, told = split(guitar)
+    assert np.array_equal(one, guitar)
+    assert not two.any()
+    assert "wide, move" in told
 
 
 @pytest.mark.parametrize("seed", [1, 3])

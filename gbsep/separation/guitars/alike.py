@@ -1,14 +1,17 @@
-"""A rhythm guitar that was played twice, once for each side, and a lead between the two: the usual way to mix rock.
+"""What the places of a stereo recording have to do with each other: a rhythm played twice around a lead, or an echo.
 
+A rhythm guitar that was played twice, once for each side, and a lead between the two are the usual way to mix rock.
 Both takes play the same notes at nearly the same time, so hardly a frequency belongs to one of them alone, and mostly
 no place is found for either (see `places`). What tells is that left and right do the same, the centre something else:
 
 - the takes lie as far out as the widest frequencies do, where the lead rests;
 - the sounds of these two places and of the centre are compared as levels of semitones over time. Left and right go
   together, but not wholly (one take made wide would be the same on both sides), and the centre goes with neither (the
-  reverb or the echo of a guitar in the centre repeats it).
+  reverb of a guitar in the centre goes with it);
+- in the centre a place is found: without a lead there is none.
 
 Where guitars are found on both sides and in the centre, these are their places, and only left and right are compared.
+An echo at another place is like its guitar some time before.
 """
 
 from __future__ import annotations
@@ -20,8 +23,8 @@ import numpy as np
 from ...audio import Reader, rechunk
 from .places import BLOCK, HOP, N_FFT, Line, mid_side, placed_at, power_of, spectra_of
 
-MAX_BLOCKS = 32
-"""Blocks that are heard, evenly spread over the song: 95 seconds."""
+MAX_BLOCKS, MIN_S = 32, 3.0
+"""Blocks that are heard, evenly spread over the song: 95 seconds; and the least length of a song in seconds."""
 
 LOWEST_HZ, HIGHEST_HZ = 80.0, 4000.0
 
@@ -36,13 +39,17 @@ more of them leaks into the lead."""
 SEMITONES = 61
 """From LOWEST_HZ on."""
 
-ECHO_SPECTRA = 12
-"""Spectra after which what repeats the centre is still taken for its echo: half a second."""
+ECHO_SPECTRA, MIN_ECHO, MIN_LATER = 24, 0.4, 0.15
+"""Spectra after which what repeats a place is still its echo: 1.1 seconds; the least correlation with it, and how much
+more that is than at the same time. Two guitars had 0.15 at most, echoes 0.45 and 0.95."""
 
 ALIKE, MAX_LIKE_CENTRE = (0.33, 0.9), 0.4
 """Correlation of the takes, and the most that they may have with the centre. In 18 songs with a lead takes had 0.27 to
 0.80, and up to 0.44 with the centre. Single guitars in wide rooms or with echoes had at least 0.47 with the centre, one
 that is delayed on one side 0.94 between the sides. Two guitars that play something else had 0.25 at most."""
+
+MIN_CENTRE = 0.05
+"""Least part of the level at the lead's place."""
 
 CLEAR = 0.15
 """Part of the level at the second loudest place from which two places are taken to be all that there are."""
@@ -59,10 +66,10 @@ def find_doubled(guitar: Reader, lines: Sequence[Line]) -> list[Line] | None:
     `lines` are the places that were found in it, the loudest first.
     """
     around = _around(lines)
-    if guitar.channels != 2 or (len(lines) > 1 and lines[1].share > CLEAR and not around):
+    centre_share = max((line.share for line in lines if abs(line.degrees) <= ASIDE_DEG), default=0.0)
+    if centre_share < MIN_CENTRE or (len(lines) > 1 and lines[1].share > CLEAR and not around):
         return None
-    pieces = [mid_side(block) for block in _blocks(guitar)]
-    pieces = [piece for piece in pieces if piece.shape[1] >= N_FFT and piece.any()]
+    pieces = _pieces(guitar)
     if not pieces:
         return None
     degrees = _width(pieces, guitar.sample_rate)
@@ -73,8 +80,18 @@ def find_doubled(guitar: Reader, lines: Sequence[Line]) -> list[Line] | None:
     left, right, centre = _semitones(pieces, three, guitar.sample_rate)
     if not ALIKE[0] <= _correlation(left, right, 0) <= ALIKE[1]:
         return None
-    like_centre = max(_correlation(centre, left + right, late) for late in range(ECHO_SPECTRA))
+    like_centre = max(_correlation(centre, left + right, late) for late in range(ECHO_SPECTRA // 2))
     return three if around or like_centre <= MAX_LIKE_CENTRE else None
+
+
+def is_echo(guitar: Reader, lines: Sequence[Line]) -> bool:
+    """Whether one of the two loudest places repeats the other some time later."""
+    pieces = _pieces(guitar)
+    if not pieces:
+        return False
+    one, two = _semitones(pieces, lines[:2], guitar.sample_rate)
+    later = max(_correlation(*pair, late) for pair in ((one, two), (two, one)) for late in range(2, ECHO_SPECTRA))
+    return later > max(MIN_ECHO, _correlation(one, two, 0) + MIN_LATER)
 
 
 def _around(lines: Sequence[Line]) -> list[Line]:
@@ -84,9 +101,13 @@ def _around(lines: Sequence[Line]) -> list[Line]:
     return three if len(three) == 3 else []
 
 
-def _blocks(guitar: Reader) -> list[np.ndarray]:
+def _pieces(guitar: Reader) -> list[np.ndarray]:
+    """Mid and side of blocks that sound, each (2, frames); none of a recording that is too short to compare."""
+    if guitar.frames < MIN_S * guitar.sample_rate:
+        return []
     step = max(1, -(-guitar.frames // (BLOCK * MAX_BLOCKS)))
-    return [block for number, block in enumerate(rechunk(guitar.blocks(), BLOCK)) if number % step == 0]
+    blocks = (block for number, block in enumerate(rechunk(guitar.blocks(), BLOCK)) if number % step == 0)
+    return [mid_side(block) for block in blocks if block.shape[1] >= N_FFT and block.any()]
 
 
 def _width(pieces: Sequence[np.ndarray], sample_rate: int) -> float:
