@@ -95,12 +95,13 @@ def test_a_rhythm_played_twice_without_a_lead_is_not_given_one() -> None:
     assert find_doubled(Audio(rhythm, RATE).reader(), find_lines(Audio(rhythm, RATE).reader())) is None
 
 
+@pytest.mark.parametrize("how", ["places", "auto"])
 @pytest.mark.parametrize("name", ["one", "lead"])
-def test_an_echo_on_the_other_side_is_no_second_guitar(name: str) -> None:
+def test_an_echo_on_the_other_side_is_no_second_guitar(name: str, how: str) -> None:
     dry = parts(1)[name]
     echo = np.pad(dry, (round(0.35 * RATE), 0))[: len(dry)]
     guitar = at(dry, 45.0) + np.float32(0.6) * at(echo, -45.0)
-    one, two, told = split(guitar)
+    one, two, told = split(guitar, how)
     assert np.array_equal(one, guitar)
     assert not two.any()
     assert "an echo of the first" in told

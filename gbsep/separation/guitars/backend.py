@@ -123,7 +123,7 @@ def _two(
         if not is_echo(guitar, lines):
             return _by_place(guitar, lines, told)
         reason = "one guitar is at two places, the second an echo of the first"
-    if how == "auto":
+    elif how == "auto":
         return roles.split(guitar, told, progress)
     told(f"guitar2 is silent: {reason}")
     return alone(guitar)
