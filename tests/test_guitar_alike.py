@@ -126,6 +126,14 @@ def test_guitars_that_play_something_else_on_each_side_stay_left_and_right(seed:
     assert sdr(right, two) > 15
 
 
+@pytest.mark.parametrize("rate", [4000, 8000, 96000])
+def test_any_rate_will_do(rate: int) -> None:
+    part = parts(1)
+    guitar = at(part["one"], 42.0) + at(part["two"], -42.0) + at(part["lead"], 0.0)
+    one, two = two_guitars(Audio(guitar, rate).reader())
+    np.testing.assert_allclose(one + two, guitar, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     "guitar",
     [np.zeros((2, 200_000), np.float32), np.ones((2, 1), np.float32)],

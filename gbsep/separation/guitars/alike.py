@@ -117,7 +117,8 @@ def _pieces(guitar: Reader) -> list[np.ndarray]:
 
 def _width(pieces: Sequence[np.ndarray], sample_rate: int) -> float:
     """How far from the centre the widest sounds are, in degrees."""
-    edges = np.unique(np.round(np.geomspace(LOWEST_HZ, HIGHEST_HZ, WIDE_BANDS + 1) * N_FFT / sample_rate).astype(int))
+    highest = min(HIGHEST_HZ, sample_rate / 2)
+    edges = np.unique(np.round(np.geomspace(LOWEST_HZ, highest, WIDE_BANDS + 1) * N_FFT / sample_rate).astype(int))
     found = []
     for piece in pieces:
         powers = power_of(spectra_of(piece, 2 * HOP))[:, :, : edges[-1]]
@@ -126,6 +127,8 @@ def _width(pieces: Sequence[np.ndarray], sample_rate: int) -> float:
     mid, side = np.concatenate(found, axis=1)
     power = mid + side
     heard = power > WIDE_LEVEL * power.max()
+    if not heard.any():
+        return 0.0
     share = np.quantile(side[heard] / power[heard], WIDE_PART)
     return min(MAX_DEG, float(np.degrees(np.arcsin(np.sqrt(share)))))
 

@@ -46,8 +46,8 @@ BESIDE = 10**-1.5
 
 MIN_TWO = 0.1
 """Least part of the seconds in which both halves play, times the smaller half's part of the power, where there are two
-guitars. Of 29 recordings of one guitar, which the network never heard, one had 0.097 and all others less; two guitars
-had 0.115 to 0.44 in ten songs."""
+guitars. Of 29 recordings of one guitar one had 0.097 and all others less; two guitars had 0.115 to 0.44 in ten
+songs."""
 
 
 @dataclass
@@ -103,12 +103,8 @@ def split(
     halves = stemcache.spool(_heard(guitar, told, progress), shape)
     if not told.are_two:
         heard = any(second.any() for second in told.powers)
-        why = (
-            "no line is played beside chords, so there is one guitar, or all play alike"
-            if heard
-            else "no guitar sounds"
-        )
-        tell(f"guitar2 is silent: {why}")
+        alike = "no line is played beside chords, so there is one guitar, or all play alike"
+        tell(f"guitar2 is silent: {alike if heard else 'no guitar sounds'}")
         yield from alone(guitar)
         return
     tell(
