@@ -11,9 +11,13 @@ Conventions
 - `refine_by_place` refines an estimate of the bass. In every bin, bass and guitars are Gaussian sources of known places
   and estimated powers, and the bass is its posterior mean: a multichannel Wiener filter (Duong, Vincent & Gribonval,
   "Under-determined reverberant audio source separation using a full-rank spatial covariance model", 2010). Each
-  guitar's power is weighted by its share of the power over LONG_FRAMES, so that a partial belongs to whoever plays it
-  for longer than one frame. Sound without a place of its own (reverb, chorus, ping-pong delay) is one more source,
-  whose covariance is the local one.
+  guitar's power is weighted by its share of the power over NEAR_FRAMES and LONG_FRAMES, so that a partial belongs to
+  whoever plays it for longer than one frame. Sound without a place of its own (reverb, chorus, ping-pong delay) is one
+  more source, whose covariance is the local one.
+- Then the powers are estimated again, and the filter is repeated. The bass keeps the power that the network gave it,
+  and the guitars are what is left: guitars to the left and right that play at once are a bass in the middle to
+  geometry, not to the network. Where two guitars stand on one side of the bass, geometry tells all three powers better
+  (expectation maximisation, as in the paper).
 """
 
 from __future__ import annotations
@@ -45,21 +49,28 @@ FOCUS, WORST_FOCUS = 0.25, 0.1
 MIN_PIECE = 0.1
 """Pieces with less than this part of the mean piece's bass, or guitars, are ignored."""
 
-MAX_GUITARS, MIN_GUITAR = 4, 0.04
-"""At most so many guitars get a place, each with at least this part of the guitars' level."""
+MAX_GUITARS, MIN_GUITAR, MIN_NEAR_BASS = 4, 0.02, 0.04
+"""At most so many guitars get a place, each with at least this part of the guitars' level; how much of it those at the
+bass's place have at least, to count as guitars."""
 
-ROUNDS = 3
-"""Iterations of the Wiener filter."""
+ROUNDS, ROUNDS_BETWEEN = 4, 2
+"""Iterations of the Wiener filter, and with guitars on both sides of the bass, or one close to it."""
 
-LONG_FRAMES, SHORT_FRAMES = 32, 2
-"""Frames on either side over which a guitar's share of the power, and every power, is averaged."""
+CLOSE_DEG = 4.0
+"""A guitar nearer to the bass's place is close to it."""
 
-CONTEXT_FRAMES = ROUNDS * max(LONG_FRAMES, SHORT_FRAMES)
+LONG_FRAMES, NEAR_FRAMES, SHORT_FRAMES = 64, 2, 1
+"""Frames on either side over which a guitar's share of the power is averaged, both ways, and the bass's power."""
+
+CONTEXT_FRAMES = ROUNDS * LONG_FRAMES + SHORT_FRAMES
 """Frames on either side that an output frame of `refine_by_place` can depend on."""
 
 PLACELESS = 0.1
-"""Least part of the guitars' power that is taken to have no place. It is more where less than half of their level is
-at a place: all of it never is, as guitars overlap in many bins."""
+"""Least part of the guitars' power that is taken to have no place."""
+
+ALL_AT_ONE, ALL_AT_MORE = 2 / 3, 1 / 2
+"""Part of the guitars' level in bins that lie at one place, or at one of several, when none is without a place. It is
+never all, as notes overlap; those of several guitars more. Where it is less, more of their power has no place."""
 
 SPREAD = 1e-4
 """Part of its power by which every source strays from its line."""
@@ -106,11 +117,16 @@ def find_places(pieces: Iterable[np.ndarray]) -> Places | None:
         or _in_line(bass_histograms, [histogram.sum() for histogram in bass_histograms], [place]) < WORST_FOCUS
     ):
         return None
-    peaks = _peaks(guitars, MIN_GUITAR * sum(guitar_levels))
-    apart = [peak for peak in peaks if MIN_FROM_BASS_DEG < (peak - place) % 180 < 180 - MIN_FROM_BASS_DEG]
-    if peaks and not apart:
+    level = sum(guitar_levels)
+    apart = [
+        peak
+        for peak in _peaks(guitars, MIN_GUITAR * level)
+        if MIN_FROM_BASS_DEG < (peak - place) % 180 < 180 - MIN_FROM_BASS_DEG
+    ]
+    if not apart and _peaks(guitars, MIN_NEAR_BASS * level):
         return None
-    placeless = max(PLACELESS, 1 - 2 * _in_line(guitar_histograms, guitar_levels, apart))
+    full = ALL_AT_ONE if len(apart) == 1 else ALL_AT_MORE
+    placeless = max(PLACELESS, 1 - _in_line(guitar_histograms, guitar_levels, apart) / full)
     return Places(place, tuple((peak - place + 90) % 180 - 90 for peak in apart), placeless)
 
 
@@ -189,35 +205,63 @@ def _refined(
     lines, solution = (matrix.astype(np.float32) for matrix in (directions, np.linalg.pinv(directions)))
     # Placeless power is seen in two dimensions: off one line only half of it, off two lines none.
     hidden = {0: 1.0, 1: 2.0}.get(len(guitars), 0.0)
-    loose = np.stack([towards - bass, across])
-    placed = _times(solution, loose)
-    off_line = loose - _times(lines, placed)
-    unplaced = np.float32(hidden) * power_of(off_line).sum(axis=0) + np.float32(placeless) * power_of(loose).sum(axis=0)
-    for _ in range(ROUNDS):
-        powers = np.concatenate([power_of(placed), unplaced[np.newaxis]])
-        part = _mean(powers, LONG_FRAMES)
-        powers = _mean(powers, SHORT_FRAMES) * part / (part.sum(axis=0) + np.float32(TINY))
-        bass_power = _mean(power_of(bass), SHORT_FRAMES)
-        between = loose[0] * loose[1].conj()
-        own_t, own_a, real, imaginary = _mean(np.stack([*power_of(loose), between.real, between.imag]), LONG_FRAMES)
+
+    def without(bass: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What is left without the bass, and the powers in it: of each guitar, and of what has no place."""
+        loose = np.stack([towards - bass, across])
+        placed = _times(solution, loose)
+        off_line = np.float32(hidden) * power_of(loose - _times(lines, placed)).sum(axis=0)
+        unplaced = off_line + np.float32(placeless) * power_of(loose).sum(axis=0)
+        return loose, np.concatenate([power_of(placed), unplaced[np.newaxis]])
+
+    between, told = _layout(guitars)
+    bass_power = _mean(power_of(bass), SHORT_FRAMES)
+    loose, powers = without(bass)
+    for _ in range(ROUNDS_BETWEEN if between else ROUNDS):
+        powers = powers * np.sqrt(_shares(powers, NEAR_FRAMES) * _shares(powers, LONG_FRAMES))
+        crossed = loose[0] * loose[1].conj()
+        own_t, own_a, real, imaginary = _mean(np.stack([*power_of(loose), crossed.real, crossed.imag]), LONG_FRAMES)
         # The covariance of what has no place, and with it that of the mixture: (tt, ta), (conj(ta), aa).
         spread = powers[-1] / (own_t + own_a + np.float32(TINY))
         loose_tt, loose_aa, loose_ta = own_t * spread, own_a * spread, (real + 1j * imaginary) * spread
-        along, sideways, crossed = _times(np.stack([lines[0] ** 2, lines[1] ** 2, lines[0] * lines[1]]), powers[:-1])
+        along, sideways, slanted = _times(np.stack([lines[0] ** 2, lines[1] ** 2, lines[0] * lines[1]]), powers[:-1])
         astray = np.float32(SPREAD) * (bass_power + powers.sum(axis=0)) + np.float32(TINY)
-        tt, aa, ta = along + loose_tt + bass_power + astray, sideways + loose_aa + astray, crossed + loose_ta
+        tt, aa, ta = along + loose_tt + bass_power + astray, sideways + loose_aa + astray, slanted + loose_ta
+        determinant = tt * aa - power_of(ta)
         # The mixture times the inverse of its covariance; times a source's own covariance that is the source.
-        whitened = np.stack([aa * towards - ta * across, tt * across - ta.conj() * towards]) / (tt * aa - power_of(ta))
+        whitened = np.stack([aa * towards - ta * across, tt * across - ta.conj() * towards]) / determinant
         bass = bass_power * whitened[0]
-        placed = powers[:-1] * _times(lines.T, whitened)
+        if not told:
+            loose, powers = without(bass)
+            continue
+        # The powers that are expected: those of the posterior means, and the posterior variances.
+        certain = np.stack([(x * x * aa + y * y * tt - 2 * x * y * ta.real) for x, y in ((1, 0), *lines.T)])
+        own = np.concatenate([bass_power[np.newaxis], powers[:-1]])
+        means = np.stack([bass, *(powers[:-1] * _times(lines.T, whitened))])
+        expected = power_of(means) + own * np.maximum(1 - own * certain / determinant, 0)
         loose = np.stack(
             [
                 loose_tt * whitened[0] + loose_ta * whitened[1],
                 loose_ta.conj() * whitened[0] + loose_aa * whitened[1],
             ]
         )
-        unplaced = power_of(loose).sum(axis=0)
+        bass_power = _mean(expected[0], SHORT_FRAMES)
+        powers = np.concatenate([_mean(expected[1:], SHORT_FRAMES), power_of(loose).sum(axis=0)[np.newaxis]])
     return bass
+
+
+def _layout(guitars: Sequence[float]) -> tuple[bool, bool]:
+    """Whether the bass is between guitars, or close to one; and whether two guitars on one side tell all powers."""
+    sides = {degrees > 0 for degrees in guitars}
+    between = len(sides) == 2 or any(abs(degrees) < CLOSE_DEG for degrees in guitars)
+    return between, len(guitars) == 2 and not between
+
+
+def _shares(powers: np.ndarray, frames: int) -> np.ndarray:
+    """Each power's share of all, over `frames` on either side."""
+    averaged = _mean(powers, frames)
+    result: np.ndarray = averaged / (averaged.sum(axis=0) + np.float32(TINY))
+    return result
 
 
 def _times(matrix: np.ndarray, spectra: np.ndarray) -> np.ndarray:
