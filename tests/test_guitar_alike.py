@@ -42,7 +42,7 @@ def parts(seed: int) -> dict[str, np.ndarray]:
 
 def split(guitar: np.ndarray, how: str = "places") -> tuple[np.ndarray, np.ndarray, str]:
     told: list[str] = []
-    one, two = two_guitars(Audio(guitar, RATE).reader(), told.append, how)
+    one, two = two_guitars(Audio(guitar, RATE).reader(), lambda what: told.append(str(what)), how)
     return one, two, " ".join(told)
 
 

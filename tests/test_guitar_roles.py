@@ -41,7 +41,7 @@ def pairs() -> list[tuple[np.ndarray, np.ndarray]]:
 
 def split(guitar: np.ndarray, how: str = "roles", rate: int = SAMPLE_RATE) -> tuple[np.ndarray, np.ndarray, str]:
     told: list[str] = []
-    one, two = two_guitars(Audio(guitar, rate).reader(), told.append, how)
+    one, two = two_guitars(Audio(guitar, rate).reader(), lambda what: told.append(str(what)), how)
     return one, two, " ".join(told)
 
 

@@ -10,12 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gbsep import rendering
 from gbsep.audio import Audio
 from gbsep.errors import ParameterError, PresetError
 from gbsep.preset.load import load_preset
 from gbsep.separation.backend import Context, parse_settings, separate, stem_blocks
 from gbsep.separation.guitars.backend import two_guitars
 from gbsep.separation.guitars.places import find_lines
+from gbsep.shelf import record, review
 from gbsep.shelf.measured import evaluate_folder
 from tests.soundfiles import make
 
@@ -45,7 +47,7 @@ def sdr(reference: np.ndarray, estimate: np.ndarray) -> float:
 
 def split(guitar: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
     told: list[str] = []
-    one, two = two_guitars(Audio(guitar, RATE).reader(), told.append)
+    one, two = two_guitars(Audio(guitar, RATE).reader(), lambda what: told.append(str(what)))
     return one, two, " ".join(told)
 
 
@@ -104,7 +106,7 @@ def test_three_places_are_told_and_the_third_goes_to_the_nearer() -> None:
     parts = [at(gain * line(seed, hz), place) for gain, seed, hz, place in
              [(1.0, 1, 110.0, 35.0), (1.0, 2, 147.0, -35.0), (0.6, 3, 196.0, 20.0)]]  # fmt: skip
     one, two, told = split(sum(parts))
-    assert "3 places: more than two guitars?" in told
+    assert "(3 of them, so there may be more than two guitars)" in told
     assert sdr(parts[0] + parts[2], one) > 6
     assert sdr(parts[1], two) > 6
 
@@ -125,9 +127,37 @@ def test_any_preset_takes_its_guitar_apart(tmp_path: Path, typed: Any) -> None:
     make(tmp_path / "song.wav", song.T, "FLOAT", "WAV")
     code, printed, complaint = typed("render", "song.wav", "-p", "exp002", "--two-guitars")
     assert code == 0, complaint + printed
-    assert "guitar1 is 67 % left; guitar2 is 44 % right" in complaint
-    (folder,) = (tmp_path / "gbsep-out" / "song").iterdir()
+    found = "guitar1 is 67 % left; guitar2 is 44 % right"
+    assert found in printed, "it is no fault, and stands below the table"
+    assert found not in complaint
+    (folder,) = (path for path in (tmp_path / "gbsep-out" / "song").iterdir() if path.is_dir())
     assert {path.name for path in folder.glob("*.wav")} >= {"bass.wav", "guitar1.wav", "guitar2.wav"}
+    told = {name: stem.told for name, stem in record.read(folder).stems.items()}
+    assert told == {"bass": "", "guitar1": "is 67 % left", "guitar2": "is 44 % right and in the centre"}
+
+
+def test_guitars_that_were_swapped_are_told_as_they_are(tmp_path: Path) -> None:
+    song = at(line(1, 220.0), 30.0) + at(line(2, 294.0), -20.0) + at(line(3, 55.0), 0.0)
+    make(tmp_path / "song.wav", song.T, "FLOAT", "WAV")
+    two = load_preset({"name": "two", "extends": "exp002", "separate": {"guitars": "places"}})
+    first = rendering.render(tmp_path / "song.wav", two, tmp_path / "out")
+    folder = Path(str(first.folder)).parent
+    review.save(folder, review.load(folder).swapped("two", "guitar1", "guitar2"))
+    swapped = rendering.render(tmp_path / "song.wav", two, tmp_path / "out", overwrite=True)
+    assert any("guitar1 is 44 % right and in the centre; guitar2 is 67 % left" in note for note in swapped.notes)
+    assert record.read(Path(str(swapped.folder))).stems["guitar2"].told == "is 67 % left"
+
+
+def test_what_was_found_is_handed_on_with_the_stems(tmp_path: Path) -> None:
+    song = at(line(1, 220.0), 30.0) + at(line(2, 294.0), -20.0) + at(line(3, 55.0), 0.0)
+    make(tmp_path / "song.wav", song.T, "FLOAT", "WAV")
+    shared: dict[str, rendering.Given] = {}
+    options = rendering.Options(tmp_path / "out")
+    for name in ("one", "other"):
+        two = load_preset({"name": name, "extends": "exp002", "separate": {"guitars": "places"}})
+        outcome = rendering.run(rendering.plan(tmp_path / "song.wav", two, options), shared=shared)
+        assert any("guitar1 is 67 % left" in note for note in outcome.notes)
+    assert len(shared) == 1
 
 
 def test_two_guitars_are_measured_against_two(tmp_path: Path) -> None:
@@ -213,10 +243,16 @@ def test_a_way_that_is_set_counts_more_than_the_flag(flag_first: bool, tmp_path:
     make(tmp_path / "song.wav", at(line(1, 110.0), 0.0).T, "FLOAT", "WAV")
     given = ["--two-guitars", "--set", "separate.guitars=places"]
     given = given if flag_first else [given[1], given[2], given[0]]
-    code, _, complaint = typed("render", "song.wav", "-p", "exp002", *given)
+    code, printed, _ = typed("render", "song.wav", "-p", "exp002", *given)
     assert code == 0
     assert (tmp_path / "gbsep-out" / "song" / "exp002@guitars=places").is_dir()
-    assert "all guitars are at one place, in the centre" in complaint
+    assert "all guitars are at one place, in the centre" in printed
+
+
+def test_a_preset_of_two_guitars_is_the_same_with_the_flag() -> None:
+    asked = ("separate.guitars", "auto")
+    assert load_preset("two_guitars", [asked]) == load_preset("two_guitars")
+    assert load_preset("two_guitars", [asked, ("separate.guitars", "places")]).overrides
 
 
 def test_a_separator_without_a_guitar_is_told() -> None:

@@ -19,9 +19,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..audio import Reader
 from ..errors import GbsepError, ParameterError, WorkerDied, printable
-from ..rendering import RENDERING_VERSION, Outcome, Plan
+from ..rendering import RENDERING_VERSION, Given, Outcome, Plan
 from ..separation.backend import SEPARATION_VERSION
 from ..shelf import remote
 from ..version import __version__
@@ -43,7 +42,7 @@ def render(tasks: Sequence[Task], version: str) -> list[Outcome]:
     """Run by a worker: render tasks that share a separation. Raises GbsepError if its version differs."""
     if version != VERSION:
         raise GbsepError(f"a worker of the cluster has gbsep {VERSION}, not {version}: install the same everywhere")
-    shared: dict[str, Mapping[str, Reader]] = {}
+    shared: dict[str, Given] = {}
     with _rendering_lock:
         return [_perform(task, shared) for task in tasks]
 
@@ -125,7 +124,7 @@ def _portable(task: Task) -> Task:
     return replace(task, options=options, source=source.absolute() if isinstance(source, Path) else source)
 
 
-def _perform(task: Task, shared: dict[str, Mapping[str, Reader]]) -> Outcome:
+def _perform(task: Task, shared: dict[str, Given]) -> Outcome:
     """Perform a task; a remote destination gets a stand-in on this machine."""
     perform_here = functools.partial(perform, progress=lambda stage, fraction: None, shared=shared)
     if task.destination is None:

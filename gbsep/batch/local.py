@@ -16,16 +16,15 @@ import sys
 import tempfile
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..audio import Reader
 from ..errors import WorkerDied
 from ..io.spool import TEMPORARY, temporary_path, writing
 from ..plugins.host import how_it_ended
-from ..rendering import Outcome, Plan
+from ..rendering import Given, Outcome, Plan
 from ..shelf import folder as outputs
 from .planning import Batch, separations
 from .task import Event, Results, task_of
@@ -39,7 +38,7 @@ TRIES = 2
 
 def here(plans: Iterable[Plan], batch: Batch, on_event: Callable[[Event], None], stop: threading.Event) -> Results:
     """Render one after the other in this process."""
-    shared: dict[str, Mapping[str, Reader]] = {}
+    shared: dict[str, Given] = {}
     for plan in plans:
         if stop.is_set():
             return

@@ -13,12 +13,10 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from ..audio import Reader
-from ..rendering import Outcome
+from ..rendering import Given, Outcome
 from .task import Task, perform
 
 _PROGRESS_EVERY_S = 0.1
@@ -38,7 +36,7 @@ def main() -> None:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # keep what libraries print out of the answers
     tasks: queue.SimpleQueue[tuple[str, Task]] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(sys.stdin.buffer, tasks), daemon=True).start()
-    shared: dict[str, Mapping[str, Reader]] = {}
+    shared: dict[str, Given] = {}
     last = ""
     while True:
         family, task = tasks.get()

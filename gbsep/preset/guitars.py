@@ -7,7 +7,7 @@ The separator becomes the first stage of the backend `guitars`, and the stem of 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..errors import PresetError, shown
@@ -15,6 +15,7 @@ from ..stemnames import PARTNERS, TWO_GUITARS
 
 KEY = "guitars"
 HOW = ("auto", "places", "roles")
+OVERRIDE = f"separate.{KEY}"
 SPLIT = "guitars"
 """The backend of the second stage."""
 
@@ -54,6 +55,13 @@ def with_two_guitars(label: str, document: dict[str, Any]) -> None:
         elif name not in TWO_GUITARS:
             made[name] = stem
     document["stems"] = made
+
+
+def already(document: Mapping[str, Any], overrides: Iterable[tuple[str, Any]]) -> bool:
+    """Whether a preset's document has its guitar in two as all `overrides` that ask for it want to have it."""
+    separate = document.get("separate")
+    ways = {repr(value) for key, value in overrides if key == OVERRIDE}
+    return isinstance(separate, dict) and separate.get("backend") == SPLIT and ways == {repr(separate.get("how"))}
 
 
 def _half(guitar: Mapping[str, Any], name: str, own: Any) -> Any:

@@ -19,7 +19,7 @@ from ..schema import fault_of_name
 from ..store import smallfiles
 from .check import check_document
 from .extends import Extended, extended
-from .guitars import with_two_guitars
+from .guitars import OVERRIDE, already, with_two_guitars
 from .model import MAX_TITLE, Preset
 from .names import find_preset, preset_files
 from .overrides import set_value
@@ -59,6 +59,8 @@ def load_preset(
     source = extended(label, document, path, preset_files, _read)
     document = source.document
     output = {"output.format": format, "output.bit_depth": bit_depth, "output.residual": residual}
+    if already(document, overrides):
+        overrides = tuple((key, value) for key, value in overrides if key != OVERRIDE)
     changes: dict[str, Any] = {"separate.seed": seed, **output}
     if format is not None and bit_depth is None:
         set_value(label, document, "output.bit_depth", None)

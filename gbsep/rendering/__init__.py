@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from .chain_only import ChainOutcome, ChainPlan, plan_chain, run_chain
 from .names import track_names, without_suffix
-from .options import Options, Progress, Separations, folder_name
+from .options import Given, Options, Progress, Separations, folder_name
 from .planning import RENDERING_VERSION, Plan, chosen_preset, plan
 from .running import Outcome, render, run
 
@@ -19,6 +19,7 @@ __all__ = [
     "RENDERING_VERSION",
     "ChainOutcome",
     "ChainPlan",
+    "Given",
     "Options",
     "Outcome",
     "Plan",

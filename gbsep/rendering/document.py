@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..measure import levels
 from ..measure.diagnose import Finding
@@ -27,7 +27,8 @@ PACKAGES = ("numpy", "scipy", "soundfile", "soxr", "pedalboard", "pyloudnorm", "
 
 @dataclass(frozen=True)
 class Work:
-    """What the stages of a render gave: the peak of the null test, the findings, the seconds that each took."""
+    """What the stages of a render gave: the peak of the null test, the findings, the seconds that each took; and what
+    the separator `told` of stems."""
 
     separated: Separated
     restored: Restored
@@ -37,6 +38,7 @@ class Work:
     seconds: Mapping[str, float]
     expected: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    told: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -110,6 +112,7 @@ def _stem(plan: Plan, name: str, work: Work) -> record.Stem:
         before=before,
         after=after,
         plugins=plugins,
+        told=work.told.get(name, ""),
     )
 
 

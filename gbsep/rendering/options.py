@@ -11,6 +11,7 @@ from ..errors import ParameterError, exact, exact_sum, expect, nearest
 from ..io.formats import OutputFormat
 from ..params import Param
 from ..preset.model import Preset
+from ..separation.backend import Told
 from ..store.folders import is_path
 
 START_S = Param("start_s", "s", 0.0, 1e7, 0.0)
@@ -20,8 +21,17 @@ DURATION_S = replace(START_S, name="duration_s", default=None)
 Progress = Callable[[str, float], None]
 """Called with the stage and how much of it is done, 0 to 1."""
 
-Separations = MutableMapping[str, Mapping[str, Reader]]
-"""Stems by the key of their separation: what renders of one separation hand on, with or without the cache."""
+
+@dataclass(frozen=True)
+class Given:
+    """What a separation gives: its stems, and what was found of them."""
+
+    stems: Mapping[str, Reader]
+    told: tuple[Told, ...] = ()
+
+
+Separations = MutableMapping[str, Given]
+"""What is given, by the key of the separation: what renders of one separation hand on, with or without the cache."""
 
 
 def silent(stage: str, fraction: float) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from ..measure.others import DRUMS_PER_S
-from ..preset.model import Preset
+from ..preset.model import Preset, exchanged
+from ..separation.backend import Told
 from ..stemnames import BASS_AND_GUITAR, GUITAR
 from .options import output_format
+from .separate import Pairs
 
 SILENT_RESIDUAL_DBFS = -120.0
 """A residual whose peak is below this is what rounding leaves: it is not written."""
@@ -19,6 +21,14 @@ def may_hold_others(preset: Preset) -> bool:
     """Whether a stem is made with a guitar that is whatever is no bass, as of separators that know no more."""
     terms = {term.removeprefix("-") for stem in preset.stems.values() for term in stem.sources}
     return set(preset.outputs) == set(BASS_AND_GUITAR) and GUITAR in terms
+
+
+def told_of(preset: Preset, told: Iterable[Told], swaps: Pairs) -> list[Told]:
+    """What the separator told, of the preset's stems as they are called after a swap in the review."""
+    names = exchanged(swaps)
+    made_of = {name: preset.stems[names.get(name, name)].sources for name in preset.stems}
+    called = {sources[0]: name for name, sources in made_of.items() if len(sources) == 1}
+    return [one.renamed(called) for one in told]
 
 
 def notes(preset: Preset, is_silent: bool, noises_per_s: float, sample_rate: int) -> Iterator[str]:

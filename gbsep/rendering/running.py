@@ -28,7 +28,7 @@ from .document import Work, document
 from .options import Options, Progress, Separations, silent
 from .planning import Plan, plan
 from .process import Signal, diagnosing, listening, write
-from .remarks import SILENT_RESIDUAL_DBFS, notes
+from .remarks import SILENT_RESIDUAL_DBFS, notes, told_of
 from .restore import Restored, restore
 from .separate import loading_meters, separate
 
@@ -158,8 +158,10 @@ def _worked(plan: Plan, place: Path, progress: Progress, shared: Separations | N
     findings = tuple(finding for finding in found if finding.stem in (*plan.names, RESIDUAL))
     if is_silent := written.signals[RESIDUAL].after.peak_dbfs < SILENT_RESIDUAL_DBFS and RESIDUAL in plan.names:
         (place / plan.names[RESIDUAL]).unlink()
-    said = tuple(notes(plan.preset, is_silent, noises, plan.reader.sample_rate))
-    return Work(separated, restored, written, null_test.peak_dbfs, findings, seconds, plan.warnings, said)
+    told = told_of(plan.preset, separated.told, plan.swaps)
+    said = (*notes(plan.preset, is_silent, noises, plan.reader.sample_rate), *map(str, told))
+    of_stems = {name: words for one in told for name, words in one.stems.items()}
+    return Work(separated, restored, written, null_test.peak_dbfs, findings, seconds, plan.warnings, said, of_stems)
 
 
 def _signals(plan: Plan, restored: Restored, null_test: levels.NullTest) -> list[Signal]:

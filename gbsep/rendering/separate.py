@@ -19,13 +19,13 @@ from ..audio import Block, Reader
 from ..io.spool import Spool
 from ..measure.swap import swapped
 from ..preset.model import exchanged
-from ..separation.backend import SEPARATION_VERSION, Context, backend_named, stem_blocks
+from ..separation.backend import SEPARATION_VERSION, Context, Told, backend_named, stem_blocks
 from ..separation.compute import find_blas
 from ..separation.settings import BackendSettings
 from ..store import stemcache
 from ..store.folders import state_folder
 from ..store.locks import holding
-from .options import Separations
+from .options import Given, Separations
 
 MAX_OTHERS = 6
 """Stems beyond those wanted of which every choice is looked for in the cache; of more, only all of them together."""
@@ -97,7 +97,8 @@ class Separation:
 class Separated:
     """The mixture and its stems, by the names that hold after the swap.
 
-    `from_cache` says that nothing had to be separated, `swap` what was found where a swap was looked for, as JSON.
+    `from_cache` says that nothing had to be separated, `swap` what was found where a swap was looked for, as JSON;
+    `told` what the separator found.
     """
 
     mixture: Reader
@@ -105,6 +106,7 @@ class Separated:
     from_cache: bool
     swap: Mapping[str, Any] | None = None
     warnings: tuple[str, ...] = ()
+    told: tuple[Told, ...] = ()
 
 
 def separate(
@@ -121,6 +123,8 @@ def separate(
     Raises SeparationFailed, AudioFileError and what else the backend raises.
     """
     warnings: list[str] = []
+    told: list[Told] = []
+    separation = replace(separation, context=replace(separation.context, warn=warnings.append, tell=told.append))
     spool = spools.enter_context(Spool(["mixture"], reader.sample_rate, reader.channels, place))
     for block in reader.blocks():
         spool.write({"mixture": block})
@@ -129,33 +133,35 @@ def separate(
         return Separated(mixture, {}, from_cache=False)
     key = separation.key
     made = _handed_on(separation, shared or {})
-    stems, from_cache = (made, True) if made else _cached(separation, key, mixture, progress, warnings)
+    stems, from_cache = (made.stems, True) if made else _cached(separation, key, mixture, progress)
+    told += made.told if made else ()
     if stems is None:
         # Stems that are shared must not lie in the staging folder, which is removed after this render.
         folder = place if shared is None else separation.scratch
         spool = Spool(separation.wanted, mixture.sample_rate, mixture.channels, folder)
         if shared is None:
             spools.enter_context(spool)
-        for blocks in _blocks(separation, mixture, progress, warnings):
+        for blocks in _blocks(separation, mixture, progress):
             spool.write(blocks)
         stems = {name: spool.reader(name) for name in separation.wanted}
     if shared is not None and not made:
-        shared[key] = stems
+        shared[key] = Given(stems, tuple(told))
     names, verdict = _names(separation.swap, stems, warnings)
     stems = {names.get(name, name): stem for name, stem in stems.items()}
-    return Separated(mixture, stems, from_cache, verdict, tuple(warnings))
+    found = tuple(one.renamed(names) for one in told)
+    return Separated(mixture, stems, from_cache, verdict, tuple(warnings), found)
 
 
-def _handed_on(separation: Separation, shared: Mapping[str, Mapping[str, Reader]]) -> Mapping[str, Reader] | None:
-    """The stems that an earlier render of the same separation, or of one that gives more, hands on."""
+def _handed_on(separation: Separation, shared: Mapping[str, Given]) -> Given | None:
+    """What an earlier render of the same separation, or of one that gives more, hands on."""
     for key, _ in separation.covering() if shared else ():
-        if stems := shared.get(key):
-            return {name: stems[name] for name in separation.wanted}
+        if given := shared.get(key):
+            return replace(given, stems={name: given.stems[name] for name in separation.wanted})
     return None
 
 
 def _cached(
-    separation: Separation, key: str, mixture: Reader, progress: Callable[[float], None], warnings: list[str]
+    separation: Separation, key: str, mixture: Reader, progress: Callable[[float], None]
 ) -> tuple[Mapping[str, Reader] | None, bool]:
     """The stems in the cache, and whether they were there before; None where the cache is not used or unusable."""
     if not separation.use_cache or backend_named(separation.backend).quick:
@@ -166,29 +172,21 @@ def _cached(
         for name, there in separation.covering():
             if stems := stemcache.get(store, name, replace(shape, names=there)):
                 return {wanted: stems[wanted] for wanted in separation.wanted}, True
-        return stemcache.put(store, key, _blocks(separation, mixture, progress, warnings), shape), False
+        return stemcache.put(store, key, _blocks(separation, mixture, progress), shape), False
     except stemcache.Unusable as error:
-        warnings.append(f"the stems are not kept for the next render: {error}")
+        separation.context.warn(f"the stems are not kept for the next render: {error}")
         return None, False
 
 
-def _blocks(
-    separation: Separation, mixture: Reader, progress: Callable[[float], None], warnings: list[str]
-) -> Iterator[dict[str, Block]]:
+def _blocks(separation: Separation, mixture: Reader, progress: Callable[[float], None]) -> Iterator[dict[str, Block]]:
     """The separator's blocks, from when the device is free."""
-    member = partial(_member, separation, mixture, warnings)
-    context = replace(separation.context, progress=progress, warn=warnings.append, member=member)
+    context = replace(separation.context, progress=progress, member=partial(_member, separation, mixture))
     with turn(separation.identity.get("device")):
         yield from stem_blocks(mixture, separation.backend, separation.settings, context)
 
 
 def _member(
-    separation: Separation,
-    mixture: Reader,
-    warnings: list[str],
-    backend: str,
-    settings: BackendSettings,
-    context: Context,
+    separation: Separation, mixture: Reader, backend: str, settings: BackendSettings, context: Context
 ) -> Mapping[str, Reader]:
     """The stems that another backend gives of the same mixture: a separation of its own in the cache."""
     module = backend_named(backend).load()
@@ -200,10 +198,10 @@ def _member(
         identity=module.identity(settings, context),
         outputs=module.stem_names(settings, context.models),
     )
-    stems, _ = _cached(own, own.key, mixture, context.progress, warnings)
+    stems, _ = _cached(own, own.key, mixture, context.progress)
     if stems is None:
         shape = stemcache.Shape(own.wanted, mixture.sample_rate, mixture.channels, mixture.frames)
-        stems = stemcache.spool(_blocks(own, mixture, context.progress, warnings), shape)
+        stems = stemcache.spool(_blocks(own, mixture, context.progress), shape)
     return stems
 
 

@@ -31,13 +31,33 @@ SEPARATION_VERSION = 8
 
 
 @dataclass(frozen=True)
+class Told:
+    """What a backend found: of each of its stems in a few words ("plays chords"), and how it was found out."""
+
+    stems: Mapping[str, str]
+    how: str = ""
+
+    def renamed(self, names: Mapping[str, str]) -> Told:
+        """The same of stems that are called otherwise."""
+        return Told({names.get(name, name): words for name, words in self.stems.items()}, self.how)
+
+    def __str__(self) -> str:
+        """
+        >>> str(Told({"guitar1": "plays chords", "guitar2": "plays a line"}, "by what they play"))
+        'by what they play: guitar1 plays chords; guitar2 plays a line'
+        """
+        each = "; ".join(f"{name} {words}" for name, words in sorted(self.stems.items()))
+        return f"{self.how}: {each}" if self.how else each
+
+
+@dataclass(frozen=True)
 class Context:
     """What a backend gets besides its settings.
 
     wanted: names of the stems to make; seed: of all random numbers; device: auto, cpu, cuda or mps; models: folder that
-    is searched first for weights; progress(fraction 0..1); warn(message) for render.json; download: whether missing
-    weights may be downloaded; member(backend, settings, context): another backend's stems of the same mixture, from the
-    cache if they are there (None: there is no cache).
+    is searched first for weights; progress(fraction 0..1); warn(message) for render.json; tell(what) for what was found
+    and is no fault; download: whether missing weights may be downloaded; member(backend, settings, context): another
+    backend's stems of the same mixture, from the cache if they are there (None: there is no cache).
     """
 
     wanted: tuple[str, ...]
@@ -46,6 +66,7 @@ class Context:
     models: Path | None = None
     progress: Callable[[float], None] = lambda fraction: None
     warn: Callable[[str], None] = lambda message: None
+    tell: Callable[[Told], None] = lambda what: None
     download: bool = True
     member: Callable[[str, BackendSettings, Context], Mapping[str, Reader]] | None = None
 

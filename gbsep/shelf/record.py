@@ -129,6 +129,7 @@ class Stem(Lenient):
     before: Levels = Levels()
     after: Levels = Levels()
     plugins: tuple[PluginRow, ...] = Field((), strict=False)
+    told: Text = Field("", description="what the separator found of it: `is 42 % left`, `plays chords`")
 
 
 class Residual(Lenient):

@@ -20,7 +20,7 @@ from pydantic import Field, field_validator
 from ...audio import Block, Reader, join, rechunk
 from ...errors import ParameterError
 from ...stemnames import TWO_GUITARS, partners
-from ..backend import Context
+from ..backend import Context, Told
 from ..members import checked_member, member_stems, parsed_member
 from ..settings import BackendSettings
 from . import roles
@@ -28,6 +28,8 @@ from .alike import find_doubled, is_echo
 from .places import BLOCK, MIN_TOLD, Line, alone, find_lines, split
 
 FIRST, SECOND = TWO_GUITARS
+
+BY_PLACES = "the guitars are told apart by their places"
 
 SEPARATION, SEPARATION_BEFORE_ROLES = 0.9, 0.55
 """Part of the work that the separator does."""
@@ -88,7 +90,7 @@ def run(reader: Reader, settings: Settings, context: Context) -> Iterator[dict[s
         context.progress(reached)
 
     wants_both = bool({FIRST, SECOND} & set(context.wanted))
-    for one, two in _two(guitar, settings.how, context.warn, halfway) if wants_both else alone(guitar):
+    for one, two in _two(guitar, settings.how, context.tell, halfway) if wants_both else alone(guitar):
         halves = {FIRST: one, SECOND: two}
         yield {name: next(streams[name]) if name in streams else halves[name] for name in context.wanted}
         done += one.shape[1]
@@ -106,26 +108,23 @@ def _asked(settings: Settings, context: Context) -> tuple[str, ...]:
 
 
 def _two(
-    guitar: Reader, how: str, told: Callable[[str], None], progress: Callable[[float], None] = lambda fraction: None
+    guitar: Reader, how: str, tell: Callable[[Told], None], progress: Callable[[float], None] = lambda fraction: None
 ) -> Iterator[tuple[Block, Block]]:
-    """The two guitars, in blocks of BLOCK frames; `told` is given what was found."""
+    """The two guitars, in blocks of BLOCK frames; `tell` is given what was found."""
     if how == "roles":
-        return roles.split(guitar, told, progress)
+        return roles.split(guitar, tell, progress)
     lines, reason = _places(guitar)
     doubled = find_doubled(guitar, lines)
     if doubled:
-        told(
-            f"the guitars are told apart by their places: {FIRST} plays the same left and right; "
-            f"{SECOND} is {_said(doubled[2])}"
-        )
+        tell(Told({FIRST: "plays the same left and right", SECOND: f"is {_said(doubled[2])}"}, BY_PLACES))
         return split(guitar, doubled, [True, True, False])
     if len(lines) > 1:
         if not is_echo(guitar, lines):
-            return _by_place(guitar, lines, told)
+            return _by_place(guitar, lines, tell)
         reason = "one guitar is at two places, the second an echo of the first"
     elif how == "auto":
-        return roles.split(guitar, told, progress)
-    told(f"guitar2 is silent: {reason}")
+        return roles.split(guitar, tell, progress)
+    tell(Told({SECOND: f"is silent: {reason}"}))
     return alone(guitar)
 
 
@@ -139,23 +138,21 @@ def _places(guitar: Reader) -> tuple[list[Line], str]:
     return lines, f"all guitars are at one place, {_said(lines[0])}"
 
 
-def _by_place(guitar: Reader, lines: list[Line], told: Callable[[str], None]) -> Iterator[tuple[Block, Block]]:
+def _by_place(guitar: Reader, lines: list[Line], tell: Callable[[Told], None]) -> Iterator[tuple[Block, Block]]:
     anchors = sorted(lines[:2], key=lambda line: -line.degrees)
     first = [min(anchors, key=lambda anchor: abs(anchor.degrees - line.degrees)) is anchors[0] for line in lines]
     groups = [[line for line, here in zip(lines, first, strict=True) if here is which] for which in (True, False)]
-    places = "; ".join(
-        f"{name} is {' and '.join(map(_said, group))}" for name, group in zip((FIRST, SECOND), groups, strict=True)
-    )
-    more = f" ({len(lines)} places: more than two guitars?)" if len(lines) > 2 else ""
-    told(f"the guitars are told apart by their places: {places}{more}")
+    places = {name: f"is {' and '.join(map(_said, each))}" for name, each in zip((FIRST, SECOND), groups, strict=True)}
+    more = f" ({len(lines)} of them, so there may be more than two guitars)" if len(lines) > 2 else ""
+    tell(Told(places, BY_PLACES + more))
     return split(guitar, lines, first)
 
 
 def two_guitars(
-    guitar: Reader, told: Callable[[str], None] = lambda message: None, how: str = "places"
+    guitar: Reader, tell: Callable[[Told], None] = lambda what: None, how: str = "places"
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A guitar in two, in memory: arrays (channels, frames), float32, that sum to it; `told` is given the reason."""
-    one, two = zip(*_two(guitar, how, told), strict=True)
+    """A guitar in two, in memory: arrays (channels, frames), float32, that sum to it. `tell` gets what was found."""
+    one, two = zip(*_two(guitar, how, tell), strict=True)
     return join(one), join(two)
 
 

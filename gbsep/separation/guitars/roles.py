@@ -19,8 +19,10 @@ from typing import Any
 import numpy as np
 
 from ...audio import Block, Reader, rechunk
+from ...stemnames import TWO_GUITARS
 from ...store import stemcache
 from ...store.identity import file_hash
+from ..backend import Told
 from ..compact import backend as compact
 from ..compact import weights as compact_weights
 from ..compact.rests import settle_rests
@@ -29,6 +31,9 @@ from ..inference import window
 from .places import BLOCK, CONTEXT, HOP, N_FFT, alone, spectra_of, waves_of
 
 WEIGHTS = Path(__file__).with_name("roles.safetensors")
+
+FIRST, SECOND = TWO_GUITARS
+BY_ROLES = "the guitars are told apart by what they play"
 
 LINE, CHORDS = "bass", "guitar"
 """What the two halves are called by the network's own backend."""
@@ -51,7 +56,7 @@ songs."""
 
 
 @dataclass
-class Told:
+class Listener:
     """What is learnt of the two halves while they are made: powers (2, seconds), and how clearly they differ."""
 
     powers: list[np.ndarray] = field(default_factory=list)
@@ -95,22 +100,20 @@ def _hash() -> str:
 
 
 def split(
-    guitar: Reader, tell: Callable[[str], None], progress: Callable[[float], None] = lambda fraction: None
+    guitar: Reader, tell: Callable[[Told], None], progress: Callable[[float], None] = lambda fraction: None
 ) -> Iterator[tuple[Block, Block]]:
     """Chords and line of a guitar, in blocks (channels, frames) that sum to it; `tell` is given what was found."""
-    told = Told()
+    heard = Listener()
     shape = stemcache.Shape((LINE, CHORDS), guitar.sample_rate, guitar.channels, guitar.frames)
-    halves = stemcache.spool(_heard(guitar, told, progress), shape)
-    if not told.are_two:
-        heard = any(second.any() for second in told.powers)
+    halves = stemcache.spool(_heard(guitar, heard, progress), shape)
+    if not heard.are_two:
+        sounds = any(second.any() for second in heard.powers)
         alike = "no line is played beside chords, so there is one guitar, or all play alike"
-        tell(f"guitar2 is silent: {alike if heard else 'no guitar sounds'}")
+        tell(Told({SECOND: f"is silent: {alike if sounds else 'no guitar sounds'}"}))
         yield from alone(guitar)
         return
-    tell(
-        "the guitars are told apart by what they play: guitar1 plays chords, guitar2 a line "
-        f"({told.sure:.0%} of the sound goes to one of them, the rest to both in proportion)"
-    )
+    sure = f"{heard.sure:.0%} of the sound goes to one of them, the rest to both in proportion"
+    tell(Told({FIRST: "plays chords", SECOND: "plays a line"}, f"{BY_ROLES} ({sure})"))
     take_line, take_whole = (window(reader.blocks()) for reader in (halves[LINE], guitar))
     for start in range(0, guitar.frames, BLOCK):
         line, whole = (take(start - CONTEXT, BLOCK + 2 * CONTEXT) for take in (take_line, take_whole))
@@ -132,12 +135,12 @@ def _highs(line: np.ndarray, whole: np.ndarray, sample_rate: int) -> np.ndarray:
     return highs
 
 
-def _heard(guitar: Reader, told: Told, progress: Callable[[float], None]) -> Iterator[dict[str, Block]]:
-    """Both halves a second at a time, which `told` hears too."""
+def _heard(guitar: Reader, listener: Listener, progress: Callable[[float], None]) -> Iterator[dict[str, Block]]:
+    """Both halves a second at a time, which `listener` hears too."""
     config, weights = compact_weights.load(WEIGHTS)
     blocks = compact.separate(guitar, config, weights, progress, settle=settle_rests)
     pairs = (np.stack([block[LINE], block[CHORDS]]).reshape(-1, block[LINE].shape[1]) for block in blocks)
     for second in rechunk(pairs, guitar.sample_rate):
         line, chords = np.split(second, 2)
-        told.add(line, chords)
+        listener.add(line, chords)
         yield {LINE: line, CHORDS: chords}
