@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gbsep.separation.compact.places import CONTEXT_FRAMES, PLACELESS, find_places, refine_by_place
+from gbsep.separation.compact.places import CONTEXT_FRAMES, PLACELESS, Places, find_beam, find_places, refine_by_place
 
 BINS, FRAMES = 60, 400
 
@@ -112,6 +112,17 @@ def test_two_guitars_on_one_side_are_told_apart(rng):
     estimate = rough(truth, towards - truth, rng)
     better = refine_by_place(towards, across, estimate, (20.0, 50.0), PLACELESS)
     assert sdr_db(truth, better) > sdr_db(truth, estimate) + 4
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_beam_takes_a_lone_guitar_out_and_keeps_the_bass(seed):
+    rng = np.random.default_rng(seed)
+    truth, guitar = player(rng), player(rng)
+    towards, across = picture([(0.0, truth), (20.0, guitar)])
+    heard = towards + np.float32(find_beam([np.stack([towards, across])], Places(0.0, (20.0,), 0.1))) * across
+    assert sdr_db(truth, heard) > sdr_db(truth, towards) + 15
+    assert find_beam([np.stack([towards, across])], Places(0.0, (20.0, -20.0), 0.1)) == 0
+    assert find_beam([np.zeros((2, FRAMES, BINS), np.complex64)], Places(0.0, (), 1.0)) == 0
 
 
 def test_a_quiet_guitar_has_a_place_too(rng):

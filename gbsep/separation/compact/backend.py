@@ -5,7 +5,8 @@ Conventions
   bass. The estimate is resampled to the mixture's rate, and the guitar is the mixture minus the bass. So the stems sum
   to the mixture, and everything else (drums, cymbals, voices) stays with the guitar.
 - The network reads one channel. In a stereo recording that is the signal from the bass's place, which is found first,
-  as are the guitars' places; afterwards the places refine the estimate (see `places`). Places hold for a whole song:
+  as are the guitars' places, with what takes the guitars out of it, as far as that can be; afterwards the places refine
+  the estimate (see `places`). Places hold for a whole song:
   where the bass has none, or moves, the network reads the louder of mid and side, and its mask serves the other too.
 - With Settings.shifts above 1 the network runs several times, each time a part of a hop later, and the estimates are
   averaged. Errors that depend on where the frames fall on a note then cancel in part.
@@ -53,7 +54,7 @@ from ..weights import find
 from . import lines
 from .config import Config
 from .graph import Halfway, Network, Stream, load_runtime, spectrum, waves
-from .places import CONTEXT_FRAMES, TINY, Places, find_places, refine_by_place
+from .places import CONTEXT_FRAMES, TINY, Places, find_beam, find_places, refine_by_place
 from .rests import REST_FRAMES, keep_lows, settle_rests
 from .song import FirstPass, Song, levels_of, offsets_of
 from .spectra import power_of
@@ -186,9 +187,10 @@ def _song(
     places = find_places(pieces) if any(side > MIN_SIDE_RATIO * mid for mid, side in levels) else None
     _, _, mixture, bass = np.concatenate(pieces, axis=1)
     timbres = learn_timbres(mixture, bass, threads())
+    beam = find_beam(pieces, places) if places else 0.0
     mid, side = first_pass.powers.sum(axis=0)
     angle = float(np.radians(places.bass)) if places else np.pi / 2 * (side > mid)
-    return Song(levels_of(first_pass.powers.sum(axis=1)), offsets_of(first_pass.means), angle, places, timbres)
+    return Song(levels_of(first_pass.powers.sum(axis=1)), offsets_of(first_pass.means), angle, places, timbres, beam)
 
 
 def _first_estimate(network: Network, settle: Settle, mid_side: np.ndarray) -> np.ndarray:
@@ -236,7 +238,7 @@ def _bass(
 
     def estimated() -> Iterator[np.ndarray]:
         done = -end.shape[1]
-        for piece in ahead(_estimates(ahead(rotated()), network, shifts)):
+        for piece in ahead(_estimates(ahead(rotated()), network, shifts, song.beam)):
             yield piece.reshape(len(piece), -1)
             done += piece.shape[1] * hop
             progress(min(max(done, 0) / low.frames, 1.0))
@@ -247,8 +249,8 @@ def _bass(
     for whole, inside in _with_margins(blocks, (margin + lines.MARGIN) * bins):
         spectra = whole.reshape(len(whole), -1, bins)
         start, stop = margin, margin + (inside.stop - inside.start) // bins
-        estimate = _mean_estimate(config, spectra, shifts, settle)[:, lines.MARGIN : -lines.MARGIN]
-        estimate[0] = refine_by_timbre(estimate[1], estimate[0], song.timbres, threads())
+        estimate = _mean_estimate(config, spectra, shifts, settle, song.beam)[:, lines.MARGIN : -lines.MARGIN]
+        estimate[0] = refine_by_timbre(_beamed(estimate[1:], song.beam), estimate[0], song.timbres, threads())
         bass = _panned(estimate, song.places)[:, start - edge : stop + edge]
         made = waves(config, bass, (bass.shape[1] - 1) * hop)
         end_at = at + (stop - start) * hop
@@ -265,10 +267,11 @@ def _left_right(towards: np.ndarray, across: np.ndarray, along: np.float32, asid
     return np.stack([mid + side, mid - side])
 
 
-def _estimates(blocks: Iterator[Block], network: Network, shifts: int) -> Iterator[np.ndarray]:
+def _estimates(blocks: Iterator[Block], network: Network, shifts: int, beam: float = 0.0) -> Iterator[np.ndarray]:
     """Spectra (shifts + channels, frames, config.bins), piece by piece: the estimates of all shifts, then `blocks`.
 
-    The network reads the first channel of `blocks`, for each shift a part of a hop later than for the one before.
+    The network reads the first channel of `blocks`, with so much of the second added as `beam` says, for each shift a
+    part of a hop later than for the one before.
     """
     config = network.config
     hop, held = config.hop_length, np.zeros((0, 0, config.bins), np.complex64)
@@ -281,9 +284,9 @@ def _estimates(blocks: Iterator[Block], network: Network, shifts: int) -> Iterat
             (whole, inside), piece = piece, next(pieces, None)
             first, frames = inside.start // hop, _to_grid(config, inside.stop - inside.start) // hop
             x = whole.astype(np.float32)
-            later = (np.pad(x[:1], ((0, 0), (n * hop // shifts, 0)))[:, : x.shape[1]] for n in range(1, shifts))
+            later = (np.pad(x, ((0, 0), (n * hop // shifts, 0)))[:, : x.shape[1]] for n in range(1, shifts))
             spectra = spectrum(config, np.concatenate([x, *later]))[:, first : first + frames]
-            inputs = [spectra[0], *spectra[len(x) :]]
+            inputs = [_beamed(both, beam) for both in np.split(spectra, shifts)]
             halfway = [stream.begin(x, last=piece is None) for stream, x in zip(streams, inputs, strict=True)]
             yield spectra[: len(x), :, : config.bins], halfway
 
@@ -296,7 +299,7 @@ def _estimates(blocks: Iterator[Block], network: Network, shifts: int) -> Iterat
         held = held[:, bass.shape[1] :]
 
 
-def _mean_estimate(config: Config, spectra: np.ndarray, shifts: int, settle: Settle) -> np.ndarray:
+def _mean_estimate(config: Config, spectra: np.ndarray, shifts: int, settle: Settle, beam: float = 0.0) -> np.ndarray:
     """Spectra (1 + channels, frames, config.bins) from those of `_estimates`: the bass, then the mixture.
 
     Each estimate is resynthesised and analysed again before the mean, which makes it steadier from frame to frame.
@@ -308,8 +311,14 @@ def _mean_estimate(config: Config, spectra: np.ndarray, shifts: int, settle: Set
         late = number * hop // shifts
         wave = waves(config, spectra[number : number + 1], length + late)[:, late:]
         bass = bass + spectrum(config, wave)[0, :, : config.bins]
-    bass = settle(mixture[0], bass / np.float32(shifts))
+    bass = settle(_beamed(mixture, beam), bass / np.float32(shifts))
     return np.concatenate([bass[np.newaxis], mixture])
+
+
+def _beamed(channels: np.ndarray, beam: float) -> np.ndarray:
+    """The first of spectra (channels, frames, bins), with so much of the second added."""
+    result: np.ndarray = channels[0] + np.float32(beam) * channels[1] if beam else channels[0]
+    return result
 
 
 def settle_bass(config: Config, mixture: np.ndarray, bass: np.ndarray) -> np.ndarray:

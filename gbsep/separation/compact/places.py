@@ -8,6 +8,7 @@ Conventions
   time-frequency masking", 2004). Bins that a first estimate gives to the bass show the bass's place, bins that it gives
   to the guitar show the guitars' places.
 - Rotated by the bass's place, the picture is `towards`, the signal from there, and `across`, which holds no bass.
+- `find_beam` finds a sum of the two that has less of the guitars, for the network to read.
 - `refine_by_place` refines an estimate of the bass. In every bin, bass and guitars are Gaussian sources of known places
   and estimated powers, and the bass is its posterior mean: a multichannel Wiener filter (Duong, Vincent & Gribonval,
   "Under-determined reverberant audio source separation using a full-rank spatial covariance model", 2010). Each
@@ -52,6 +53,10 @@ MIN_PIECE = 0.1
 MAX_GUITARS, MIN_GUITAR, MIN_NEAR_BASS = 4, 0.02, 0.04
 """At most so many guitars get a place, each with at least this part of the guitars' level; how much of it those at the
 bass's place have at least, to count as guitars."""
+
+BEAM_NOISE = 0.002
+"""Part of the power towards the bass that a beam counts as across it: a beam that needs very much of what is across the
+bass would be noise, and the bass itself where it is not quite at its place."""
 
 ROUNDS, ROUNDS_BETWEEN = 4, 2
 """Iterations of the Wiener filter, and with guitars on both sides of the bass, or one close to it."""
@@ -128,6 +133,26 @@ def find_places(pieces: Iterable[np.ndarray]) -> Places | None:
     full = ALL_AT_ONE if len(apart) == 1 else ALL_AT_MORE
     placeless = max(PLACELESS, 1 - _in_line(guitar_histograms, guitar_levels, apart) / full)
     return Places(place, tuple((peak - place + 90) % 180 - 90 for peak in apart), placeless)
+
+
+def find_beam(pieces: Iterable[np.ndarray], places: Places) -> float:
+    """How much of `across`, added to `towards`, leaves least of the guitars; 0 with guitars on both sides of the bass.
+
+    `pieces` are as in `find_places`. `across` holds no bass, so what it has in common with
+    `towards` is guitars, and the sum of the two keeps the bass whole: the adaptive beamformer of Griffiths & Jim ("An
+    alternative approach to linearly constrained adaptive beamforming", 1982). A guitar that is alone is silent in it.
+    """
+    between, _ = _layout(places.guitars)
+    if between:
+        return 0.0
+    along, aside = np.float32(np.cos(np.radians(places.bass))), np.float32(np.sin(np.radians(places.bass)))
+    common = power = whole = 0.0
+    for mid, side, *_ in pieces:
+        towards, across = along * mid + aside * side, along * side - aside * mid
+        common += float((towards * across.conj()).real.sum(dtype=np.float64))
+        power += float(power_of(across).sum(dtype=np.float64))
+        whole += float(power_of(towards).sum(dtype=np.float64))
+    return -common / max(power + BEAM_NOISE * whole, TINY)
 
 
 def _in_line(histograms: Sequence[np.ndarray], totals: Sequence[float], places: Sequence[float]) -> float:

@@ -41,7 +41,8 @@ class Song:
 
     levels: RMS of mid and side together in every second; offsets: DC offset of mid and side in every second (n, 2);
     angle: the signal that the network reads, in radians: the bass's place, or else the louder of mid (0) and side
-    (pi / 2); places: None for mono, or what `find_places` gives; timbres: what `timbre.learn_timbres` gives.
+    (pi / 2); places: None for mono, or what `find_places` gives; timbres: what `timbre.learn_timbres` gives; beam: how
+    much of the signal across is added to what the network reads (see `places.find_beam`).
     """
 
     levels: np.ndarray
@@ -49,6 +50,7 @@ class Song:
     angle: float
     places: Places | None
     timbres: Sequence[Pair]
+    beam: float = 0.0
 
     def level(self, start: int, frames: int, sample_rate: int) -> np.ndarray:
         """The level around every frame, float32 (frames,)."""
