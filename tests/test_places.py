@@ -119,10 +119,23 @@ def test_a_beam_takes_a_lone_guitar_out_and_keeps_the_bass(seed):
     rng = np.random.default_rng(seed)
     truth, guitar = player(rng), player(rng)
     towards, across = picture([(0.0, truth), (20.0, guitar)])
-    heard = towards + np.float32(find_beam([np.stack([towards, across])], Places(0.0, (20.0,), 0.1))) * across
-    assert sdr_db(truth, heard) > sdr_db(truth, towards) + 15
-    assert find_beam([np.stack([towards, across])], Places(0.0, (20.0, -20.0), 0.1)) == 0
-    assert find_beam([np.zeros((2, FRAMES, BINS), np.complex64)], Places(0.0, (), 1.0)) == 0
+    powers = [np.sum(abs(one) ** 2) for one in (towards, across)]
+    moments = np.array([[*powers, np.sum(towards * across.conj()).real]] * 5)
+    one, both, wide = (
+        find_beam(moments, Places(0.0, *two)) for two in (((20.0,), 0.1), ((20.0, -20.0), 0.1), ((), 1.0))
+    )
+    assert sdr_db(truth, towards + np.float32(one[2]) * across) > sdr_db(truth, towards) + 15
+    assert not both.any()
+    assert not wide.any()
+    assert not find_beam(np.zeros((5, 3)), Places(0.0, (20.0,), 0.1)).any()
+
+
+def test_a_beam_is_off_while_a_guitar_plays_that_it_would_make_louder():
+    """Nine seconds of a guitar to the left, then three of one to the right of which nothing is known."""
+    left, right = (np.array([np.cos(at) ** 2, np.sin(at) ** 2, np.cos(at) * np.sin(at)]) for at in (0.4, -0.4))
+    beam = find_beam(np.array([left] * 9 + [0.3 * right] * 3), Places(0.0, (23.0,), 0.1))
+    assert (np.abs(beam[:7]) > 1).all()
+    assert not beam[9:].any()
 
 
 def test_a_quiet_guitar_has_a_place_too(rng):

@@ -159,6 +159,7 @@ def _first_pass(low: Reader) -> FirstPass:
     step = max(1, -(-low.frames // (EXCERPT_S * rate * MAX_KEPT_PIECES)))
     powers: list[np.ndarray] = []
     means: list[np.ndarray] = []
+    moments: list[np.ndarray] = []
     kept: list[np.ndarray] = []
     seconds = (_mid_side(block) for block in rechunk(low.blocks(), rate))
     for number in itertools.count():
@@ -167,12 +168,13 @@ def _first_pass(low: Reader) -> FirstPass:
             break
         powers.extend(map(_power, piece))
         means.extend(second.mean(axis=1, dtype=np.float64) for second in piece)
+        moments.extend(map(_moments, piece))
         if number % step == 0:
             kept.append(np.concatenate(piece, axis=1))
     by_piece = [piece.var(axis=1, dtype=np.float64).sum() for piece in kept]
     enough = min(np.sum(powers) / len(powers) * 10 ** (QUIET_DB / 10), max(by_piece))
     loud = [piece for piece, power in zip(kept, by_piece, strict=True) if power >= enough]
-    return FirstPass(np.array(powers), np.array(means), loud[:: max(1, -(-len(loud) // EXCERPTS))])
+    return FirstPass(np.array(powers), np.array(means), np.array(moments), loud[:: max(1, -(-len(loud) // EXCERPTS))])
 
 
 def _song(
@@ -187,7 +189,7 @@ def _song(
     places = find_places(pieces) if any(side > MIN_SIDE_RATIO * mid for mid, side in levels) else None
     _, _, mixture, bass = np.concatenate(pieces, axis=1)
     timbres = learn_timbres(mixture, bass, threads())
-    beam = find_beam(pieces, places) if places else 0.0
+    beam = find_beam(first_pass.moments, places) if places else np.zeros(len(first_pass.moments))
     mid, side = first_pass.powers.sum(axis=0)
     angle = float(np.radians(places.bass)) if places else np.pi / 2 * (side > mid)
     return Song(levels_of(first_pass.powers.sum(axis=1)), offsets_of(first_pass.means), angle, places, timbres, beam)
@@ -208,6 +210,12 @@ def _centred(block: Block) -> Block:
     return result
 
 
+def _moments(block: Block) -> np.ndarray:
+    """Power of mid, of side, and their product, without the DC offset, (3,)."""
+    mid, side = block - block.mean(axis=1, keepdims=True, dtype=np.float64)
+    return np.array([mid @ mid, side @ side, mid @ side])
+
+
 def _power(block: Block) -> np.ndarray:
     """Power of each channel without its DC offset, at least a hundredth of the power with it."""
     samples = block.astype(np.float64)
@@ -225,9 +233,13 @@ def _bass(
     end = np.zeros((2, _to_grid(config, config.n_fft)), np.float32)
 
     def rotated() -> Iterator[np.ndarray]:
-        """The signal from the bass's place and, in stereo, the one across it; silence before and after."""
+        """What the network reads; in stereo the signals from the bass's place and across it, too. Silence around."""
+        at = -end.shape[1]
         for mid, side in itertools.chain([end], scaled(), [end]):
-            yield np.stack([along * mid + aside * side, along * side - aside * mid])[: low.channels]
+            towards, across = along * mid + aside * side, along * side - aside * mid
+            heard = towards + song.across(at, len(mid), rate) * across
+            yield np.stack([heard, towards, across][: 1 if low.channels == 1 else 3])
+            at += len(mid)
 
     def scaled() -> Iterator[np.ndarray]:
         at = 0
@@ -238,7 +250,7 @@ def _bass(
 
     def estimated() -> Iterator[np.ndarray]:
         done = -end.shape[1]
-        for piece in ahead(_estimates(ahead(rotated()), network, shifts, song.beam)):
+        for piece in ahead(_estimates(ahead(rotated()), network, shifts)):
             yield piece.reshape(len(piece), -1)
             done += piece.shape[1] * hop
             progress(min(max(done, 0) / low.frames, 1.0))
@@ -249,8 +261,8 @@ def _bass(
     for whole, inside in _with_margins(blocks, (margin + lines.MARGIN) * bins):
         spectra = whole.reshape(len(whole), -1, bins)
         start, stop = margin, margin + (inside.stop - inside.start) // bins
-        estimate = _mean_estimate(config, spectra, shifts, settle, song.beam)[:, lines.MARGIN : -lines.MARGIN]
-        estimate[0] = refine_by_timbre(_beamed(estimate[1:], song.beam), estimate[0], song.timbres, threads())
+        estimate = _mean_estimate(config, spectra, shifts, settle)[:, lines.MARGIN : -lines.MARGIN]
+        estimate[0] = refine_by_timbre(estimate[1], estimate[0], song.timbres, threads())
         bass = _panned(estimate, song.places)[:, start - edge : stop + edge]
         made = waves(config, bass, (bass.shape[1] - 1) * hop)
         end_at = at + (stop - start) * hop
@@ -267,11 +279,10 @@ def _left_right(towards: np.ndarray, across: np.ndarray, along: np.float32, asid
     return np.stack([mid + side, mid - side])
 
 
-def _estimates(blocks: Iterator[Block], network: Network, shifts: int, beam: float = 0.0) -> Iterator[np.ndarray]:
+def _estimates(blocks: Iterator[Block], network: Network, shifts: int) -> Iterator[np.ndarray]:
     """Spectra (shifts + channels, frames, config.bins), piece by piece: the estimates of all shifts, then `blocks`.
 
-    The network reads the first channel of `blocks`, with so much of the second added as `beam` says, for each shift a
-    part of a hop later than for the one before.
+    The network reads the first channel of `blocks`, for each shift a part of a hop later than for the one before.
     """
     config = network.config
     hop, held = config.hop_length, np.zeros((0, 0, config.bins), np.complex64)
@@ -284,9 +295,9 @@ def _estimates(blocks: Iterator[Block], network: Network, shifts: int, beam: flo
             (whole, inside), piece = piece, next(pieces, None)
             first, frames = inside.start // hop, _to_grid(config, inside.stop - inside.start) // hop
             x = whole.astype(np.float32)
-            later = (np.pad(x, ((0, 0), (n * hop // shifts, 0)))[:, : x.shape[1]] for n in range(1, shifts))
+            later = (np.pad(x[:1], ((0, 0), (n * hop // shifts, 0)))[:, : x.shape[1]] for n in range(1, shifts))
             spectra = spectrum(config, np.concatenate([x, *later]))[:, first : first + frames]
-            inputs = [_beamed(both, beam) for both in np.split(spectra, shifts)]
+            inputs = [spectra[0], *spectra[len(x) :]]
             halfway = [stream.begin(x, last=piece is None) for stream, x in zip(streams, inputs, strict=True)]
             yield spectra[: len(x), :, : config.bins], halfway
 
@@ -299,7 +310,7 @@ def _estimates(blocks: Iterator[Block], network: Network, shifts: int, beam: flo
         held = held[:, bass.shape[1] :]
 
 
-def _mean_estimate(config: Config, spectra: np.ndarray, shifts: int, settle: Settle, beam: float = 0.0) -> np.ndarray:
+def _mean_estimate(config: Config, spectra: np.ndarray, shifts: int, settle: Settle) -> np.ndarray:
     """Spectra (1 + channels, frames, config.bins) from those of `_estimates`: the bass, then the mixture.
 
     Each estimate is resynthesised and analysed again before the mean, which makes it steadier from frame to frame.
@@ -311,14 +322,8 @@ def _mean_estimate(config: Config, spectra: np.ndarray, shifts: int, settle: Set
         late = number * hop // shifts
         wave = waves(config, spectra[number : number + 1], length + late)[:, late:]
         bass = bass + spectrum(config, wave)[0, :, : config.bins]
-    bass = settle(_beamed(mixture, beam), bass / np.float32(shifts))
+    bass = settle(mixture[0], bass / np.float32(shifts))
     return np.concatenate([bass[np.newaxis], mixture])
-
-
-def _beamed(channels: np.ndarray, beam: float) -> np.ndarray:
-    """The first of spectra (channels, frames, bins), with so much of the second added."""
-    result: np.ndarray = channels[0] + np.float32(beam) * channels[1] if beam else channels[0]
-    return result
 
 
 def settle_bass(config: Config, mixture: np.ndarray, bass: np.ndarray) -> np.ndarray:
@@ -329,13 +334,14 @@ def settle_bass(config: Config, mixture: np.ndarray, bass: np.ndarray) -> np.nda
 
 def _panned(spectra: np.ndarray, places: Places | None) -> np.ndarray:
     """Spectra of the bass, from its place and, in stereo, across it, from the spectra of `_mean_estimate`."""
-    bass, towards, *across = spectra
+    bass, heard, *stereo = spectra
     if places:
-        bass = refine_by_place(towards, across[0], bass, places.guitars, places.placeless, threads())
+        towards, across = stereo
+        bass = refine_by_place(towards, across, bass, places.guitars, places.placeless, threads())
         return np.stack([bass, np.zeros_like(bass)])
-    share = bass * towards.conj() / (power_of(towards) + np.float32(TINY))
+    share = bass * heard.conj() / (power_of(heard) + np.float32(TINY))
     share /= np.maximum(abs(share), np.float32(1.0))
-    return np.stack([bass, *(share * channel for channel in across)])
+    return np.stack([bass, *(share * across for across in stereo[1:])])
 
 
 def _piece_frames(config: Config) -> int:

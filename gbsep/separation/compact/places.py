@@ -58,6 +58,13 @@ BEAM_NOISE = 0.002
 """Part of the power towards the bass that a beam counts as across it: a beam that needs very much of what is across the
 bass would be noise, and the bass itself where it is not quite at its place."""
 
+MAX_PLACELESS = 0.75
+"""With more of the guitars' power without a place nothing is taken out: who knows where the others are."""
+
+BEAM_S, BEAM_OFF, BEAM_ON = 1, 0.5, 0.9
+"""Seconds on either side that tell whether the song's beam is good for what plays there; parts of it that would be
+best there, at which it is off and on."""
+
 ROUNDS, ROUNDS_BETWEEN = 4, 2
 """Iterations of the Wiener filter, and with guitars on both sides of the bass, or one close to it."""
 
@@ -135,24 +142,31 @@ def find_places(pieces: Iterable[np.ndarray]) -> Places | None:
     return Places(place, tuple((peak - place + 90) % 180 - 90 for peak in apart), placeless)
 
 
-def find_beam(pieces: Iterable[np.ndarray], places: Places) -> float:
-    """How much of `across`, added to `towards`, leaves least of the guitars; 0 with guitars on both sides of the bass.
+def find_beam(moments: np.ndarray, places: Places) -> np.ndarray:
+    """How much of `across`, added to `towards`, leaves least of the guitars: for every second, (n,).
 
-    `pieces` are as in `find_places`. `across` holds no bass, so what it has in common with
-    `towards` is guitars, and the sum of the two keeps the bass whole: the adaptive beamformer of Griffiths & Jim ("An
-    alternative approach to linearly constrained adaptive beamforming", 1982). A guitar that is alone is silent in it.
+    `moments` (n, 3) are the powers of mid and side and their product, in every second. `across` holds no bass, so what
+    it has in common with `towards` is guitars, and the sum of the two keeps the bass whole: the adaptive beamformer of
+    Griffiths & Jim ("An alternative approach to linearly constrained adaptive beamforming", 1982). A guitar that is
+    alone is silent in it. It is 0 with guitars around the bass, where too little is known of their places, and while
+    guitars sound for which it would be no good.
     """
     between, _ = _layout(places.guitars)
-    if between:
-        return 0.0
-    along, aside = np.float32(np.cos(np.radians(places.bass))), np.float32(np.sin(np.radians(places.bass)))
-    common = power = whole = 0.0
-    for mid, side, *_ in pieces:
-        towards, across = along * mid + aside * side, along * side - aside * mid
-        common += float((towards * across.conj()).real.sum(dtype=np.float64))
-        power += float(power_of(across).sum(dtype=np.float64))
-        whole += float(power_of(towards).sum(dtype=np.float64))
-    return -common / max(power + BEAM_NOISE * whole, TINY)
+    if between or places.placeless > MAX_PLACELESS:
+        return np.zeros(len(moments))
+    along, aside = np.cos(np.radians(places.bass)), np.sin(np.radians(places.bass))
+    mid, side, both = moments.T
+    whole = along**2 * mid + aside**2 * side + 2 * along * aside * both
+    power = aside**2 * mid + along**2 * side - 2 * along * aside * both
+    common = (along**2 - aside**2) * both + along * aside * (side - mid)
+    power = np.maximum(power + BEAM_NOISE * whole, TINY * moments.sum() + 1e-30)
+    beam = -common.sum() / power.sum()
+    window = np.hanning(2 * BEAM_S + 3)[1:-1]
+    here = -np.convolve(common, window, mode="same") / np.convolve(power, window, mode="same")
+    good = np.clip((here / (beam or 1.0) - BEAM_OFF) / (BEAM_ON - BEAM_OFF), 0, 1)
+    around = np.lib.stride_tricks.sliding_window_view(np.pad(good, BEAM_S, mode="edge"), 2 * BEAM_S + 1)
+    result: np.ndarray = beam * around.min(axis=-1)
+    return result
 
 
 def _in_line(histograms: Sequence[np.ndarray], totals: Sequence[float], places: Sequence[float]) -> float:

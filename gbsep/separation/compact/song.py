@@ -26,12 +26,14 @@ music with an offset."""
 class FirstPass:
     """What the first pass over a song collects.
 
-    powers and means: of mid and side in every second, shape (n, 2); pieces: mid and side (2, frames) of the excerpts
+    powers and means: of mid and side in every second, shape (n, 2); moments: the powers without an offset, and the
+    product of mid and side, (n, 3); pieces: mid and side (2, frames) of the excerpts
     that the network is run on.
     """
 
     powers: np.ndarray
     means: np.ndarray
+    moments: np.ndarray
     pieces: list[np.ndarray]
 
 
@@ -42,7 +44,7 @@ class Song:
     levels: RMS of mid and side together in every second; offsets: DC offset of mid and side in every second (n, 2);
     angle: the signal that the network reads, in radians: the bass's place, or else the louder of mid (0) and side
     (pi / 2); places: None for mono, or what `find_places` gives; timbres: what `timbre.learn_timbres` gives; beam: how
-    much of the signal across is added to what the network reads (see `places.find_beam`).
+    much of the signal across is added to what the network reads, in every second (see `places.find_beam`).
     """
 
     levels: np.ndarray
@@ -50,12 +52,16 @@ class Song:
     angle: float
     places: Places | None
     timbres: Sequence[Pair]
-    beam: float = 0.0
+    beam: np.ndarray
 
     def level(self, start: int, frames: int, sample_rate: int) -> np.ndarray:
         """The level around every frame, float32 (frames,)."""
         result: np.ndarray = np.exp(_per_frame(np.log(self.levels), start, frames, sample_rate)).astype(np.float32)
         return result
+
+    def across(self, start: int, frames: int, sample_rate: int) -> np.ndarray:
+        """The beam around every frame, float32 (frames,)."""
+        return _per_frame(self.beam, start, frames, sample_rate).astype(np.float32)
 
     def offset(self, start: int, frames: int, sample_rate: int) -> np.ndarray:
         """The offset of mid and side around every frame, float32 (2, frames)."""
