@@ -135,6 +135,7 @@ def content(**changes: Any) -> record.Content:
             "bass": {
                 "file": "bass.wav", "dry": None, "from": ["bass"], "restored_gain_db": 0.0, "before": levels,
                 "after": levels, "plugins": [{"where": "chain[0]", "name": "Squeeze", "bypassed": "it crashed"}],
+                "told": "plays low",
             }
         },
         "residual": {"file": None, **levels},
