@@ -49,7 +49,7 @@ def test_chords_and_a_line_come_apart_in_mono(pairs: list[tuple[np.ndarray, np.n
     above, told_apart = [], 0
     for chords, line in pairs:
         one, two, told = split(chords + line)
-        told_apart += "guitar1 plays chords, guitar2 a line" in told
+        told_apart += "guitar1 plays chords; guitar2 plays a line" in told
         np.testing.assert_allclose(one + two, chords + line, atol=1e-6)
         above.append([sdr(part, half) - sdr(part, chords + line) for part, half in ((chords, one), (line, two))])
     assert told_apart >= 3

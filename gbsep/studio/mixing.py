@@ -140,7 +140,9 @@ def _content(
         peak_dbfs=as_json(after.peak_dbfs), rms_dbfs=as_json(after.rms_dbfs), loudness_lufs=as_json(after.loudness_lufs)
     )
     sources = tuple(strip.track for strip in mix.strips)
-    stem = record.Stem(file=file, dry=None, sources=sources, restored_gain_db=0.0, before=told, after=told, plugins=())
+    stem = record.Stem(
+        file=file, dry=None, sources=sources, restored_gain_db=0.0, before=told, after=told, plugins=(), told=""
+    )
     silent = record.Residual(file=None, peak_dbfs=None, rms_dbfs=None, loudness_lufs=None)
     separation = take.record.separation
     base = {name: value for name, value in dict(take.record).items() if name not in ("files", "seconds")}
