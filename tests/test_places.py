@@ -181,14 +181,15 @@ def test_silence_stays_silent():
         assert not refine_by_place(nothing, nothing, nothing, guitars, PLACELESS).any()
 
 
-def test_it_looks_so_many_frames_around_and_no_further(rng):
+@pytest.mark.parametrize("guitars", [(9.0,), (9.0, 30.0), (9.0, -20.0)])
+def test_it_looks_so_many_frames_around_and_no_further(guitars, rng):
     frames = 20 * (3 * CONTEXT_FRAMES // 20)
-    truth, guitar = player(rng, frames), player(rng, frames)
-    towards, across = picture([(0.0, truth), (9.0, guitar)])
+    truth, *others = (player(rng, frames) for _ in range(1 + len(guitars)))
+    towards, across = picture([(0.0, truth), *zip(guitars, others, strict=True)])
     estimate, middle = rough(truth, towards - truth, rng), frames // 2
-    usual = refine_by_place(towards, across, estimate, (9.0,), PLACELESS)
+    usual = refine_by_place(towards, across, estimate, guitars, PLACELESS)
     changed = estimate.copy()
     changed[middle] *= 2j
-    made = refine_by_place(towards, across, changed, (9.0,), PLACELESS, threads=2)
+    made = refine_by_place(towards, across, changed, guitars, PLACELESS, threads=2)
     moved = np.flatnonzero(abs(made - usual).max(axis=1) > 0)
     assert middle - CONTEXT_FRAMES <= moved.min() < middle < moved.max() <= middle + CONTEXT_FRAMES

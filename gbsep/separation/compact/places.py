@@ -74,7 +74,7 @@ CLOSE_DEG = 4.0
 LONG_FRAMES, NEAR_FRAMES, SHORT_FRAMES = 64, 2, 1
 """Frames on either side over which a guitar's share of the power is averaged, both ways, and the bass's power."""
 
-CONTEXT_FRAMES = ROUNDS * LONG_FRAMES + SHORT_FRAMES
+CONTEXT_FRAMES = ROUNDS * (LONG_FRAMES + SHORT_FRAMES)
 """Frames on either side that an output frame of `refine_by_place` can depend on."""
 
 PLACELESS = 0.1

@@ -27,8 +27,7 @@ class FirstPass:
     """What the first pass over a song collects.
 
     powers and means: of mid and side in every second, shape (n, 2); moments: the powers without an offset, and the
-    product of mid and side, (n, 3); pieces: mid and side (2, frames) of the excerpts
-    that the network is run on.
+    product of mid and side, (n, 3); pieces: mid and side (2, frames) of the excerpts that the network is run on.
     """
 
     powers: np.ndarray
@@ -59,7 +58,7 @@ class Song:
         result: np.ndarray = np.exp(_per_frame(np.log(self.levels), start, frames, sample_rate)).astype(np.float32)
         return result
 
-    def across(self, start: int, frames: int, sample_rate: int) -> np.ndarray:
+    def beam_around(self, start: int, frames: int, sample_rate: int) -> np.ndarray:
         """The beam around every frame, float32 (frames,)."""
         return _per_frame(self.beam, start, frames, sample_rate).astype(np.float32)
 
