@@ -7,36 +7,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gbsep.separation.compact.places import CONTEXT_FRAMES, PLACELESS, Places, find_beam, find_places, refine_by_place
-
-BINS, FRAMES = 60, 400
-
-
-def player(rng: np.random.Generator, frames: int = FRAMES) -> np.ndarray:
-    """Spectra (frames, bins) of somebody whose notes last twenty frames, each bin of them as loud as it always is."""
-    level = 10 ** (rng.normal(0, 12, BINS) / 20) * (rng.random(BINS) < 0.5)
-    noise = rng.standard_normal((2, frames, BINS))
-    held = (rng.random((frames // 20, BINS)) < 2 / 3).repeat(20, axis=0)
-    return ((noise[0] + 1j * noise[1]) * level * held).astype(np.complex64)
-
-
-def picture(placed: list[tuple[float, np.ndarray]]) -> np.ndarray:
-    """Mid and side of players at places in degrees: (2, frames, bins)."""
-    return sum(
-        np.stack([np.float32(np.cos(np.radians(place))) * one, np.float32(np.sin(np.radians(place))) * one])
-        for place, one in placed
-    )
-
-
-def sdr_db(truth: np.ndarray, estimate: np.ndarray) -> float:
-    return float(10 * np.log10(np.sum(abs(truth) ** 2) / np.sum(abs(estimate - truth) ** 2)))
-
-
-def rough(truth: np.ndarray, rest: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A masking estimate of `truth` in `truth + rest`, by powers that are some 6 dB wrong for twenty frames each."""
-    error_db = rng.normal(0, 6, (2, len(truth) // 20, BINS)).repeat(20, axis=1)
-    powers = abs(np.stack([truth, rest])) ** 2 * 10 ** (error_db / 10).astype(np.float32)
-    return (truth + rest) * powers[0] / (powers.sum(axis=0) + np.float32(1e-9))
+from gbsep.separation.compact.places import Places, find_beam, find_places
+from tests.players import BINS, FRAMES, picture, player, sdr_db
 
 
 @given(bass=st.floats(-44, 44), first=st.floats(5, 20), second=st.floats(-20, -5), seed=st.integers(0, 99))
@@ -75,43 +47,6 @@ def test_pieces_together_tell_what_each_tells(rng):
     whole = np.stack([mid, side, mid, truth])
     parts, at_once = find_places(np.split(whole, FRAMES // 100, axis=1)), find_places([whole])
     assert (parts.bass, parts.guitars) == (at_once.bass, at_once.guitars)
-
-
-@pytest.mark.parametrize("guitars", [(12.0,), (9.0, -14.0)])
-def test_known_places_make_a_rough_estimate_much_better(guitars, rng):
-    truth, *others = (player(rng) for _ in range(1 + len(guitars)))
-    towards, across = picture([(0.0, truth), *zip(guitars, others, strict=True)])
-    estimate = rough(truth, towards - truth, rng)
-    better = refine_by_place(towards, across, estimate, guitars, PLACELESS)
-    assert sdr_db(truth, better) > sdr_db(truth, estimate) + 4
-
-
-def test_one_guitar_apart_is_told_from_the_bass_all_but_exactly(rng):
-    truth, guitar = player(rng), player(rng)
-    towards, across = picture([(0.0, truth), (15.0, guitar)])
-    estimate = rough(truth, towards - truth, rng)
-    assert sdr_db(truth, refine_by_place(towards, across, estimate, (15.0,), PLACELESS)) > 20
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_a_guitar_without_a_place_does_little_harm(seed):
-    rng = np.random.default_rng(seed)
-    truth, placed, wide = (player(rng) for _ in range(3))
-    delay = np.exp(-1j * np.arange(BINS)).astype(np.complex64)
-    towards, across = picture([(0.0, truth), (11.0, placed)])
-    towards, across = towards + wide * (1 + delay) / 2, across + wide * (1 - delay) / 2
-    estimate = rough(truth, towards - truth, rng)
-    found = find_places([np.stack([towards, across, towards, estimate])])
-    better = refine_by_place(towards, across, estimate, found.guitars, found.placeless)
-    assert sdr_db(truth, better) > sdr_db(truth, estimate) - 1
-
-
-def test_two_guitars_on_one_side_are_told_apart(rng):
-    truth, near, far = (player(rng) for _ in range(3))
-    towards, across = picture([(0.0, truth), (20.0, near), (50.0, far)])
-    estimate = rough(truth, towards - truth, rng)
-    better = refine_by_place(towards, across, estimate, (20.0, 50.0), PLACELESS)
-    assert sdr_db(truth, better) > sdr_db(truth, estimate) + 4
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -173,23 +108,3 @@ def test_a_bass_in_opposite_phase_is_at_the_side(rng):
     found = find_places([np.stack([mid, side, side, truth])])
     assert abs(found.bass) == pytest.approx(90, abs=0.05)
     assert found.guitars == pytest.approx([-15], abs=0.1)
-
-
-def test_silence_stays_silent():
-    nothing = np.zeros((FRAMES, BINS), np.complex64)
-    for guitars in ((), (10.0,), (10.0, -10.0)):
-        assert not refine_by_place(nothing, nothing, nothing, guitars, PLACELESS).any()
-
-
-@pytest.mark.parametrize("guitars", [(9.0,), (9.0, 30.0), (9.0, -20.0)])
-def test_it_looks_so_many_frames_around_and_no_further(guitars, rng):
-    frames = 20 * (3 * CONTEXT_FRAMES // 20)
-    truth, *others = (player(rng, frames) for _ in range(1 + len(guitars)))
-    towards, across = picture([(0.0, truth), *zip(guitars, others, strict=True)])
-    estimate, middle = rough(truth, towards - truth, rng), frames // 2
-    usual = refine_by_place(towards, across, estimate, guitars, PLACELESS)
-    changed = estimate.copy()
-    changed[middle] *= 2j
-    made = refine_by_place(towards, across, changed, guitars, PLACELESS, threads=2)
-    moved = np.flatnonzero(abs(made - usual).max(axis=1) > 0)
-    assert middle - CONTEXT_FRAMES <= moved.min() < middle < moved.max() <= middle + CONTEXT_FRAMES

@@ -54,13 +54,14 @@ from ..weights import find
 from . import lines
 from .config import Config
 from .graph import Halfway, Network, Stream, load_runtime, spectrum, waves
-from .places import CONTEXT_FRAMES, TINY, Places, find_beam, find_places, refine_by_place
+from .places import TINY, find_beam, find_places
 from .rests import REST_FRAMES, keep_lows, settle_rests
 from .song import FirstPass, Song, levels_of, offsets_of
 from .spectra import power_of
 from .timbre import learn_timbres, refine_by_timbre
 from .tuning import tuned, tuning_cents
 from .weights import load
+from .wiener import CONTEXT_FRAMES, Guitars, learn_guitars, refine_by_place
 
 PIECE_S, PIECES_PER_BATCH = 8.0, 4
 EXCERPTS, EXCERPT_S = 6, 8
@@ -187,12 +188,19 @@ def _song(
             progress(len(pieces) / len(first_pass.pieces))
     levels = (piece.std(axis=1, dtype=np.float64) for piece in first_pass.pieces)
     places = find_places(pieces) if any(side > MIN_SIDE_RATIO * mid for mid, side in levels) else None
-    _, _, mixture, bass = np.concatenate(pieces, axis=1)
+    mid_spectra, side_spectra, mixture, bass = np.concatenate(pieces, axis=1)
     timbres = learn_timbres(mixture, bass, threads())
     beam = find_beam(first_pass.moments, places) if places else np.zeros(len(first_pass.moments))
     mid, side = first_pass.powers.sum(axis=0)
     angle = float(np.radians(places.bass)) if places else np.pi / 2 * (side > mid)
-    return Song(levels_of(first_pass.powers.sum(axis=1)), offsets_of(first_pass.means), angle, places, timbres, beam)
+    guitars: list[Guitars] = []
+    if places:
+        towards, across = _rotated(mid_spectra, side_spectra, angle)
+        bass = _share(refine_by_timbre(mixture, bass, timbres, threads()), mixture) * towards
+        guitars = learn_guitars(towards, across, bass, places, threads())
+    return Song(
+        levels_of(first_pass.powers.sum(axis=1)), offsets_of(first_pass.means), angle, places, timbres, guitars, beam
+    )
 
 
 def _first_estimate(network: Network, settle: Settle, mid_side: np.ndarray) -> np.ndarray:
@@ -229,14 +237,13 @@ def _bass(
     """Blocks of the bass at the network's sample rate, in the channels of `low`."""
     config, rate = network.config, low.sample_rate
     hop, edge, bins = config.hop_length, -(-config.n_fft // config.hop_length), config.bins
-    along, aside = np.float32(np.cos(song.angle)), np.float32(np.sin(song.angle))
     end = np.zeros((2, _to_grid(config, config.n_fft)), np.float32)
 
     def rotated() -> Iterator[np.ndarray]:
         """What the network reads; in stereo the signals from the bass's place and across it, too. Silence around."""
         at = -end.shape[1]
         for mid, side in itertools.chain([end], scaled(), [end]):
-            towards, across = along * mid + aside * side, along * side - aside * mid
+            towards, across = _rotated(mid, side, song.angle)
             heard = towards + song.beam_around(at, len(mid), rate) * across
             yield np.stack([heard, towards, across][: 1 if low.channels == 1 else 3])
             at += len(mid)
@@ -263,19 +270,25 @@ def _bass(
         start, stop = margin, margin + (inside.stop - inside.start) // bins
         estimate = _mean_estimate(config, spectra, shifts, settle)[:, lines.MARGIN : -lines.MARGIN]
         estimate[0] = refine_by_timbre(estimate[1], estimate[0], song.timbres, threads())
-        bass = _panned(estimate, song.places)[:, start - edge : stop + edge]
+        bass = _panned(estimate, song)[:, start - edge : stop + edge]
         made = waves(config, bass, (bass.shape[1] - 1) * hop)
         end_at = at + (stop - start) * hop
         kept = made[:, edge * hop + max(0, -at) : edge * hop + min(end_at, low.frames) - at]
         if kept.size:
             kept = kept * song.level(max(0, at), kept.shape[1], rate)
-            yield kept if low.channels == 1 else _left_right(kept[0], kept[1], along, aside)
+            yield kept if low.channels == 1 else _left_right(kept, song.angle)
         at = end_at
 
 
-def _left_right(towards: np.ndarray, across: np.ndarray, along: np.float32, aside: np.float32) -> Block:
+def _rotated(mid: np.ndarray, side: np.ndarray, angle: float) -> tuple[np.ndarray, np.ndarray]:
+    """The signals from the bass's place, `angle` radians, and across it."""
+    along, aside = np.float32(np.cos(angle)), np.float32(np.sin(angle))
+    return along * mid + aside * side, along * side - aside * mid
+
+
+def _left_right(rotated: Block, angle: float) -> Block:
     """Left and right, float32 (2, n), from the signals rotated to the bass's place."""
-    mid, side = along * towards - aside * across, aside * towards + along * across
+    mid, side = _rotated(rotated[0], rotated[1], -angle)
     return np.stack([mid + side, mid - side])
 
 
@@ -332,16 +345,21 @@ def settle_bass(config: Config, mixture: np.ndarray, bass: np.ndarray) -> np.nda
     return settle_rests(mixture, lines.assign_lines(config, mixture, kept))
 
 
-def _panned(spectra: np.ndarray, places: Places | None) -> np.ndarray:
+def _panned(spectra: np.ndarray, song: Song) -> np.ndarray:
     """Spectra of the bass, from its place and, in stereo, across it, from the spectra of `_mean_estimate`."""
     bass, heard, *stereo = spectra
-    if places:
+    if song.places:
         towards, across = stereo
-        bass = refine_by_place(towards, across, bass, places.guitars, places.placeless, threads())
+        bass = refine_by_place(towards, across, bass, song.places, song.guitars, threads())
         return np.stack([bass, np.zeros_like(bass)])
-    share = bass * heard.conj() / (power_of(heard) + np.float32(TINY))
+    return np.stack([bass, *(_share(bass, heard) * across for across in stereo[1:])])
+
+
+def _share(bass: np.ndarray, heard: np.ndarray) -> np.ndarray:
+    """What the bass is of what is heard, no more than 1, complex64."""
+    share: np.ndarray = bass * heard.conj() / (power_of(heard) + np.float32(TINY))
     share /= np.maximum(abs(share), np.float32(1.0))
-    return np.stack([bass, *(share * across for across in stereo[1:])])
+    return share
 
 
 def _piece_frames(config: Config) -> int:

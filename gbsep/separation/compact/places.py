@@ -9,22 +9,12 @@ Conventions
   to the guitar show the guitars' places.
 - Rotated by the bass's place, the picture is `towards`, the signal from there, and `across`, which holds no bass.
 - `find_beam` finds a sum of the two that has less of the guitars, for the network to read.
-- `refine_by_place` refines an estimate of the bass. In every bin, bass and guitars are Gaussian sources of known places
-  and estimated powers, and the bass is its posterior mean: a multichannel Wiener filter (Duong, Vincent & Gribonval,
-  "Under-determined reverberant audio source separation using a full-rank spatial covariance model", 2010). Each
-  guitar's power is weighted by its share of the power over NEAR_FRAMES and LONG_FRAMES, so that a partial belongs to
-  whoever plays it for longer than one frame. Sound without a place of its own (reverb, chorus, ping-pong delay) is one
-  more source, whose covariance is the local one.
-- Then the powers are estimated again, and the filter is repeated. The bass keeps the power that the network gave it,
-  and the guitars are what is left: guitars to the left and right that play at once are a bass in the middle to
-  geometry, not to the network. Where two guitars stand on one side of the bass, geometry tells all three powers better
-  (expectation maximisation, as in the paper).
+- What places do for an estimate of the bass is in `wiener`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,17 +55,8 @@ BEAM_S, BEAM_OFF, BEAM_ON = 1, 0.5, 0.9
 """Seconds on either side that tell whether the song's beam is good for what plays there; parts of it that would be
 best there, at which it is off and on."""
 
-ROUNDS, ROUNDS_BETWEEN = 4, 2
-"""Iterations of the Wiener filter, and with guitars on both sides of the bass, or one close to it."""
-
 CLOSE_DEG = 4.0
 """A guitar nearer to the bass's place is close to it."""
-
-LONG_FRAMES, NEAR_FRAMES, SHORT_FRAMES = 64, 2, 1
-"""Frames on either side over which a guitar's share of the power is averaged, both ways, and the bass's power."""
-
-CONTEXT_FRAMES = ROUNDS * (LONG_FRAMES + SHORT_FRAMES)
-"""Frames on either side that an output frame of `refine_by_place` can depend on."""
 
 PLACELESS = 0.1
 """Least part of the guitars' power that is taken to have no place."""
@@ -83,12 +64,6 @@ PLACELESS = 0.1
 ALL_AT_ONE, ALL_AT_MORE = 2 / 3, 1 / 2
 """Part of the guitars' level in bins that lie at one place, or at one of several, when none is without a place. It is
 never all, as notes overlap; those of several guitars more. Where it is less, more of their power has no place."""
-
-SPREAD = 1e-4
-"""Part of its power by which every source strays from its line."""
-
-BINS_AT_ONCE = 32
-"""Bins that are refined at once, so that they stay in the processor's cache."""
 
 TINY = 1e-9
 """Power that counts as none; the mixture's RMS is about one."""
@@ -151,8 +126,7 @@ def find_beam(moments: np.ndarray, places: Places) -> np.ndarray:
     alone is silent in it. It is 0 with guitars around the bass, where too little is known of their places, and while
     guitars sound for which it would be no good.
     """
-    between, _ = _layout(places.guitars)
-    if between or places.placeless > MAX_PLACELESS:
+    if _between(places.guitars) or places.placeless > MAX_PLACELESS:
         return np.zeros(len(moments))
     along, aside = np.cos(np.radians(places.bass)), np.sin(np.radians(places.bass))
     mid, side, both = moments.T
@@ -212,117 +186,7 @@ def _peaks(histogram: np.ndarray, least: float) -> list[float]:
     return found
 
 
-def refine_by_place(
-    towards: np.ndarray,
-    across: np.ndarray,
-    bass: np.ndarray,
-    guitars: Sequence[float],
-    placeless: float,
-    threads: int = 1,
-) -> np.ndarray:
-    """A refined estimate of `bass`, all complex64 (frames, bins), in the picture rotated by the bass's place.
-
-    `guitars` (degrees) and `placeless` are as in Places.
-    """
-    refined = np.empty_like(bass)
-
-    def refine(start: int) -> None:
-        bins = slice(start, start + BINS_AT_ONCE)
-        refined[:, bins] = _refined(towards[:, bins], across[:, bins], bass[:, bins], guitars, placeless)
-
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(refine, range(0, bass.shape[1], BINS_AT_ONCE)))
-    return refined
-
-
-def _refined(
-    towards: np.ndarray, across: np.ndarray, bass: np.ndarray, guitars: Sequence[float], placeless: float
-) -> np.ndarray:
-    """`refine_by_place` for some of the bins; bins are independent of each other."""
-    radians = np.radians(np.array(guitars, np.float64))
-    directions = np.stack([np.cos(radians), np.sin(radians)])
-    lines, solution = (matrix.astype(np.float32) for matrix in (directions, np.linalg.pinv(directions)))
-    # Placeless power is seen in two dimensions: off one line only half of it, off two lines none.
-    hidden = {0: 1.0, 1: 2.0}.get(len(guitars), 0.0)
-
-    def without(bass: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """What is left without the bass, and the powers in it: of each guitar, and of what has no place."""
-        loose = np.stack([towards - bass, across])
-        placed = _times(solution, loose)
-        off_line = np.float32(hidden) * power_of(loose - _times(lines, placed)).sum(axis=0)
-        unplaced = off_line + np.float32(placeless) * power_of(loose).sum(axis=0)
-        return loose, np.concatenate([power_of(placed), unplaced[np.newaxis]])
-
-    between, told = _layout(guitars)
-    bass_power = _mean(power_of(bass), SHORT_FRAMES)
-    loose, powers = without(bass)
-    for _ in range(ROUNDS_BETWEEN if between else ROUNDS):
-        powers = powers * np.sqrt(_shares(powers, NEAR_FRAMES) * _shares(powers, LONG_FRAMES))
-        crossed = loose[0] * loose[1].conj()
-        own_t, own_a, real, imaginary = _mean(np.stack([*power_of(loose), crossed.real, crossed.imag]), LONG_FRAMES)
-        # The covariance of what has no place, and with it that of the mixture: (tt, ta), (conj(ta), aa).
-        spread = powers[-1] / (own_t + own_a + np.float32(TINY))
-        loose_tt, loose_aa, loose_ta = own_t * spread, own_a * spread, (real + 1j * imaginary) * spread
-        along, sideways, slanted = _times(np.stack([lines[0] ** 2, lines[1] ** 2, lines[0] * lines[1]]), powers[:-1])
-        astray = np.float32(SPREAD) * (bass_power + powers.sum(axis=0)) + np.float32(TINY)
-        tt, aa, ta = along + loose_tt + bass_power + astray, sideways + loose_aa + astray, slanted + loose_ta
-        determinant = tt * aa - power_of(ta)
-        # The mixture times the inverse of its covariance; times a source's own covariance that is the source.
-        whitened = np.stack([aa * towards - ta * across, tt * across - ta.conj() * towards]) / determinant
-        bass = bass_power * whitened[0]
-        if not told:
-            loose, powers = without(bass)
-            continue
-        # The powers that are expected: those of the posterior means, and the posterior variances.
-        certain = np.stack([(x * x * aa + y * y * tt - 2 * x * y * ta.real) for x, y in ((1, 0), *lines.T)])
-        own = np.concatenate([bass_power[np.newaxis], powers[:-1]])
-        means = np.stack([bass, *(powers[:-1] * _times(lines.T, whitened))])
-        expected = power_of(means) + own * np.maximum(1 - own * certain / determinant, 0)
-        loose = np.stack(
-            [
-                loose_tt * whitened[0] + loose_ta * whitened[1],
-                loose_ta.conj() * whitened[0] + loose_aa * whitened[1],
-            ]
-        )
-        bass_power = _mean(expected[0], SHORT_FRAMES)
-        powers = np.concatenate([_mean(expected[1:], SHORT_FRAMES), power_of(loose).sum(axis=0)[np.newaxis]])
-    return bass
-
-
-def _layout(guitars: Sequence[float]) -> tuple[bool, bool]:
-    """Whether the bass is between guitars, or close to one; and whether two guitars on one side tell all powers."""
+def _between(guitars: Sequence[float]) -> bool:
+    """Whether the bass is between guitars, or close to one."""
     sides = {degrees > 0 for degrees in guitars}
-    between = len(sides) == 2 or any(abs(degrees) < CLOSE_DEG for degrees in guitars)
-    return between, len(guitars) == 2 and not between
-
-
-def _shares(powers: np.ndarray, frames: int) -> np.ndarray:
-    """Each power's share of all, over `frames` on either side."""
-    averaged = _mean(powers, frames)
-    result: np.ndarray = averaged / (averaged.sum(axis=0) + np.float32(TINY))
-    return result
-
-
-def _times(matrix: np.ndarray, spectra: np.ndarray) -> np.ndarray:
-    """`matrix` (n, m) times `spectra` (m, frames, bins)."""
-    refined = np.zeros((len(matrix), *spectra.shape[1:]), spectra.dtype)
-    for total, row in zip(refined, matrix, strict=True):
-        for factor, spectrum in zip(row, spectra, strict=True):
-            total += factor * spectrum
-    return refined
-
-
-def _mean(powers: np.ndarray, frames: int) -> np.ndarray:
-    """Moving average over `frames` on either side, silence beyond the ends, from sums of one, two, four, ... frames."""
-    length, width = powers.shape[-2], 2 * frames + 1
-    sums = np.pad(powers, [(0, 0)] * (powers.ndim - 2) + [(frames, frames), (0, 0)])
-    total, size, done = np.zeros_like(powers), 1, 0
-    while True:
-        if width & size:
-            total += sums[..., done : done + length, :]
-            done += size
-        if done == width:
-            result: np.ndarray = total / np.float32(width)
-            return result
-        sums = sums[..., :-size, :] + sums[..., size:, :]
-        size *= 2
+    return len(sides) == 2 or any(abs(degrees) < CLOSE_DEG for degrees in guitars)

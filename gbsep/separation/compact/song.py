@@ -9,6 +9,7 @@ import numpy as np
 
 from .places import Places
 from .timbre import Pair
+from .wiener import Guitars
 
 LEVEL_S = 4
 """Seconds on either side over which levels are averaged, by a Hann window: in dB, so that a loud neighbour does not
@@ -42,8 +43,9 @@ class Song:
 
     levels: RMS of mid and side together in every second; offsets: DC offset of mid and side in every second (n, 2);
     angle: the signal that the network reads, in radians: the bass's place, or else the louder of mid (0) and side
-    (pi / 2); places: None for mono, or what `find_places` gives; timbres: what `timbre.learn_timbres` gives; beam: how
-    much of the signal across is added to what the network reads, in every second (see `places.find_beam`).
+    (pi / 2); places: None for mono, or what `find_places` gives; timbres: what `timbre.learn_timbres` gives; guitars:
+    in stereo with places what `wiener.learn_guitars` gives; beam: how much of the signal across is added to what the
+    network reads, in every second (see `places.find_beam`).
     """
 
     levels: np.ndarray
@@ -51,6 +53,7 @@ class Song:
     angle: float
     places: Places | None
     timbres: Sequence[Pair]
+    guitars: Sequence[Guitars]
     beam: np.ndarray
 
     def level(self, start: int, frames: int, sample_rate: int) -> np.ndarray:
