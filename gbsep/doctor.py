@@ -21,7 +21,7 @@ from .models.catalogue import MODELS
 from .plugins import host
 from .preset.own import own_folder
 from .separation import compute, weights
-from .separation.compact import graph as compact_graph
+from .separation.compact import stream as compact_stream
 from .store import folders
 from .store import stemcache as cache
 
@@ -100,9 +100,9 @@ def _device() -> Check:
 
 def _runtime() -> Check:
     try:
-        runtime = compact_graph.load_runtime()
+        runtime = compact_stream.load_runtime()
     except BackendNotInstalled as error:
-        return Check("ONNX Runtime", "problem", str(error), compact_graph.REINSTALL)
+        return Check("ONNX Runtime", "problem", str(error), compact_stream.REINSTALL)
     return Check("ONNX Runtime", "ok", f"{runtime.__version__}, for the embedded model")
 
 

@@ -116,6 +116,12 @@ def fit(args: argparse.Namespace) -> None:
         weights = compact_network.moved(smaller, weights, config)
     elif changes:
         weights = compact_network.grown(smaller, weights, config, args.seed)
+    fixed = None
+    if args.second:
+        fixed = {name: value for name, value in weights.items() if not name.startswith(compact_network.AGAIN)}
+        weights = {name: value for name, value in weights.items() if name not in fixed}
+        if not weights:
+            raise SystemExit('there is no second pass: give {"passes": 2} as --config')
     rate = config.sample_rate
     loops = pool.load_loops(args.drums, rate) if args.drums else []
     sources = mixing.on_device(pool.load(args.pool, rate, args.shards), loops, rate, args.device)
@@ -129,7 +135,7 @@ def fit(args: argparse.Namespace) -> None:
         cooldown=args.cooldown,
         half=False if args.full else None,
     )
-    job = objective.compact_job(config, weights, sources, plan)
+    job = objective.compact_job(config, weights, sources, plan, fixed=fixed)
     state = loop.opened(job, args.run / "state.safetensors")
     print(f"{sources.stems.shape[0]} takes; from step {state.step}; {plan}", flush=True)
     begun, errors = time.monotonic(), []
@@ -145,7 +151,7 @@ def fit(args: argparse.Namespace) -> None:
             append(args.run / "log.csv", row)
             errors = []
         if held_out is not None and (step % args.valid_every == 0 or step == plan.steps):
-            row = {"step": step, **validate(config, state.averages, held_out, args)}
+            row = {"step": step, **validate(config, {**(fixed or {}), **state.averages}, held_out, args)}
             append(args.run / "valid.csv", row)
             print(row, flush=True)
 
@@ -212,6 +218,8 @@ def export(args: argparse.Namespace) -> None:
     # Weights with a common past lie close together: their mean beats each (Wortsman et al., "Model soups", 2022).
     alike = [averages, *(loaded(path)[1] for path in args.mean)]
     averages = {name: sum(one[name] for one in alike) / len(alike) for name in averages}
+    if args.first:
+        averages = {**loaded(args.first)[1], **averages}
     compact_weights.save(args.weights, config_from(about), averages)
     config, weights = compact_weights.load(args.weights)
     before = json.loads(args.before.read_text()) if args.before else {}
@@ -310,6 +318,7 @@ def main() -> None:
     one.add_argument("--excerpt", type=float, default=5.0, help="seconds")
     one.add_argument("--rate", type=float, default=2e-3)
     one.add_argument("--cooldown", type=int, default=500)
+    one.add_argument("--second", action="store_true", help="learn the second pass alone, beside a first that is fixed")
     one.add_argument("--seed", type=int, default=0)
     one.add_argument("--threads", type=int, default=2)
     one.add_argument("--device", default="cpu")
@@ -340,6 +349,7 @@ def main() -> None:
         "--before", type=Path, help="card of the weights that came before: its steps, music and instruments count too"
     )
     one.add_argument("--mean", type=Path, nargs="*", default=[], help="other weights that the mean is taken with")
+    one.add_argument("--first", type=Path, help="weights of the first pass, where the run learnt the second alone")
     one.add_argument("--held-out", type=Path, help="weights of a run without some instruments, for the card")
     one.add_argument("--without", nargs="*", help="the instruments that run was without")
     one.add_argument("--unheard", nargs="*", help="those of the songs none of whose instruments it had heard")

@@ -19,7 +19,8 @@ SMALL = Config(n_fft=256, hop_length=64, bins=80, pitches=48, bins_per_octave=12
 def lively(config: Config = SMALL, seed: int = 0) -> compact_network.Weights:
     """Untrained weights whose output hangs on everything the network sees."""
     weights = compact_network.new_weights(config, seed)
-    weights["out.weight"] *= 20
+    for own in compact_network.passes(weights):
+        own["out.weight"] *= 20
     return weights
 
 

@@ -26,8 +26,8 @@ from gbsep.separation.backend import Context
 from gbsep.separation.compact import backend as compact
 from gbsep.separation.compact import weights as compact_weights
 from gbsep.separation.compact.config import config_from
-from gbsep.separation.compact.graph import Network
 from gbsep.separation.compact.song import LEVEL_S
+from gbsep.separation.compact.stream import Network
 
 from .compact import HELD_OUT, SMALL, lively, music, separated
 

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from gbsep.audio import Audio
 from gbsep.io.read import read
+from gbsep.separation.compact import axis as compact_axis
 from gbsep.separation.compact import backend as compact
-from gbsep.separation.compact import graph as compact_graph
 from gbsep.separation.compact import network as compact_network
+from gbsep.separation.compact import spectra as compact_spectra
 from gbsep.separation.compact import weights as compact_weights
 from gbsep.separation.compact.config import Config
 from gbsep.separation.compact.tuning import tuning_cents
@@ -44,23 +45,23 @@ def test_waves_undo_spectra_with_torch_and_without(length, rng):
     x = rng.standard_normal((2, length)).astype(np.float32)
     spectra = compact_network.spectrum(SMALL, torch.from_numpy(x))
     np.testing.assert_allclose(compact_network.waves(SMALL, spectra, length).numpy(), x, atol=1e-5)
-    found = compact_graph.spectrum(SMALL, x)
+    found = compact_spectra.spectrum(SMALL, x)
     np.testing.assert_allclose(found, spectra.numpy().swapaxes(1, 2), atol=1e-6)
-    np.testing.assert_allclose(compact_graph.waves(SMALL, found, length), x, atol=1e-5)
+    np.testing.assert_allclose(compact_spectra.waves(SMALL, found, length), x, atol=1e-5)
 
 
 def test_waves_of_any_spectra_are_torchs(rng):
     parts = rng.standard_normal((2, 2, 40, SMALL.bins)).astype(np.float32)
     spectra, length = parts[0] + 1j * parts[1], 39 * SMALL.hop_length
     wanted = compact_network.waves(SMALL, torch.from_numpy(spectra.swapaxes(1, 2).copy()), length)
-    found = compact_graph.waves(SMALL, spectra, length)
+    found = compact_spectra.waves(SMALL, spectra, length)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, wanted.numpy(), atol=1e-4)
 
 
 def test_reading_between_bins_is_linear_interpolation(rng):
     values, places = rng.standard_normal(20), rng.uniform(-3, 22, 200)
-    read = compact_network.interpolation(places, 20) @ values
+    read = compact_axis.interpolation(places, 20) @ values
     np.testing.assert_allclose(read, np.interp(places, np.arange(20), values, left=0, right=0), atol=1e-12)
 
 
@@ -101,7 +102,7 @@ def chord(cents: float, rng: np.random.Generator, seconds: float = 4.0) -> np.nd
 @given(cents=st.integers(-45, 45), seed=st.integers(0, 2**32 - 1), level_db=st.floats(-120, 120))
 def test_the_tuning_of_a_song_is_found_at_any_level(cents, seed, level_db):
     notes = chord(cents, np.random.default_rng(seed)) * 10 ** (level_db / 20)
-    assert tuning_cents([compact_graph.spectrum(Config(), notes.astype(np.float32))], Config()) == pytest.approx(
+    assert tuning_cents([compact_spectra.spectrum(Config(), notes.astype(np.float32))], Config()) == pytest.approx(
         cents, abs=4
     )
 
@@ -111,7 +112,7 @@ def test_the_tuning_is_librosas(rng):
 
     for cents in (-40, -20, 0, 15, 35):
         notes = chord(cents, rng)
-        found = tuning_cents([compact_graph.spectrum(Config(), notes.astype(np.float32))], Config())
+        found = tuning_cents([compact_spectra.spectrum(Config(), notes.astype(np.float32))], Config())
         assert found == pytest.approx(100 * librosa.estimate_tuning(y=notes[0], sr=8000), abs=6)
 
 
@@ -125,7 +126,7 @@ def test_what_has_no_pitch_has_no_tuning(rng):
         hits,
         np.eye(1, len(time))[0],
     ):
-        assert tuning_cents([compact_graph.spectrum(Config(), np.float32([sound, sound]))], Config()) == 0
+        assert tuning_cents([compact_spectra.spectrum(Config(), np.float32([sound, sound]))], Config()) == 0
     assert tuning_cents([], Config()) == 0
 
 

@@ -14,7 +14,7 @@ from gbsep.separation.compact import backend as compact
 from gbsep.separation.compact import lines
 from gbsep.separation.compact import weights as compact_weights
 from gbsep.separation.compact.config import Config
-from gbsep.separation.compact.graph import spectrum
+from gbsep.separation.compact.spectra import spectrum
 
 CONFIG = Config()
 RATE = CONFIG.sample_rate

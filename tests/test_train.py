@@ -91,6 +91,33 @@ def job(sources: mixing.Sources, wanted: loop.Plan, **about) -> loop.Job:
     return objective.compact_job(SMALL, compact_network.new_weights(SMALL, 0), sources, wanted, about)
 
 
+def test_a_second_pass_is_learnt_beside_a_first_that_is_fixed(sources, tmp_path):
+    """It begins as the first, whose error it lowers."""
+    config, wanted = replace(SMALL, passes=2), plan(steps=30)
+    first = compact_network.new_weights(SMALL, 0)
+    weights = compact_network.grown(SMALL, first, config, 0)
+    again = {name: value for name, value in weights.items() if name not in first}
+    learnt = objective.compact_job(config, again, sources, wanted, fixed=first)
+    state = loop.begin(learnt)
+    errors = [error for _, error in loop.run(state, learnt, wanted, tmp_path / "state")]
+    alone = objective.compact_job(SMALL, first, sources, wanted)
+    assert errors[0] == pytest.approx(alone.loss(first, 0)[1].item(), abs=1e-4)
+    assert errors[-1] < alone.loss(first, wanted.steps - 1)[1].item() - 0.1
+    learnt.write(tmp_path / "made.safetensors", state.averages)
+    read, written = compact_weights.load(tmp_path / "made.safetensors")
+    assert read == config
+    for name, value in first.items():
+        np.testing.assert_allclose(written[name], value.numpy(), rtol=1e-3, atol=1e-6)
+
+
+def test_both_passes_are_learnt_from_songs_of_ones_own(sources, tmp_path):
+    config, wanted = replace(SMALL, passes=2), plan()
+    learnt = objective.compact_job(config, compact_network.new_weights(config, 0), sources, wanted)
+    deque(loop.run(state := loop.begin(learnt), learnt, wanted, tmp_path / "state"), 0)
+    for name in ("in.weight", "again.in.weight"):
+        assert not torch.equal(state.weights[name].detach(), learnt.weights[name])
+
+
 @pytest.mark.parametrize("changes", [{"half": False}, {"half": True}, {"muon": False}])
 def test_a_run_cut_in_two_is_the_run_in_one(changes, sources, tmp_path):
     wanted = plan(**changes)
@@ -147,7 +174,7 @@ def test_a_perfect_estimate_reaches_the_floor_and_half_of_the_mixture_minus_six_
     mixture, _ = mixing.batch(sources, 0, 0, 4, 1.0)
     spectra = compact_network.spectrum(SMALL, mixture)
     for estimate, truth, wanted in ((spectra, mixture, objective.FLOOR_DB), (spectra / 2, mixture, -6.02)):
-        monkeypatch.setattr(compact_network, "bass_spectrum", lambda *args, estimate=estimate: estimate)
+        monkeypatch.setattr(compact_network, "bass_spectra", lambda *args, estimate=estimate: [estimate])
         found = objective.error_db(SMALL, {}, mixture, truth, False)
         np.testing.assert_allclose(found.numpy(), wanted, atol=0.05)
 

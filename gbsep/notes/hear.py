@@ -13,7 +13,7 @@ from ..audio import Reader, rechunk
 from ..errors import BackendError
 from ..io.resample import resample
 from ..separation.compact.config import Config
-from ..separation.compact.graph import spectrum
+from ..separation.compact.spectra import spectrum
 from ..separation.compact.tuning import tuning_cents
 from ..stemnames import BASS
 from . import features, kinds, network, register

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..separation.compact import network as compact_network
@@ -37,23 +36,33 @@ def compact_job(
     sources: Sources,
     plan: Plan,
     about: Mapping[str, Any] | None = None,
+    fixed: compact_network.Weights | None = None,
 ) -> Job:
-    """Learn to tell the bass in mixtures of `sources`; `about` is kept beside the network's shape in the state."""
+    """Learn to tell the bass in mixtures of `sources`; `about` is kept beside the network's shape in the state.
+
+    The network's other weights may be `fixed`. A first pass counts as much as a second one, unless it is fixed.
+    """
+    import torch
+
     device = sources.stems.device
     half = computes_in_bfloat16(device.type) if plan.half is None else plan.half
 
     def loss(weights: compact_network.Weights, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         mixture, bass = batch(sources, plan.seed, step, plan.batch_size, plan.excerpt_s)
-        error = _error(config, weights, mixture, bass, half)
+        errors = _errors(config, {**(fixed or {}), **weights}, mixture, bass, half)[-1 if fixed else 0 :]
         whole, second = mixture.shape[-1], min(config.sample_rate, mixture.shape[-1])
-        pull_db, local_db = (_ratio_db(error, mixture, frames, SOLVED_DB).mean() for frames in (whole, second))
-        return pull_db + LOCAL * local_db, _ratio_db(error.detach(), mixture, whole).mean()
+        losses = [
+            _ratio_db(error, mixture, whole, SOLVED_DB).mean()
+            + LOCAL * _ratio_db(error, mixture, second, SOLVED_DB).mean()
+            for error in errors
+        ]
+        return torch.stack(losses).mean(), _ratio_db(errors[-1].detach(), mixture, whole).mean()
 
     return Job(
         {**asdict(config), **(about or {})},
         {name: value.to(device) for name, value in weights.items()},
         loss,
-        partial(_write, config),
+        lambda path, learnt: _write(config, path, {**(fixed or {}), **learnt}),
     )
 
 
@@ -75,16 +84,16 @@ def error_db(
     config: Config, weights: compact_network.Weights, mixture: torch.Tensor, bass: torch.Tensor, half: bool
 ) -> torch.Tensor:
     """Energy of the bass's error over the mixture's, in dB for each excerpt (size,), floored near FLOOR_DB."""
-    return _ratio_db(_error(config, weights, mixture, bass, half), mixture, mixture.shape[-1])[:, 0]
+    return _ratio_db(_errors(config, weights, mixture, bass, half)[-1], mixture, mixture.shape[-1])[:, 0]
 
 
-def _error(
+def _errors(
     config: Config, weights: compact_network.Weights, mixture: torch.Tensor, bass: torch.Tensor, half: bool
-) -> torch.Tensor:
-    """The bass's error as waves (size, frames)."""
+) -> list[torch.Tensor]:
+    """The bass's error after each pass, as waves (size, frames)."""
     weights = {name: compact_network.channels_last(value) for name, value in weights.items()}
-    estimate = compact_network.bass_spectrum(config, weights, compact_network.spectrum(config, mixture), half)
-    return compact_network.waves(config, estimate, mixture.shape[-1]) - bass
+    estimates = compact_network.bass_spectra(config, weights, compact_network.spectrum(config, mixture), half)
+    return [compact_network.waves(config, estimate, mixture.shape[-1]) - bass for estimate in estimates]
 
 
 def _ratio_db(error: torch.Tensor, mixture: torch.Tensor, frames: int, floor_db: float = FLOOR_DB) -> torch.Tensor:

@@ -25,7 +25,7 @@ from ..io.read import open_reader, read
 from ..io.resample import resample, resample_blocks
 from ..schema import Lenient, Text, validated
 from ..separation.compact.config import Config
-from ..separation.compact.graph import spectrum
+from ..separation.compact.spectra import spectrum
 from ..separation.compact.tuning import tuning_cents
 from ..store import smallfiles
 from .generator import AGILE, GUITARS, PLAIN, takes

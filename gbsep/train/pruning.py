@@ -24,12 +24,15 @@ STEP = 8
 
 def kept_channels(config: Config, weights: Weights, mixture: torch.Tensor, keep: float) -> dict[str, torch.Tensor]:
     """For every block the channels inside it that hold the part `keep` of its energy on `mixture` (batch, frames), and
-    the strongest of the rest up to a multiple of STEP. Raises ParameterError for a part that is none."""
+    the strongest of the rest up to a multiple of STEP. Raises ParameterError for a part that is
+    none, or a network that hears a song twice."""
     import torch
     from torch.overrides import TorchFunctionMode
 
     if not 0.0 < keep <= 1.0:
         raise ParameterError("keep", keep, "above 0, at most 1")
+    if config.passes > 1:
+        raise ParameterError("weights", "two passes", "those of a network with one pass")
     blocks = {weights[f"{name}.b.weight"].data_ptr(): name for name in config.blocks}
     energy: dict[str, torch.Tensor] = {}
 

@@ -53,11 +53,11 @@ from ..settings import BackendSettings
 from ..weights import find
 from . import lines
 from .config import Config
-from .graph import Halfway, Network, Stream, load_runtime, spectrum, waves
 from .places import TINY, find_beam, find_places
 from .rests import REST_FRAMES, keep_lows, settle_rests
 from .song import FirstPass, Song, levels_of, offsets_of
-from .spectra import power_of
+from .spectra import power_of, spectrum, waves
+from .stream import Network, Stream, load_runtime
 from .timbre import learn_timbres, refine_by_timbre
 from .tuning import tuned, tuning_cents
 from .weights import load
@@ -301,7 +301,7 @@ def _estimates(blocks: Iterator[Block], network: Network, shifts: int) -> Iterat
     hop, held = config.hop_length, np.zeros((0, 0, config.bins), np.complex64)
     streams = [Stream(network) for _ in range(shifts)]
 
-    def first_halves() -> Iterator[tuple[np.ndarray, list[Halfway]]]:
+    def first_halves() -> Iterator[tuple[np.ndarray, list[Callable[[], np.ndarray]]]]:
         pieces = _with_margins(rechunk(blocks, _piece_frames(config) * hop), _to_grid(config, config.n_fft))
         piece = next(pieces, None)
         while piece is not None:
@@ -315,7 +315,7 @@ def _estimates(blocks: Iterator[Block], network: Network, shifts: int) -> Iterat
             yield spectra[: len(x), :, : config.bins], halfway
 
     for mixture, halfway in ahead(first_halves()):
-        bass = np.stack([stream.finish(half) for stream, half in zip(streams, halfway, strict=True)])
+        bass = np.stack([finish() for finish in halfway])
         if not np.isfinite(bass).all():
             raise SeparationFailed("the network gave NaN or infinity: its weights are damaged, or the song is too loud")
         held = np.concatenate([held, mixture], axis=1) if held.size else mixture

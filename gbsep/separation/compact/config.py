@@ -14,7 +14,8 @@ class Config:
     bins: number of bins, from 0 Hz, that can hold bass; gathered: harmonics that each pitch reads; harmonics: harmonics
     that each pitch is written to; widths: channels of the U-net's levels; dilations: (pitch, time) of each block of the
     deepest level; projected: channels of each harmonic; head: channels of the last layers; taps: frames of the filter;
-    inner: channels inside each block, first to last, where these differ from the width of its level.
+    inner: channels inside each block, first to last, where these differ from the width of its level; passes: how often
+    the network hears a song, 1 or 2: the second time with the first estimate, by weights of its own.
     """
 
     sample_rate: int = 8000
@@ -32,6 +33,7 @@ class Config:
     head: int = 32
     taps: int = 3
     inner: tuple[int, ...] = ()
+    passes: int = 1
 
     @property
     def blocks(self) -> dict[str, tuple[int, int]]:
@@ -46,7 +48,7 @@ class Config:
 
     @property
     def context(self) -> int:
-        """Frames on either side that an output frame can depend on."""
+        """Frames on either side that an output frame of a pass can depend on."""
         deep = 4 * (2 * sum(in_time for _, in_time in self.dilations) + 1)
         middle = 2 * (2 * 2 + 2)
         top = 1 + 2
@@ -84,6 +86,7 @@ def config_from(values: dict[str, Any]) -> Config:
         "dilations": lambda found: (
             isinstance(found, tuple) and 0 < len(found) < 100 and all(sizes(pair, 2) for pair in found)
         ),
+        "passes": lambda count: size(count, 2),
         "inner": lambda found: found == () or sizes(found, len(config.dilations) + 3),
     }
     for name, value in asdict(config).items():

@@ -1,7 +1,6 @@
-"""The network of `network` for separation: two ONNX graphs, fed piece by piece, without torch.
+"""A pass of the network of `network` as two ONNX graphs, which `stream` feeds piece by piece.
 
-ONNX Runtime loads in a tenth of the time that torch takes, and is as fast. The graphs are built from the trained
-weights at every load; a test checks that both compute the same.
+The graphs are built from the trained weights at every load; a test checks that both compute the same.
 
 Conventions
 - Time comes first: spectra are (frames, bins), as `spectrum` gives them.
@@ -16,24 +15,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scipy  # its parts, which take long to load, are loaded when they are first asked for
 
-from ...audio import overlap_add
-from ...errors import BackendNotInstalled
+from .axis import harmonic_bins, interpolation, spread
 from .config import Config
-from .network import FEATURES, features, filtered, harmonic_bins, interpolation, spread
+from .network import FEATURES, GIVEN
 
 if TYPE_CHECKING:
     import onnx
 
 OPSET, IR_VERSION = 18, 8
 """Versions of ONNX that ONNX Runtime has supported since 1.14."""
-
-REINSTALL = "pip install --force-reinstall onnx onnxruntime"
 
 PASSED = "fine", "half", "deep"
 """Outputs of the first graph that are inputs of the second."""
@@ -42,138 +36,8 @@ TIME = 2
 """The axis of frames in (1, channels, frames, pitches or bins)."""
 
 
-def spectrum(config: Config, waves: np.ndarray) -> np.ndarray:
-    """Spectra, complex64 (channels, frames, n_fft // 2 + 1), of waves (channels, n); centred windows, zero padding."""
-    padded = np.pad(waves, ((0, 0), (config.n_fft // 2, config.n_fft // 2)))
-    cut = np.lib.stride_tricks.sliding_window_view(padded, config.n_fft, axis=1)[:, :: config.hop_length]
-    result: np.ndarray = scipy.fft.rfft(cut * (_window(config) * np.float32(2.0 / config.n_fft)), axis=-1)
-    return result
-
-
-def waves(config: Config, spectra: np.ndarray, length: int) -> np.ndarray:
-    """The inverse of `spectrum`, float32 (channels, length); highest bins that are missing in `spectra` are zero."""
-    window = _window(config) * np.float32(config.n_fft / 2.0)
-    cut = scipy.fft.irfft(spectra, config.n_fft, axis=-1) * window
-    power = np.broadcast_to(_window(config) ** 2, cut.shape[-2:])
-    start = config.n_fft // 2
-    made = np.zeros((len(cut), length), np.float32)
-    summed = (overlap_add(windows, config.hop_length)[..., start : start + length] for windows in (cut, power))
-    added, weight = summed
-    made[:, : added.shape[-1]] = added / np.maximum(weight, np.float32(1e-11))
-    return made
-
-
-def _window(config: Config) -> np.ndarray:
-    return np.hanning(config.n_fft + 1)[:-1].astype(np.float32)
-
-
-def load_runtime() -> ModuleType:
-    """ONNX Runtime; also loads what else is slow to load. Raises BackendNotInstalled where it does not load."""
-    try:
-        import onnx  # noqa: F401
-        import onnxruntime
-        import scipy.fft  # noqa: F401
-    except (ImportError, OSError) as error:
-        raise BackendNotInstalled("compact", f"ONNX Runtime does not load ({error}); {REINSTALL}") from error
-    result: ModuleType = onnxruntime
-    return result
-
-
-class Network:
-    """A trained network, ready to run in a Stream; `weights` have the shapes that the config asks for.
-
-    Raises BackendNotInstalled where ONNX Runtime does not load.
-    """
-
-    def __init__(self, config: Config, weights: Mapping[str, Any], threads: int) -> None:
-        runtime = load_runtime()
-        graph = _Graph(config, {name: np.asarray(value, np.float32) for name, value in weights.items()})
-        options = runtime.SessionOptions()
-        options.intra_op_num_threads = max(1, threads // len(graph.halves))
-        options.log_severity_level = 3  # errors
-        options.use_deterministic_compute = True
-        options.enable_mem_pattern = False  # pieces differ in length: each pattern would be held for ever
-        self.config, self.states = config, [half.states for half in graph.halves]
-        self.sessions = [
-            runtime.InferenceSession(graph.model(half).SerializeToString(), options, ["CPUExecutionProvider"])
-            for half in graph.halves
-        ]
-
-
 @dataclass(frozen=True, eq=False)
-class Halfway:
-    """A piece after the first graph: the mixture, its local features, what that graph gave, and whether it is the last.
-
-    `spare` frames were added to fill the deepest level's step.
-    """
-
-    mixture: np.ndarray
-    local: np.ndarray
-    passed: list[np.ndarray]
-    spare: int
-    last: bool
-
-
-class Stream:
-    """One song through a network: `feed` takes its spectra piece by piece.
-
-    `feed` is `begin` and then `finish`. Each must see all pieces in order; the two may run in different threads.
-    """
-
-    def __init__(self, network: Network) -> None:
-        config = network.config
-        self._network = network
-        self._states = [
-            {name: np.zeros(shape, np.float32) for name, shape in states.items()} for states in network.states
-        ]
-        self._before = np.zeros((1, config.n_fft // 2), np.complex64)
-        self._waiting = np.zeros((config.taps // 2, config.bins), np.complex64)
-
-    def feed(self, mixture: np.ndarray, last: bool) -> np.ndarray:
-        """The next frames of the bass, complex64 (frames, config.bins), from the next piece of the mixture.
-
-        `mixture` is (frames, at least n_fft // 2 bins), with an RMS of about 1. The output lags by up to Config.context
-        frames and catches up with the `last` piece. Every other piece has to be a multiple of four frames and longer
-        than Config.context.
-        """
-        return self.finish(self.begin(mixture, last))
-
-    def begin(self, mixture: np.ndarray, last: bool) -> Halfway:
-        """The first half of `feed`."""
-        config = self._network.config
-        spare = -len(mixture) % 4 if last else 0
-        mixture = np.pad(mixture[:, : config.n_fft // 2], ((0, spare), (0, 0)))
-        local = features(config, np.concatenate([self._before, mixture])[np.newaxis], np)
-        self._before = mixture[-1:]
-        passed = self._run(0, {"local": local}, last)
-        return Halfway(mixture[:, : config.bins], local, passed, spare, last)
-
-    def finish(self, piece: Halfway) -> np.ndarray:
-        """The second half of `feed`."""
-        config = self._network.config
-        edge, passed = config.taps // 2, dict(zip(PASSED, piece.passed, strict=True))
-        (filters,) = self._run(1, {"local": piece.local, **passed}, piece.last)
-        pieces = [self._waiting, piece.mixture, np.zeros((edge * piece.last, config.bins), np.complex64)]
-        around, made = np.concatenate(pieces), filters.shape[TIME]
-        self._waiting = around[made:]
-        result: np.ndarray = filtered(config, filters, around[np.newaxis, : made + 2 * edge], np)[
-            0, : made - piece.spare
-        ]
-        return result
-
-    def _run(self, half: int, inputs: Mapping[str, np.ndarray], last: bool) -> list[np.ndarray]:
-        """A graph's outputs; its states are kept for the next piece."""
-        states = self._states[half]
-        inputs = {**states, **inputs, "last": np.array([last], np.int64)}
-        outputs = self._network.sessions[half].run(None, inputs)
-        given = len(outputs) - len(states)
-        self._states[half] = dict(zip(states, outputs[given:], strict=True))
-        result: list[np.ndarray] = outputs[:given]
-        return result
-
-
-@dataclass(frozen=True, eq=False)
-class _Half:
+class Half:
     """One graph while it is built.
 
     inputs and outputs: (channels, width) by name, without states; states: their shapes at the start of a song; next:
@@ -188,31 +52,31 @@ class _Half:
     next: dict[str, str] = field(default_factory=dict)
 
 
-class _Graph:
-    """Builds both graphs.
+class Graph:
+    """Builds both graphs of a pass; `again`: one that reads an earlier estimate.
 
     The first has the inputs `local` (see `network.features`), `last` (1 for the last piece, else 0) and its states, and
     the outputs PASSED and the states for the next piece. The second has the inputs PASSED, `local`, `last` and its
     states, and the outputs `filters` and its states.
     """
 
-    def __init__(self, config: Config, weights: Mapping[str, np.ndarray]) -> None:
+    def __init__(self, config: Config, weights: Mapping[str, np.ndarray], again: bool) -> None:
         from onnx import helper, numpy_helper
 
         self._make, self._tensor = helper, numpy_helper.from_array
-        self._config, self._w = config, weights
-        self.halves: list[_Half] = []
+        self._config, self._w, self._features = config, weights, FEATURES + GIVEN * again
+        self.halves: list[Half] = []
         self._begin_half({})
         self._build()
 
     def _begin_half(self, passed: Mapping[str, tuple[int, int]]) -> None:
         """Begin the next graph."""
-        self._half = _Half({"local": (FEATURES, self._config.n_fft // 2), **passed})
+        self._half = Half({"local": (self._features, self._config.n_fft // 2), **passed})
         self._numbers: dict[int, str] = {}
         self._zeros: dict[tuple[int, ...], str] = {}
         self.halves.append(self._half)
 
-    def model(self, half: _Half) -> onnx.ModelProto:
+    def model(self, half: Half) -> onnx.ModelProto:
         make = self._make
         number, real = make.TensorProto.INT64, make.TensorProto.FLOAT
         sizes = {**{name: (c, n) for name, (_, c, _, n) in half.states.items()}, **half.inputs}
@@ -246,7 +110,7 @@ class _Graph:
         up = self.upsampled(self.rectified("up1", self.block("middle2", half, pitches // 2), pitches // 2))
         fine = self.op("Add", up, self.buffered("up1 skip", fine, self.length(up), top, pitches))
         laid = self.lay_out(self.op("Relu", self.block("top", fine, pitches)))
-        local = self.buffered("head1 skip", self.slice("local", 0, bins, 3), self.length(laid), FEATURES, bins)
+        local = self.buffered("head1 skip", self.slice("local", 0, bins, 3), self.length(laid), self._features, bins)
         hidden = self.plus(self.conv("head1", self.op("Concat", laid, local, axis=1), bins), "head1.bin")
         coefficients = self.plus(self.rectified("out", self.rectified("head2", hidden, bins), bins), "out.bin")
         two = self.constant([2.0], np.float32)
@@ -267,7 +131,7 @@ class _Graph:
 
         fine, half, coarse = config.pitches, config.pitches // 2, config.pitches // 4
         before = cost(fine, "in") + cost(half, "down1") + block("middle1", half) + cost(coarse, "down2")
-        before += 4 * config.gathered * config.pitches * config.n_fft // 2
+        before += 4 * (self._features - FEATURES + 1) * config.gathered * config.pitches * config.n_fft // 2
         after = cost(coarse, "up2") + block("middle2", half) + cost(half, "up1") + block("top", fine)
         after += cost(fine, "spread") + cost(config.bins, "head1", "head2", "out")
         deep = np.cumsum([0, *(block(f"deep{number}", coarse) for number in range(len(config.dilations)))])
@@ -316,9 +180,13 @@ class _Graph:
             x = self.slice("local", feature, feature + 1, 1)
             return self.op("MatMul", x, self.constant(reading[:, :count], np.float32))
 
-        levels = self.op("Reshape", read(0, reading.shape[1]), self.constant([-1, config.gathered, config.pitches]))
-        levels = self.op("Unsqueeze", self.op("Transpose", levels, perm=[1, 0, 2]), self.number(0))
-        return self.op("Concat", levels, *(read(feature, config.pitches) for feature in range(1, FEATURES)), axis=1)
+        def levels(feature: int) -> str:
+            harmonics = self.constant([-1, config.gathered, config.pitches])
+            by_harmonic = self.op("Reshape", read(feature, reading.shape[1]), harmonics)
+            return self.op("Unsqueeze", self.op("Transpose", by_harmonic, perm=[1, 0, 2]), self.number(0))
+
+        turns = (read(feature, config.pitches) for feature in range(1, FEATURES))
+        return self.op("Concat", levels(0), *turns, *map(levels, range(FEATURES, self._features)), axis=1)
 
     def lay_out(self, top: str) -> str:
         """Write each pitch's features to the bins of its harmonics.

@@ -11,6 +11,8 @@ Conventions
 - Between the two, a U-net of dilated convolutions has a context of about four seconds on either side. It is finite,
   Config.context frames, so a song can be fed piece by piece.
 - Inside, time comes before pitch, and channels are last in memory, which is fastest for convolutions.
+- It may hear a song twice (Config.passes). The second pass also reads the first estimate: the levels of the bass and of
+  what is left without it. A line that was in doubt is then seen beside those that were not.
 - Its output is complex filter coefficients over `taps` neighbouring frames (Mack & Habets, "Deep filtering", 2019), not
   a mask, so partials that beat within a bin can be separated.
 
@@ -23,19 +25,27 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from .axis import harmonic_bins, interpolation, spread
 from .config import Config
 
 if TYPE_CHECKING:
     import torch
 
 Weights = dict[str, "torch.Tensor"]
+Tensor = TypeVar("Tensor")
 
 FEATURES = 3
 """Local features of a bin: its level and its complex phase advance."""
+
+GIVEN = 2
+"""Local features of a bin in an earlier estimate: the levels of the bass and of the rest."""
+
+AGAIN = "again."
+"""How the names of a second pass's weights begin."""
 
 
 def channels_last(value: torch.Tensor) -> torch.Tensor:
@@ -45,30 +55,6 @@ def channels_last(value: torch.Tensor) -> torch.Tensor:
     if value.dim() != 4:
         return value
     return value.transpose(2, 3).contiguous(memory_format=torch.channels_last).transpose(2, 3)
-
-
-def harmonic_bins(config: Config) -> np.ndarray:
-    """The fractional bin of every harmonic of every pitch, (gathered * pitches,)."""
-    pitch_hz = config.lowest_hz * 2 ** (np.arange(config.pitches) / config.bins_per_octave)
-    return np.outer(np.arange(1, config.gathered + 1), pitch_hz).ravel() * config.n_fft / config.sample_rate
-
-
-def spread(config: Config) -> np.ndarray:
-    """Matrix (bins, harmonics * pitches) that writes harmonics to bins."""
-    bin_hz = np.maximum(np.arange(config.bins), 0.5) * config.sample_rate / config.n_fft
-    pitches = [config.bins_per_octave * np.log2(bin_hz / h / config.lowest_hz) for h in range(1, config.harmonics + 1)]
-    return np.concatenate([interpolation(places, config.pitches) for places in pitches], axis=1)
-
-
-def interpolation(places: np.ndarray, length: int) -> np.ndarray:
-    """Matrix (len(places), length) that reads a signal of `length` at fractional places; zero outside it."""
-    matrix = np.zeros((len(places), length))
-    inside = np.flatnonzero((places >= 0) & (places <= length - 1))
-    low = np.minimum(np.floor(places[inside]).astype(int), length - 2)
-    fraction = places[inside] - low
-    matrix[inside, low] = 1 - fraction
-    matrix[inside, low + 1] = fraction
-    return matrix
 
 
 @lru_cache(maxsize=4)
@@ -92,6 +78,13 @@ def _harmonic_maps(config: Config, device: str) -> tuple[torch.Tensor, torch.Ten
 
 def _layers(config: Config) -> Iterator[tuple[str, tuple[int, ...], float]]:
     """(name, shape, gain) of all parameters: convolutions by their kernels; offsets have a gain of 0."""
+    yield from _pass_layers(config, 0)
+    if config.passes > 1:
+        yield from ((f"{AGAIN}{name}", shape, gain) for name, shape, gain in _pass_layers(config, GIVEN))
+
+
+def _pass_layers(config: Config, given: int) -> Iterator[tuple[str, tuple[int, ...], float]]:
+    """Those of one pass, which reads `given` features of an earlier estimate."""
     top, middle, deep = config.widths
 
     def conv(name: str, inputs: int, outputs: int, size: int, gain: float = 1.0) -> tuple[str, tuple[int, ...], float]:
@@ -102,7 +95,7 @@ def _layers(config: Config) -> Iterator[tuple[str, tuple[int, ...], float]]:
         yield conv(f"{name}.a", width, inside, 3)
         yield conv(f"{name}.b", inside, width, 3, 0.3)
 
-    yield conv("in", config.gathered + FEATURES - 1, top, 3)
+    yield conv("in", (1 + given) * config.gathered + FEATURES - 1, top, 3)
     yield "in.pitch", (1, top, config.pitches, 1), 0.0
     yield conv("down1", top, middle, 2)
     yield from block("middle1")
@@ -115,7 +108,7 @@ def _layers(config: Config) -> Iterator[tuple[str, tuple[int, ...], float]]:
     yield conv("up1", middle, top, 1, 0.7)
     yield from block("top")
     yield conv("spread", top, config.harmonics * config.projected, 1, 0.5)
-    yield conv("head1", config.projected + FEATURES, config.head, 3)
+    yield conv("head1", config.projected + FEATURES + given, config.head, 3)
     yield "head1.bin", (1, config.head, config.bins, 1), 0.0
     yield conv("head2", config.head, config.head, 3)
     yield conv("out", config.head, 2 * config.taps, 1, 0.05)
@@ -140,8 +133,15 @@ def new_weights(config: Config, seed: int) -> Weights:
         if gain:
             scale = gain * (2.0 / (shape[1] * shape[2] * shape[3])) ** 0.5
             w[f"{name}.weight"] = torch.randn(shape, generator=generator) * scale
-    w["out.bin"][0, config.taps // 2] = 0.5
+    for own in passes(w):
+        own["out.bin"][0, config.taps // 2] = 0.5
     return w
+
+
+def passes(weights: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
+    """The weights of each pass, by their names within it."""
+    again = {name.removeprefix(AGAIN): value for name, value in weights.items() if name.startswith(AGAIN)}
+    return [{name: value for name, value in weights.items() if not name.startswith(AGAIN)}, *([again] if again else [])]
 
 
 def tensors(weights: Mapping[str, np.ndarray], device: str = "cpu") -> Weights:
@@ -154,9 +154,13 @@ def tensors(weights: Mapping[str, np.ndarray], device: str = "cpu") -> Weights:
 def grown(old: Config, weights: Weights, config: Config, seed: int) -> Weights:
     """Weights of a larger network that computes exactly what `weights` do in the `old` one.
 
-    New channels start at random and are not read yet, new blocks add nothing yet.
-    Raises ValueError where `config` is no larger form of `old`.
+    New channels start at random and are not read yet, new blocks add nothing yet. A second pass starts as the first,
+    and does not read its estimate yet. Raises ValueError where `config` is no larger form of `old`.
     """
+    if config.passes > 1:
+        if replace(old, passes=config.passes) != config:
+            raise ValueError("a network that hears a song twice does not grow in anything else")
+        return weights if old.passes > 1 else {**weights, **_twice(config, weights)}
     new = new_weights(config, seed)
     free = ("gathered", "widths", "head", "dilations", "inner")
     same = replace(old, **{name: getattr(config, name) for name in free})
@@ -176,6 +180,17 @@ def grown(old: Config, weights: Weights, config: Config, seed: int) -> Weights:
             value[:, before.shape[1] :] = 0
         value[tuple(slice(size) for size in before.shape)] = before
     return new
+
+
+def _twice(config: Config, weights: Weights) -> Weights:
+    """The weights of a second pass that computes what the first does."""
+    import torch
+
+    made = {f"{AGAIN}{name}": value.clone() for name, value in weights.items()}
+    for name, shape in shapes(config).items():
+        if name.startswith(AGAIN) and (more := shape[1] - made[name].shape[1] if len(shape) > 1 else 0):
+            made[name] = torch.cat([made[name], made[name].new_zeros(shape[0], more, *shape[2:])], dim=1)
+    return made
 
 
 def moved(old: Config, weights: Weights, config: Config) -> Weights:
@@ -236,6 +251,19 @@ def bass_spectrum(config: Config, w: Weights, mixture: torch.Tensor, half: bool 
 
     The mixture's RMS has to be about 1. `half` runs the convolutions in bfloat16.
     """
+    return list(bass_spectra(config, w, mixture, half))[-1]
+
+
+def bass_spectra(config: Config, w: Weights, mixture: torch.Tensor, half: bool = False) -> Iterator[torch.Tensor]:
+    """`bass_spectrum` after each pass."""
+    estimate = None
+    for own in passes(w):
+        estimate = _pass(config, own, mixture, estimate, half)
+        yield estimate
+
+
+def _pass(config: Config, w: Weights, mixture: torch.Tensor, estimate: torch.Tensor | None, half: bool) -> torch.Tensor:
+    """The bass after a pass that reads `estimate`, where there is one."""
     import torch
     from torch.nn import functional as nn
 
@@ -262,7 +290,8 @@ def bass_spectrum(config: Config, w: Weights, mixture: torch.Tensor, half: bool 
         return nn.interpolate(x, scale_factor=2.0, mode="nearest")
 
     with torch.no_grad():
-        local = features(config, nn.pad(mixture, (0, 0, 1, 0)), torch)
+        given = None if estimate is None else nn.pad(estimate.transpose(1, 2), (0, 0, 0, -frames % 4))
+        local = features(config, nn.pad(mixture, (0, 0, 1, 0)), torch, given)
         stack = _gather(config, local, gather, first)
     with torch.autocast(mixture.device.type, torch.bfloat16, enabled=half):
         top = plus(conv("in", stack), w["in.pitch"])
@@ -282,19 +311,28 @@ def bass_spectrum(config: Config, w: Weights, mixture: torch.Tensor, half: bool 
     return result
 
 
-def features(config: Config, mixture: Any, xp: ModuleType) -> Any:
+def features(config: Config, mixture: Any, xp: ModuleType, given: Any = None) -> Any:
     """Local features (batch, FEATURES, frames - 1, bins) of `mixture` (batch, frames, bins), without the first frame.
 
-    `xp` is torch or numpy, as `mixture` is.
+    With an estimate `given` (batch, frames - 1, config.bins) there are GIVEN more. `xp` is torch or numpy, as `mixture`
+    is.
     """
-    level, floor = abs(mixture[:, 1:]), 1e-3
-    advance = mixture[:, 1:] * mixture[:, :-1].conj()
+    heard, floor = mixture[:, 1:], 1e-3
+    advance = heard * mixture[:, :-1].conj()
     turn = np.pi * 2 * config.hop_length / config.n_fft * np.arange(mixture.shape[-1])
     expected = np.exp(-1j * turn).astype(np.complex64)
     if xp is not np:
         expected = xp.from_numpy(expected).to(mixture.device)
     advance = advance * expected / (abs(advance) + floor**2)
-    return xp.stack([xp.log10(level + floor) + 1.5, advance.real, advance.imag], 1)
+
+    def level(spectra: Any) -> Any:
+        return xp.log10(abs(spectra) + floor) + 1.5
+
+    known = []
+    if given is not None:
+        bass = xp.concatenate([given, 0 * heard[..., config.bins :]], -1)
+        known = [level(bass), level(heard - bass)]
+    return xp.stack([level(heard), advance.real, advance.imag, *known], 1)
 
 
 def filtered(config: Config, filters: Any, mixture: Any, xp: ModuleType) -> Any:
@@ -309,12 +347,13 @@ def filtered(config: Config, filters: Any, mixture: Any, xp: ModuleType) -> Any:
 
 
 def _gather(config: Config, local: torch.Tensor, gather: torch.Tensor, first: torch.Tensor) -> torch.Tensor:
-    """Features of pitches (batch, gathered + 2, frames, pitches): levels of all harmonics, the rest of the first."""
+    """Features of pitches (batch, channels, frames, pitches): levels of all harmonics, the rest of the first."""
     import torch
 
-    batch, _, frames, bins = local.shape
-    columns = local.permute(1, 3, 0, 2).reshape(FEATURES, bins, batch * frames)
-    read = [torch.sparse.mm(gather, columns[0]), *(torch.sparse.mm(first, column) for column in columns[1:])]
+    batch, count, frames, bins = local.shape
+    columns = local.permute(1, 3, 0, 2).reshape(count, bins, batch * frames)
+    maps = [gather, *[first] * (FEATURES - 1), *[gather] * (count - FEATURES)]
+    read = [torch.sparse.mm(one, column) for one, column in zip(maps, columns, strict=True)]
     shown = torch.cat(read).reshape(-1, config.pitches, batch, frames)
     return shown.permute(2, 0, 3, 1).contiguous(memory_format=torch.channels_last)
 

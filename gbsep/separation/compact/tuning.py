@@ -29,7 +29,7 @@ AGREEMENT = 0.3
 def tuning_cents(pieces: Iterable[np.ndarray], config: Config) -> float:
     """Cents, -50 to 50, by which a song is sharp of A = 440 Hz; 0 where it has no pitch.
 
-    Each piece holds spectra from `graph.spectrum`, complex (channels, frames, n_fft // 2 + 1).
+    Each piece holds spectra from `spectra.spectrum`, complex (channels, frames, n_fft // 2 + 1).
     """
     total, weights = 0j, 0.0
     for spectra in pieces:
