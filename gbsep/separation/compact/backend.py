@@ -6,8 +6,8 @@ Conventions
   to the mixture, and everything else (drums, cymbals, voices) stays with the guitar.
 - The network reads one channel. In a stereo recording that is the signal from the bass's place, which is found first,
   as are the guitars' places, with what takes the guitars out of it, as far as that can be; afterwards the places refine
-  the estimate (see `places`). Places hold for a whole song: where the bass has none, or moves, the network reads the
-  louder of mid and side, and its mask serves the other too.
+  the estimate (see `places` and `wiener`). Places hold for a whole song: where the bass has none, or moves, the network
+  reads the louder of mid and side, and its mask serves the other too.
 - With Settings.shifts above 1 the network runs several times, each time a part of a hop later, and the estimates are
   averaged. Errors that depend on where the frames fall on a note then cancel in part.
 - The first pass also learns how this song's bass and guitars sound; that refines every estimate (see `timbre`).

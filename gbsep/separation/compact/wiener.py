@@ -30,6 +30,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..compute import one_blas_thread
+from ..nmf import factorise, random_components
 from .places import TINY, Places
 from .spectra import moving_mean, power_of
 
@@ -55,7 +56,7 @@ LONG_FRAMES, NEAR_FRAMES, SHORT_FRAMES = 32, 2, 1
 CONTEXT_FRAMES = LONG_FRAMES
 """Frames on either side that an output frame of `refine_by_place` can depend on."""
 
-PLACELESS = 0.2
+PLACELESS_COUNTED = 0.2
 """Part of the power without a place that counts: the rest is found in the guitars' spectra, too."""
 
 SPREAD = 1e-4
@@ -91,12 +92,10 @@ def learn_guitars(
 
     The result does not depend on the number of threads.
     """
-    seen = _seen(towards, across, bass, places, threads)
-    subsets = range(min(SUBSETS, len(bass)))
-    parts = [(guitar[subset::SUBSETS], subset) for subset in subsets for guitar in np.sqrt(seen.guitars)]
-    with one_blas_thread(), ThreadPoolExecutor(threads) as pool:
-        learnt = iter(list(pool.map(lambda part: _learn(*part), parts)))
-    return [tuple(next(learnt) for _ in places.guitars) for _ in subsets]
+    levels = np.sqrt(_seen(towards, across, bass, places, threads).guitars)
+    subsets = range(min(SUBSETS if places.guitars else 1, len(bass)))
+    with one_blas_thread():
+        return [tuple(_learn(level[subset::SUBSETS], subset) for level in levels) for subset in subsets]
 
 
 def refine_by_place(
@@ -155,13 +154,9 @@ def _filtered(towards: np.ndarray, across: np.ndarray, seen: _Seen, lines: np.nd
 
 def _learn(magnitude: np.ndarray, seed: int) -> np.ndarray:
     """SPECTRA spectra of magnitudes (frames, bins), each with a sum of 1."""
-    rng = np.random.default_rng(seed)
-    spectra = rng.uniform(0.5, 1.5, (SPECTRA, magnitude.shape[1])).astype(np.float32)
-    active = rng.uniform(0.5, 1.5, (len(magnitude), SPECTRA)).astype(np.float32) * magnitude.mean()
-    for _ in range(LEARNING_UPDATES):
-        active *= (_ratio(magnitude, active @ spectra) @ spectra.T) / (spectra.sum(axis=1) + SMALL)
-        ratio = _ratio(magnitude, active @ spectra)
-        spectra *= (active.T @ ratio) / (active.sum(axis=0)[:, np.newaxis] + SMALL)
+    active, spectra = random_components(magnitude.shape, SPECTRA, np.random.default_rng(seed))
+    active *= magnitude.mean()
+    factorise(magnitude + FAINT, active, spectra, LEARNING_UPDATES)
     result: np.ndarray = spectra / (spectra.sum(axis=1, keepdims=True) + SMALL)
     return result
 
@@ -170,13 +165,8 @@ def _fitted(magnitude: np.ndarray, spectra: np.ndarray) -> np.ndarray:
     """Magnitudes (frames, bins) as a sum of `spectra`, each frame by itself."""
     active = np.repeat(magnitude.sum(axis=1, keepdims=True) / np.float32(len(spectra)), len(spectra), axis=1)
     for _ in range(UPDATES):
-        active *= _ratio(magnitude, active @ spectra) @ spectra.T
+        active *= ((magnitude + FAINT) / (active @ spectra + SMALL)) @ spectra.T
     result: np.ndarray = active @ spectra
-    return result
-
-
-def _ratio(magnitude: np.ndarray, model: np.ndarray) -> np.ndarray:
-    result: np.ndarray = (magnitude + FAINT) / (model + SMALL)
     return result
 
 
@@ -194,7 +184,7 @@ def _seen(towards: np.ndarray, across: np.ndarray, bass: np.ndarray, places: Pla
         loose = np.stack([towards[:, bins] - bass[:, bins], across[:, bins]])
         power, placed = power_of(loose), _times(solution, loose)
         off_line = hidden * power_of(loose - _times(lines, placed)).sum(axis=0)
-        unplaced = off_line + np.float32(PLACELESS * places.placeless) * power.sum(axis=0)
+        unplaced = off_line + np.float32(PLACELESS_COUNTED * places.placeless) * power.sum(axis=0)
         powers = np.concatenate([power_of(placed), unplaced[np.newaxis]])
         powers *= np.sqrt(_shares(powers, NEAR_FRAMES) * _shares(powers, LONG_FRAMES))
         crossed = loose[0] * loose[1].conj()
