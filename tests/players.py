@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from gbsep.separation.compact.places import Places, find_bass, find_guitars, look
+
 BINS, FRAMES = 60, 400
 
 
@@ -40,3 +42,10 @@ def rough(truth: np.ndarray, rest: np.ndarray, rng: np.random.Generator) -> np.n
     error_db = rng.normal(0, 6, (2, len(truth) // 20, BINS)).repeat(20, axis=1)
     powers = abs(np.stack([truth, rest])) ** 2 * 10 ** (error_db / 10).astype(np.float32)
     return (truth + rest) * powers[0] / (powers.sum(axis=0) + np.float32(1e-9))
+
+
+def found_places(pieces: list[np.ndarray]) -> Places | None:
+    """All places in pieces as for `look`; None where the bass has none, or shares it with all guitars."""
+    picture = look(pieces)
+    bass = find_bass(picture)
+    return None if bass is None else find_guitars(picture, bass)

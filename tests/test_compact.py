@@ -24,6 +24,8 @@ from gbsep.io.read import read
 from gbsep.models import catalogue
 from gbsep.separation.backend import Context
 from gbsep.separation.compact import backend as compact
+from gbsep.separation.compact import estimate
+from gbsep.separation.compact import song as compact_song
 from gbsep.separation.compact import weights as compact_weights
 from gbsep.separation.compact.config import config_from
 from gbsep.separation.compact.song import LEVEL_S
@@ -142,7 +144,7 @@ def test_what_is_hardly_heard_is_not_looked_at(gain, hiss, rng):
     loud = music(40 * 8000, 2, rng).samples
     tail = hiss * rng.standard_normal((2, 160 * 8000))
     whole = Audio(np.float32(gain) * np.concatenate([loud, tail], axis=1), 8000)
-    pieces = compact._first_pass(whole.reader()).pieces
+    pieces = compact_song.first_pass(whole.reader()).pieces
     assert len(pieces) == 5
     mid = np.float32(gain) * loud.mean(axis=0)
     np.testing.assert_allclose(np.concatenate(pieces, axis=1)[0], mid, rtol=1e-5, atol=1e-7 * gain)
@@ -152,7 +154,7 @@ def test_what_is_hardly_heard_is_not_looked_at(gain, hiss, rng):
 def test_pieces_that_are_looked_at_are_spread_over_the_song(minutes, count):
     frames = round(minutes * 60 * 1000)
     ramp = Audio(np.sin(np.arange(frames) * 2.2)[np.newaxis] * np.linspace(0.9, 1, frames), 1000)
-    starts = [piece[0].std() for piece in compact._first_pass(ramp.reader()).pieces]
+    starts = [piece[0].std() for piece in compact_song.first_pass(ramp.reader()).pieces]
     assert len(starts) == count
     steps = np.diff(starts[:-1] if minutes < 1 else starts)
     np.testing.assert_allclose(steps, steps.mean(), rtol=0.2)
@@ -163,13 +165,13 @@ def test_pieces_that_are_looked_at_are_spread_over_the_song(minutes, count):
 def test_one_sound_in_a_long_silence_is_looked_at_or_else_the_silence(at_s, found):
     samples = np.zeros((1, 1000 * 60 * 20), np.float32)
     samples[0, 1000 * at_s] = 1.0
-    pieces = compact._first_pass(Audio(samples, 1000).reader()).pieces
+    pieces = compact_song.first_pass(Audio(samples, 1000).reader()).pieces
     assert len(pieces) == found
     assert sum(bool(piece.any()) for piece in pieces) == (found == 1)
 
 
 def test_progress_ends_at_one(rng, monkeypatch):
-    monkeypatch.setattr(compact, "PIECE_S", 0.5)
+    monkeypatch.setattr(estimate, "PIECE_S", 0.5)
     told: list[float] = []
     list(compact.separate(music(12_000, 1, rng).reader(), SMALL, lively(), told.append))
     assert told == sorted(told)
@@ -312,7 +314,7 @@ def test_a_plain_song_comes_back_whole_and_without_seams(name, data, monkeypatch
     whole = separated(song, weights, config)
     assert np.isfinite(whole["bass"]).all()
     np.testing.assert_allclose(whole["bass"] + whole["guitar"], song.samples, atol=1e-6)
-    monkeypatch.setattr(compact, "PIECE_S", 2.5)
+    monkeypatch.setattr(estimate, "PIECE_S", 2.5)
     np.testing.assert_allclose(separated(song, weights, config)["bass"], whole["bass"], atol=1e-4)
 
 
@@ -350,8 +352,8 @@ def test_the_held_out_model_beats_every_butterworth_cutoff_on_a_song_it_never_he
         bass, guitar = (x.mean(axis=0, keepdims=True) for x in (bass, guitar))
     mixture = Audio(bass + guitar, 44100)
 
-    def sdr_db(truth: np.ndarray, estimate: np.ndarray) -> float:
-        return float(10 * np.log10(np.sum(truth**2) / np.sum((estimate - truth) ** 2)))
+    def sdr_db(truth: np.ndarray, made: np.ndarray) -> float:
+        return float(10 * np.log10(np.sum(truth**2) / np.sum((made - truth) ** 2)))
 
     filtered = [
         sdr_db(bass, sosfiltfilt(butter(4, hz, output="sos", fs=44100), mixture.samples))

@@ -16,11 +16,9 @@ from hypothesis import strategies as st
 from gbsep.audio import Audio, ahead
 from gbsep.errors import SeparationFailed
 from gbsep.separation.compact import backend as compact
+from gbsep.separation.compact import estimate, rests, timbre
 from gbsep.separation.compact import network as compact_network
-from gbsep.separation.compact import (
-    rests,
-    timbre,
-)
+from gbsep.separation.compact import song as compact_song
 from gbsep.separation.compact import spectra as compact_spectra
 from gbsep.separation.compact.config import Config
 from gbsep.separation.compact.stream import Network, Stream
@@ -119,7 +117,7 @@ def test_pieces_meet_where_the_whole_would_be(passes, rng, monkeypatch):
     config = replace(SMALL, passes=passes)
     audio, weights = music(30_000, 2, rng), lively(config)
     whole = separated(audio, weights, config)
-    monkeypatch.setattr(compact, "PIECE_S", 0.5)
+    monkeypatch.setattr(estimate, "PIECE_S", 0.5)
     pieces = separated(audio, weights, config)
     np.testing.assert_allclose(pieces["bass"], whole["bass"], atol=1e-5)
 
@@ -129,10 +127,10 @@ def test_mono_is_the_networks_mean_estimate_of_the_plain_signal_and_of_later_one
     audio, weights, hop = music(9000, 1, rng), lively(), SMALL.hop_length
     before = SMALL.n_fft
     after = before + -(audio.frames + 2 * before) % SMALL.grid_frames
-    reading = compact._first_pass(audio.reader())
-    pieces = [compact_spectra.spectrum(SMALL, compact._centred(piece)) for piece in reading.pieces]
+    reading = compact_song.first_pass(audio.reader())
+    pieces = [compact_spectra.spectrum(SMALL, compact_song.centred(piece)) for piece in reading.pieces]
     heard = tuned(SMALL, tuning_cents(pieces, SMALL))
-    song = compact._song(reading, Network(heard, weights, 1), partial(compact.settle_bass, heard))
+    song = compact._song(reading, Network(heard, weights, 1), partial(estimate.settle_bass, heard))
     level, offset = (of(0, audio.frames, audio.sample_rate) for of in (song.level, song.offset))
     plain = torch.tensor(np.pad((audio.samples - offset[:1]) / level, ((0, 0), (before, after))))
     spectra = compact_network.spectrum(SMALL, plain)[..., :-1]
@@ -140,8 +138,8 @@ def test_mono_is_the_networks_mean_estimate_of_the_plain_signal_and_of_later_one
     with torch.inference_mode():
         for late in (number * hop // shifts for number in range(shifts)):
             later = torch.nn.functional.pad(plain, (late, 0))[:, : plain.shape[1]]
-            estimate = compact_network.bass_spectrum(heard, weights, compact_network.spectrum(SMALL, later)[..., :-1])
-            again = compact_network.waves(SMALL, estimate, plain.shape[1] - hop + late)[:, late:]
+            bass = compact_network.bass_spectrum(heard, weights, compact_network.spectrum(SMALL, later)[..., :-1])
+            again = compact_network.waves(SMALL, bass, plain.shape[1] - hop + late)[:, late:]
             total += compact_network.spectrum(SMALL, again)[:, : SMALL.bins]
     mixture, mean = (one[0].numpy().T for one in (spectra[:, : SMALL.bins], total / shifts))
     settled = rests.settle_rests(mixture, rests.keep_lows(SMALL, mixture, mean))
@@ -163,7 +161,7 @@ def test_training_goes_on_where_a_separation_was_before(half):
 def test_pieces_meet_whatever_the_shifts(rng, monkeypatch):
     audio, weights = music(30_000, 2, rng), lively()
     whole = separated(audio, weights, shifts=3)
-    monkeypatch.setattr(compact, "PIECE_S", 0.5)
+    monkeypatch.setattr(estimate, "PIECE_S", 0.5)
     np.testing.assert_allclose(separated(audio, weights, shifts=3)["bass"], whole["bass"], atol=1e-5)
 
 
@@ -181,7 +179,7 @@ def test_margins_hold_what_is_around(margin, sizes):
     edges = np.cumsum([0, *sizes])
     whole = np.arange(1, edges[-1] + 1)
     padded = np.pad(whole, margin)
-    made = list(compact._with_margins(iter([whole[start:stop] for start, stop in pairwise(edges)]), margin))
+    made = list(estimate.with_margins(iter([whole[start:stop] for start, stop in pairwise(edges)]), margin))
     assert len(made) == len(sizes)
     for (block, inside), start, stop in zip(made, edges, edges[1:], strict=False):
         np.testing.assert_array_equal(block, padded[start : stop + 2 * margin])

@@ -82,7 +82,7 @@ PRIVATE = re.compile("_[a-z][a-z0-9_]*")
 BOUND_BY_TESTS: dict[str, tuple[str, str]] = {
     "batch.cluster": ("_check_versions _results", "a cluster whose members differ or die cannot be had at will"),
     "models.package": ("_fraction", "numbers of a hostile file, one by one"),
-    "separation.compact.backend": ("_centred _first_pass _song _with_margins", "rules of a song, each by itself"),
+    "separation.compact.backend": ("_song", "what is known of a song before it is separated"),
     "separation.compact.network": ("_harmonic_maps", "a map whose entries are known beforehand"),
     "separation.compute": ("_may_have_cuda _may_have_mps", "processors that this machine lacks"),
     "separation.demucs.backend": ("_batch", "how many segments go at once, which changes no result"),

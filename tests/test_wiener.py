@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gbsep.separation.compact.places import PLACELESS, Places, find_places
+from gbsep.separation.compact.places import PLACELESS, Places
 from gbsep.separation.compact.wiener import CONTEXT_FRAMES, SPECTRA, SUBSETS, learn_guitars, refine_by_place
-from tests.players import BINS, FRAMES, melody, picture, rough, sdr_db
+from tests.players import BINS, FRAMES, found_places, melody, picture, rough, sdr_db
 
 
 def refined(towards, across, estimate, guitars):
@@ -46,7 +46,7 @@ def test_a_guitar_without_a_place_does_little_harm(seed):
     towards, across = picture([(0.0, truth), (11.0, placed)])
     towards, across = towards + wide * (1 + delay) / 2, across + wide * (1 - delay) / 2
     estimate = rough(truth, towards - truth, rng)
-    found = find_places([np.stack([towards, across, towards, estimate])])
+    found = found_places([np.stack([towards, across, estimate, 0 * estimate])])
     better = refine_by_place(towards, across, estimate, found, learn_guitars(towards, across, estimate, found))
     assert sdr_db(truth, better) > sdr_db(truth, estimate) - 1
 

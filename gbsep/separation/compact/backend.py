@@ -32,7 +32,7 @@ beside this module, described by `compact.json`; other models are found like all
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -42,7 +42,6 @@ import numpy as np
 from pydantic import Field
 
 from ...audio import BLOCK_FRAMES, Block, Reader, ahead, rechunk
-from ...errors import SeparationFailed
 from ...io.resample import resample, resample_blocks
 from ...models.find import Found
 from ...models.verify import check_once
@@ -53,32 +52,28 @@ from ..settings import BackendSettings
 from ..weights import find
 from . import lines
 from .config import Config
-from .places import TINY, find_beam, find_places
-from .rests import REST_FRAMES, keep_lows, settle_rests
-from .song import FirstPass, Song, levels_of, offsets_of
+from .estimate import Settle, estimates, mean_estimate, piece_frames, settle_bass, to_grid, with_margins
+from .places import TINY, find_bass, find_beam, find_guitars, fuller, look
+from .rests import REST_FRAMES
+from .song import FirstPass, Song, centred, first_pass, levels_of, mid_side, offsets_of
 from .spectra import power_of, spectrum, waves
-from .stream import Network, Stream, load_runtime
+from .stream import Network, load_runtime
 from .timbre import learn_timbres, refine_by_timbre
 from .tuning import tuned, tuning_cents
 from .weights import load
 from .wiener import CONTEXT_FRAMES, Guitars, learn_guitars, refine_by_place
 
-PIECE_S, PIECES_PER_BATCH = 8.0, 4
-EXCERPTS, EXCERPT_S = 6, 8
-"""The first pass runs the network on at most this many pieces, evenly spread over the song, of this many seconds."""
-
-MAX_KEPT_PIECES = 48
-"""Pieces from which these excerpts are chosen, silent ones included: 384 seconds."""
+PIECES_PER_BATCH = 4
+"""Pieces that the stages after the network work on at once."""
 
 MIN_SIDE_RATIO = 1e-3
 """Places are looked for where a piece's side reaches this part of its mid, both as RMS."""
 
-QUIET_DB = -20.0
-"""Pieces this far below the mean power are no excerpts."""
+AUDIBLE = 0.03
+"""The quieter of mid and side is heard for the bass, too, from this part of the louder's power on."""
 
-
-Settle = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""What the spectra of an estimate become, from those of the mixture and the estimate."""
+APART = np.pi / 4
+"""Radians by which mid and side are rotated to become left and right."""
 
 
 class Settings(BackendSettings):
@@ -142,93 +137,77 @@ def separate(
     """
     load_runtime()  # fail before a long song is read in vain
     low = resample(reader, config.sample_rate)
-    first_pass = _first_pass(low)
-    cents = tuning_cents((spectrum(config, _centred(piece)) for piece in first_pass.pieces), config)
+    seen = first_pass(low)
+    cents = tuning_cents((spectrum(config, centred(piece)) for piece in seen.pieces), config)
     network = Network(tuned(config, cents), weights, threads())
     settle = settle or partial(settle_bass, network.config)
-    excerpt_frames = sum(piece.shape[1] for piece in first_pass.pieces)
+    excerpt_frames = sum(piece.shape[1] for piece in seen.pieces)
     first = excerpt_frames / (excerpt_frames + shifts * low.frames)
-    song = _song(first_pass, network, settle, lambda fraction: progress(first * fraction))
+    song = _song(seen, network, settle, lambda fraction: progress(first * fraction))
     bass = _bass(low, network, song, shifts, settle, lambda fraction: progress(first + (1 - first) * fraction))
     bass = resample_blocks(bass, config.sample_rate, reader.sample_rate, reader.channels, reader.frames)
     for mixture, block in zip(rechunk(reader.blocks(), BLOCK_FRAMES), rechunk(bass, BLOCK_FRAMES), strict=True):
         yield {"bass": block, "guitar": mixture - block}
 
 
-def _first_pass(low: Reader) -> FirstPass:
-    rate = low.sample_rate
-    step = max(1, -(-low.frames // (EXCERPT_S * rate * MAX_KEPT_PIECES)))
-    powers: list[np.ndarray] = []
-    means: list[np.ndarray] = []
-    moments: list[np.ndarray] = []
-    kept: list[np.ndarray] = []
-    seconds = (_mid_side(block) for block in rechunk(low.blocks(), rate))
-    for number in itertools.count():
-        piece = list(itertools.islice(seconds, EXCERPT_S))
-        if not piece:
-            break
-        powers.extend(map(_power, piece))
-        means.extend(second.mean(axis=1, dtype=np.float64) for second in piece)
-        moments.extend(map(_moments, piece))
-        if number % step == 0:
-            kept.append(np.concatenate(piece, axis=1))
-    by_piece = [piece.var(axis=1, dtype=np.float64).sum() for piece in kept]
-    enough = min(np.sum(powers) / len(powers) * 10 ** (QUIET_DB / 10), max(by_piece))
-    loud = [piece for piece, power in zip(kept, by_piece, strict=True) if power >= enough]
-    return FirstPass(np.array(powers), np.array(means), np.array(moments), loud[:: max(1, -(-len(loud) // EXCERPTS))])
-
-
 def _song(
-    first_pass: FirstPass, network: Network, settle: Settle, progress: Callable[[float], None] = lambda fraction: None
+    seen: FirstPass, network: Network, settle: Settle, progress: Callable[[float], None] = lambda fraction: None
 ) -> Song:
-    pieces = []
-    with ThreadPoolExecutor(min(2, threads())) as pool:  # the network has two halves; more would only take memory
-        for spectra in pool.map(partial(_first_estimate, network, settle), first_pass.pieces):
-            pieces.append(spectra)
-            progress(len(pieces) / len(first_pass.pieces))
-    levels = (piece.std(axis=1, dtype=np.float64) for piece in first_pass.pieces)
-    places = find_places(pieces) if any(side > MIN_SIDE_RATIO * mid for mid, side in levels) else None
-    mid_spectra, side_spectra, mixture, bass = np.concatenate(pieces, axis=1)
+    pieces = _first_estimates(seen, network, settle, 0.0, progress)
+    mid, side, *_ = np.concatenate(pieces, axis=1)
+    mixture, bass = np.concatenate([np.stack(fuller(piece)) for piece in pieces], axis=1)
+    of_pieces = (piece.std(axis=1, dtype=np.float64) for piece in seen.pieces)
+    is_stereo = any(side > MIN_SIDE_RATIO * mid for mid, side in of_pieces)
+    picture = look(pieces if is_stereo else [])
+    place = find_bass(picture)
+    places = None if place is None else find_guitars(picture, place)
+    heard, angle = 1, np.pi / 2 * (power_of(side).sum() > power_of(mid).sum())
+    if place is not None:
+        angle = np.radians(place)
+    elif any(histogram.any() for histogram in picture.bass):
+        heard, angle = 2, APART
+        left, right, *basses = np.concatenate(_first_estimates(seen, network, settle, angle), axis=1)
+        mixture, bass = np.concatenate([left, right]), np.concatenate(basses)
     timbres = learn_timbres(mixture, bass, threads())
-    beam = find_beam(first_pass.moments, places) if places else np.zeros(len(first_pass.moments))
-    mid, side = first_pass.powers.sum(axis=0)
-    angle = float(np.radians(places.bass)) if places else np.pi / 2 * (side > mid)
+    beam = find_beam(seen.moments, places) if places else np.zeros(len(seen.moments))
     guitars: list[Guitars] = []
     if places:
-        towards, across = _rotated(mid_spectra, side_spectra, angle)
+        towards, across = _rotated(mid, side, angle)
         bass = _share(refine_by_timbre(mixture, bass, timbres, threads()), mixture) * towards
         guitars = learn_guitars(towards, across, bass, places, threads())
-    return Song(
-        levels_of(first_pass.powers.sum(axis=1)), offsets_of(first_pass.means), angle, places, timbres, guitars, beam
-    )
+    levels, offsets = levels_of(seen.powers.sum(axis=1)), offsets_of(seen.means)
+    return Song(levels, offsets, float(angle), heard, places, timbres, guitars, beam)
 
 
-def _first_estimate(network: Network, settle: Settle, mid_side: np.ndarray) -> np.ndarray:
-    """A piece's spectra (4, frames, bins) for `find_places`: mid, side, the louder of both, the bass in that."""
-    mid_side = _centred(mid_side)
-    powers = mid_side.var(axis=1)
-    louder, level = int(powers[1] > powers[0]), max(float(np.sqrt(powers.sum())), 1e-30)
-    pieces = list(_estimates(iter([mid_side[[louder, 1 - louder]] / level]), network, shifts=1))
-    bass, mixture, other = _mean_estimate(network.config, np.concatenate(pieces, axis=1), 1, settle)
-    return np.stack([*((other, mixture) if louder else (mixture, other)), mixture, bass])
+def _first_estimates(
+    seen: FirstPass,
+    network: Network,
+    settle: Settle,
+    angle: float,
+    progress: Callable[[float], None] = lambda fraction: None,
+) -> list[np.ndarray]:
+    """Of every excerpt the spectra (4, frames, bins) of mid and side, rotated, and of the bass in each of them."""
+    found = []
+    with ThreadPoolExecutor(min(2, threads())) as pool:  # the network has two halves; more would only take memory
+        for spectra in pool.map(partial(_first_estimate, network, settle, angle), seen.pieces):
+            found.append(spectra)
+            progress(len(found) / len(seen.pieces))
+    return found
 
 
-def _centred(block: Block) -> Block:
-    result: Block = block - block.mean(axis=1, keepdims=True, dtype=np.float64)
-    return result
-
-
-def _moments(block: Block) -> np.ndarray:
-    """Power of mid, of side, and their product, without the DC offset, (3,)."""
-    mid, side = block - block.mean(axis=1, keepdims=True, dtype=np.float64)
-    return np.array([mid @ mid, side @ side, mid @ side])
-
-
-def _power(block: Block) -> np.ndarray:
-    """Power of each channel without its DC offset, at least a hundredth of the power with it."""
-    samples = block.astype(np.float64)
-    result: np.ndarray = np.maximum(samples.var(axis=1), np.square(samples).mean(axis=1) / 100)
-    return result
+def _first_estimate(network: Network, settle: Settle, angle: float, piece: np.ndarray) -> np.ndarray:
+    """Those of one excerpt. The bass in the quieter signal is silence where that is much quieter."""
+    mid, side = centred(piece)
+    signals = np.stack(_rotated(mid, side, angle))
+    powers = signals.var(axis=1)
+    order = [0, 1] if powers[0] >= powers[1] else [1, 0]
+    heard = 2 if powers.min() > AUDIBLE * powers.max() else 1
+    level = max(float(np.sqrt(powers.sum())), 1e-30)
+    spectra = np.concatenate(list(estimates(iter([signals[order] / np.float32(level)]), network, 1, heard)), axis=1)
+    mixtures, basses = spectra[heard:], np.zeros_like(spectra[heard:])
+    for channel in range(heard):
+        basses[channel] = mean_estimate(network.config, spectra[channel : channel + 1], mixtures[channel], settle)
+    return np.concatenate([mixtures[order], basses[order]])
 
 
 def _bass(
@@ -237,40 +216,47 @@ def _bass(
     """Blocks of the bass at the network's sample rate, in the channels of `low`."""
     config, rate = network.config, low.sample_rate
     hop, edge, bins = config.hop_length, -(-config.n_fft // config.hop_length), config.bins
-    end = np.zeros((2, _to_grid(config, config.n_fft)), np.float32)
+    end = np.zeros((2, to_grid(config, config.n_fft)), np.float32)
 
     def rotated() -> Iterator[np.ndarray]:
-        """What the network reads; in stereo the signals from the bass's place and across it, too. Silence around."""
+        """What the network reads, and in stereo the signals from the bass's place and across it. Silence around."""
         at = -end.shape[1]
         for mid, side in itertools.chain([end], scaled(), [end]):
             towards, across = _rotated(mid, side, song.angle)
-            heard = towards + song.beam_around(at, len(mid), rate) * across
-            yield np.stack([heard, towards, across][: 1 if low.channels == 1 else 3])
+            if song.heard == 2:
+                yield np.stack([towards, across])
+            else:
+                read = towards + song.beam_around(at, len(mid), rate) * across
+                yield np.stack([read, towards, across][: 1 if low.channels == 1 else 3])
             at += len(mid)
 
     def scaled() -> Iterator[np.ndarray]:
         at = 0
         for block in low.blocks():
             around = at, block.shape[1], rate
-            yield (_mid_side(block) - song.offset(*around)) / song.level(*around)
+            yield (mid_side(block) - song.offset(*around)) / song.level(*around)
             at += block.shape[1]
 
     def estimated() -> Iterator[np.ndarray]:
         done = -end.shape[1]
-        for piece in ahead(_estimates(ahead(rotated()), network, shifts)):
+        for piece in ahead(estimates(ahead(rotated()), network, shifts, song.heard)):
             yield piece.reshape(len(piece), -1)
             done += piece.shape[1] * hop
             progress(min(max(done, 0) / low.frames, 1.0))
 
     at = -end.shape[1]
-    blocks = rechunk(estimated(), PIECES_PER_BATCH * _piece_frames(config) * bins)
+    blocks = rechunk(estimated(), PIECES_PER_BATCH * piece_frames(config) * bins)
     margin = 2 * edge + 2 * REST_FRAMES + (CONTEXT_FRAMES if song.places else 0)
-    for whole, inside in _with_margins(blocks, (margin + lines.MARGIN) * bins):
+    within = slice(lines.MARGIN, -lines.MARGIN)
+    for whole, inside in with_margins(blocks, (margin + lines.MARGIN) * bins):
         spectra = whole.reshape(len(whole), -1, bins)
         start, stop = margin, margin + (inside.stop - inside.start) // bins
-        estimate = _mean_estimate(config, spectra, shifts, settle)[:, lines.MARGIN : -lines.MARGIN]
-        estimate[0] = refine_by_timbre(estimate[1], estimate[0], song.timbres, threads())
-        bass = _panned(estimate, song)[:, start - edge : stop + edge]
+        shifted, mixtures = np.split(spectra, [song.heard * shifts])
+        basses = []
+        for estimate, mixture in zip(shifted.reshape(song.heard, shifts, *spectra.shape[1:]), mixtures, strict=False):
+            mean = mean_estimate(config, estimate, mixture, settle)[within]
+            basses.append(refine_by_timbre(mixture[within], mean, song.timbres, threads()))
+        bass = _panned(basses, mixtures[:, within], song)[:, start - edge : stop + edge]
         made = waves(config, bass, (bass.shape[1] - 1) * hop)
         end_at = at + (stop - start) * hop
         kept = made[:, edge * hop + max(0, -at) : edge * hop + min(end_at, low.frames) - at]
@@ -292,67 +278,16 @@ def _left_right(rotated: Block, angle: float) -> Block:
     return np.stack([mid + side, mid - side])
 
 
-def _estimates(blocks: Iterator[Block], network: Network, shifts: int) -> Iterator[np.ndarray]:
-    """Spectra (shifts + channels, frames, config.bins), piece by piece: the estimates of all shifts, then `blocks`.
-
-    The network reads the first channel of `blocks`, for each shift a part of a hop later than for the one before.
-    """
-    config = network.config
-    hop, held = config.hop_length, np.zeros((0, 0, config.bins), np.complex64)
-    streams = [Stream(network) for _ in range(shifts)]
-
-    def first_halves() -> Iterator[tuple[np.ndarray, list[Callable[[], np.ndarray]]]]:
-        pieces = _with_margins(rechunk(blocks, _piece_frames(config) * hop), _to_grid(config, config.n_fft))
-        piece = next(pieces, None)
-        while piece is not None:
-            (whole, inside), piece = piece, next(pieces, None)
-            first, frames = inside.start // hop, _to_grid(config, inside.stop - inside.start) // hop
-            x = whole.astype(np.float32)
-            later = (np.pad(x[:1], ((0, 0), (n * hop // shifts, 0)))[:, : x.shape[1]] for n in range(1, shifts))
-            spectra = spectrum(config, np.concatenate([x, *later]))[:, first : first + frames]
-            inputs = [spectra[0], *spectra[len(x) :]]
-            halfway = [stream.begin(x, last=piece is None) for stream, x in zip(streams, inputs, strict=True)]
-            yield spectra[: len(x), :, : config.bins], halfway
-
-    for mixture, halfway in ahead(first_halves()):
-        bass = np.stack([finish() for finish in halfway])
-        if not np.isfinite(bass).all():
-            raise SeparationFailed("the network gave NaN or infinity: its weights are damaged, or the song is too loud")
-        held = np.concatenate([held, mixture], axis=1) if held.size else mixture
-        yield np.concatenate([bass, held[:, : bass.shape[1]]])
-        held = held[:, bass.shape[1] :]
-
-
-def _mean_estimate(config: Config, spectra: np.ndarray, shifts: int, settle: Settle) -> np.ndarray:
-    """Spectra (1 + channels, frames, config.bins) from those of `_estimates`: the bass, then the mixture.
-
-    Each estimate is resynthesised and analysed again before the mean, which makes it steadier from frame to frame.
-    """
-    hop, mixture = config.hop_length, spectra[shifts:]
-    length = (spectra.shape[1] - 1) * hop
-    bass = np.zeros_like(mixture[0])
-    for number in range(shifts):
-        late = number * hop // shifts
-        wave = waves(config, spectra[number : number + 1], length + late)[:, late:]
-        bass = bass + spectrum(config, wave)[0, :, : config.bins]
-    bass = settle(mixture[0], bass / np.float32(shifts))
-    return np.concatenate([bass[np.newaxis], mixture])
-
-
-def settle_bass(config: Config, mixture: np.ndarray, bass: np.ndarray) -> np.ndarray:
-    """The estimate of a bass with what is known of basses: it has the lows, goes on with its lines, and rests."""
-    kept = keep_lows(config, mixture, bass)
-    return settle_rests(mixture, lines.assign_lines(config, mixture, kept))
-
-
-def _panned(spectra: np.ndarray, song: Song) -> np.ndarray:
-    """Spectra of the bass, from its place and, in stereo, across it, from the spectra of `_mean_estimate`."""
-    bass, heard, *stereo = spectra
+def _panned(basses: Sequence[np.ndarray], mixtures: np.ndarray, song: Song) -> np.ndarray:
+    """Spectra of the bass, from its place and, in stereo, across it, from those of what was read and of all signals."""
+    if song.heard == 2:
+        return np.stack(basses)
+    bass, (read, *stereo) = basses[0], mixtures
     if song.places:
         towards, across = stereo
         bass = refine_by_place(towards, across, bass, song.places, song.guitars, threads())
         return np.stack([bass, np.zeros_like(bass)])
-    return np.stack([bass, *(_share(bass, heard) * across for across in stereo[1:])])
+    return np.stack([bass, *(_share(bass, read) * across for across in stereo[1:])])
 
 
 def _share(bass: np.ndarray, heard: np.ndarray) -> np.ndarray:
@@ -360,37 +295,3 @@ def _share(bass: np.ndarray, heard: np.ndarray) -> np.ndarray:
     share: np.ndarray = bass * heard.conj() / (power_of(heard) + np.float32(TINY))
     share /= np.maximum(abs(share), np.float32(1.0))
     return share
-
-
-def _piece_frames(config: Config) -> int:
-    """Frames of spectra in a piece: whole steps of the deepest level, more than the network's context."""
-    return 4 * max(config.context // 4 + 1, round(PIECE_S * config.sample_rate / config.grid_frames))
-
-
-def _to_grid(config: Config, frames: int) -> int:
-    return -(-frames // config.grid_frames) * config.grid_frames
-
-
-def _with_margins(blocks: Iterator[np.ndarray], margin: int) -> Iterator[tuple[np.ndarray, slice]]:
-    """Each block (..., n) with `margin` of context on either side, zeros beyond the ends; and its slice in that."""
-    coming: list[np.ndarray] = []
-    before: np.ndarray | None = None
-    while True:
-        while sum(block.shape[-1] for block in coming[1:]) < margin and (block := next(blocks, None)) is not None:
-            coming.append(block)
-        if not coming:
-            return
-        if before is None:
-            before = np.zeros_like(coming[0], shape=(*coming[0].shape[:-1], margin))
-        length = coming[0].shape[-1]
-        whole = np.concatenate([before, *coming, np.zeros_like(before)], axis=-1)[..., : length + 2 * margin]
-        yield whole, slice(margin, margin + length)
-        before = whole[..., length : length + margin]
-        coming.pop(0)
-
-
-def _mid_side(block: Block) -> np.ndarray:
-    """Mid and side, float32 (2, n), of a mono or stereo block."""
-    left, right = block[0], block[-1]
-    left, right = left * np.float32(0.5), right * np.float32(0.5)
-    return np.stack([left + right, left - right])

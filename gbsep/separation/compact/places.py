@@ -3,10 +3,10 @@
 Conventions
 - Mid and side, M = (L + R) / 2 and S = (L - R) / 2, as spectra (frames, bins). A source panned by level alone lies on a
   line through the origin of (M, S). Its place is the angle of that line: 0 in the centre, degrees in [-90, 90).
-- `find_places` finds the places. A bin that only one instrument sounds in shows that instrument's place exactly, so
-  places are the peaks of histograms of angles (Yilmaz & Rickard, "Blind separation of speech mixtures via
-  time-frequency masking", 2004). Bins that a first estimate gives to the bass show the bass's place, bins that it gives
-  to the guitar show the guitars' places.
+- `find_bass` and `find_guitars` find the places in the `Picture` that `look` makes of a song. A bin that only one
+  instrument sounds in shows that instrument's place exactly, so places are the peaks of histograms of angles (Yilmaz &
+  Rickard, "Blind separation of speech mixtures via time-frequency masking", 2004). Bins that a first estimate gives to
+  the bass show the bass's place, bins that it gives to the guitar show the guitars' places.
 - Rotated by the bass's place, the picture is `towards`, the signal from there, and `across`, which holds no bass.
 - `find_beam` finds a sum of the two that has less of the guitars, for the network to read.
 - What places do for an estimate of the bass is in `wiener`.
@@ -28,14 +28,21 @@ BROAD = 25
 BASS, GUITARS = 0.85, 0.17
 """Part of the mixture's level that the estimate has at least in a bass bin, and at most in a guitar bin."""
 
-IN_LINE = 0.999
-"""How closely a guitar's bin must lie on a line, the channels in phase or in opposite phase; 1 is exactly."""
+IN_LINE, BASS_IN_LINE = 0.999, 0.97
+"""How closely a bin must lie on a line, the channels in phase or in opposite phase, for a guitar and for the bass that
+has a place; 1 is exactly. One channel that is late bends all lines."""
 
 MIN_FROM_BASS_DEG, MIN_APART_DEG = 1.0, 3.0
 """Least distance of a guitar's place from the bass's, and of two guitars' places from each other."""
 
 FOCUS, WORST_FOCUS = 0.25, 0.1
 """Part of the bass's power that must be near its place for it to have one, in the song and in its worst piece."""
+
+MOST = 0.5
+"""Part of the power of mid and side that the bass has in a bass bin: elsewhere a guitar may hide in the other one."""
+
+STRAIGHT = 0.6
+"""Part of the bass's power near its place that must lie on a line, in the song and in its worst piece."""
 
 MIN_PIECE = 0.1
 """Pieces with less than this part of the mean piece's bass, or guitars, are ignored."""
@@ -78,43 +85,77 @@ class Places:
     placeless: float
 
 
-def find_places(pieces: Iterable[np.ndarray]) -> Places | None:
-    """The places in a song, from pieces of it, complex (4, frames, bins): mid, side, one of the two, the bass in that.
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """Histograms of angles, one for each piece of a song.
 
-    None where the bass has no place of its own: it is wide, moves, never has a bin to itself, or shares its place with
-    all guitars that have one.
+    bass: the power of bins that show the bass; straight: of those that lie on a line; guitars: the level of bins that
+    show a guitar and lie on a line; levels: that of all bins that show a guitar, one number for each piece.
     """
-    bass_histograms: list[np.ndarray] = []
-    guitar_histograms: list[np.ndarray] = []
-    guitar_levels: list[float] = []
-    for mid, side, mixture, estimate in pieces:
-        mid_power, side_power, mixture_power, bass_power = map(power_of, (mid, side, mixture, estimate))
+
+    bass: list[np.ndarray]
+    straight: list[np.ndarray]
+    guitars: list[np.ndarray]
+    levels: list[float]
+
+
+def fuller(piece: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of mid and side the one with more of the bass, and the bass in that; `piece` is as for `look`."""
+    fuller = int(np.argmax(power_of(piece[2:]).sum(axis=(1, 2))))
+    return piece[fuller], piece[2 + fuller]
+
+
+def look(pieces: Iterable[np.ndarray]) -> Picture:
+    """What pieces of a song show, complex (4, frames, bins): mid, side, and the bass in each of them.
+
+    An estimate of the bass may be silence in one of the two, where that has little of the sound.
+    """
+    picture = Picture([], [], [], [])
+    for piece in pieces:
+        mid, side, *basses = piece
+        mixture_power, bass_power = map(power_of, fuller(piece))
+        mid_power, side_power, mid_bass, side_bass = map(power_of, (mid, side, *basses))
         power, across = mid_power + side_power, 2 * (mid * side.conj()).real
         degrees = np.degrees(0.5 * np.arctan2(across, mid_power - side_power))
-        in_line = (mid_power - side_power) ** 2 + across**2 > (np.float32(IN_LINE) * power) ** 2
+        line = (mid_power - side_power) ** 2 + across**2
         is_bass = (bass_power > BASS**2 * mixture_power) & (bass_power < mixture_power / BASS**2)
+        is_bass &= mid_bass + side_bass > MOST * power
+        is_straight = is_bass & (line > (np.float32(BASS_IN_LINE) * power) ** 2)
         is_guitar = bass_power < GUITARS**2 * power
-        bass_histograms.append(_histogram(degrees[is_bass], power[is_bass]))
-        guitar_histograms.append(_histogram(degrees[is_guitar & in_line], np.sqrt(power[is_guitar & in_line])))
-        guitar_levels.append(float(np.sqrt(power[is_guitar]).sum()))
-    bass, guitars = sum(bass_histograms, np.zeros(_BINS)), sum(guitar_histograms, np.zeros(_BINS))
+        in_line = is_guitar & (line > (np.float32(IN_LINE) * power) ** 2)
+        picture.bass.append(_histogram(degrees[is_bass], power[is_bass]))
+        picture.straight.append(_histogram(degrees[is_straight], power[is_straight]))
+        picture.guitars.append(_histogram(degrees[in_line], np.sqrt(power[in_line])))
+        picture.levels.append(float(np.sqrt(power[is_guitar]).sum()))
+    return picture
+
+
+def find_bass(picture: Picture) -> float | None:
+    """The bass's place in degrees; None where it is wide, moves, or never has a bin to itself."""
+    bass = sum(picture.bass, np.zeros(_BINS))
     place = next(iter(_peaks(bass, FOCUS * bass.sum())), None)
-    if (
-        place is None
-        or _in_line(bass_histograms, [histogram.sum() for histogram in bass_histograms], [place]) < WORST_FOCUS
-    ):
+    totals = [histogram.sum() for histogram in picture.bass]
+    if place is None or _in_line(picture.bass, totals, [place]) < WORST_FOCUS:
         return None
-    level = sum(guitar_levels)
+    near = [_near(histogram, [place]) for histogram in picture.bass]
+    if _in_line(picture.straight, near, [place]) < STRAIGHT:
+        return None
+    return place
+
+
+def find_guitars(picture: Picture, bass: float) -> Places | None:
+    """The guitars' places beside the bass's; None where all guitars that have one share the bass's."""
+    guitars, level = sum(picture.guitars, np.zeros(_BINS)), sum(picture.levels)
     apart = [
         peak
         for peak in _peaks(guitars, MIN_GUITAR * level)
-        if MIN_FROM_BASS_DEG < (peak - place) % 180 < 180 - MIN_FROM_BASS_DEG
+        if MIN_FROM_BASS_DEG < (peak - bass) % 180 < 180 - MIN_FROM_BASS_DEG
     ]
     if not apart and _peaks(guitars, MIN_NEAR_BASS * level):
         return None
     full = ALL_AT_ONE if len(apart) == 1 else ALL_AT_MORE
-    placeless = max(PLACELESS, 1 - _in_line(guitar_histograms, guitar_levels, apart) / full)
-    return Places(place, tuple((peak - place + 90) % 180 - 90 for peak in apart), placeless)
+    placeless = max(PLACELESS, 1 - _in_line(picture.guitars, picture.levels, apart) / full)
+    return Places(bass, tuple((peak - bass + 90) % 180 - 90 for peak in apart), placeless)
 
 
 def find_beam(moments: np.ndarray, places: Places) -> np.ndarray:
@@ -145,13 +186,18 @@ def find_beam(moments: np.ndarray, places: Places) -> np.ndarray:
 
 def _in_line(histograms: Sequence[np.ndarray], totals: Sequence[float], places: Sequence[float]) -> float:
     """Part of the total that is near the places; that of the worst piece where it has less than half as much."""
-    wide = round(1.5 * BROAD)
-    near = [int((place + 90) / BIN_DEG) + np.arange(-wide, wide + 1) for place in places]
-    held = [sum(histogram[bins % _BINS].sum() for bins in near) for histogram in histograms]
+    held = [_near(histogram, places) for histogram in histograms]
     whole = sum(held) / max(sum(totals), TINY)
     shares = [part / total for part, total in zip(held, totals, strict=True) if total > MIN_PIECE * np.mean(totals)]
     worst = min(shares, default=0.0)
     return float(whole if worst > whole / 2 else worst)
+
+
+def _near(histogram: np.ndarray, places: Sequence[float]) -> float:
+    """The total of a histogram near the places."""
+    wide = round(1.5 * BROAD)
+    near = (int((place + 90) / BIN_DEG) + np.arange(-wide, wide + 1) for place in places)
+    return float(sum(histogram[bins % _BINS].sum() for bins in near))
 
 
 _BINS = round(180 / BIN_DEG)
