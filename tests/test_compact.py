@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gbsep
-from gbsep import demo, train
+from gbsep import train
 from gbsep.audio import Audio, Reader, join
 from gbsep.errors import BackendError, BackendNotInstalled, SeparationFailed, WeightsMissing
 from gbsep.io.read import read
@@ -316,30 +316,6 @@ def test_a_plain_song_comes_back_whole_and_without_seams(name, data, monkeypatch
     np.testing.assert_allclose(whole["bass"] + whole["guitar"], song.samples, atol=1e-6)
     monkeypatch.setattr(estimate, "PIECE_S", 2.5)
     np.testing.assert_allclose(separated(song, weights, config)["bass"], whole["bass"], atol=1e-4)
-
-
-def test_one_guitar_aside_leaves_the_bass_all_but_alone():
-    """It is in both channels, in another measure: one taken from the other is a bass, which the network reads."""
-    _, stems = demo.make_demo(12.0)
-    bass, guitar = (stems[name].samples.mean(axis=0) for name in ("bass", "guitar"))
-    aside = np.stack([1.3 * guitar, 0.3 * guitar])
-    song = Audio(np.float32(bass + aside), 44100)
-    config, weights = compact_weights.load(EMBEDDED)
-    error = separated(song, weights, config)["bass"] - bass
-    assert 10 * np.log10(2 * np.sum(bass**2) / np.sum(error**2)) > 20
-
-
-def test_guitars_left_and_right_help_to_tell_the_bass_between_them():
-    """To geometry both at once are a bass in the middle; what the network knows of its power decides."""
-    mixture, stems = demo.make_demo(12.0)
-    config, weights = compact_weights.load(EMBEDDED)
-
-    def sdr_db(song: np.ndarray, bass: np.ndarray) -> float:
-        error = separated(Audio(song, mixture.sample_rate), weights, config)["bass"] - bass
-        return float(10 * np.log10(np.sum(bass**2) / np.sum(error**2)))
-
-    wide, bass = mixture.samples, stems["bass"].samples
-    assert sdr_db(wide, bass) > sdr_db(*(x.mean(axis=0, keepdims=True) for x in (wide, bass))) + 5
 
 
 @pytest.mark.parametrize(("mono", "by_db"), [(True, 2.5), (False, 5.0)])

@@ -113,7 +113,7 @@ def test_a_bass_in_opposite_phase_is_at_the_side(rng):
 
 
 @pytest.mark.parametrize("bass", [0.0, 90.0])
-@pytest.mark.parametrize("loud", [1.0, 2.0])
+@pytest.mark.parametrize("loud", [1.0, 2.0, 8.0])
 def test_a_loud_guitar_where_no_bass_is_does_not_pass_for_its_place(bass, loud, rng):
     """One of mid and side holds the bass alone, and all of that is bass, whatever the other holds at the time."""
     truth, guitar = player(rng), np.float32(loud) * player(rng)

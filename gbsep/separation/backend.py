@@ -26,7 +26,7 @@ from .settings import BackendSettings
 if TYPE_CHECKING:
     from ..models.find import Layout
 
-SEPARATION_VERSION = 10
+SEPARATION_VERSION = 11
 """Raised whenever the same settings would give other stems than before."""
 
 

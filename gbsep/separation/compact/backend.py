@@ -6,8 +6,10 @@ Conventions
   to the mixture, and everything else (drums, cymbals, voices) stays with the guitar.
 - The network reads one channel. In a stereo recording that is the signal from the bass's place, which is found first,
   as are the guitars' places, with what takes the guitars out of it, as far as that can be; afterwards the places refine
-  the estimate (see `places` and `wiener`). Places hold for a whole song: where the bass has none, or moves, the network
-  reads the louder of mid and side, and its mask serves the other too.
+  the estimate (see `places` and `wiener`). Places hold for a whole song. Where the bass has none, as it is wide, moves
+  or comes late in one channel, the network reads left and right, each by itself.
+- Places are found with first estimates of the bass in excerpts, both in mid and in side where both have enough of the
+  sound: a guitar in opposite phase is in one of them alone.
 - With Settings.shifts above 1 the network runs several times, each time a part of a hop later, and the estimates are
   averaged. Errors that depend on where the frames fall on a note then cancel in part.
 - The first pass also learns how this song's bass and guitars sound; that refines every estimate (see `timbre`).
@@ -53,7 +55,7 @@ from ..weights import find
 from . import lines
 from .config import Config
 from .estimate import Settle, estimates, mean_estimate, piece_frames, settle_bass, to_grid, with_margins
-from .places import TINY, find_bass, find_beam, find_guitars, fuller, look
+from .places import TINY, both_are_heard, find_bass, find_beam, find_guitars, fuller, look
 from .rests import REST_FRAMES
 from .song import FirstPass, Song, centred, first_pass, levels_of, mid_side, offsets_of
 from .spectra import power_of, spectrum, waves
@@ -68,9 +70,6 @@ PIECES_PER_BATCH = 4
 
 MIN_SIDE_RATIO = 1e-3
 """Places are looked for where a piece's side reaches this part of its mid, both as RMS."""
-
-AUDIBLE = 0.03
-"""The quieter of mid and side is heard for the bass, too, from this part of the louder's power on."""
 
 APART = np.pi / 4
 """Radians by which mid and side are rotated to become left and right."""
@@ -201,7 +200,7 @@ def _first_estimate(network: Network, settle: Settle, angle: float, piece: np.nd
     signals = np.stack(_rotated(mid, side, angle))
     powers = signals.var(axis=1)
     order = [0, 1] if powers[0] >= powers[1] else [1, 0]
-    heard = 2 if powers.min() > AUDIBLE * powers.max() else 1
+    heard = 1 + both_are_heard(*powers)
     level = max(float(np.sqrt(powers.sum())), 1e-30)
     spectra = np.concatenate(list(estimates(iter([signals[order] / np.float32(level)]), network, 1, heard)), axis=1)
     mixtures, basses = spectra[heard:], np.zeros_like(spectra[heard:])

@@ -41,6 +41,12 @@ FOCUS, WORST_FOCUS = 0.25, 0.1
 MOST = 0.5
 """Part of the power of mid and side that the bass has in a bass bin: elsewhere a guitar may hide in the other one."""
 
+AUDIBLE = 0.03
+"""The quieter of mid and side is heard for the bass, too, from this part of the louder's power on."""
+
+ALONE = 1e-3
+"""Part of the bass's power that the other of mid and side has at most where one has it alone."""
+
 STRAIGHT = 0.6
 """Part of the bass's power near its place that must lie on a line, in the song and in its worst piece."""
 
@@ -90,13 +96,15 @@ class Picture:
     """Histograms of angles, one for each piece of a song.
 
     bass: the power of bins that show the bass; straight: of those that lie on a line; guitars: the level of bins that
-    show a guitar and lie on a line; levels: that of all bins that show a guitar, one number for each piece.
+    show a guitar and lie on a line; levels: that of all bins that show a guitar, one number for each piece. estimates:
+    the power of the bass in mid and in side, of pieces in which both are heard.
     """
 
     bass: list[np.ndarray]
     straight: list[np.ndarray]
     guitars: list[np.ndarray]
     levels: list[float]
+    estimates: list[tuple[float, float]]
 
 
 def fuller(piece: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -110,7 +118,7 @@ def look(pieces: Iterable[np.ndarray]) -> Picture:
 
     An estimate of the bass may be silence in one of the two, where that has little of the sound.
     """
-    picture = Picture([], [], [], [])
+    picture = Picture([], [], [], [], [])
     for piece in pieces:
         mid, side, *basses = piece
         mixture_power, bass_power = map(power_of, fuller(piece))
@@ -127,7 +135,14 @@ def look(pieces: Iterable[np.ndarray]) -> Picture:
         picture.straight.append(_histogram(degrees[is_straight], power[is_straight]))
         picture.guitars.append(_histogram(degrees[in_line], np.sqrt(power[in_line])))
         picture.levels.append(float(np.sqrt(power[is_guitar]).sum()))
+        if both_are_heard(mid_power.sum(), side_power.sum()):
+            picture.estimates.append((float(mid_bass.sum()), float(side_bass.sum())))
     return picture
+
+
+def both_are_heard(mid: float, side: float) -> bool:
+    """Whether both have enough power for the bass to be looked for in each of them."""
+    return bool(min(mid, side) > AUDIBLE * max(mid, side))
 
 
 def find_bass(picture: Picture) -> float | None:
@@ -136,11 +151,11 @@ def find_bass(picture: Picture) -> float | None:
     place = next(iter(_peaks(bass, FOCUS * bass.sum())), None)
     totals = [histogram.sum() for histogram in picture.bass]
     if place is None or _in_line(picture.bass, totals, [place]) < WORST_FOCUS:
-        return None
+        # It may still be in mid or in side alone, with a guitar all over the other one.
+        mid, side = np.sum(picture.estimates or [(1.0, 1.0)], axis=0)
+        return 0.0 if side < ALONE * mid else 90.0 if mid < ALONE * side else None
     near = [_near(histogram, [place]) for histogram in picture.bass]
-    if _in_line(picture.straight, near, [place]) < STRAIGHT:
-        return None
-    return place
+    return place if _in_line(picture.straight, near, [place]) > STRAIGHT else None
 
 
 def find_guitars(picture: Picture, bass: float) -> Places | None:

@@ -21,7 +21,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from ...audio import Reader, rechunk
-from .places import BLOCK, HOP, N_FFT, Line, mid_side, placed_at, power_of, spectra_of
+from ..compact.song import mid_side
+from ..compact.spectra import power_of
+from .places import BLOCK, HOP, N_FFT, Line, placed_at, spectra_of
 
 MAX_BLOCKS, MIN_S = 32, 3.0
 """Blocks that are heard, evenly spread over the song: 95 seconds; and the least length of a song in seconds."""

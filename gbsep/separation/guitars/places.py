@@ -22,6 +22,8 @@ import scipy.fft
 import scipy.ndimage
 
 from ...audio import Block, Reader, rechunk
+from ..compact.song import mid_side
+from ..compact.spectra import power_of
 from ..inference import window
 
 N_FFT, HOP = 4096, 1024
@@ -174,11 +176,6 @@ def _placed(spectra: np.ndarray, directions: np.ndarray, stray: float) -> np.nda
     return placed
 
 
-def mid_side(block: np.ndarray) -> np.ndarray:
-    result: np.ndarray = np.stack([block[0] + block[1], block[0] - block[1]]) / np.float32(2)
-    return result
-
-
 _WINDOW = np.hanning(N_FFT + 1)[:-1].astype(np.float32)
 
 
@@ -198,11 +195,6 @@ def waves_of(spectra: np.ndarray, frames: int) -> np.ndarray:
     for part in range(hops):
         result[:, part : part + count] += pieces[:, :, part * HOP : (part + 1) * HOP]
     return result.reshape(signals, -1)[:, :frames]
-
-
-def power_of(spectra: np.ndarray) -> np.ndarray:
-    result: np.ndarray = spectra.real**2 + spectra.imag**2
-    return result
 
 
 def _smoothed(powers: np.ndarray) -> np.ndarray:
