@@ -109,8 +109,8 @@ class Picture:
 
 def fuller(piece: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Of mid and side the one with more of the bass, and the bass in that; `piece` is as for `look`."""
-    fuller = int(np.argmax(power_of(piece[2:]).sum(axis=(1, 2))))
-    return piece[fuller], piece[2 + fuller]
+    one = int(np.argmax(power_of(piece[2:]).sum(axis=(1, 2))))
+    return piece[one], piece[2 + one]
 
 
 def look(pieces: Iterable[np.ndarray]) -> Picture:
@@ -146,7 +146,7 @@ def both_are_heard(mid: float, side: float) -> bool:
 
 
 def find_bass(picture: Picture) -> float | None:
-    """The bass's place in degrees; None where it is wide, moves, or never has a bin to itself."""
+    """The bass's place in degrees; None where it is wide, moves, is late in one channel, or never has a bin alone."""
     bass = sum(picture.bass, np.zeros(_BINS))
     place = next(iter(_peaks(bass, FOCUS * bass.sum())), None)
     totals = [histogram.sum() for histogram in picture.bass]
