@@ -21,6 +21,7 @@ from gbsep.separation.compact import network as compact_network
 from gbsep.separation.compact import song as compact_song
 from gbsep.separation.compact import spectra as compact_spectra
 from gbsep.separation.compact.config import Config
+from gbsep.separation.compact.places import Places
 from gbsep.separation.compact.stream import Network, Stream
 from gbsep.separation.compact.tuning import tuned, tuning_cents
 
@@ -98,7 +99,7 @@ def test_a_song_fed_piece_by_piece_comes_out_as_training_has_the_whole(config, s
     edges = np.cumsum([0, *(4 * (least + step) for step in steps), end])
     parts = rng.standard_normal((2, edges[-1], config.n_fft // 2 + 1)).astype(np.float32)
     spectra = parts[0] + 1j * parts[1]
-    stream = Stream(Network(config, weights, 1))
+    stream = Stream(Network(config, weights, 1), again=True)
     behind, made = 0, []
     for start, stop in pairwise(edges):
         last = bool(stop == edges[-1])
@@ -110,6 +111,32 @@ def test_a_song_fed_piece_by_piece_comes_out_as_training_has_the_whole(config, s
     # A second pass takes logarithms of what is left, which may be next to nothing.
     near = 1e-4 if config.passes == 1 else 2e-3
     np.testing.assert_allclose(np.concatenate(made), whole[0].numpy().T, atol=near, rtol=1e-5)
+
+
+def test_a_network_of_two_passes_gives_the_mean_of_both_or_the_first_alone(rng):
+    config = replace(SMALL, passes=2)
+    weights, heard = lively(config), torch.from_numpy(rng.standard_normal((1, config.n_fft // 2 + 1, 96))).cfloat()
+    with torch.inference_mode():
+        first, second = compact_network.bass_spectra(config, weights, heard)
+        mean = compact_network.bass_spectrum(config, weights, heard)
+    assert (first - second).abs().max() > 0.01
+    torch.testing.assert_close(mean - first, compact_network.SECOND * (second - first))
+    once = Stream(Network(config, weights, 1)).feed(heard[0].numpy().T, last=True)
+    np.testing.assert_allclose(once, first[0].numpy().T, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("heard", "places", "again"), [(1, None, True), (1, Places(0.0, (20.0,), 1.0), False), (2, None, False)]
+)
+def test_a_song_is_heard_again_where_places_do_not_help(heard, places, again, rng, monkeypatch):
+    """And only there: two channels, or what places refine, take their time already."""
+    config = replace(SMALL, passes=2)
+    weights, audio = lively(config), music(30_000, 2, rng)
+    first = {name: value for name, value in weights.items() if not name.startswith(compact_network.AGAIN)}
+    learn = compact._song
+    monkeypatch.setattr(compact, "_song", lambda *given: replace(learn(*given), heard=heard, places=places))
+    twice, once = separated(audio, weights, config), separated(audio, first)
+    assert np.array_equal(twice["bass"], once["bass"]) == (not again)
 
 
 @pytest.mark.parametrize("passes", [1, 2])

@@ -84,7 +84,8 @@ def error_db(
     config: Config, weights: compact_network.Weights, mixture: torch.Tensor, bass: torch.Tensor, half: bool
 ) -> torch.Tensor:
     """Energy of the bass's error over the mixture's, in dB for each excerpt (size,), floored near FLOOR_DB."""
-    return _ratio_db(_errors(config, weights, mixture, bass, half)[-1], mixture, mixture.shape[-1])[:, 0]
+    error = compact_network.mean_of_passes(*_errors(config, weights, mixture, bass, half))
+    return _ratio_db(error, mixture, mixture.shape[-1])[:, 0]
 
 
 def _errors(

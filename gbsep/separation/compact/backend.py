@@ -10,6 +10,8 @@ Conventions
   or comes late in one channel, the network reads left and right, each by itself.
 - Places are found with first estimates of the bass in excerpts, both in mid and in side where both have enough of the
   sound: a guitar in opposite phase is in one of them alone.
+- A network of two passes hears a song again only where no places help: that takes as long as what places refine, or as
+  a second channel.
 - With Settings.shifts above 1 the network runs several times, each time a part of a hop later, and the estimates are
   averaged. Errors that depend on where the frames fall on a note then cancel in part.
 - The first pass also learns how this song's bass and guitars sound; that refines every estimate (see `timbre`).
@@ -238,7 +240,7 @@ def _bass(
 
     def estimated() -> Iterator[np.ndarray]:
         done = -end.shape[1]
-        for piece in ahead(estimates(ahead(rotated()), network, shifts, song.heard)):
+        for piece in ahead(estimates(ahead(rotated()), network, shifts, song.heard, song.again)):
             yield piece.reshape(len(piece), -1)
             done += piece.shape[1] * hop
             progress(min(max(done, 0) / low.frames, 1.0))

@@ -24,15 +24,18 @@ Settle = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """What the spectra of an estimate become, from those of the mixture and the estimate."""
 
 
-def estimates(blocks: Iterator[Block], network: Network, shifts: int, heard: int = 1) -> Iterator[np.ndarray]:
+def estimates(
+    blocks: Iterator[Block], network: Network, shifts: int, heard: int = 1, again: bool = False
+) -> Iterator[np.ndarray]:
     """Spectra (heard * shifts + channels, frames, config.bins), piece by piece: the estimates, then `blocks`.
 
     The network reads the first `heard` channels of `blocks`, each `shifts` times, a part of a hop later than the time
-    before. Raises SeparationFailed where what it gives is not finite.
+    before; `again`: in both passes, where the network has two. Raises SeparationFailed where what it gives is not
+    finite.
     """
     config = network.config
     hop, held = config.hop_length, np.zeros((0, 0, config.bins), np.complex64)
-    streams = [Stream(network) for _ in range(heard * shifts)]
+    streams = [Stream(network, again) for _ in range(heard * shifts)]
 
     def first_halves() -> Iterator[tuple[np.ndarray, list[Callable[[], np.ndarray]]]]:
         pieces = with_margins(rechunk(blocks, piece_frames(config) * hop), to_grid(config, config.n_fft))

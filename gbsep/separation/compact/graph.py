@@ -139,18 +139,27 @@ class Graph:
 
     def conv(self, name: str, x: str, width: int, dilation: tuple[int, int] = (1, 1), stride: int = 1) -> str:
         """A convolution over `x`, which has `width` pitches or bins; `dilation` is (pitch, time)."""
-        kernel = self._w[f"{name}.weight"].swapaxes(2, 3)
-        channels, size = kernel.shape[1:3]
-        reach = size // 2 if stride == 1 else 0
-        in_pitch, in_time = reach * dilation[0], reach * dilation[1]
+        channels, size = self._w[f"{name}.weight"].shape[1:3]
         if size > 1:
-            state = f"{name} before"
-            x = self.after(state, x, channels, width, in_time)
-            if stride == 1:
-                self.keep(state, x, -2 * in_time)
-            else:
-                frames = self.length(x)
-                self.keep(state, x, self.op("Sub", frames, self.op("Mod", frames, self.number(stride))))
+            in_time = size // 2 * dilation[1] if stride == 1 else 0
+            x = self.around(name, x, channels, width, in_time, stride)
+        return self.convolved(name, x, dilation, stride)
+
+    def around(self, name: str, x: str, channels: int, width: int, in_time: int, stride: int = 1) -> str:
+        """`x` with the frames before it that a convolution reads, `in_time` on either side of each."""
+        state = f"{name} before"
+        x = self.after(state, x, channels, width, in_time)
+        if stride == 1:
+            self.keep(state, x, -2 * in_time)
+        else:
+            frames = self.length(x)
+            self.keep(state, x, self.op("Sub", frames, self.op("Mod", frames, self.number(stride))))
+        return x
+
+    def convolved(self, name: str, x: str, dilation: tuple[int, int] = (1, 1), stride: int = 1) -> str:
+        """The convolution itself, of frames with those around them."""
+        kernel = self._w[f"{name}.weight"].swapaxes(2, 3)
+        in_pitch = kernel.shape[2] // 2 * dilation[0] if stride == 1 else 0
         learnt = self.constant(kernel, np.float32), self.constant(self._w[f"{name}.bias"], np.float32)
         pads, dilations = [0, in_pitch, 0, in_pitch], [dilation[1], dilation[0]]
         return self.op("Conv", x, *learnt, pads=pads, dilations=dilations, strides=[stride, stride])
@@ -159,9 +168,13 @@ class Graph:
         return self.conv(name, self.op("Relu", x), width, dilation, stride)
 
     def block(self, name: str, x: str, width: int, dilation: tuple[int, int] = (1, 1)) -> str:
-        made = self.rectified(f"{name}.b", self.rectified(f"{name}.a", x, width, dilation), width, dilation)
         channels, _ = self._config.blocks[name]
-        return self.op("Add", made, self.buffered(f"{name} skip", x, self.length(made), channels, width))
+        in_time = dilation[1]
+        x = self.around(f"{name}.a", x, channels, width, in_time)
+        made = self.rectified(f"{name}.b", self.convolved(f"{name}.a", self.op("Relu", x), dilation), width, dilation)
+        # What is made ends as far before `x` as both convolutions reach, or where the song does, before the zeros.
+        stop = self.op("Sub", self.op("Mul", "last", self.number(in_time)), self.number(2 * in_time))
+        return self.op("Add", made, self.slice(x, self.op("Sub", stop, self.length(made)), stop))
 
     def plus(self, x: str, name: str) -> str:
         return self.op("Add", x, self.constant(self._w[name].swapaxes(2, 3), np.float32))

@@ -73,6 +73,11 @@ class Song:
     guitars: Sequence[Guitars]
     beam: np.ndarray
 
+    @property
+    def again(self) -> bool:
+        """Whether a second pass is worth its time: the network reads one signal, and places tell nothing more."""
+        return self.heard == 1 and not self.places
+
     def level(self, start: int, frames: int, sample_rate: int) -> np.ndarray:
         """The level around every frame, float32 (frames,)."""
         result: np.ndarray = np.exp(_per_frame(np.log(self.levels), start, frames, sample_rate)).astype(np.float32)

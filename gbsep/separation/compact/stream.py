@@ -18,7 +18,7 @@ import numpy as np
 from ...errors import BackendNotInstalled
 from .config import Config
 from .graph import PASSED, TIME, Graph
-from .network import features, filtered, passes
+from .network import features, filtered, mean_of_passes, passes
 
 REINSTALL = "pip install --force-reinstall onnx onnxruntime"
 
@@ -65,13 +65,16 @@ class _Pass:
 
 
 class Stream:
-    """One song through a network: `feed` takes its spectra piece by piece."""
+    """One song through a network: `feed` takes its spectra piece by piece.
 
-    def __init__(self, network: Network) -> None:
+    `again`: with a second pass, where the network has one. The output is then the mean of both.
+    """
+
+    def __init__(self, network: Network, again: bool = False) -> None:
         config = network.config
-        self._config, self._passes = config, [_PassStream(config, one) for one in network.passes]
+        self._config, self._passes = config, [_PassStream(config, one) for one in network.passes[: 1 + again]]
         self._heard = np.zeros((0, config.n_fft // 2), np.complex64)
-        self._given = np.zeros((0, config.bins), np.complex64)
+        self._given = self._once = np.zeros((0, config.bins), np.complex64)
 
     def feed(self, mixture: np.ndarray, last: bool) -> np.ndarray:
         """The next frames of the bass, complex64 (frames, config.bins), from the next piece of the mixture.
@@ -92,16 +95,19 @@ class Stream:
         return partial(self._hear_again, mixture, first.finish(first.begin(mixture, last)), last)
 
     def _hear_again(self, mixture: np.ndarray, given: np.ndarray, last: bool) -> np.ndarray:
-        """The second pass, over as many frames as the first has estimated."""
+        """The second pass, over as many frames as the first has estimated, and the mean of both."""
         self._heard = np.concatenate([self._heard, mixture[:, : self._heard.shape[1]]])
-        self._given = np.concatenate([self._given, given])
+        self._given, self._once = (np.concatenate([kept, given]) for kept in (self._given, self._once))
         frames = len(self._given) if last else len(self._given) // 4 * 4
         if not last and frames <= self._config.context:
             return np.zeros((0, self._config.bins), np.complex64)
         heard, given = self._heard[:frames], self._given[:frames]
         self._heard, self._given = self._heard[frames:], self._given[frames:]
         second = self._passes[1]
-        return second.finish(second.begin(heard, last, given))
+        twice = second.finish(second.begin(heard, last, given))
+        once, self._once = self._once[: len(twice)], self._once[len(twice) :]
+        result: np.ndarray = mean_of_passes(once, twice)
+        return result
 
 
 @dataclass(frozen=True, eq=False)
