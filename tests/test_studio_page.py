@@ -119,6 +119,7 @@ def test_a_bassist_drops_a_song_loops_it_slowly_and_takes_the_play_along_home(
     assert peaks["bass"] > 0.05
     assert peaks["guitar"] < 0.001
     tab.until("gbsep.state.tempo !== null")
+    page.evaluate("gbsep.deck.seek(4)")  # a slow machine may be near the song's end by now
     page.click("#bars")
     loop = page.evaluate("gbsep.deck.loop")
     assert loop["end"] - loop["start"] == pytest.approx(8, abs=0.4)
