@@ -12,8 +12,8 @@ Conventions
   Config.context frames, so a song can be fed piece by piece.
 - Inside, time comes before pitch, and channels are last in memory, which is fastest for convolutions.
 - It may hear a song twice (Config.passes). The second pass also reads the first estimate: the levels of the bass and of
-  what is left without it. A line that was in doubt is then seen beside those that were not. The mean of both estimates
-  is better than either (see SECOND).
+  what is left without it. A line that was in doubt is then seen beside those that were not. What comes out is the mean
+  of both estimates (see SECOND).
 - Its output is complex filter coefficients over `taps` neighbouring frames (Mack & Habets, "Deep filtering", 2019), not
   a mask, so partials that beat within a bin can be separated.
 
